@@ -1,0 +1,60 @@
+# Two commands: `make book` and `make test`. Each installs what it needs into .venv; `make help` lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python on the path that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PROFILE ?= laptop
+JOBS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+UV_INSTALL := $(VENV)/bin/uv pip install --python $(PY)
+WANTED := -c constraints.txt -e ".[book,test]"
+
+# On Linux, PyPI's torch brings gigabytes of CUDA libraries: without a GPU, take PyTorch's CPU build where it can be had.
+CPU_TORCH := $(if $(PIP_FIND_LINKS),,$(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo yes))
+
+.PHONY: help install book test notebooks twins lint screenshots commit-results clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 24
+
+install: $(STAMP)  ## make .venv and install the package with everything the book and the tests need
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or newer found; install one, or name it: make PYTHON=..."; exit 2; }
+	@echo "--- install"; rm -f $@; began=$$SECONDS; set -e; \
+	$(PYTHON) -m venv $(VENV); \
+	$(PY) -m pip install --quiet --disable-pip-version-check uv; \
+	if [ -n "$(CPU_TORCH)" ] && $(UV_INSTALL) --torch-backend cpu $(WANTED); then :; else \
+	  [ -z "$(CPU_TORCH)" ] || echo "PyTorch's CPU packages cannot be reached; using the default package index"; \
+	  $(UV_INSTALL) $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} $(WANTED); fi; \
+	touch $@; echo "install: $$((SECONDS - began)) s"
+
+book: $(STAMP)  ## run the notebooks and render the book: book/_build/html/index.html
+	@$(PY) tools/book.py --profile $(PROFILE) --jobs $(JOBS)
+
+test: $(STAMP)  ## run all tests
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
+	@$(PY) -m lmc.reproduce --profile $(PROFILE) --jobs $(JOBS)
+
+twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
+	@$(PY) tools/twins.py
+
+lint: $(STAMP)  ## check style and types
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy lmc tools
+
+screenshots: $(STAMP)  ## photograph the rendered book: light, dark and phone (needs Chromium)
+	@$(PY) tools/screenshots.py
+
+commit-results: $(STAMP)  ## copy fresh results to data/results, to be committed (PROFILE=laptop)
+	@$(PY) -c 'import sys; from lmc.results import promote; print(*promote(sys.argv[1]), sep="\n")' $(PROFILE)
+
+clean:  ## remove what make book and lmc reproduce made; .venv stays
+	rm -rf build book/_build book/notebooks

@@ -1,0 +1,74 @@
+"""figures.yml read and checked: each figure, the notebook and results behind it, and what it should show."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmc._notebooks import MissingExtraError
+from lmc.errors import ArgumentError
+from lmc.results import PROFILES, checkout
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A headline number's expected value and how far from it a run may land."""
+
+    value: float
+    tolerance: float
+
+    def met_by(self, measured: float) -> bool:
+        return abs(measured - self.value) <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One entry of figures.yml; the file's head explains the fields."""
+
+    id: str
+    title: str
+    notebook: str
+    profiles: tuple[str, ...]
+    results: str
+    draw: str
+    inputs: tuple[str, ...] = ()
+    headline: bool = False
+    on_request: bool = False  # too long for `make book`: redrawn from committed results there
+    claim: str = ""
+    expected: dict[str, dict[str, Expected]] = field(default_factory=dict)  # profile -> headline name -> Expected
+    minutes: dict[str, float] = field(default_factory=dict)  # profile -> minutes on two cores
+
+
+def figures(path: Path | None = None) -> dict[str, Figure]:
+    """All figures by id.
+
+    >>> figures()["vit-digits"].notebook
+    '04_vit'
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError('yaml is missing; run: pip install -e ".[book]"') from error
+    path = path or checkout() / "figures.yml"
+    entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return {id: _figure(id, entry) for id, entry in entries.items()}
+
+
+def _figure(id: str, entry: dict[str, Any]) -> Figure:
+    known = set(Figure.__dataclass_fields__) - {"id"}
+    if unknown := entry.keys() - known:
+        raise ArgumentError(f"figures.yml, {id}: unknown {_list(unknown)}; known: {_list(known)}")
+    if missing := {"title", "notebook", "profiles", "results", "draw"} - entry.keys():
+        raise ArgumentError(f"figures.yml, {id}: lacks {_list(missing)}")
+    if wrong := set(entry["profiles"]) - set(PROFILES):
+        raise ArgumentError(f"figures.yml, {id}: unknown profile {_list(wrong)}; of {_list(PROFILES)}")
+    expected = {
+        profile: {name: Expected(**bounds) for name, bounds in numbers.items()}
+        for profile, numbers in entry.get("expected", {}).items()
+    }
+    tuples = {"profiles": tuple(entry["profiles"]), "inputs": tuple(entry.get("inputs", ()))}
+    return Figure(**{**entry, **tuples, "expected": expected, "id": id})
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

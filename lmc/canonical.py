@@ -1,0 +1,184 @@
+"""The canonical form: same function, norms absorbed, writers mean-free, redundant biases gone, heads balanced.
+
+>>> canonical = lmc.canonicalize(model)        # a new stock model; doing it twice changes nothing
+
+In this form every declared symmetry acts linearly on the weights and exactly on the function, and what is left of the
+non-compact groups is compact, so that matching has closed forms. The algebra runs in float64 and is cast back once.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.blocks import unfold, unfold_into
+from lmc.errors import NotCanonicalError
+from lmc.family import spec as spec_of
+from lmc.groups import Group, Invertible, RotaryCommutant
+from lmc.models import rebuild, state
+from lmc.modelspec import STREAM, Axis, ModelSpec, Move, Norm, Space
+
+# The largest relative mean a "mean-free" writer may show after its entries were rounded to a type: some units of it.
+MEAN_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+def canonicalize(model: Any, balance: bool = True) -> nn.Module:
+    """A new stock model with the same function in canonical form. Idempotent; the model passed in is not touched.
+
+    A head tied to its embedding becomes a tensor of its own where the final norm forces it (its gain goes into the head
+    alone); a warning says so, with the size. `balance=False` leaves the value/output, query/key and gate scales as they
+    are. Raises UnsupportedModelError.
+    """
+    spec = spec_of(model)
+    original = state(model)
+    tensors = {name: t.double().clone() for name, t in original.items()}
+    for norm in spec.norms:
+        _absorb_norm(tensors, spec, norm)
+    for gain in spec.gains:
+        for name in gain.into:
+            for view in _views(tensors, spec, name):
+                view *= tensors[gain.weight]
+        tensors[gain.weight].fill_(1)
+    if spec.stream_norm == "layernorm":
+        for name in spec.rules:
+            if spec.writes(name):
+                for view in _views(tensors, spec, name):
+                    view -= view.mean(-1, keepdim=True)
+    for move in spec.moves:
+        _move_bias(tensors, spec, move)
+    for dead in spec.dead:
+        _take_bias(tensors, spec, dead.bias, dead.axis)
+    if balance:
+        for space in (s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant)):
+            _balance(tensors, spec, space)
+    new: Any = rebuild(model, spec, {name: t.to(original[name].dtype) for name, t in tensors.items()})
+    if spec.tied and model.config.tie_word_embeddings and not new.config.tie_word_embeddings:
+        head, embedding = spec.tied
+        warnings.warn(
+            f"{head} was tied to {embedding}; it absorbs the final norm and becomes a tensor of its own: "
+            f"{tensors[head].numel():,} more parameters",
+            stacklevel=2,
+        )
+    return new
+
+
+def require_canonical(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> None:
+    """Raise NotCanonicalError unless norms are absorbed and, under LayerNorm, writers mean-free.
+
+    Only what exactness needs is asked for: balance, for one, is not.
+    """
+    hint = "expected the canonical form (lmc.canonicalize)"
+    for norm in spec.norms:
+        for name, value in ((norm.weight, 1.0), (norm.bias, norm.canonical_bias)):
+            if name is not None and (tensors[name] != value).any():
+                raise NotCanonicalError(f"{name}: found a norm that is not absorbed, {hint}")
+    for gain in spec.gains:
+        if (tensors[gain.weight] != 1).any():
+            raise NotCanonicalError(f"{gain.weight}: found a gain that is not absorbed, {hint}")
+    if spec.stream_norm == "layernorm":
+        for name in spec.rules:
+            if spec.writes(name):
+                tolerance = MEAN_TOLERANCE[tensors[name].dtype] * tensors[name].abs().max()
+                if any(view.double().mean(-1).abs().max() > tolerance for view in _views(tensors, spec, name)):
+                    raise NotCanonicalError(f"{name}: found a writer that is not mean-free, {hint}")
+
+
+def _views(tensors: Mapping[str, Tensor], spec: ModelSpec, name: str) -> list[Tensor]:
+    """The blocks of a tensor with their stream axis last: views, so writing into them writes into the tensor."""
+    return [b.of(tensors[name]).movedim(b.dim(STREAM), -1) for b in spec.blocks(name)]
+
+
+def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> None:
+    """W ← W diag(γ), b ← b + Wβ; a reader without bias keeps Wβ in the direction 𝟙 a LayerNorm never produces."""
+    gamma = tensors[norm.weight].clone() if norm.weight else None
+    beta = tensors[norm.bias].clone() if norm.bias else None
+    for reader in norm.readers:
+        for i, weight in enumerate(_views(tensors, spec, reader.weight)):  # (..., d)
+            constant = weight @ beta if beta is not None else None
+            if gamma is not None:
+                weight *= gamma
+            if spec.stream_norm == "layernorm":
+                weight -= weight.mean(-1, keepdim=True)
+            if constant is not None:
+                if reader.bias is not None:
+                    spec.blocks(reader.bias)[i].of(tensors[reader.bias]).add_(constant)
+                else:
+                    weight += constant[..., None] / weight.shape[-1]
+    if norm.weight:
+        tensors[norm.weight].fill_(1)
+    if norm.bias:
+        tensors[norm.bias].fill_(norm.canonical_bias)
+
+
+def _take_bias(tensors: dict[str, Tensor], spec: ModelSpec, name: str, axis: str) -> tuple[tuple[str, ...], Tensor]:
+    """Set a part of a bias to zero; returns its axes and what it was. A weight's is its sum over the stream (β = 𝟙)."""
+    block = spec.block(name, axis)
+    view = block.of(tensors[name])
+    if Axis(STREAM, dual=True) not in block.axes:
+        taken = view.clone()
+        view.zero_()
+        return block.names, taken
+    dim = block.dim(STREAM)
+    mean = view.mean(dim, keepdim=True)
+    view -= mean
+    return tuple(n for n in block.names if n != STREAM), mean.squeeze(dim) * view.shape[dim]
+
+
+def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:
+    names, bias = _take_bias(tensors, spec, move.bias, move.axis)
+    target_block = spec.block(move.into, move.rows or STREAM)
+    target = target_block.of(tensors[move.into])
+    if move.through is None:
+        order = [names.index(n) for n in target_block.names if n in names]
+        bias = bias.permute(order)
+        for dim, name in enumerate(target_block.names):
+            if name not in names:
+                bias = bias.unsqueeze(dim)
+        target += bias
+    else:
+        (weight_block,) = spec.blocks(move.through)
+        letters = {n: chr(ord("a") + i) for i, n in enumerate(weight_block.names)}
+        w, b, out = ("".join(letters[n] for n in k) for k in (weight_block.names, names, target_block.names))
+        target += torch.einsum(f"{w},{b}->{out}", weight_block.of(tensors[move.through]), bias)
+
+
+def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
+    """Give what writes a space and what reads it equal Gram matrices: then GL(n) is left with O(n), ℂ* with phases."""
+    sides: tuple[list[Tensor], list[Tensor]] = ([], [])  # primal, dual: [*B, n, R] each
+    places = []
+    for name, block in spec.uses(space.name):
+        dual = block.axes[block.dim(space.name)].dual
+        unfolded = unfold(block.of(tensors[name]), block.names, space)
+        places.append((name, block, dual, unfolded.shape[-1]))
+        sides[dual].append(unfolded)
+    if not (sides[0] and sides[1]):
+        return
+    primal, dual_side = _balanced(space.group, torch.cat(sides[0], -1), torch.cat(sides[1], -1))
+    at = [0, 0]
+    for name, block, dual, width in places:
+        new = (primal, dual_side)[dual][..., at[dual] : at[dual] + width]
+        at[dual] += width
+        unfold_into(block.of(tensors[name]), block.names, space, new)
+
+
+def _balanced(group: Group, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """The pair with the same product dᵀp and p pᵀ = d dᵀ that lies closest to (p, d); both are [*B, n, R]."""
+    if isinstance(group, RotaryCommutant):
+        norm_p, norm_d = (torch.linalg.matrix_norm(m, keepdim=True) for m in (p, d))
+        factor = torch.where((norm_p > 0) & (norm_d > 0), (norm_d / norm_p).sqrt(), torch.ones_like(norm_p))
+        return p * factor, d / factor
+    # Thin SVD of dᵀp without forming it; n may exceed either width, then the rest of the n rows is zero.
+    q_p, r_p = torch.linalg.qr(p.mT)
+    q_d, r_d = torch.linalg.qr(d.mT)
+    u, s, vh = torch.linalg.svd(r_d @ r_p.mT, full_matrices=False)
+    # Rounding leaves singular values where the product has none; their square roots would not be small.
+    noise = group.n * torch.finfo(s.dtype).eps * (torch.linalg.matrix_norm(r_p) * torch.linalg.matrix_norm(r_d))
+    root = torch.where(s > noise[..., None], s, 0).sqrt()[..., None]
+    short = group.n - s.shape[-1]
+    new_p = torch.nn.functional.pad(root * (vh @ q_p.mT), (0, 0, 0, short))
+    new_d = torch.nn.functional.pad(root * (q_d @ u).mT, (0, 0, 0, short))
+    # The SVD's own basis jumps when singular values cross. Turning it towards where we came from makes this idempotent.
+    turn = Invertible(group.n).nearest(p @ new_p.mT + d @ new_d.mT)
+    return turn @ new_p, turn @ new_d

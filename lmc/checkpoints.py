@@ -1,0 +1,267 @@
+"""Stock checkpoints in and out: checked before a weight is read, written whole or not at all.
+
+>>> model = lmc.load("EleutherAI/pythia-14m-seed1@step143000")      # or a folder; a stock model in evaluation mode
+>>> lmc.save(model, "copy", tokenizer_from="EleutherAI/pythia-14m-seed1@step143000")
+
+A checkpoint is a folder or a hub repository in the layout of its own library. It is refused with one line that names
+the file and the tensor or field, what was expected and what was found. Code that comes with a checkpoint is never run,
+and pickled weights are opened by `convert` alone.
+"""
+
+import pickle
+import shutil
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc import hub, stock_timm, stock_transformers, weights
+from lmc.errors import CheckpointError, LmcError
+from lmc.family import Family, family_of, find
+from lmc.family import spec as spec_of
+from lmc.files import read_json, refuse_occupied, sha256, whole_folder
+from lmc.hub import Source
+from lmc.weights import Entry
+
+_STOCK: dict[str, ModuleType] = {"transformers": stock_transformers, "timm": stock_timm}
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+
+# How a model was loaded: beside the models, never on them, and gone with them.
+_references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A checkpoint that was checked but not read: its empty model (on the meta device) and the tensors in its files."""
+
+    source: Source
+    model: nn.Module
+    family: Family
+    tensors: Mapping[str, Entry]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that holds every stored weight without loss."""
+        return reduce(torch.promote_types, (e.dtype for e in self.tensors.values() if isinstance(e.dtype, torch.dtype)))
+
+
+def inspect(name: str | Path) -> Blueprint:
+    """Everything that can be known without reading, or from the hub downloading, a weight.
+
+    Raises CheckpointError, or UnsupportedModelError naming the model's class.
+    """
+    source = hub.locate(name)
+    family, model = _empty(source)
+    files = weights.layout(source.folder)
+    if not files:
+        pickled = sorted(p.name for p in source.folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+        if pickled:
+            raise CheckpointError(
+                f"{source.folder}: expected {weights.SAFE}, found pickled weights ({pickled[0]}); "
+                f"make a safe copy with: lmc convert {name} NEW"
+            )
+        if source.repository is None:
+            raise CheckpointError(f"{source.folder / weights.SAFE}: not found")
+        files = (weights.SAFE,)
+    here = all((source.folder / file).exists() for file in files) or source.repository is None
+    found = weights.headers(source.folder, files) if here else hub.remote_headers(source, files)
+    return Blueprint(source, model, family, _match(source, family, model, found))
+
+
+def load(name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> nn.Module:
+    """A stock model in evaluation mode, from a folder or a hub repository (`name` or `name@revision`).
+
+    >>> model = lmc.load("run-1")
+
+    Without `dtype` weights are as stored, but at least float32: matching and merging want it. Everything is checked
+    before a weight is read: the model's class, every setting, and each tensor's name and shape. Raises CheckpointError
+    or UnsupportedModelError.
+    """
+    blueprint = inspect(name)
+    source = blueprint.source
+    files = sorted({e.file for e in blueprint.tensors.values()})
+    hub.fetch(source, files)
+    dtype = dtype or torch.promote_types(blueprint.dtype, torch.float32)
+    model = _STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
+    for tensor_name, tensor in model.state_dict().items():
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if bad:
+            file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else files[0]
+            raise CheckpointError(
+                f"{source.folder / file}: tensor {tensor_name}: expected finite values, "
+                f"found {bad:,} of {tensor.numel():,} NaN or infinite as {str(dtype).removeprefix('torch.')}"
+            )
+    if device is not None:
+        model.to(device)
+    reference: dict[str, Any] = {
+        "name": source.name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "sha256": {file: sha256(source.folder / file) for file in files},
+    }
+    if source.repository is None:
+        reference["folder"] = str(source.folder)
+    _references[model] = reference
+    return model
+
+
+def save(
+    model: nn.Module, directory: str | Path, tokenizer_from: str | Path | None = None, card: str | None = None
+) -> None:
+    """Write a stock checkpoint into a new folder: configuration, safetensors, tokenizer and a short model card.
+
+    >>> lmc.save(merged, "merged", tokenizer_from="run-1")
+
+    The stock library alone reads it: `from_pretrained(directory)`, or `timm.create_model("local-dir:" + directory,
+    pretrained=True)`. `card` is the model card's text. Raises CheckpointError, also where the stock library would
+    rebuild another model than this one; then nothing is written.
+    """
+    family = family_of(model)
+    with whole_folder(directory) as folder:
+        _STOCK[family.library].write(model, folder)
+        _refuse_loss(family, model, folder)
+        if tokenizer_from is not None:
+            _copy_tokenizer(hub.locate(tokenizer_from).folder, folder)
+        text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"
+        (folder / "README.md").write_text(f"---\nlibrary_name: {family.library}\n---\n\n{text}", encoding="utf8")
+
+
+def convert(source: str | Path, directory: str | Path) -> None:
+    """A safetensors copy of a checkpoint whose weights are pickled, in the stock layout and the stored type.
+
+    >>> convert("old", "new")
+
+    Only tensors are unpickled (`weights_only`), and this is the only place that opens such a file. Raises
+    CheckpointError.
+    """
+    refuse_occupied(directory)
+    found = hub.locate(source)
+    family, model = _empty(found)
+    files = weights.layout(found.folder, weights.PICKLED) or (weights.PICKLED,)
+    hub.fetch(found, files)
+    tensors: dict[str, Tensor] = {}
+    entries: dict[str, Entry] = {}
+    for file in files:
+        for name, tensor in _unpickle(found.folder / file).items():
+            tensors[name] = tensor
+            entries[name] = Entry(file, tuple(tensor.shape), tensor.dtype)
+    blueprint = Blueprint(found, model, family, _match(found, family, model, entries))
+    loaded = _STOCK[family.library].read(found.folder, model, blueprint.dtype, tensors)
+    save(loaded, directory, tokenizer_from=found.folder if _tokenizer_files(found.folder) else None)
+
+
+def reference(model: nn.Module) -> dict[str, Any] | None:
+    """How a model that `load` made can be found again: its name, its folder, the sha256 of each weights file.
+
+    None for a model made in any other way. A hub model's name is `repository@commit`.
+    """
+    return _references.get(model)
+
+
+def source(model: nn.Module) -> str | None:
+    """The folder or hub name whose tokenizer belongs to a model that `load` made; None where there is none."""
+    known = _references.get(model)
+    where = None if known is None else known.get("folder", known["name"])
+    return where if where is not None and _tokenizer_files(hub.locate(where).folder) else None
+
+
+def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
+    """The model that a reference describes; `{"inside": name}` is a folder in `beside`, in the type it was saved in.
+
+    Raises CheckpointError where it is gone, or its weights are not those of the reference.
+    """
+    if "inside" in reference:
+        inside = beside / reference["inside"]
+        return load(inside, dtype=inspect(inside).dtype)
+    try:
+        model = load(reference.get("folder", reference["name"]), dtype=getattr(torch, reference["dtype"]))
+    except LmcError as error:
+        raise CheckpointError(f"{beside}: its parent {reference['name']} cannot be loaded again: {error}") from error
+    found = _references[model]["sha256"]
+    for file, digest in reference["sha256"].items():
+        if found.get(file) != digest:
+            where = f"{reference.get('folder', reference['name'])}/{file}"
+            raise CheckpointError(f"{where}: expected sha256 {digest[:12]}…, found {str(found.get(file))[:12]}…")
+    return model
+
+
+def _empty(source: Source) -> tuple[Family, nn.Module]:
+    """The family of a checkpoint and its stock model on the meta device, both from config.json alone."""
+    path = source.folder / "config.json"
+    config = read_json(path)
+    library = "timm" if "architecture" in config else "transformers"
+    if library == "transformers":  # a class we do not know is not even built
+        architectures = config.get("architectures")
+        if not isinstance(architectures, list) or len(architectures) != 1:
+            raise CheckpointError(f"{path}: architectures: expected the name of one model class, found {architectures}")
+        find(architectures[0], library)
+    try:
+        model = _STOCK[library].empty(source.folder, config)
+    except LmcError:
+        raise
+    except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{path}: no model can be built from it ({reason})") from error
+    spec_of(model)
+    return family_of(model), model
+
+
+def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
+    """What the stock library would read from the folder must compute the same function: versions have lost settings."""
+    _, again = _empty(Source(folder.name, folder))
+    expected, found = family.settings(model), family.settings(again)
+    for name in expected:
+        if expected[name] != found[name]:
+            raise CheckpointError(
+                f"{name}: expected {expected[name]}, but {family.library} would read {found[name]}; not saved"
+            )
+
+
+def _match(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
+    stock = _STOCK[family.library]
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return weights.match(found, stock.names(model, found), expected, stock.twins(model), str(source.folder))
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a pickled state dict, also where it is one entry of a larger record."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: not found") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: not readable as weights only, damaged or unsafe ({reason})") from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
+    return content
+
+
+def _tokenizer_files(folder: Path) -> list[str]:
+    return [name for name in _TOKENIZER if (folder / name).exists()]
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    there = _tokenizer_files(source)
+    if not there:
+        raise CheckpointError(f"{source}: expected a tokenizer ({_TOKENIZER[0]}), found none")
+    for name in there:
+        shutil.copyfile(source / name, folder / name)

@@ -1,0 +1,327 @@
+"""The command line: `lmc check | match | path | merge | convert | reproduce`.
+
+    lmc check run-1 run-2
+    lmc match run-1 run-2 --method dual --data embedded --out aligned
+    lmc path aligned --data embedded
+    lmc merge aligned --at 0.5 --out merged
+
+It parses, says what happens and leaves the work to the package. A user's mistake is one line and exit code 2, found
+before a weight is read where that is possible. torch and the model libraries are imported when a command runs.
+"""
+
+import shutil
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmc.errors import ArgumentError, CheckpointError, LmcError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmc.pairing import Pair
+
+UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
+
+app = typer.Typer(
+    help="Linear mode connectivity of transformers: symmetries, matching and merging, exactly.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
+Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
+CORPUS = "embedded, wikitext, digits, cifar10, imagenet, a text file, or a folder"
+Aligned = Annotated[Path, typer.Argument(help="An alignment folder, made by lmc match.")]
+Out = Annotated[Path, typer.Option(help="A new folder.")]
+Data = Annotated[str | None, typer.Option(help=f"The corpus: {CORPUS}.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use at most that many windows or images.")]
+Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, …")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …; as stored but at least float32 by default.")]
+Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+
+
+@app.command()
+def check(models: Models, seed: Seed = 0) -> None:
+    """Are a model's symmetries exact? Can two be paired?
+
+    With one model: every declared symmetry, tried on it. With more: architecture, settings and tokenizers compared
+    before a weight is read, then whether they are independent and what matching will take.
+    """
+    from lmc import checkpoints, exactness
+
+    if len(models) == 1:
+        report = exactness.check(checkpoints.load(models[0]), seed)
+        print(report)
+        if not report.ok:
+            raise typer.Exit(1)
+        return
+    from lmc import pairing
+
+    pair = pairing.compare(models)
+    first = checkpoints.load(models[0])
+    print(f"{type(first).__name__}: these can be paired")
+    print(pair)
+    for name in models[1:]:
+        cosine = pairing.independence(first, checkpoints.load(name))
+        print(f"{'cosine of the weights':<24} {cosine:.3f} ({models[0]}, {name})")
+        if abs(cosine) >= pairing.SHARED:
+            _warn(f"cosine {cosine:.3f} ≥ {pairing.SHARED}: {models[0]} and {name} may share an initialisation")
+
+
+@app.command()
+def match(
+    models: Models,
+    out: Out,
+    method: Annotated[str, typer.Option(help="naive, canonical, weights, activations, single or dual.")] = "dual",
+    data: Data = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of learned matching.")] = 300,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the method's own).")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Windows or images in a step.")] = None,
+    limit: Limit = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    export: Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")] = False,
+) -> None:
+    """Align models, so that their weights can be averaged.
+
+    Writes one transformation per model into a new folder; what lmc path and lmc merge read.
+    """
+    from lmc import matching
+    from lmc.alignment import METHODS
+    from lmc.files import refuse_occupied, whole_folder
+
+    if method not in METHODS:
+        raise ArgumentError(f"--method: expected one of {', '.join(METHODS)}, found {method!r}")
+    if len(models) < 2:
+        raise ArgumentError(f"models: expected at least two, found {len(models)}")
+    if lr is not None and not lr > 0:
+        raise ArgumentError(f"--lr: expected a positive number, found {lr}")
+    needs_data = method in ("activations", *matching.LEARNED)
+    if needs_data and data is None:
+        raise ArgumentError(f"--data: the method {method} needs a corpus ({CORPUS}), found none")
+    refuse_occupied(out)
+    state = _state_folder(out, resume) if method in matching.LEARNED else None
+    kind, place = _dtype(dtype), _device(device)
+    samples, pair = _data(models, data, "match", limit, seed) if needs_data and data else (None, _compare(models))
+    loaded = _load(pair, place, kind)
+    _say(f"matching with {method}")
+    try:
+        alignment = matching.match(
+            loaded,
+            method=method,
+            data=samples,
+            steps=steps,
+            lr=lr,
+            batch=batch,
+            device=place,
+            seed=seed,
+            resume=state,
+        )
+    except KeyboardInterrupt:
+        if state is not None and state.exists():
+            _say("interrupted: the same command with --resume continues")
+        raise
+    with whole_folder(out) as folder:
+        alignment.save(folder)
+        if export:
+            alignment.export(folder / "models")
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)
+    _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --at 0.5 --out MERGED")
+
+
+@app.command()
+def path(
+    alignment: Aligned,
+    data: Annotated[str, typer.Option(help=f"The corpus, its evaluation part: {CORPUS}.")],
+    grid: Annotated[int | None, typer.Option(min=2, help="Points on the line, 25 for two models.")] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw the path into this file (.png, .svg, .pdf).")] = None,
+    result_file: Annotated[Path | None, typer.Option("--json", help="Write the result into this file.")] = None,
+) -> None:
+    """Measure the loss barrier between aligned models.
+
+    Evaluates merged models along the line between the endpoints, on the part of a corpus that matching never saw.
+    """
+    from lmc import checkpoints, corpora, line
+    from lmc.alignment import Alignment
+
+    corpora.kind(data)
+    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
+    aligned = Alignment.load(alignment)
+    first = aligned.parents[0]
+    samples = corpora.load(data, first, "eval", checkpoints.source(first), limit, seed)
+    result = line.path(aligned, samples, grid, seed=seed)
+    print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
+    for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
+        label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
+        print(f"{label:>7}  {loss:9.5f}  {accuracy:8.4f}")
+    low, high = result.interval
+    print(f"barrier {result.barrier:.5f} (95 %: {low:.5f} to {high:.5f}) {result.metric}")
+    print(f"midpoint minus better endpoint {result.gap:+.5f}")
+    if result_file is not None:
+        result.to_json(result_file)
+        _say(f"wrote {result_file}")
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        result.plot(plot)
+        _say(f"wrote {plot}")
+
+
+@app.command()
+def merge(
+    alignment: Aligned,
+    out: Out,
+    at: Annotated[str, typer.Option(help="λ in [0, 1]: 0 is the first model. Or K weights: 0.2,0.3,0.5.")] = "0.5",
+) -> None:
+    """Write a merged model: a stock checkpoint."""
+    weights = _weights(at)
+    from lmc.alignment import Alignment
+    from lmc.files import read_json, refuse_occupied
+
+    refuse_occupied(out)
+    count = len(read_json(alignment / "alignment.json").get("parents", ()))
+    if isinstance(weights, float) and count != 2:
+        raise ArgumentError(f"--at: expected {count} weights for {count} models, found the number {weights}")
+    Alignment.load(alignment).export(out, at=weights)
+    _say(f"wrote {out}: merged at {at}")
+
+
+@app.command()
+def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
+    """Copy pickled weights to safetensors.
+
+    No code that comes with the checkpoint is run.
+    """
+    from lmc import checkpoints
+
+    checkpoints.convert(source, out)
+    _say(f"wrote {out}")
+
+
+@app.command()
+def reproduce(
+    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper.")] = "laptop",
+    figure: Annotated[str | None, typer.Option(help="Only this figure, with what it needs.")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the figures and exit.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks run at once.")] = 2,
+) -> None:
+    """Recompute and redraw the book's figures."""
+    from lmc import reproduce as notebooks
+
+    if listing:
+        print(notebooks.listing())
+    else:
+        notebooks.reproduce(profile, figure, jobs)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code is 0 when done, 2 for bad input, 130 when interrupted."""
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill ends like Ctrl-C: nothing half-written
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _warn(str(message))
+        try:
+            return app(arguments, standalone_mode=False) or 0
+        except UsageError as error:
+            help_for = error.ctx.command_path if error.ctx else "lmc"
+            return _fail(f"{error.format_message()} (see {help_for} --help)")
+        except LmcError as error:
+            return _fail(str(error))
+        except OSError as error:  # no permission, disk full: the user's to repair
+            return _fail(str(error))
+        except (KeyboardInterrupt, typer.Abort):
+            print("interrupted", file=sys.stderr)
+            return 130
+
+
+def _fail(line: str) -> int:
+    print("error:", " ".join(line.split()), file=sys.stderr)
+    return 2
+
+
+def _warn(line: str) -> None:
+    print("warning:", " ".join(line.split()), file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _compare(models: list[str]) -> "Pair":
+    from lmc import pairing
+
+    _say("checking that the models can be paired")
+    return pairing.compare(models)
+
+
+def _data(models: list[str], corpus: str, split: str, limit: int | None, seed: int) -> tuple[Any, "Pair"]:
+    """The samples, read before any weight: a corpus that does not fit is found early."""
+    from lmc import corpora
+
+    corpora.kind(corpus)
+    pair = _compare(models)
+    first = pair.blueprints[0]
+    return corpora.load(corpus, first.model, split, first.source.folder, limit, seed), pair
+
+
+def _load(pair: "Pair", device: "torch.device | None", dtype: "torch.dtype | None") -> list[Any]:
+    from lmc import checkpoints
+
+    models = []
+    for blueprint in pair.blueprints:
+        _say(f"loading {blueprint.source.name}")
+        where = blueprint.source.folder if blueprint.source.repository is None else blueprint.source.name
+        models.append(checkpoints.load(where, device, dtype))
+    return models
+
+
+def _state_folder(out: Path, resume: bool) -> Path:
+    """Where an interrupted run is kept, beside its output."""
+    state = out.with_name(f"{out.name}.partial")
+    if resume and not state.exists():
+        raise CheckpointError(f"{state}: expected the state of an interrupted run, found none")
+    if state.exists() and not resume:
+        raise CheckpointError(f"{state}: holds an interrupted run; continue it with --resume, or delete the folder")
+    return state
+
+
+def _weights(at: str) -> float | list[float]:
+    try:
+        weights = [float(part) for part in at.split(",")]
+    except ValueError:
+        raise ArgumentError(f"--at: expected a number, or weights like 0.2,0.3,0.5, found {at!r}") from None
+    if not all(0 <= w <= 1 for w in weights):
+        raise ArgumentError(f"--at: expected between 0 and 1, found {at}")
+    return weights[0] if len(weights) == 1 else weights
+
+
+def _dtype(name: str | None) -> "torch.dtype | None":
+    import torch
+
+    known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name is not None and name not in known:
+        raise ArgumentError(f"--dtype: expected one of {', '.join(known)}, found {name!r}")
+    return None if name is None else known[name]
+
+
+def _device(name: str | None) -> "torch.device | None":
+    import torch
+
+    if name is None:
+        return None
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:  # a name that is none, or a machine that has no such device
+        raise ArgumentError(f"--device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None

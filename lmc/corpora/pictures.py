@@ -1,0 +1,175 @@
+"""Image corpora: handwritten digits, CIFAR-10, ImageNet, a folder of classes, a folder of archives."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lmc.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tgz")
+# Which part of a folder serves a split: the first of these names that is there.
+PARTS = {"train": ("train",), "match": ("match", "train"), "eval": ("eval", "test", "val")}
+PART_NAMES = {name for names in PARTS.values() for name in names}
+DIGITS_HELD_OUT = 450
+HELD_OUT = 0.1  # of a folder that comes in one piece
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A labelled collection that is opened only where asked, in ascending order.
+
+    pictures = read("cifar10", "eval")
+    first = next(pictures.open([0]))               # a PIL image; its label is pictures.labels[0]
+    """
+
+    name: str
+    classes: list[str]
+    labels: np.ndarray  # (n,) int64, indices into `classes`
+    open: Callable[[Sequence[int]], Iterator[Image.Image]]
+
+
+def read(corpus: str, split: str) -> Pictures:
+    """One split of an image corpus. Labels follow the sorted names of its classes."""
+    if corpus == "digits":
+        return _digits(split)
+    if corpus == "cifar10":
+        return _hub(corpus, "uoft-cs/cifar10", image="img", split="test" if split == "eval" else "train")
+    if corpus == "imagenet":  # gated: needs a token; only the shards that are used are fetched
+        part, shards = ("validation", "data/validation-*") if split == "eval" else ("train", "data/train-0000*")
+        return _hub(corpus, "ILSVRC/imagenet-1k", image="image", split=part, data_files={part: shards})
+    folder = Path(corpus)
+    tars = archives(folder)
+    return _archives(folder, tars, split) if tars else _classes(folder, split)
+
+
+def archives(folder: Path) -> list[Path]:
+    """A folder's archives, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.name.endswith(ARCHIVES))
+
+
+def _digits(split: str) -> Pictures:
+    """scikit-learn's handwritten digits: `DIGITS_HELD_OUT` for evaluation, the others for training and for matching."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError("corpus 'digits' needs scikit-learn: pip install 'lmc-transformers[data]'") from error
+    pixels, labels = load_digits(return_X_y=True)
+    held_out, rest = _deal(len(labels), DIGITS_HELD_OUT)
+    chosen = held_out if split == "eval" else rest
+    grey = np.round(pixels[chosen].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)  # stored as 0 to 16
+    return Pictures(
+        name="digits",
+        classes=[str(digit) for digit in range(10)],
+        labels=labels[chosen].astype(np.int64),
+        open=lambda indices: (Image.fromarray(grey[i]) for i in indices),
+    )
+
+
+def _hub(corpus: str, name: str, image: str, split: str, **options: Any) -> Pictures:
+    from lmc.corpora.hub import dataset
+
+    rows = dataset(corpus, name, split=split, **options)
+    return Pictures(
+        name=corpus,
+        classes=rows.features["label"].names,
+        labels=np.asarray(rows["label"], dtype=np.int64),
+        open=lambda indices: (rows[int(i)][image] for i in indices),
+    )
+
+
+def _classes(folder: Path, split: str) -> Pictures:
+    """`folder/PART/CLASS/...` or `folder/CLASS/...`."""
+    parts = [path.name for path in folder.iterdir() if path.is_dir() and path.name in PART_NAMES]
+    root = folder / _part(folder, parts, split) if parts else folder
+    paths = sorted(path for path in root.rglob("*") if path.name.lower().endswith(SUFFIXES))
+    return _collection(
+        folder,
+        split,
+        [path.relative_to(root).parts for path in paths],
+        lambda indices: (_open(paths[i], paths[i].name) for i in indices),
+        whole=not parts,
+    )
+
+
+def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:
+    """Archives named after their part (`train_000-099.tar.xz`) or not; their members lie as in a folder of classes."""
+    parts = [name for name in PART_NAMES if any(path.name.startswith(name) for path in tars)]
+    if parts:
+        part = _part(folder, parts, split)
+        tars = [path for path in tars if path.name.startswith(part)]
+    members = [(path, name) for path in tars for name, _ in _members(path)]
+
+    def open_members(indices: Sequence[int]) -> Iterator[Image.Image]:
+        wanted = {members[i] for i in indices}
+        for path in tars:  # in one pass, as compressed archives allow no other
+            for name, file in _members(path):
+                if (path, name) in wanted:
+                    yield _open(file, f"{path.name}:{name}")
+
+    return _collection(folder, split, [_inside(name) for _, name in members], open_members, whole=not parts)
+
+
+def _members(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile() and member.name.lower().endswith(SUFFIXES):
+                    yield member.name, tar.extractfile(member)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(f"corpus '{path}': the archive cannot be read ({error})") from error
+
+
+def _inside(name: str) -> tuple[str, ...]:
+    parts = tuple(part for part in name.split("/") if part != ".")
+    return parts[1:] if parts[0] in PART_NAMES else parts
+
+
+def _part(folder: Path, found: Iterable[str], split: str) -> str:
+    for name in PARTS[split]:
+        if name in found:
+            return name
+    raise DataError(
+        f"corpus '{folder}' ({split}): expected {' or '.join(PARTS[split])}; found {', '.join(sorted(found))}"
+    )
+
+
+def _collection(
+    folder: Path,
+    split: str,
+    paths: list[tuple[str, ...]],
+    opener: Callable[[Sequence[int]], Iterator[Image.Image]],
+    whole: bool,
+) -> Pictures:
+    """Labels from paths: the first folder, or a file's name up to its first underscore, as ImageNet names its files."""
+    names = [path[0] if len(path) > 1 else path[0].partition("_")[0] for path in paths]
+    classes = sorted(set(names))
+    index = {name: i for i, name in enumerate(classes)}
+    labels = np.array([index[name] for name in names], dtype=np.int64)
+    if not whole:
+        return Pictures(folder.name, classes, labels, opener)
+    held_out, rest = _deal(len(labels), int(len(labels) * HELD_OUT))
+    chosen = held_out if split == "eval" else rest
+    return Pictures(folder.name, classes, labels[chosen], lambda indices: opener([int(chosen[i]) for i in indices]))
+
+
+def _deal(count: int, held_out: int) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed random division, each side ascending. RandomState's stream is frozen, unlike newer generators'."""
+    order = np.random.RandomState(0).permutation(count)
+    return np.sort(order[:held_out]), np.sort(order[held_out:])
+
+
+def _open(source: Any, name: str) -> Image.Image:
+    try:
+        image = Image.open(source)
+        image.load()
+    except OSError as error:
+        raise DataError(f"image '{name}' cannot be read ({error})") from error
+    return image

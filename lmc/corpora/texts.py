@@ -1,0 +1,97 @@
+"""Text corpora: the embedded one, WikiText, a text file, a folder of text files."""
+
+from __future__ import annotations
+
+import lzma
+import re
+from pathlib import Path
+
+from lmc.corpora import docstrings
+from lmc.errors import DataError
+
+SUFFIXES = (".txt", ".txt.xz")
+HELD_OUT = 0.1  # the end of a single file, kept for evaluation
+# Which files of a folder serve a split: those of the first of these names that has any.
+FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
+ROWS = {"train": "train", "match": "train", "eval": "test"}  # WikiText's splits on the hub
+
+
+def read(corpus: str, split: str) -> tuple[str, str]:
+    """A text corpus's name, for records, and the text of one of its splits.
+
+    name, text = read("embedded", "eval")
+    """
+    if corpus == "embedded":
+        return corpus, docstrings.read(split)
+    if corpus == "wikitext":
+        return "wikitext-103-raw-v1", _wikitext(split)
+    path = Path(corpus)
+    text = _folder(path, split) if path.is_dir() else _divide(_open(path), split)
+    text = re.sub(r"^</?doc\b.*\n?", "", text, flags=re.MULTILINE)  # the article tags of Wikipedia extracts
+    name = path.name.removesuffix(".xz").removesuffix(".txt")
+    if " <unk> " in text and " @-@ " in text:  # another corpus than the raw form, so it gets another name
+        return f"{name}-detokenised", detokenise(text)
+    return name, text
+
+
+def files(folder: Path) -> list[Path]:
+    """A folder's text files, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+
+
+def detokenise(text: str) -> str:
+    """Undo WikiText's tokenised form, whose spaces and ` @-@ ` no byte-level or modern tokenizer was trained on.
+
+        detokenise('the " two @-@ part " episode ( 1 @,@ 000 viewers ) .')   # 'the "two-part" episode (1,000 viewers).'
+
+    The rule: join numbers and compounds at `@-@`, `@,@` and `@.@`; no space before closing punctuation and
+    contractions, none after opening brackets; straight double quotes hug what they enclose, pair by pair within a line.
+    `<unk>` stays: that word is lost.
+    """
+    text = re.sub(r" @([-,.])@ ", r"\1", text)
+    text = re.sub(r' " ([^"\n]*?) "(?= |$)', r' "\1"', text, flags=re.MULTILINE)
+    text = re.sub(r" ([.,;:!?%)\]}]|n't\b|'(?:s|t|m|d|re|ve|ll)\b)", r"\1", text)
+    text = re.sub(r"([(\[{]) ", r"\1", text)
+    return re.sub(r"^ +| +$", "", text, flags=re.MULTILINE)
+
+
+def _folder(folder: Path, split: str) -> str:
+    chosen = _choose(folder, split)
+    text = "\n".join(_open(path) for path in chosen)
+    if chosen == _choose(folder, "match" if split == "eval" else "eval"):
+        return _divide(text, split)
+    return text
+
+
+def _choose(folder: Path, split: str) -> list[Path]:
+    found = files(folder)
+    for name in FILES[split]:
+        chosen = [path for path in found if path.name.startswith(name)]
+        if chosen:
+            return chosen
+    if any(path.name.startswith(name) for path in found for names in FILES.values() for name in names):
+        expected = ", ".join(f"{name}*.txt" for name in FILES[split])
+        raise DataError(f"corpus '{folder}' ({split}): expected {expected}; found {', '.join(p.name for p in found)}")
+    return found
+
+
+def _divide(text: str, split: str) -> str:
+    """Text that comes in one piece: its last tenth, from the next line on, is for evaluation, the rest for all else."""
+    cut = text.find("\n", int(len(text) * (1 - HELD_OUT))) + 1 or len(text)
+    return text[cut:] if split == "eval" else text[:cut]
+
+
+def _open(path: Path) -> str:
+    try:
+        if path.suffix == ".xz":
+            return lzma.open(path, "rt", encoding="utf-8").read()
+        return path.read_text(encoding="utf-8")
+    except (OSError, lzma.LZMAError, UnicodeDecodeError, EOFError) as error:
+        raise DataError(f"corpus '{path}': cannot be read as UTF-8 text ({error})") from error
+
+
+def _wikitext(split: str) -> str:
+    from lmc.corpora.hub import dataset
+
+    rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split=ROWS[split])
+    return "\n\n".join(rows["text"])

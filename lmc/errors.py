@@ -1,0 +1,33 @@
+"""Every error a user can cause: one line that names what, where, expected and found."""
+
+
+class LmcError(Exception):
+    """Base of all public errors. The command line prints its message and exits with code 2."""
+
+
+class UnsupportedModelError(LmcError):
+    """The model class, or one of its settings, is not covered by any family."""
+
+
+class NotCanonicalError(LmcError):
+    """A transform was applied to a model whose norms are not absorbed; call `lmc.canonicalize` first."""
+
+
+class IncompatibleModelsError(LmcError):
+    """Two endpoints differ in architecture, shapes, vocabulary or a function-relevant setting."""
+
+
+class CheckpointError(LmcError):
+    """A checkpoint folder or file is missing, damaged, unsafe or already there."""
+
+
+class DataError(LmcError):
+    """A corpus is unknown, unavailable, too short or of the wrong kind for the model."""
+
+
+class ArgumentError(LmcError):
+    """An argument is out of its range, or names something that does not exist."""
+
+
+class DivergedError(LmcError):
+    """Learned matching met a loss that is not finite."""

@@ -1,0 +1,144 @@
+"""timm's VisionTransformer with plain blocks: LayerNorm, fused qkv, GELU MLP, optional LayerScale and registers."""
+
+from typing import Any
+
+from torch import nn
+
+from lmc.errors import UnsupportedModelError
+from lmc.groups import Invertible, Orthogonal, Permutation
+from lmc.modelspec import Dead, Gain, ModelSpec, Move, Norm, Reader, Space, layered
+
+
+def _refuse_variants(model: Any) -> None:
+    """Raise UnsupportedModelError, naming the constructor flag, for every variant this table does not describe."""
+    block = model.blocks[0]
+    plain = (nn.Identity, nn.Dropout)
+    flags = {
+        "global_pool": model.attn_pool is None and model.global_pool in ("token", "avg"),
+        "pool_include_prefix": not getattr(model, "pool_include_prefix", False),  # newer timm only
+        "pos_embed": model.pos_embed is not None,
+        "pre_norm": isinstance(model.norm_pre, plain),
+        "embed_norm_layer": isinstance(model.patch_embed.norm, plain),
+        "dynamic_img_size": not model.dynamic_img_size,
+        "embed_layer": type(model.patch_embed).__name__ == "PatchEmbed",
+        "block_fn": all(type(b).__name__ == "Block" for b in model.blocks),
+        "attn_layer": type(block.attn).__name__ == "Attention",
+        "mlp_layer": type(block.mlp).__name__ == "Mlp",
+        "num_classes": isinstance(model.head, nn.Linear),
+        "norm_layer": isinstance(block.norm1, nn.LayerNorm),
+        "final_norm": isinstance(model.norm, nn.LayerNorm) or isinstance(model.fc_norm, nn.LayerNorm),
+    }
+    if flags["attn_layer"] and flags["mlp_layer"]:
+        flags |= {
+            "qk_norm": isinstance(block.attn.q_norm, plain),
+            "scale_attn_norm": isinstance(block.attn.norm, plain) and getattr(block.attn, "gate", None) is None,
+            "scale_mlp_norm": isinstance(block.mlp.norm, plain),
+        }
+    for flag, supported in flags.items():
+        if not supported:
+            raise UnsupportedModelError(f"VisionTransformer: this value of {flag} is not supported by the vit table")
+
+
+def spec(model: Any) -> ModelSpec:
+    """The table of a `timm.models.VisionTransformer`. Raises UnsupportedModelError, naming the flag, for variants."""
+    _refuse_variants(model)
+    d, layers, block = model.embed_dim, len(model.blocks), model.blocks[0]
+    heads, head_dim = block.attn.num_heads, block.attn.head_dim
+    channels, *patch = model.patch_embed.proj.weight.shape[1:]
+
+    layer_spaces = (
+        Space("head", Permutation(heads)),
+        Space("qk", Invertible(head_dim), over=("head",)),
+        Space("value", Invertible(head_dim), over=("head",)),
+        Space("hidden", Permutation(block.mlp.fc1.out_features)),
+    )
+    here = "blocks.{l}."
+    qkv = "[head qk | head qk* | head value]"
+    layer_rules = {
+        here + "attn.qkv.weight": f"{qkv} stream?",
+        here + "attn.qkv.bias": qkv,
+        here + "attn.proj.weight": "stream! (head value*)",
+        here + "attn.proj.bias": "stream!",
+        here + "mlp.fc1.weight": "hidden stream?",
+        here + "mlp.fc1.bias": "hidden",
+        here + "mlp.fc2.weight": "stream! hidden",
+        here + "mlp.fc2.bias": "stream!",
+    }
+    present = set(model.state_dict())
+    spaces, rules = layered(layers, layer_spaces, layer_rules)
+    rules |= {
+        "patch_embed.proj.weight": "stream! channel row column",
+        "patch_embed.proj.bias": "stream!",
+        "pos_embed": "one patch stream!" if model.no_embed_class else "one [cls | register | patch] stream!",
+        "cls_token": "one cls stream!",
+        "reg_token": "one register stream!",
+        "head.weight": "class stream?",
+        "head.bias": "class",
+    }
+    rules = {name: pattern for name, pattern in rules.items() if name in present}
+
+    def reader(name: str) -> Reader:
+        return Reader(name + ".weight", name + ".bias" if name + ".bias" in present else None)
+
+    def norm(module: str, read_by: str) -> Norm:
+        affine = module + ".weight" in present
+        return Norm(
+            module, module + ".weight" if affine else None, module + ".bias" if affine else None, (reader(read_by),)
+        )
+
+    norms, moves, gains, dead = [], [], [], []
+    for layer in range(layers):
+        qkv_name, proj, fc2 = (f"blocks.{layer}.{part}" for part in ("attn.qkv", "attn.proj", "mlp.fc2"))
+        norms += [norm(f"blocks.{layer}.norm1", qkv_name), norm(f"blocks.{layer}.norm2", f"blocks.{layer}.mlp.fc1")]
+        for name, gain in ((proj, f"blocks.{layer}.ls1.gamma"), (fc2, f"blocks.{layer}.ls2.gamma")):
+            if gain in present:
+                gains.append(Gain(gain, tuple(n for n in (name + ".weight", name + ".bias") if n in present)))
+        # Without a bias of its own, qkv keeps its norm's bias in the mean direction of its weight.
+        biased = qkv_name + ".bias" in present
+        if biased or f"blocks.{layer}.norm1.bias" in present:
+            bias = qkv_name + (".bias" if biased else ".weight")
+            dead.append(Dead(bias, f"qk.{layer}*"))
+            if proj + ".bias" in present:
+                moves.append(Move(bias, proj + ".bias", f"value.{layer}", through=proj + ".weight"))
+    final = "norm" if isinstance(model.norm, nn.LayerNorm) else "fc_norm"
+    norms.append(norm(final, "head"))
+    # What is added to every position of a kind, the position embedding can carry.
+    moves.append(Move("patch_embed.proj.bias", "pos_embed", rows="patch"))
+    if not model.no_embed_class:
+        prefix = {"cls_token": "cls", "reg_token": "register"}
+        moves += [Move(name, "pos_embed", rows=rows) for name, rows in prefix.items() if name in present]
+
+    return ModelSpec(
+        family="vit",
+        free={
+            "one": 1,
+            "cls": int(model.has_class_token),
+            "patch": model.patch_embed.num_patches,
+            "register": model.num_reg_tokens,
+            "channel": channels,
+            "row": patch[0],
+            "column": patch[1],
+            "class": model.num_classes,
+        },
+        spaces=(Space("stream", Orthogonal(d, fixes_ones=True)), *spaces),
+        rules=rules,
+        stream_norm="layernorm",
+        norms=tuple(norms),
+        gains=tuple(gains),
+        moves=tuple(moves),
+        dead=tuple(dead),
+        logits=tuple(name for name in ("head.weight", "head.bias") if name in present),
+    )
+
+
+def settings(model: Any) -> dict[str, object]:
+    """Everything that changes the function and is not visible in a shape."""
+    block = model.blocks[0]
+    return {
+        "num_heads": block.attn.num_heads,
+        "act_layer": type(block.mlp.act).__name__,
+        "global_pool": model.global_pool,
+        "no_embed_class": model.no_embed_class,
+        "norm_eps": block.norm1.eps,
+        "img_size": tuple(model.patch_embed.img_size),
+    }

@@ -1,0 +1,236 @@
+"""Results to figures, in one style; never computes anything but a mean.
+
+    >>> figure = path_figure(results.read("vit-digits", "laptop").numbers)
+    >>> save(figure, Path("build/figures/vit-digits"))  # .svg and .png
+
+Numbers have the shape `{"methods": {name: {"lambdas": [...], "losses": [[...], ...], "barrier": [...]}}}`, with one
+list of losses and one barrier per seed; `"unit"` beside `"methods"` names the loss's unit.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmc.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "accuracy_figure",
+    "barrier_bars",
+    "curves",
+    "draw",
+    "method_table",
+    "path_figure",
+    "rate_figure",
+    "save",
+    "use_style",
+]
+
+# Okabe and Ito's palette: told apart with any colour vision; the yellow is left out, it vanishes on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a second cue, for print without colour
+STYLE: dict[str, Any] = {
+    "figure.figsize": (6.4, 3.8),
+    "figure.dpi": 100,
+    "figure.facecolor": "white",  # a white card on any page: axes stay readable in dark mode
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.hashsalt": "lmc",  # the same figure gives the same file
+}
+
+
+def use_style() -> None:
+    """Draw in the book's style from here on, and as vectors where this runs in a notebook.
+
+    >>> use_style()
+    """
+    pyplot = _pyplot()
+    pyplot.rcParams.update(STYLE)
+    pyplot.rcParams["axes.prop_cycle"] = pyplot.cycler(color=list(COLOURS))
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg")
+    except (ImportError, AttributeError):  # no notebook around
+        return
+
+
+def path_figure(numbers: dict[str, Any]) -> "Figure":
+    """Loss along the line between the endpoints, one line per method: the mean, and each seed faintly.
+
+    >>> path_figure({"methods": {"naive": {"lambdas": [0, 0.5, 1], "losses": [[1.0, 2.5, 1.1]]}}})
+    """
+    use_style()
+    figure, axes = _pyplot().subplots()
+    for place, (name, method) in enumerate(_in_order(numbers["methods"]).items()):
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        lambdas, losses = method["lambdas"], method["losses"]
+        if len(losses) > 1:
+            for seed in losses:
+                axes.plot(lambdas, seed, color=colour, alpha=0.3, linewidth=0.8)
+        mean = [sum(values) / len(values) for values in zip(*losses, strict=True)]
+        axes.plot(
+            lambdas, mean, color=colour, marker=marker, markersize=4, markevery=max(1, len(lambdas) // 8), label=name
+        )
+        axes.plot([lambdas[0], lambdas[-1]], [mean[0], mean[-1]], "o", color="black", markersize=5, zorder=5)
+    axes.set_xlabel("λ (0: model A, 1: model B)")
+    axes.set_ylabel(f"held-out loss [{numbers.get('unit', 'nats')}]")
+    axes.legend()
+    return figure
+
+
+def barrier_bars(numbers: dict[str, Any]) -> "Figure":
+    """One bar per method, as high as its mean barrier, with a point for each seed.
+
+    >>> barrier_bars({"methods": {"naive": {"barrier": [1.5, 1.6]}, "dual": {"barrier": [0.1, 0.12]}}})
+    """
+    use_style()
+    figure, axes = _pyplot().subplots()
+    methods = _in_order(numbers["methods"])
+    for place, (name, method) in enumerate(methods.items()):
+        barriers = method["barrier"]
+        mean = sum(barriers) / len(barriers)
+        axes.bar(place, mean, width=0.65, color=COLOURS[place % len(COLOURS)], label=name)
+        axes.plot([place] * len(barriers), barriers, "o", color="black", markersize=4)
+        above = (place, max(barriers))
+        axes.annotate(f"{mean:.3f}", above, (0, 5), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_xticks(range(len(methods)), list(methods))
+    axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
+    axes.margins(y=0.12)
+    axes.grid(False, axis="x")
+    return figure
+
+
+def _in_order(methods: dict[str, Any]) -> dict[str, Any]:
+    """From the least to the most that is done to the endpoints (results files sort by name); others as they come."""
+    known = ("naive", "canonical", "start", "weights", "activations", "single", "dual")
+    return dict(sorted(methods.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
+
+
+def accuracy_figure(numbers: dict[str, Any]) -> "Figure":
+    """Accuracy along the line between the endpoints, one line per method.
+
+    >>> accuracy_figure({"methods": {"naive": {"lambdas": [0, 0.5, 1], "accuracies": [[0.9, 0.1, 0.9]]}}})
+    """
+    methods = {name: {**method, "losses": method["accuracies"]} for name, method in numbers["methods"].items()}
+    figure = path_figure({**numbers, "methods": methods})
+    figure.axes[0].set_ylabel("held-out accuracy")
+    return figure
+
+
+def rate_figure(numbers: dict[str, Any]) -> "Figure":
+    """Barrier over the learning rate on logarithmic axes, one line per method; pairs faintly.
+
+    >>> rate_figure({"grids": {"single": {"rates": [0.01, 0.02], "barrier": [[0.2, 0.3], [0.1, 0.2]]}}})
+    """
+    use_style()
+    figure, axes = _pyplot().subplots()
+    for place, (name, grid) in enumerate(numbers["grids"].items()):
+        colour = COLOURS[place % len(COLOURS)]
+        for pair in zip(*grid["barrier"], strict=True):
+            axes.plot(grid["rates"], pair, color=colour, alpha=0.3, linewidth=0.8)
+        mean = [sum(row) / len(row) for row in grid["barrier"]]
+        axes.plot(grid["rates"], mean, color=colour, marker=MARKERS[place % len(MARKERS)], label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure
+
+
+def curves(numbers: dict[str, Any]) -> "Figure":
+    """Training loss over steps, one line per run.
+
+    >>> curves({"curves": {"dual": [2.0, 1.5], "single": [2.0, 1.6]}})
+    """
+    use_style()
+    figure, axes = _pyplot().subplots()
+    for place, (name, losses) in enumerate(numbers["curves"].items()):
+        style = ("-", "--", ":")[place % 3]
+        axes.plot(range(1, len(losses) + 1), losses, style, color=COLOURS[place % len(COLOURS)], label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"loss on the line [{numbers.get('unit', 'nats')}]")
+    axes.legend()
+    return figure
+
+
+def method_table(numbers: dict[str, Any]) -> Any:
+    """What `lmc.experiment.summary` says of every method, as a table for a notebook.
+
+    >>> method_table({"summary": {"naive": {"barrier": 1.5, "range": [1.4, 1.6], "ratio": 1.0, ...}}})
+    """
+    rows = ["| method | runs | barrier | range | ÷ naive | normalised | gap | endpoints moved |", "|" + "---|" * 8]
+    for name, row in _in_order(numbers["summary"]).items():
+        low, high = row["range"]
+        rows.append(
+            f"| {name} | {row['runs']} | {row['barrier']:.3f} | {low:.3f} to {high:.3f} | {row['ratio']:.1%} | "
+            f"{row['normalised']:.3f} | {row['gap']:+.3f} | {row['endpoint_change']:.0e} |"
+        )
+    return Markdown("\n".join(rows))
+
+
+@dataclass(frozen=True)
+class Markdown:
+    """Text that a notebook shows as Markdown."""
+
+    text: str
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+
+def draw(name: str, numbers: dict[str, Any]) -> "Figure":
+    """Draw with the function that figures.yml names.
+
+    >>> draw("barrier_bars", numbers)
+    """
+    known = {f.__name__: f for f in DRAWN}
+    if name not in known:
+        raise ArgumentError(f"no figure function {name!r}; choose from {', '.join(known)}")
+    try:
+        return known[name](numbers)
+    except KeyError as error:
+        raise DataError(f"{name}: the results lack {error}") from error
+
+
+DRAWN: tuple[Callable[[dict[str, Any]], "Figure"], ...] = (
+    path_figure,
+    accuracy_figure,
+    barrier_bars,
+    rate_figure,
+    curves,
+)
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write `path`.svg and `path`.png, each whole or not at all.
+
+    >>> save(figure, Path("build/figures/laptop/vit-digits"))
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+        aside = path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+        figure.savefig(aside, format=kind, metadata=metadata)
+        os.replace(aside, path.with_name(f"{path.name}.{kind}"))
+    _pyplot().close(figure)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as pyplot
+    except ImportError as error:
+        from lmc._notebooks import MissingExtraError
+
+        raise MissingExtraError('matplotlib is missing; run: pip install -e ".[plot]"') from error
+    return pyplot

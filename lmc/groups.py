@@ -1,0 +1,276 @@
+"""The groups a space can carry, each with the few operations every algorithm is made of.
+
+>>> group = Orthogonal(8, fixes_ones=True)
+>>> q = group.random((), torch.Generator().manual_seed(0))      # one Haar-random element, [8, 8]
+>>> (q.sum(-1) - 1).abs().max() < 1e-12                         # Q𝟙 = 𝟙: LayerNorm commutes with Q
+tensor(True)
+
+An element acts on one axis of length `n` of a tensor. Matrix groups hold `[*batch, n, n]` float64 arrays and act by
+`y_i = Σ_j g_ij x_j`; on an axis marked *dual* they act by the inverse transpose. Permutations hold `[*batch, n]`
+integers and act by `y_i = x_{p(i)}`, the same on both sides.
+
+Matching needs, for a cross-Gram matrix `M_ij = Σ a_i b_j` between two models, the element with the largest ⟨M, g⟩:
+`nearest`. It searches the compact part only (O(n) inside GL(n), phases inside the complex numbers), which is all that
+is left once both models are balanced. Learning needs the Lie algebra: `tangent` projects a gradient onto it, `exp`
+(a Cayley map) walks along it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+Batch = tuple[int, ...]
+
+
+def _polar(m: Tensor) -> Tensor:
+    """The orthogonal factor of `m` [..., n, n]: argmax over O(n) of ⟨m, Q⟩ (orthogonal Procrustes)."""
+    u, _, vh = torch.linalg.svd(m)
+    return u @ vh
+
+
+def _cayley(omega: Tensor) -> Tensor:
+    """(I − Ω/2)⁻¹ (I + Ω/2): equals exp(Ω) to second order, orthogonal for skew Ω, and inverse to cayley(−Ω)."""
+    eye = torch.eye(omega.shape[-1], dtype=omega.dtype, device=omega.device)
+    return torch.linalg.solve(eye - omega / 2, eye + omega / 2)
+
+
+def _log_uniform(batch: Batch, low: float, high: float, generator: torch.Generator) -> Tensor:
+    u = torch.rand(batch, generator=generator, dtype=torch.float64)
+    return torch.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+
+
+def _not_near_identity(draw: Callable[[], Tensor]) -> Tensor:
+    """Draw elements [*batch, n, n], each again while within 1/8 of the identity: a random element must show."""
+    elements = draw()
+    n = elements.shape[-1]
+    eye = torch.eye(n, dtype=elements.dtype)
+    while (near := torch.linalg.matrix_norm(elements - eye, keepdim=True) < math.sqrt(n) / 8).any():
+        elements = torch.where(near, draw(), elements)
+    return elements
+
+
+@dataclass(frozen=True)
+class Group:
+    """Base of all groups: an element acts on an axis of length `n`."""
+
+    n: int
+
+    discrete: ClassVar[bool] = False
+
+    @property
+    def dimension(self) -> int:
+        """Number of continuous degrees of freedom of one element."""
+        raise NotImplementedError
+
+    def identity(self, batch: Batch) -> Tensor:
+        """The identity, one per batch entry, [*batch, n, n]."""
+        return torch.eye(self.n, dtype=torch.float64).expand(*batch, self.n, self.n).clone()
+
+    def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """A random element per batch entry (distribution: the subclass)."""
+        raise NotImplementedError
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """The inverse element."""
+        return torch.linalg.inv(element)
+
+    def dual(self, element: Tensor) -> Tensor:
+        """The matrix that acts on dual axes: the inverse transpose."""
+        return torch.linalg.inv(element).mT
+
+    def nearest(self, gram: Tensor) -> Tensor:
+        """argmax ⟨gram, g⟩ over the compact part of the group; gram is [*batch, n, n] = Σ a_i b_j."""
+        raise NotImplementedError
+
+    def support(self, gram: Tensor) -> Tensor:
+        """max ⟨gram, g⟩ over the compact part of the group, [*batch]."""
+        return (gram * self.nearest(gram)).sum((-2, -1))
+
+    def tangent(self, gradient: Tensor) -> Tensor:
+        """Orthogonal projection of a gradient [*batch, n, n] onto the Lie algebra."""
+        raise NotImplementedError
+
+    def exp(self, omega: Tensor) -> Tensor:
+        """A group element close to exp(Ω), for Ω in the Lie algebra; exactly inside the group, exp(−Ω) its inverse."""
+        return _cayley(omega)
+
+
+@dataclass(frozen=True)
+class Orthogonal(Group):
+    """O(n), or with `fixes_ones` its subgroup {Q : Q𝟙 = 𝟙} that commutes with LayerNorm's mean.
+
+    O(1) is a sign. Random elements are Haar distributed.
+    """
+
+    fixes_ones: bool = False
+
+    @property
+    def dimension(self) -> int:
+        n = self.n - self.fixes_ones
+        return n * (n - 1) // 2
+
+    def _center(self, m: Tensor) -> Tensor:
+        """C m C with C = I − 𝟙𝟙ᵀ/n."""
+        return m - m.mean(-1, keepdim=True) - m.mean(-2, keepdim=True) + m.mean((-2, -1), keepdim=True)
+
+    def inverse(self, element: Tensor) -> Tensor:
+        return element.mT.contiguous()
+
+    def dual(self, element: Tensor) -> Tensor:
+        return element
+
+    def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return self.nearest(torch.randn(*batch, self.n, self.n, generator=generator, dtype=torch.float64))
+
+    def nearest(self, gram: Tensor) -> Tensor:
+        if not self.fixes_ones:
+            return _polar(gram)
+        # A large weight on the direction 𝟙 makes the polar factor map it to itself, whatever the rest does.
+        centred = self._center(gram)
+        weight = 1 + torch.linalg.matrix_norm(centred, keepdim=True)
+        return _polar(centred + weight / self.n)
+
+    def support(self, gram: Tensor) -> Tensor:
+        if self.fixes_ones:
+            return super().support(gram)
+        return torch.linalg.svdvals(gram).sum(-1)
+
+    def tangent(self, gradient: Tensor) -> Tensor:
+        skew = (gradient - gradient.mT) / 2
+        return self._center(skew) if self.fixes_ones else skew
+
+
+@dataclass(frozen=True)
+class Invertible(Group):
+    """GL(n). Random elements have Haar singular vectors and singular values log-uniform in [1/2, 2]."""
+
+    @property
+    def dimension(self) -> int:
+        return self.n**2
+
+    def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return _not_near_identity(lambda: self._draw(batch, generator))
+
+    def _draw(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        orthogonal = Orthogonal(self.n)
+        values = _log_uniform((*batch, self.n), 0.5, 2.0, generator)
+        return orthogonal.random(batch, generator) @ (values[..., None] * orthogonal.random(batch, generator))
+
+    def nearest(self, gram: Tensor) -> Tensor:
+        return _polar(gram)
+
+    def support(self, gram: Tensor) -> Tensor:
+        return torch.linalg.svdvals(gram).sum(-1)
+
+    def tangent(self, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+@dataclass(frozen=True)
+class RotaryCommutant(Group):
+    """What commutes with a rotation of the plane: the complex numbers c ≠ 0 as 2×2 matrices (one per frequency pair).
+
+    Queries take c, keys (dual) take 1/conj(c), so every rotated dot product is unchanged (arXiv 2606.17830).
+    Random elements have a uniform phase and |c| log-uniform in [1/2, 2].
+    """
+
+    n: int = 2
+
+    @property
+    def dimension(self) -> int:
+        return 2
+
+    @staticmethod
+    def _matrix(re: Tensor, im: Tensor) -> Tensor:
+        return torch.stack([torch.stack([re, -im], -1), torch.stack([im, re], -1)], -2)
+
+    @staticmethod
+    def _parts(m: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary part of the projection of m [..., 2, 2] onto the commutant."""
+        return (m[..., 0, 0] + m[..., 1, 1]) / 2, (m[..., 1, 0] - m[..., 0, 1]) / 2
+
+    def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return _not_near_identity(lambda: self._draw(batch, generator))
+
+    def _draw(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        modulus = _log_uniform(batch, 0.5, 2.0, generator)
+        phase = 2 * math.pi * torch.rand(batch, generator=generator, dtype=torch.float64)
+        return self._matrix(modulus * phase.cos(), modulus * phase.sin())
+
+    def nearest(self, gram: Tensor) -> Tensor:
+        re, im = self._parts(gram)
+        modulus = torch.hypot(re, im)
+        zero = modulus == 0
+        safe = torch.where(zero, torch.ones_like(modulus), modulus)
+        return self._matrix(torch.where(zero, torch.ones_like(re), re / safe), im / safe)
+
+    def support(self, gram: Tensor) -> Tensor:
+        return 2 * torch.hypot(*self._parts(gram))
+
+    def tangent(self, gradient: Tensor) -> Tensor:
+        return self._matrix(*self._parts(gradient))
+
+
+@dataclass(frozen=True)
+class Scale(Group):
+    """Positive numbers: the residual scale s, which also moves the norms' ε to s²ε. Log-uniform in [1/2, 2]."""
+
+    n: int = 1
+
+    @property
+    def dimension(self) -> int:
+        return 1
+
+    def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return _not_near_identity(lambda: _log_uniform((*batch, 1, 1), 0.5, 2.0, generator))
+
+    def nearest(self, gram: Tensor) -> Tensor:
+        return torch.ones_like(gram)
+
+    def tangent(self, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+@dataclass(frozen=True)
+class Permutation(Group):
+    """S_n. Random elements are uniform, but never the identity when n > 1."""
+
+    discrete: ClassVar[bool] = True
+
+    @property
+    def dimension(self) -> int:
+        return 0
+
+    def identity(self, batch: Batch) -> Tensor:
+        return torch.arange(self.n).expand(*batch, self.n).clone()
+
+    def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        count = math.prod(batch)
+        rows = [self._not_identity(generator) for _ in range(count)]
+        return torch.stack(rows).reshape(*batch, self.n)
+
+    def _not_identity(self, generator: torch.Generator) -> Tensor:
+        while True:
+            p = torch.randperm(self.n, generator=generator)
+            if self.n == 1 or (p != torch.arange(self.n)).any():
+                return p
+
+    def inverse(self, element: Tensor) -> Tensor:
+        return element.argsort(-1)
+
+    def dual(self, element: Tensor) -> Tensor:
+        return element
+
+    def nearest(self, gram: Tensor) -> Tensor:
+        flat = gram.reshape(-1, self.n, self.n).cpu().numpy()
+        rows = [linear_sum_assignment(m, maximize=True)[1] for m in flat]
+        return torch.from_numpy(np.stack(rows)).reshape(gram.shape[:-1]).to(gram.device)
+
+    def support(self, gram: Tensor) -> Tensor:
+        return gram.gather(-1, self.nearest(gram)[..., None])[..., 0].sum(-1)

@@ -1,0 +1,179 @@
+"""Matching: from endpoints to an alignment.
+
+`solver` is the closed-form core (block-coordinate descent over the spaces of a spec). `weights` and `activations` only
+choose what it compares; `learned` starts from their result and descends the loss on the line itself.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from lmc.alignment import METHODS, Alignment
+from lmc.canonical import canonicalize
+from lmc.errors import ArgumentError
+from lmc.family import spec as spec_of
+from lmc.files import digest, refuse_other_run
+from lmc.matching.activations import match_activations
+from lmc.matching.learned import Learner, Recipe
+from lmc.matching.solver import Solution
+from lmc.matching.weights import match_weights
+from lmc.models import epsilon, rebuild, state
+from lmc.modelspec import ModelSpec
+from lmc.objective import Data, as_data, evaluate
+from lmc.pairing import require_pairable
+from lmc.transform import Transform, rescale
+
+CLOSED_FORM = ("weights", "activations")
+LEARNED = ("single", "dual")
+ACTIVATION_SAMPLES = 512  # windows or images: tens of thousands of tokens, against hundreds of units
+WINDOWS, IMAGES = 16, 64  # default batch of learned matching
+LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
+SAVE_EVERY = 50  # steps between two states of a resumable run
+
+
+def match(
+    *models: nn.Module | Sequence[nn.Module],
+    method: str = "dual",
+    data: object = None,
+    steps: int = 300,
+    lr: float | None = None,
+    batch: int | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    resume: str | Path | None = None,
+    start: Alignment | None = None,
+    lambdas: tuple[float, float] | None = None,
+    kinds: Sequence[str] | None = None,
+) -> Alignment:
+    """Find the transforms under which the models' weights can be averaged.
+
+    >>> alignment = lmc.match(a, b, method="dual", data=tokens, steps=300)
+    >>> alignment = lmc.match([a, b, c], method="dual", data=tokens)
+
+    `method`: `naive` (average the raw weights), `canonical` (norms absorbed, balanced), `weights` (data-free),
+    `activations` (closed form on cross-covariances), `single` and `dual` (learned, arXiv 2506.22712 and 2606.23607).
+    `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches.
+    `steps`, `lr`, `batch`, `lambdas`: of learned matching; None takes the measured default. `start`: an alignment of
+    the same models to start from, instead of the better of `weights` and `activations`. `kinds`: the kinds of spaces
+    that learn (`stream`, `value`, …). `resume`: a folder that keeps the state of a learned run and continues it.
+
+    Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, DivergedError.
+    """
+    parents = tuple(m for entry in models for m in ([entry] if isinstance(entry, nn.Module) else entry))
+    if method not in METHODS:
+        raise ArgumentError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
+    if len(parents) < 2:
+        raise ArgumentError(f"models: expected at least two, found {len(parents)}")
+    if method in ("activations", *LEARNED) and data is None:
+        raise ArgumentError(f"data: method {method} needs some, found none")
+    if steps < 1 or (batch is not None and batch < 1):
+        raise ArgumentError(f"steps, batch: expected at least 1, found {steps} and {batch}")
+    if lr is not None and not 0 < lr <= LARGEST_RATE:
+        raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {lr}")
+    if lambdas is not None and not 0 <= lambdas[0] <= lambdas[1] <= 1:
+        raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {lambdas}")
+    require_pairable(parents)
+    known = {spec_of(parents[0]).kind(s.name) for s in spec_of(parents[0]).spaces if not s.group.discrete}
+    if kinds is not None and (isinstance(kinds, str) or not set(kinds) <= known):
+        raise ArgumentError(f"kinds: expected some of {', '.join(sorted(known))}, found {kinds!r}")
+    endpoints = Endpoints.of(parents, device)
+    samples = Data(torch.empty(0)) if data is None else as_data(data, parents[0]).to(endpoints.device)
+    record: dict[str, Any] = {"seed": seed}
+
+    def closed_form(name: str) -> Alignment:
+        transforms, found = endpoints.solve(name, samples, seed)
+        return Alignment(name, parents, transforms, record | found)
+
+    if method == "naive":
+        return Alignment(method, parents, tuple(Transform.identity(endpoints.spec) for _ in parents), record)
+    if method == "canonical":
+        return Alignment(method, parents, endpoints.gauge, record)
+    if method in CLOSED_FORM:
+        return closed_form(method)
+    if start is None:
+        middle = [1 / len(parents)] * len(parents)
+        probe = samples.draw(256, seed, step=0)
+        start = min(
+            (closed_form(name) for name in CLOSED_FORM),
+            key=lambda s: float(evaluate(s.merge(middle).to(endpoints.device), probe)[0].mean()),
+        )
+    batch = batch or (WINDOWS if samples.labels is None else IMAGES)
+    recipe = Recipe.default(method, steps=steps, lr=lr, batch=batch, lambdas=lambdas, kinds=kinds)
+    transforms, log = endpoints.learn(start.transforms, samples, recipe, method == "dual", seed, resume)
+    return Alignment(method, parents, transforms, record | {"start": start.method, **recipe.to_json()}, log)
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The canonical endpoints of one match, on its device, and the transforms that give all the first one's ε."""
+
+    spec: ModelSpec
+    models: tuple[nn.Module, ...]
+    gauge: tuple[Transform, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, parents: Sequence[nn.Module], device: str | torch.device | None) -> "Endpoints":
+        """Canonicalise the parents."""
+        spec = spec_of(parents[0])
+        models = tuple(canonicalize(p) for p in parents)
+        gauge = tuple(Transform.identity(spec) for _ in models)
+        if spec.epsilon is not None:
+            first = epsilon(models[0], spec)
+            gauge = tuple(rescale(spec, math.sqrt(first / epsilon(m, spec))) for m in models)
+        return cls(spec, models, gauge, torch.device(device or next(parents[0].parameters()).device))
+
+    def solve(self, method: str, samples: Data, seed: int) -> tuple[tuple[Transform, ...], dict[str, Any]]:
+        """Match every endpoint to the first in closed form; returns the transforms and how the solver fared."""
+        gauged = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
+        transforms, solutions = [self.gauge[0]], []
+        for model, gauge in zip(gauged[1:], self.gauge[1:], strict=True):
+            solution = self._match_two(method, gauged[0], model, samples, seed)
+            transforms.append(solution.transform @ gauge)
+            solutions.append(solution)
+        sweeps = [len(s.objective) - 1 for s in solutions]
+        return tuple(transforms), {"sweeps": sweeps, "converged": all(s.converged for s in solutions)}
+
+    def _match_two(self, method: str, a: nn.Module, b: nn.Module, samples: Data, seed: int) -> Solution:
+        if method == "activations":
+            enough = len(samples) <= ACTIVATION_SAMPLES
+            return match_activations(a, b, self.spec, samples if enough else samples.draw(ACTIVATION_SAMPLES, seed, 0))
+        return match_weights(state(a), state(b), self.spec)
+
+    def learn(
+        self,
+        start: Sequence[Transform],
+        samples: Data,
+        recipe: Recipe,
+        dual: bool,
+        seed: int,
+        resume: str | Path | None,
+    ) -> tuple[tuple[Transform, ...], tuple[dict[str, float], ...]]:
+        """Learned matching from `start`: the transforms, and the loss of every step."""
+        states = [{n: t.float().to(self.device) for n, t in state(m).items()} for m in self.models]
+        work = rebuild(self.models[0], self.spec, states[0]).requires_grad_(True)
+        roots = [math.sqrt(epsilon(m, self.spec)) if self.spec.epsilon else 0.0 for m in self.models]
+        learner = Learner(self.spec, work, states, roots, start, range(not dual, len(states)), recipe, seed)
+        kept = None
+        if resume is not None:
+            run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": [digest(s) for s in states]}
+            run["data"] = [digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
+            run["start"] = [digest(t.elements) for t in start]
+            kept = refuse_other_run(Path(resume), run) / "state.safetensors"
+            if kept.exists():
+                learner.restore(kept)
+        bar = tqdm(total=recipe.steps, initial=learner.step, desc="dual" if dual else "single", disable=None)
+        with bar:
+            while learner.step < recipe.steps:
+                loss = learner.advance(samples)
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                if kept is not None and (learner.step % SAVE_EVERY == 0 or learner.step == recipe.steps):
+                    learner.save(kept)
+        return learner.transforms, tuple({"step": i, "loss": loss} for i, loss in enumerate(learner.losses))

@@ -1,0 +1,53 @@
+"""A stock model's tensors, and a new stock model from new tensors."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.modelspec import ModelSpec
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """Every persistent tensor by name, detached (not copied)."""
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+
+
+def epsilon(model: Any, spec: ModelSpec) -> float:
+    """The ε of the stream's norms, for a spec that says which configuration field holds it."""
+    assert spec.epsilon is not None
+    return float(getattr(model.config, spec.epsilon))
+
+
+def rebuild(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], epsilon_factor: float = 1.0) -> nn.Module:
+    """A new stock model of the same class and settings that holds `tensors`; the one passed in is not touched.
+
+    It is in evaluation mode: with dropout it would be another function. A head tied to the embedding stays so only if
+    the two are still equal. `epsilon_factor` multiplies the norms' ε.
+    """
+    # Copy everything but the parameters' memory: their places are held by meta tensors until the new ones move in.
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        placeholder = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
+        memo[id(parameter)] = placeholder
+    new = copy.deepcopy(model, memo)
+    new.load_state_dict({name: t.clone() for name, t in tensors.items()}, assign=True, strict=True)
+    if spec.tied and new.config.tie_word_embeddings:
+        head, embedding = spec.tied
+        if torch.equal(tensors[head], tensors[embedding]):
+            new.tie_weights()
+        else:
+            new.config.tie_word_embeddings = False
+    if epsilon_factor != 1.0:
+        set_epsilon(new, spec, epsilon(model, spec) * epsilon_factor)
+    return new.eval()
+
+
+def set_epsilon(model: Any, spec: ModelSpec, value: float) -> None:
+    """Set ε in the configuration and in every norm of the stream, in place."""
+    assert spec.epsilon is not None
+    setattr(model.config, spec.epsilon, value)
+    for norm in spec.norms:
+        model.get_submodule(norm.module).eps = value

@@ -1,0 +1,356 @@
+"""A model family as one frozen table: which space each axis of each tensor belongs to.
+
+>>> ModelSpec(
+...     family="toy",
+...     free={"vocab": 11},
+...     spaces=(Space("stream", Orthogonal(4)), Space("hidden", Permutation(6))),
+...     rules={"embed": "vocab stream!", "up": "hidden stream?", "down": "stream! hidden"},
+... ).blocks("up")[0].axes
+(Axis(name='hidden', dual=False), Axis(name='stream', dual=True))
+
+The pattern language (einops-like). A tensor's axes are separated by spaces:
+
+- `hidden`: an axis named after a space, or a free axis (`vocab`, `class`) that no group moves;
+- `value*`: the axis takes the *dual* action (inverse transpose), e.g. the columns that read what `value` rows wrote;
+- `stream!` writes the residual stream, `stream?` reads it through a norm;
+- `(head value)`: one axis that is a product, outermost factor first;
+- `[query | key | value]`: one axis that is a concatenation of products.
+
+A pattern splits a tensor into *blocks*: views whose every axis is one factor. `x.view(...).narrow(...)` are views of
+the original memory, so writing into a block writes into the tensor. Everything else in the package (transforms,
+matching costs, gradients, dimension counts) is written once, over blocks.
+"""
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lmc import groups
+from lmc.errors import UnsupportedModelError
+from lmc.groups import Group
+
+STREAM, SCALE = "stream", "scale"
+
+
+@dataclass(frozen=True)
+class Space:
+    """A group acting on the axes called `name`; one element for every index of the axes `over`.
+
+    `Space("value.0", Invertible(32), over=("head.0",))` is one GL(32) element per head. When `over` is itself permuted
+    the two form a wreath product: blocks move first, then each is transformed.
+    """
+
+    name: str
+    group: Group
+    over: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One factor of a tensor axis; `dual` axes take the inverse transpose."""
+
+    name: str
+    dual: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangular part of a tensor whose axes are all named: how to cut it out, as a view."""
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]  # the tensor with every product axis split, concatenations still whole
+    cuts: tuple[tuple[int, int, int, tuple[int, ...]], ...]  # (dim, start, length, split into), last dim first
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The block as a view of `tensor`."""
+        view = tensor.view(self.shape)
+        for dim, start, length, split in self.cuts:
+            view = view.narrow(dim, start, length)
+            view = view.unflatten(dim, split) if len(split) != 1 else view
+        return view
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(axis.name for axis in self.axes)
+
+    def dim(self, name: str) -> int:
+        """Position of the axis called `name`."""
+        return self.names.index(name)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A weight that reads the stream through a norm, and the bias that can take up the norm's bias."""
+
+    weight: str
+    bias: str | None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm of the residual stream, γ⊙n(x)+β, and everything that reads its output. `module` holds its ε."""
+
+    module: str
+    weight: str | None
+    bias: str | None
+    readers: tuple[Reader, ...]
+
+    @property
+    def canonical_bias(self) -> float:
+        """β in canonical form: 0, or 𝟙 where a reader has no bias of its own and keeps Wβ in its mean direction."""
+        return 1.0 if any(r.bias is None for r in self.readers) else 0.0
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A per-channel gain on the stream side of a sublayer's output (LayerScale), absorbed into what it multiplies."""
+
+    weight: str
+    into: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A bias that another tensor can carry: `into += through · bias`, `bias = 0`.
+
+    `axis` names the part of the bias that moves (`value` inside a fused bias); `through` the weight that maps it. With
+    none it is added as it is, to the block of `into` that has the axis `rows` (if one is named), at every index of it.
+    Where a reader has no bias, `bias` names its weight: in canonical form its sum over the stream is one (β = 𝟙).
+    """
+
+    bias: str
+    into: str
+    axis: str = STREAM
+    through: str | None = None
+    rows: str | None = None
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A part of a bias (or of a weight that keeps one, see Move) that softmax removes from the output: set to zero."""
+
+    bias: str
+    axis: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the algorithms know about a model. Built by a family from the model's configuration and shapes."""
+
+    family: str
+    free: Mapping[str, int]  # sizes of the axes that no group moves
+    spaces: tuple[Space, ...]
+    rules: Mapping[str, str]
+    stream_norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    norms: tuple[Norm, ...] = ()
+    gains: tuple[Gain, ...] = ()
+    moves: tuple[Move, ...] = ()
+    dead: tuple[Dead, ...] = ()
+    epsilon: str | None = None  # the config field that holds ε, where the residual scale may change it
+    logits: tuple[str, ...] = ()  # the output head: a vector added to all its rows changes no probability
+    tied: tuple[str, str] | None = None  # (head, embedding) that may share storage; canonical models never do
+    _blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, pattern in self.rules.items():
+            self._blocks[name] = tuple(parse(pattern, self.sizes, SCALE in self.space_names))
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The length of every named axis."""
+        return {**self.free, **{space.name: space.group.n for space in self.spaces}}
+
+    def blocks(self, tensor: str) -> tuple[Block, ...]:
+        """The blocks of a tensor, by its name in the state dict."""
+        return self._blocks[tensor]
+
+    def block(self, tensor: str, axis: str) -> Block:
+        """The one block of `tensor` that has the axis `axis` (written as in patterns, `pass*`)."""
+        wanted = Axis(axis.rstrip("*"), axis.endswith("*"))
+        (found,) = [b for b in self.blocks(tensor) if wanted in b.axes]
+        return found
+
+    @cached_property
+    def space_names(self) -> frozenset[str]:
+        return frozenset(space.name for space in self.spaces)
+
+    def space(self, name: str) -> Space:
+        """The space called `name`."""
+        return next(space for space in self.spaces if space.name == name)
+
+    def batch(self, space: Space) -> tuple[int, ...]:
+        """Shape of the batch of elements of a space: one per index of the axes it is `over`."""
+        return tuple(self.sizes[name] for name in space.over)
+
+    def uses(self, space: str) -> Iterator[tuple[str, Block]]:
+        """Every (tensor, block) that has an axis of the space."""
+        return iter(self._uses[space])
+
+    @cached_property
+    def _uses(self) -> dict[str, list[tuple[str, Block]]]:
+        table: dict[str, list[tuple[str, Block]]] = {space.name: [] for space in self.spaces}
+        for name, blocks in self._blocks.items():
+            for block in blocks:
+                for axis in block.names:
+                    if axis in table:
+                        table[axis].append((name, block))
+        return table
+
+    def inner(self, space: str) -> tuple[Space, ...]:
+        """The spaces that hold one element per index of this one (a permutation's contents)."""
+        return tuple(s for s in self.spaces if space in s.over)
+
+    def constants(self) -> frozenset[str]:
+        """Tensors without a rule that every canonical model holds at a fixed value: norm gains and biases, gains."""
+        names = [n for norm in self.norms for n in (norm.weight, norm.bias)] + [g.weight for g in self.gains]
+        return frozenset(n for n in names if n is not None)
+
+    def group_dimension(self, space: Space) -> int:
+        """Continuous degrees of freedom of a space, over its whole batch."""
+        return space.group.dimension * math.prod(self.batch(space))
+
+    def writes(self, tensor: str) -> bool:
+        """Whether the tensor writes the residual stream."""
+        return "stream!" in self.rules[tensor]
+
+    def stream_dim(self, tensor: str) -> int | None:
+        """Which dimension of the tensor is the residual stream, whole; None where it has none."""
+        tokens = [token.rstrip("!?") for token in split_axes(self.rules[tensor])]
+        return tokens.index(STREAM) if STREAM in tokens else None
+
+    def to_json(self) -> dict[str, object]:
+        """The table as plain JSON values."""
+        plain = dataclasses.asdict(self)
+        del plain["_blocks"]
+        plain["spaces"] = [
+            {"name": s.name, "over": s.over, "group": type(s.group).__name__, **dataclasses.asdict(s.group)}
+            for s in self.spaces
+        ]
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "ModelSpec":
+        """The table written by `to_json`."""
+
+        def space(name: str, over: list[str], group: str, **parameters: Any) -> Space:
+            return Space(name, getattr(groups, group)(**parameters), tuple(over))
+
+        def norm(module: str, weight: str, bias: str, readers: list[dict[str, Any]]) -> Norm:
+            return Norm(module, weight, bias, tuple(Reader(**r) for r in readers))
+
+        return cls(
+            **{
+                **plain,
+                "spaces": tuple(space(**s) for s in plain["spaces"]),
+                "norms": tuple(norm(**n) for n in plain["norms"]),
+                "gains": tuple(Gain(g["weight"], tuple(g["into"])) for g in plain["gains"]),
+                "moves": tuple(Move(**m) for m in plain["moves"]),
+                "dead": tuple(Dead(**d) for d in plain["dead"]),
+                "logits": tuple(plain["logits"]),
+                "tied": plain["tied"] and tuple(plain["tied"]),
+            }
+        )
+
+    def kind(self, space: str) -> str:
+        """A space's name without its layer: `value.3` is of kind `value`."""
+        return space.split(".")[0]
+
+
+_NAME = r"[\w.]+[*!?]?"
+_PRODUCT = rf"{_NAME}(\s+{_NAME})*"
+_FACTOR = rf"({_NAME}|\[{_PRODUCT}(\s*\|\s*{_PRODUCT})*\])"
+_AXIS = rf"({_FACTOR}|\({_FACTOR}(\s+{_FACTOR})*\))"
+_PATTERN = re.compile(rf"{_AXIS}(\s+{_AXIS})*")
+_TOKEN = re.compile(rf"[()\[\]|]|{_NAME}")
+
+
+def parse(pattern: str, sizes: Mapping[str, int], scaled: bool = False) -> Iterator[Block]:
+    """The blocks a pattern describes, given the size of every named axis.
+
+    Raises UnsupportedModelError for a pattern that does not parse, names an axis without a size, or repeats one.
+    """
+    if not _PATTERN.fullmatch(pattern):
+        raise UnsupportedModelError(f"pattern {pattern!r}: unreadable")
+    tokens = _TOKEN.findall(pattern)
+
+    def axis(token: str) -> list[Axis]:
+        name = token.rstrip("*!?")
+        if name not in sizes:
+            raise UnsupportedModelError(f"pattern {pattern!r}: axis {name!r} has no size")
+        one = Axis(name, dual=token[-1] in "*?")
+        # What writes the stream also carries its scale; what reads it sees a norm's output, which has none.
+        return [Axis(SCALE), one] if token.endswith("!") and scaled else [one]
+
+    def factor() -> list[list[Axis]]:
+        """One factor, as the list of its alternatives, each a list of axes."""
+        token = tokens.pop(0)
+        if token != "[":
+            return [axis(token)]
+        alternatives: list[list[Axis]] = [[]]
+        while (token := tokens.pop(0)) != "]":
+            if token == "|":
+                alternatives.append([])
+            else:
+                alternatives[-1] += axis(token)
+        return alternatives
+
+    factors = []
+    while tokens:
+        if tokens[0] in "()":
+            tokens.pop(0)  # a product axis: in the tensor's memory its factors are just consecutive dimensions
+        else:
+            factors.append(factor())
+
+    def width(axes: list[Axis]) -> int:
+        return math.prod(sizes[a.name] for a in axes)
+
+    shape = tuple(sum(width(alternative) for alternative in f) for f in factors)
+    for choice in itertools.product(*(range(len(f)) for f in factors)):
+        cuts = []
+        for dim in reversed(range(len(factors))):
+            alternatives, taken = factors[dim], choice[dim]
+            split = tuple(sizes[a.name] for a in alternatives[taken])
+            start = sum(width(a) for a in alternatives[:taken])
+            if len(alternatives) > 1 or len(split) > 1:
+                cuts.append((dim, start, width(alternatives[taken]), split))
+        axes = tuple(a for f, taken in zip(factors, choice, strict=True) for a in f[taken])
+        if len({a.name for a in axes}) < len(axes):
+            raise UnsupportedModelError(f"pattern {pattern!r}: an axis appears twice in one block")
+        if width(list(axes)):  # a model without registers has a part of no length
+            yield Block(axes, shape, tuple(cuts))
+
+
+def split_axes(pattern: str) -> list[str]:
+    """The tensor's axes, one string each: `stream! (head value*)` -> `["stream!", "(head value*)"]`."""
+    return re.findall(r"\([^)]*\)|\[[^\]]*\]|\S+", pattern)
+
+
+def layered(
+    layers: int, spaces: tuple[Space, ...], rules: Mapping[str, str]
+) -> tuple[tuple[Space, ...], dict[str, str]]:
+    """Write a table for one layer once: `{l}` in tensor names becomes the layer, its spaces get the layer's suffix.
+
+    >>> layered(2, (Space("hidden", Permutation(6)),), {"mlp.{l}.up": "hidden stream?"})[1]
+    {'mlp.0.up': 'hidden.0 stream?', 'mlp.1.up': 'hidden.1 stream?'}
+    """
+    local = {space.name for space in spaces}
+
+    def suffix(name: str, layer: int) -> str:
+        return f"{name}.{layer}" if name in local else name
+
+    all_spaces = []
+    all_rules = {}
+    for layer in range(layers):
+        for s in spaces:
+            all_spaces.append(Space(suffix(s.name, layer), s.group, tuple(suffix(o, layer) for o in s.over)))
+        for name, pattern in rules.items():
+            words = re.split(r"(\w+)", pattern)
+            all_rules[name.format(l=layer)] = "".join(suffix(word, layer) for word in words)
+    return tuple(all_spaces), all_rules

@@ -1,0 +1,115 @@
+"""Data in, loss out: the one place that knows what a batch of tokens or images is and how a model is scored on it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmc.errors import DataError
+from lmc.family import family_of
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples of one kind: token windows `inputs` [n, T] without labels, or images [n, C, H, W] with labels [n]."""
+
+    inputs: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: Tensor | slice) -> "Data":
+        return Data(self.inputs[index], None if self.labels is None else self.labels[index])
+
+    def to(self, device: torch.device | str) -> "Data":
+        """The same samples on another device."""
+        return Data(self.inputs.to(device), None if self.labels is None else self.labels.to(device))
+
+    def draw(self, batch: int, seed: int, step: int) -> "Data":
+        """A random batch that depends on seed and step alone, so that a resumed run sees what it would have seen."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        return self[torch.randint(len(self), (min(batch, len(self)),), generator=generator)]
+
+
+def as_data(data: object, model: Any) -> Data:
+    """Token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches, checked for the model.
+
+    Raises DataError, naming what was expected and found.
+    """
+    language = family_of(model).task == "language"
+    wanted = "token ids [n, T] (int64)" if language else "(images [n, C, H, W], labels [n])"
+    if isinstance(data, Data):
+        collected = data
+    elif isinstance(data, Tensor):
+        collected = Data(data)
+    elif isinstance(data, tuple):
+        if len(data) != 2 or not all(isinstance(d, Tensor) for d in data):
+            raise DataError(f"data: expected {wanted}, found a tuple of {', '.join(type(d).__name__ for d in data)}")
+        collected = Data(*data)
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
+        parts = [as_data(batch if isinstance(batch, Tensor) else _as_tuple(batch), model) for batch in data]
+        if not parts:
+            raise DataError(f"data: expected {wanted}, found no batch")
+        labels = None if language else torch.cat([p.labels for p in parts if p.labels is not None])
+        return Data(torch.cat([p.inputs for p in parts]), labels)
+    else:
+        raise DataError(f"data: expected {wanted}, found {type(data).__name__}")
+
+    inputs, labels = collected.inputs, collected.labels
+    if language:
+        if labels is not None or inputs.ndim != 2 or inputs.is_floating_point():
+            raise DataError(f"data: expected {wanted}, found shape {list(inputs.shape)}, {inputs.dtype}")
+        if inputs.shape[1] < 2 or not len(inputs):
+            raise DataError(f"data: expected at least one window of two tokens, found shape {list(inputs.shape)}")
+        vocabulary = model.config.vocab_size
+        if inputs.min() < 0 or inputs.max() >= vocabulary:
+            raise DataError(f"data: expected token ids in [0, {vocabulary}), found {int(inputs.max())}")
+        return Data(inputs.long())
+    if labels is None or inputs.ndim != 4 or len(labels) != len(inputs) or not len(inputs):
+        raise DataError(f"data: expected {wanted}, found images {list(inputs.shape)}")
+    shape = (model.in_chans, *model.patch_embed.img_size)
+    if tuple(inputs.shape[1:]) != shape:
+        raise DataError(f"data: expected images {list(shape)}, found {list(inputs.shape[1:])}")
+    if labels.min() < 0 or labels.max() >= model.num_classes:
+        raise DataError(f"data: expected labels in [0, {model.num_classes}), found {int(labels.max())}")
+    return collected
+
+
+def _as_tuple(batch: object) -> tuple[object, ...]:
+    return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+
+
+def logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """[n, T, vocabulary] for tokens, [n, classes] for images."""
+    if inputs.is_floating_point():
+        inputs = inputs.to(next(model.parameters()).dtype)
+    out = model(inputs)
+    return out if isinstance(out, Tensor) else out.logits
+
+
+def score(model: nn.Module, batch: Data) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy of every sample, [n] each.
+
+    Language: mean next-token cross-entropy of a window in nats per token (every token but the first), and the share
+    of tokens predicted right. Vision: cross-entropy in nats per image, and whether the top class is the label.
+    """
+    out = logits(model, batch.inputs)
+    if batch.labels is None:
+        predicted, target = out[:, :-1].float(), batch.inputs[:, 1:]
+        losses = functional.cross_entropy(predicted.transpose(1, 2), target, reduction="none").mean(1)
+        return losses, (predicted.argmax(-1) == target).float().mean(1)
+    losses = functional.cross_entropy(out.float(), batch.labels, reduction="none")
+    return losses, (out.argmax(-1) == batch.labels).float()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Data, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """`score` over all samples, in float64 on the CPU, [n] each."""
+    device = next(model.parameters()).device
+    parts = [score(model, data[slice(i, i + batch)].to(device)) for i in range(0, len(data), batch)]
+    losses, correct = (torch.cat(p).double().cpu() for p in zip(*parts, strict=True))
+    return losses, correct

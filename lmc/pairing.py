@@ -1,0 +1,157 @@
+"""Can these models be paired? They must be one architecture in everything but the weights.
+
+>>> require_pairable([a, b])                                   # one line of what differs, or nothing
+>>> pair = compare(["run-1", "run-2"])                         # the same, before a weight is read
+>>> independence(lmc.load("run-1"), lmc.load("run-2"))
+0.003
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmc.checkpoints import Blueprint, inspect
+from lmc.errors import IncompatibleModelsError
+from lmc.family import family_of
+from lmc.family import spec as spec_of
+from lmc.files import read_json
+
+SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
+
+
+def require_pairable(models: Sequence[nn.Module]) -> None:
+    """Raise IncompatibleModelsError where two models differ in class, shape, vocabulary or a setting of the function.
+
+    Works on models without weights (on the meta device) too.
+    """
+    for number, model in enumerate(models[1:], start=2):
+        _require(models[0], model, f"model 1 and model {number}")
+
+
+def _require(a: Any, b: Any, which: str) -> None:
+    if type(a) is not type(b):
+        raise _differ(which, "class", type(a).__name__, type(b).__name__)
+    family, spec = family_of(a), spec_of(a)
+    if family.task == "language" and a.config.vocab_size != b.config.vocab_size:
+        raise _differ(which, "vocab_size", a.config.vocab_size, b.config.vocab_size)
+    here, there = ({name: list(t.shape) for name, t in m.state_dict().items()} for m in (a, b))
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            raise _differ(
+                which, f"shape of {name}", here.get(name, "no such tensor"), there.get(name, "no such tensor")
+            )
+    mine, theirs = family.settings(a), family.settings(b)
+    for name in sorted(mine.keys() | theirs.keys()):
+        # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
+        if name != spec.epsilon and mine.get(name) != theirs.get(name):
+            raise _differ(which, name, mine.get(name), theirs.get(name))
+
+
+def _differ(which: str, what: str, first: object, second: object) -> IncompatibleModelsError:
+    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Checkpoints that can be paired, and what matching them will take."""
+
+    blueprints: tuple[Blueprint, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one model."""
+        return sum(p.numel() for p in self.blueprints[0].model.parameters())
+
+    @property
+    def memory(self) -> int:
+        """Bytes that learned matching in float32 holds, besides activations.
+
+        All endpoints, the merged model and its gradient; the float64 elements with their two moments and duals.
+        """
+        spec = spec_of(self.blueprints[0].model)
+        elements = sum(s.group.n ** (1 if s.group.discrete else 2) * _count(spec.batch(s)) for s in spec.spaces)
+        return 4 * self.parameters * (len(self.blueprints) + 2) + 8 * elements * 4 * len(self.blueprints)
+
+    @property
+    def disk(self) -> int:
+        """Bytes of one merged model in float32."""
+        return 4 * self.parameters
+
+    def __str__(self) -> str:
+        free = shutil.disk_usage(Path.cwd()).free
+        rows = {
+            "parameters each": f"{self.parameters:,}",
+            "memory for matching": f"{_size(self.memory)} and activations",
+            "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
+        }
+        return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
+
+
+def compare(names: Sequence[str | Path]) -> Pair:
+    """Check that checkpoints can be paired, tokenizers included, before any weight is read.
+
+    >>> print(compare(["run-1", "run-2"]))
+
+    Raises IncompatibleModelsError, CheckpointError or UnsupportedModelError.
+    """
+    blueprints = tuple(inspect(name) for name in names)
+    require_pairable([b.model for b in blueprints])
+    for number, other in enumerate(blueprints[1:], start=2):
+        _require_same_tokenizer(blueprints[0].source.folder, other.source.folder, f"model 1 and model {number}")
+    return Pair(blueprints)
+
+
+def _require_same_tokenizer(a: Path, b: Path, which: str) -> None:
+    """A token must mean the same to both, and text must fall into the same tokens."""
+    files = [folder / "tokenizer.json" for folder in (a, b)]
+    if not all(file.exists() for file in files):
+        return
+    mine, theirs = (read_json(file) for file in files)
+    first, second = (_vocabulary(t) for t in (mine, theirs))
+    for token in sorted(first.keys() | second.keys()):
+        if first.get(token) != second.get(token):
+            ids = (first.get(token, "none"), second.get(token, "none"))
+            raise _differ(which, f"tokenizer.json, id of token {token!r}", *ids)
+    for part in ("normalizer", "pre_tokenizer", "model"):
+        if mine.get(part) != theirs.get(part):
+            raise IncompatibleModelsError(f"{which} differ in tokenizer.json, {part}: text becomes other tokens")
+
+
+def _vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:
+    """Token to id, of a tokenizer.json; unigram models list their tokens in order of id."""
+    plain = tokenizer["model"].get("vocab", {})
+    listed = plain if isinstance(plain, dict) else {entry[0]: i for i, entry in enumerate(plain)}
+    return listed | {t["content"]: t["id"] for t in tokenizer.get("added_tokens", [])}
+
+
+@torch.no_grad()
+def independence(a: nn.Module, b: nn.Module) -> float:
+    """The cosine between two models' weight matrices, taken as one vector: near 0 for independent initialisations.
+
+    From `SHARED` on, a shared initialisation is likely: such a pair says little about linear mode connectivity.
+    """
+    dot = norm_a = norm_b = 0.0
+    others = dict(b.named_parameters())
+    for name, parameter in a.named_parameters():
+        if parameter.ndim > 1 and name in others:  # a tied head has no weights of its own
+            p, q = (w.double().flatten().cpu() for w in (parameter, others[name]))
+            dot, norm_a, norm_b = dot + float(p @ q), norm_a + float(p @ p), norm_b + float(q @ q)
+    return dot / (norm_a * norm_b) ** 0.5
+
+
+def _count(batch: tuple[int, ...]) -> int:
+    return torch.Size(batch).numel()
+
+
+def _size(count: int) -> str:
+    """A number of bytes as people read it."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"

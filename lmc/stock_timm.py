@@ -1,0 +1,144 @@
+"""The timm side of reading and writing checkpoints: the hub layout, with the arguments that rebuild a model."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lmc.compat import ensure_torchvision
+from lmc.errors import CheckpointError
+from lmc.files import read_safetensors
+from lmc.weights import SAFE
+
+# What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
+_PLAIN = "vit_base_patch16_224"
+_PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+
+
+def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The stock model of a folder in hub layout, on the meta device."""
+    ensure_torchvision()
+    return _build(f"local-dir:{folder}")
+
+
+def _build(name: str, **arguments: Any) -> nn.Module:
+    import timm
+
+    try:
+        with torch.device("meta"):
+            return timm.create_model(name, pretrained=False, **arguments).eval()
+    except RuntimeError as error:
+        if "meta tensors" not in str(error):
+            raise
+    return timm.create_model(name, pretrained=False, **arguments).eval().to("meta")  # timm 1.0.15 computes on the way
+
+
+def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:
+    """Hub checkpoints hold timm's own names; nothing is renamed and nothing ignored."""
+    return {name: name for name in found}
+
+
+def twins(model: nn.Module) -> dict[str, str]:
+    """No tensors of a timm model share memory."""
+    return {}
+
+
+def read(folder: Path, empty: nn.Module, dtype: torch.dtype, tensors: dict[str, Tensor] | None = None) -> nn.Module:
+    """The empty model with its weights moved in: from the folder's safetensors, or from `tensors`."""
+    tensors = read_safetensors(folder / SAFE) if tensors is None else tensors
+    empty.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, assign=True, strict=True)
+    return empty
+
+
+def write(model: Any, folder: Path) -> None:
+    """config.json and model.safetensors. Raises CheckpointError if timm would rebuild another model from them."""
+    ensure_torchvision()
+    arguments = _arguments(model)
+    origin = dict(getattr(model, "pretrained_cfg", {}))
+    architecture = origin.get("architecture") or _PLAIN
+    described = {
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "num_features": model.num_features,
+        "global_pool": model.global_pool,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            **{key: origin[key] for key in _PREPROCESSING if origin.get(key) is not None},
+            "input_size": [arguments["in_chans"], *arguments["img_size"]],
+            "fixed_input_size": True,
+            "num_classes": model.num_classes,
+            # timm adapts these two to other inputs and classes while it loads; what was saved fits as it is.
+            "first_conv": None,
+            "classifier": origin.get("classifier", "head"),
+        },
+    }
+    _refuse_loss(model, _build(architecture, **arguments))
+    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, folder / SAFE)
+
+
+def _arguments(model: Any) -> dict[str, Any]:
+    """The constructor's arguments, read off the model itself: one built by hand has no record of them."""
+    block, patches = model.blocks[0], model.patch_embed
+    width, hidden = model.embed_dim, block.mlp.fc1.out_features
+    ratio = hidden / width if int(width * (hidden / width)) == hidden else (hidden + 0.5) / width
+    arguments = {
+        "img_size": list(patches.img_size),
+        "patch_size": list(patches.patch_size),
+        "in_chans": patches.proj.in_channels,
+        "num_classes": model.num_classes,
+        "global_pool": model.global_pool,
+        "embed_dim": width,
+        "depth": len(model.blocks),
+        "num_heads": block.attn.num_heads,
+        "mlp_ratio": ratio,
+        "qkv_bias": block.attn.qkv.bias is not None,
+        "proj_bias": block.attn.proj.bias is not None,
+        "class_token": model.has_class_token,
+        "no_embed_class": model.no_embed_class,
+        "reg_tokens": model.num_reg_tokens,
+        "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
+    }
+    gain = getattr(block.ls1, "gamma", None)
+    return arguments | ({} if gain is None else {"init_values": 1.0})  # of any value: the checkpoint holds the gains
+
+
+def _refuse_loss(model: nn.Module, rebuilt: nn.Module) -> None:
+    """Compare everything but the weights: classes, shapes and every plain attribute of every module.
+
+    Dropout counts as nothing: it does nothing in evaluation, and timm's checkpoints do not record it either.
+    """
+    others = dict(rebuilt.named_modules())
+    here, there = ({n: tuple(t.shape) for n, t in m.state_dict().items()} for m in (model, rebuilt))
+    for name in here.keys() | there.keys():
+        if here.get(name) != there.get(name):
+            raise _lost(name, here.get(name), there.get(name))
+    for name, module in model.named_modules():
+        other = others.get(name)
+        if _idle(module) and (other is None or _idle(other)):
+            continue
+        if type(module) is not type(other):
+            raise _lost(name, type(module).__name__, type(other).__name__)
+        mine, theirs = _plain(module), _plain(other)
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                raise _lost(f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key))
+
+
+def _idle(module: nn.Module) -> bool:
+    """Whether a module does nothing in evaluation."""
+    return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ in ("DropPath", "PatchDropout")
+
+
+def _plain(module: Any) -> dict[str, Any]:
+    kinds = int | float | str | bool | tuple | None
+    private = ("training", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init", "init_values")
+    return {k: v for k, v in vars(module).items() if isinstance(v, kinds) and k[0] != "_" and k not in private}
+
+
+def _lost(what: str, expected: object, found: object) -> CheckpointError:
+    return CheckpointError(f"{what}: expected {expected}, but timm would rebuild it with {found}; not saved")

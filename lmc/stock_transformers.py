@@ -1,0 +1,94 @@
+"""The transformers side of reading and writing checkpoints: its classes, its names, its loader."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.compat import ensure_torchvision
+from lmc.errors import CheckpointError
+
+# Buffers of old checkpoints that the stock loader drops for every model, besides those a class names itself.
+_LEGACY = r"rotary_emb\.inv_freq"
+
+
+def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The stock model of a configuration, on the meta device. Raises CheckpointError."""
+    ensure_torchvision()
+    import transformers
+
+    (architecture,) = config["architectures"]
+    stock = getattr(transformers, architecture)
+    if config.get("model_type") != stock.config_class.model_type:
+        found, expected = config.get("model_type"), stock.config_class.model_type
+        raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
+    if config.get("quantization_config"):
+        raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
+    with torch.device("meta"):
+        return stock(stock.config_class.from_pretrained(folder, local_files_only=True))
+
+
+def names(model: Any, found: Iterable[str]) -> dict[str, str | None]:
+    """What the stock loader calls each tensor of a file: its own name, a new one, or None for one it ignores."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    own = model.state_dict()
+    renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+    ignored = re.compile("|".join([*(model._keys_to_ignore_on_load_unexpected or ()), _LEGACY]))
+
+    def stock(name: str) -> str | None:
+        if name in own:
+            return name
+        renamed = rename_source_key(name, renamings, [], model.base_model_prefix, own)[0]
+        return renamed if renamed in own or not ignored.search(renamed) else None
+
+    return {name: stock(name) for name in found}
+
+
+def twins(model: Any) -> dict[str, str]:
+    """Tensors that share memory, both ways: a file may hold either."""
+    tied = model.all_tied_weights_keys
+    return {**tied, **{source: target for target, source in tied.items()}}
+
+
+def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor] | None = None) -> nn.Module:
+    """The model with its weights: from the folder's safetensors, or from `tensors`. Raises CheckpointError."""
+    from transformers import GenerationConfig
+
+    stock = type(empty)
+    with _silence():
+        if tensors is None:
+            model = stock.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        else:
+            model = stock.from_pretrained(None, config=empty.config, state_dict=tensors, dtype=dtype)
+            if (folder / "generation_config.json").exists():
+                model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    for one, other in empty.all_tied_weights_keys.items():
+        if model.get_parameter(one) is not model.get_parameter(other):
+            raise CheckpointError(f"{folder}: tie_word_embeddings is set, expected {one} to be {other}, found another")
+    return model.eval()
+
+
+def write(model: Any, folder: Path) -> None:
+    """config.json, generation_config.json and model.safetensors, or shards with an index."""
+    with _silence():
+        model.save_pretrained(folder)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without the progress bars of the stock loader, which take longer to draw than most models to load."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,126 @@
+"""The weights files of a checkpoint, known by their headers: which there are, and what each tensor's shape and type is.
+
+>>> layout(Path("run-1"))
+('model.safetensors',)
+>>> headers(Path("run-1"), layout(Path("run-1")))["gpt_neox.embed_in.weight"].shape
+(256, 128)
+
+Nothing here reads a weight.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from lmc.errors import CheckpointError
+from lmc.files import read_json
+
+SAFE = "model.safetensors"
+PICKLED = "pytorch_model.bin"
+
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a weights file. `dtype` is a torch type where it is one that weights may have."""
+
+    file: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype | str
+
+
+def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
+    """The weights files: the single one, or those that its index names; none if there is neither.
+
+    Raises CheckpointError for an index that is damaged or names a file elsewhere.
+    """
+    if (folder / single).exists():
+        return (single,)
+    index = folder / f"{single}.index.json"
+    if not index.exists():
+        return ()
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(f, str) for f in places.values()):
+        raise CheckpointError(f"{index}: expected a weight_map from tensors to files")
+    files = tuple(sorted(set(places.values())))
+    for file in files:
+        if Path(file).name != file:
+            raise CheckpointError(f"{index}: expected names of files beside it, found {file!r}")
+    return files
+
+
+def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
+    """Every tensor of the safetensors files, from their headers. Raises CheckpointError naming the file."""
+    found: dict[str, Entry] = {}
+    for file in files:
+        for name, entry in _header(folder, file).items():
+            if name in found:
+                raise CheckpointError(f"{folder}: tensor {name} is in both {found[name].file} and {file}")
+            found[name] = entry
+    index = folder / f"{SAFE}.index.json"
+    if found and tuple(files) != (SAFE,):
+        for name, file in read_json(index)["weight_map"].items():
+            if name not in found or found[name].file != file:
+                where = found[name].file if name in found else "no file"
+                raise CheckpointError(f"{index}: tensor {name}: expected in {file}, found in {where}")
+    return found
+
+
+def _header(folder: Path, file: str) -> dict[str, Entry]:
+    try:
+        with safe_open(folder / file, framework="pt") as f:
+            slices = {name: f.get_slice(name) for name in f.keys()}  # noqa: SIM118 - not a dict
+            return {name: entry(file, s.get_shape(), s.get_dtype()) for name, s in slices.items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder / file}: not found, but the index names it") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{folder / file}: not a readable safetensors file, truncated or damaged ({error})"
+        ) from None
+
+
+def entry(file: str, shape: Iterable[int], dtype: str) -> Entry:
+    """An entry from the strings and lists of a safetensors header."""
+    return Entry(file, tuple(shape), _TYPES.get(dtype, dtype))
+
+
+def match(
+    found: Mapping[str, Entry],
+    names: Mapping[str, str | None],
+    expected: Mapping[str, tuple[int, ...]],
+    twins: Mapping[str, str],
+    where: str,
+) -> dict[str, Entry]:
+    """The entries by the model's own tensor names, each there exactly once and of the right shape.
+
+    `names` says what the stock class calls each tensor of the files, None where it ignores it; `twins` are pairs of
+    tensors that share memory, so that one of them may be absent. Raises CheckpointError: tensor, expected, found.
+    """
+    matched: dict[str, Entry] = {}
+    source: dict[str, str] = {}
+    for name, found_entry in found.items():
+        own = names[name]
+        if own is None:
+            continue
+        file = f"{where}/{found_entry.file}"
+        if own not in expected:
+            raise CheckpointError(f"{file}: tensor {name}: not one of the model's, found {list(found_entry.shape)}")
+        if own in matched:
+            raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
+        if found_entry.shape != expected[own]:
+            raise CheckpointError(
+                f"{file}: tensor {name}: expected shape {list(expected[own])}, found {list(found_entry.shape)}"
+            )
+        if not isinstance(found_entry.dtype, torch.dtype):
+            raise CheckpointError(
+                f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {found_entry.dtype}"
+            )
+        matched[own], source[own] = found_entry, name
+    for name, shape in expected.items():
+        if name not in matched and twins.get(name) not in matched:
+            raise CheckpointError(f"{where}: tensor {name}: expected shape {list(shape)}, found in no weights file")
+    return matched

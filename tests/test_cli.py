@@ -1,0 +1,350 @@
+"""The command line: the whole way from two checkpoints to a merged one, and one clear line for every mistake."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import lmc
+from lmc import corpora
+from lmc.cli import main
+from lmc.matching import learned
+
+Outcome = tuple[int, str, str]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two language models `a`, `b` that read bytes, two vision models `va`, `vb` that read digits, and a text."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate("ab"):
+        lmc.save(pico.neox(seed, torch.float32, vocab_size=256), folder / name)
+        corpora.byte_tokenizer().save_pretrained(folder / name)
+        vision = pico.vit(seed, torch.float32)
+        vision.pretrained_cfg.update(mean=(0.5,), std=(0.5,), crop_pct=1.0)
+        lmc.save(vision, folder / f"v{name}")
+    (folder / "text.txt").write_text("".join(f"Line {i} of a text that is long enough.\n" for i in range(2000)))
+    return folder
+
+
+@pytest.fixture
+def here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own that holds the models."""
+    for entry in models.iterdir():
+        (shutil.copytree if entry.is_dir() else shutil.copyfile)(entry, tmp_path / entry.name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def command(line: str) -> Outcome:
+        capsys.readouterr()
+        code = main(line.split())
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return command
+
+
+def lmc_process(line: str, cwd: Path, **options: Any) -> "subprocess.Popen[str]":
+    """The command as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lmc", *line.split()],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_from_two_language_models_to_a_merged_one(here: Path, run: Callable[..., Outcome]) -> None:
+    code, out, _ = run("check a")
+    assert code == 0
+    assert "whole group" in out
+    code, out, _ = run("check a b")
+    assert code == 0
+    assert "can be paired" in out
+    assert "disk for a merged model" in out
+    code, out, _ = run("match a b --method dual --data text.txt --steps 3 --limit 32 --out aligned --export")
+    assert code == 0
+    assert {"alignment.json", "log.jsonl", "models", "transform-0.safetensors"} <= set(os.listdir("aligned"))
+    assert not (here / "aligned.partial").exists()
+    code, out, _ = run("path aligned --data text.txt --limit 8 --grid 3 --json out/path.json --plot out/path.png")
+    assert code == 0
+    result = json.loads((here / "out" / "path.json").read_text())
+    assert len(result["losses"]) == 3
+    assert f"barrier {result['barrier']:.5f}" in out
+    assert (here / "out" / "path.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run("merge aligned --at 0.25 --out merged")
+    assert code == 0
+    merged = lmc.load("merged")
+    inputs = pico.inputs(merged)
+    torch.testing.assert_close(
+        pico.logits(merged, inputs), pico.logits(lmc.Alignment.load("aligned").merge(0.25), inputs)
+    )
+    assert (here / "merged" / "tokenizer.json").exists()
+    assert "λ = 0.25" in (here / "merged" / "README.md").read_text()
+    assert str(here) not in (here / "merged" / "README.md").read_text()
+    assert run("check merged")[0] == 0
+
+
+def test_from_two_vision_models_to_a_merged_one(here: Path, run: Callable[..., Outcome]) -> None:
+    assert run("match va vb --method activations --data digits --limit 64 --out aligned")[0] == 0
+    code, out, _ = run("path aligned --data digits --limit 64 --grid 2")
+    assert code == 0
+    assert "nats per image" in out
+    assert run("merge aligned --out merged")[0] == 0
+    assert type(lmc.load("merged")).__name__ == "VisionTransformer"
+
+
+def test_three_models(here: Path, run: Callable[..., Outcome]) -> None:
+    lmc.save(pico.vit(7, torch.float32), "vc")
+    assert run("check va vb vc")[0] == 0
+    assert run("match va vb vc --method weights --out aligned")[0] == 0
+    code, _, err = run("merge aligned --at 0.5 --out merged")
+    assert code == 2
+    assert "--at: expected 3 weights for 3 models, found the number 0.5" in err
+    code, _, err = run("merge aligned --at 0.5,0.5 --out merged")
+    assert code == 2
+    assert "expected 3 weights" in err
+    assert run("merge aligned --at 0.5,0.25,0.25 --out merged")[0] == 0
+
+
+def test_a_shared_initialisation_is_a_warning(here: Path, run: Callable[..., Outcome]) -> None:
+    shutil.copytree("va", "twin")
+    code, _, err = run("check va twin")
+    assert code == 0
+    assert err == "warning: cosine 1.000 ≥ 0.05: va and twin may share an initialisation\n"
+
+
+def test_convert(here: Path, run: Callable[..., Outcome]) -> None:
+    torch.save(load_file("a/model.safetensors"), "a/pytorch_model.bin")
+    Path("a/model.safetensors").unlink()
+    code, _, err = run("check a")
+    assert code == 2
+    assert "lmc convert a NEW" in err
+    assert run("convert a new")[0] == 0
+    assert run("check new")[0] == 0
+
+
+# Everything a user can get wrong: how the folder is spoilt, what is typed, what must be said.
+
+
+def edit(path: str, **fields: Any) -> None:
+    content = json.loads(Path(path).read_text())
+    Path(path).write_text(json.dumps(content | fields))
+
+
+def poison(path: str, name: str) -> None:
+    tensors = load_file(path)
+    tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def resave(name: str, **config: Any) -> None:
+    shutil.rmtree(name)
+    lmc.save(pico.neox(1, torch.float32, **({"vocab_size": 256} | config)), name)
+
+
+def occupy(name: str) -> None:
+    Path(name).mkdir()
+    Path(name, "thesis.txt").write_text("years of work")
+
+
+def align() -> None:
+    assert main(["match", "a", "b", "--method", "canonical", "--out", "aligned"]) == 0
+
+
+def nothing() -> None:
+    """The folder is as it should be."""
+
+
+MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "unknown command": (nothing, "mach a b", "No such command 'mach'"),
+    "unknown option": (nothing, "check a --sed 3", "No such option: --sed"),
+    "missing option": (nothing, "match a b", "Missing option '--out'"),
+    "no number": (nothing, "check a --seed many", "--seed"),
+    "no such folder": (nothing, "check ./c", "./c: no such folder"),
+    "no such model": (nothing, "check someone/model@main", "not available from the hub"),
+    "a file": (nothing, "check text.txt", "text.txt: is a file"),
+    "unknown method": (nothing, "match a b --method magic --out o", "--method: expected one of naive, canonical,"),
+    "one model": (nothing, "match a --method weights --out o", "models: expected at least two, found 1"),
+    "no corpus": (nothing, "match a b --out o", "--data: the method dual needs a corpus"),
+    "unknown corpus": (nothing, "match a b --data wikitxt --out o", "unknown corpus 'wikitxt'"),
+    "unknown corpus of path": (align, "path aligned --data wikitxt", "unknown corpus 'wikitxt'"),
+    "images for text": (nothing, "match a b --data digits --out o", "corpus 'digits' holds images"),
+    "text for images": (nothing, "match va vb --data text.txt --out o", "corpus 'text.txt' holds text"),
+    "short corpus": (
+        lambda: Path("short.txt").write_text("Too short."),
+        "match a b --data short.txt --out o",
+        "corpus 'short.txt' (match) is too short",
+    ),
+    "short corpus of path": (
+        lambda: (align(), Path("short.txt").write_text("Too short.")),
+        "path aligned --data short.txt",
+        "corpus 'short.txt' (eval) is too short",
+    ),
+    "learning rate": (nothing, "match a b --data text.txt --lr 0 --out o", "--lr: expected a positive number, found 0"),
+    "no steps": (nothing, "match a b --data text.txt --steps 0 --out o", "--steps"),
+    "device": (nothing, "match a b --data text.txt --device abacus --out o", "--device: 'abacus' cannot be used here"),
+    "type": (nothing, "match a b --data text.txt --dtype float8 --out o", "--dtype: expected one of float64"),
+    "nothing to resume": (nothing, "match a b --data text.txt --resume --out o", "o.partial: expected the state of an"),
+    "occupied": (lambda: occupy("o"), "match a b --method weights --out o", "o: output folder is not empty"),
+    "occupied by merge": (lambda: (align(), occupy("o")), "merge aligned --out o", "o: output folder is not empty"),
+    "occupied by convert": (lambda: occupy("o"), "convert a o", "o: output folder is not empty"),
+    "other family": (
+        nothing,
+        "match a va --method weights --out o",
+        "class: expected GPTNeoXForCausalLM, found Vision",
+    ),
+    "other shape": (
+        lambda: resave("b", intermediate_size=32),
+        "match a b --method weights --out o",
+        "shape of gpt_neox.layers.0.mlp.dense_4h_to_h.weight: expected [16, 24], found [16, 32]",
+    ),
+    "other setting": (
+        lambda: resave("b", hidden_act="relu"),
+        "check a b",
+        "differ in hidden_act: expected gelu, found relu",
+    ),
+    "other vocabulary": (lambda: resave("b", vocab_size=300), "check a b", "vocab_size: expected 256, found 300"),
+    "other tokenizer": (
+        lambda: pico.tokenizer(Path("b")),
+        "match a b --method weights --out o",
+        "differ in tokenizer.json, id of token",
+    ),
+    "missing weights": (lambda: Path("b/model.safetensors").unlink(), "check b", "model.safetensors: not found"),
+    "truncated weights": (
+        lambda: os.truncate("b/model.safetensors", 5000),
+        "match a b --method weights --out o",
+        "b/model.safetensors: not a readable safetensors file, truncated or damaged",
+    ),
+    "NaN": (
+        lambda: poison("b/model.safetensors", "gpt_neox.embed_in.weight"),
+        "match a b --method weights --out o",
+        "b/model.safetensors: tensor gpt_neox.embed_in.weight: expected finite values, found 1 of",
+    ),
+    "unknown family": (
+        lambda: edit("b/config.json", architectures=["BertForMaskedLM"]),
+        "check b",
+        "transformers.BertForMaskedLM: no family covers this model class",
+    ),
+    "λ too large": (align, "merge aligned --at 1.5 --out o", "--at: expected between 0 and 1, found 1.5"),
+    "λ negative": (align, "merge aligned --at=-0.1 --out o", "--at: expected between 0 and 1, found -0.1"),
+    "λ NaN": (align, "merge aligned --at nan --out o", "--at: expected between 0 and 1, found nan"),
+    "λ no number": (align, "merge aligned --at half --out o", "--at: expected a number"),
+    "weights that do not sum to one": (align, "merge aligned --at 0.5,0.6 --out o", "sum to 1"),
+    "no alignment": (nothing, "merge a --out o", "a/alignment.json: not found"),
+    "no alignment folder": (nothing, "path nowhere --data text.txt", "nowhere: not found"),
+    "a parent that changed": (
+        lambda: (align(), poison("b/model.safetensors", "gpt_neox.embed_in.weight")),
+        "merge aligned --out o",
+        "aligned: its parent b cannot be loaded again",
+    ),
+    "damaged transform": (
+        lambda: (align(), os.truncate("aligned/transform-1.safetensors", 100)),
+        "merge aligned --out o",
+        "aligned/transform-1.safetensors: not a readable safetensors file",
+    ),
+    "one point": (align, "path aligned --data text.txt --grid 1", "--grid"),
+    "a picture of no kind": (align, "path aligned --data text.txt --plot o.docx", "--plot: expected a file ending in"),
+    "unknown figure": (nothing, "reproduce --figure nine", "'nine'"),
+    "unknown profile": (nothing, "reproduce --profile desktop", "unknown profile 'desktop'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, here: Path, run: Callable[..., Outcome]) -> None:
+    spoil, line, message = MISTAKES[mistake]
+    spoil()
+    before = {p: p.stat().st_mtime_ns for p in here.rglob("*")}
+    code, _, err = run(line)
+    assert code == 2, err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert {p: p.stat().st_mtime_ns for p in here.rglob("*")} == before
+
+
+@pytest.mark.parametrize("mistake", ["unknown method", "truncated weights", "missing option"])
+def test_a_mistake_as_the_user_sees_it(mistake: str, here: Path) -> None:
+    spoil, line, message = MISTAKES[mistake]
+    spoil()
+    process = lmc_process(line, here)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "Traceback" not in err
+    assert message in err.splitlines()[-1]
+
+
+def test_ctrl_c_ends_a_match_without_a_traceback(here: Path) -> None:
+    process = lmc_process("match a b --data text.txt --steps 60000 --batch 1 --limit 8 --out aligned", here)
+    state = here / "aligned.partial" / "state.safetensors"
+    until = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "--resume continues" in out
+    assert state.exists()
+    assert not (here / "aligned").exists()
+
+
+def test_an_interrupted_match_continues(
+    here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "match a b --data text.txt --steps 60 --batch 2 --limit 8 --out"
+    assert run(f"{line} whole")[0] == 0
+    advance = learned.Learner.advance
+
+    def interrupted(self: learned.Learner, samples: Any) -> float:
+        if self.step == 55:
+            raise KeyboardInterrupt
+        return advance(self, samples)
+
+    monkeypatch.setattr(learned.Learner, "advance", interrupted)
+    assert run(f"{line} parts")[0] == 130
+    assert not Path("parts").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    code, _, err = run(f"{line} parts")
+    assert code == 2
+    assert "parts.partial: holds an interrupted run; continue it with --resume" in err
+    code, _, err = run(f"{line} parts --seed 1 --resume")
+    assert code == 2
+    assert "other settings" in err
+    assert run(f"{line} parts --resume")[0] == 0
+    assert not Path("parts.partial").exists()
+    for file in ("transform-0.safetensors", "transform-1.safetensors"):
+        once, twice = load_file(f"whole/{file}"), load_file(f"parts/{file}")
+        assert all(torch.equal(t, twice[name]) for name, t in once.items())
+
+
+def test_help_is_quick_and_imports_no_torch(here: Path) -> None:
+    code = "import sys, lmc.cli; lmc.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("check", "match", "path", "merge", "convert", "reproduce"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_the_bare_command_shows_its_help(run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["lmc"])
+    assert main() == 0

@@ -1,0 +1,150 @@
+"""Pairs that can be matched pass; for any other the first difference is named, before weights are read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
+from lmc.pairing import SHARED, compare, independence, require_pairable
+
+ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+
+DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
+    "class": (pico.neox, pico.vit, "class: expected GPTNeoXForCausalLM, found VisionTransformer"),
+    "vocabulary": (pico.neox, lambda: pico.neox(vocab_size=41), "vocab_size: expected 40, found 41"),
+    "width": (pico.neox, lambda: pico.neox(hidden_size=8), r"shape of .*: expected \[.*16.*\], found \[.*8.*\]"),
+    "depth": (pico.neox, lambda: pico.neox(num_hidden_layers=3), r"layers\.2\..*: expected no such tensor"),
+    "bias": (pico.neox, lambda: pico.neox(attention_bias=False), r"bias: expected \[16\], found no such tensor"),
+    "heads": (pico.neox, lambda: pico.neox(num_attention_heads=4), "num_attention_heads: expected 2, found 4"),
+    "activation": (pico.neox, lambda: pico.neox(hidden_act="relu"), "hidden_act: expected gelu, found relu"),
+    "residual": (
+        pico.neox,
+        lambda: pico.neox(use_parallel_residual=False),
+        "use_parallel_residual: expected True, found False",
+    ),
+    "rotary base": (pico.neox, lambda: pico.neox(rope_parameters=ROPE), "rope_parameters: .*10000.0.* found .*500.0"),
+    "rotary width": (pico.neox, lambda: pico.neox(rotary_fraction=1.0), "rope_parameters: .*0.5.* found .*1.0"),
+    "image": (
+        pico.vit,
+        lambda: pico.vit(img_size=12),
+        r"shape of pos_embed: expected \[1, 5, 16\], found \[1, 10, 16\]",
+    ),
+    "image of equal area": (
+        lambda: pico.vit(img_size=(8, 4)),
+        lambda: pico.vit(img_size=(4, 8)),
+        r"img_size: expected \(8, 4\), found \(4, 8\)",
+    ),
+    "classes": (pico.vit, lambda: pico.vit(num_classes=9), "shape of head"),
+    "pooling": (
+        lambda: pico.vit(),
+        lambda: pico.vit(global_pool="avg", fc_norm=False),
+        "global_pool: expected token, found avg",
+    ),
+    "vision heads": (pico.vit, lambda: pico.vit(num_heads=4), "num_heads: expected 2, found 4"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_the_first_difference_is_named(what: str) -> None:
+    first, second, message = DIFFERENT[what]
+    with pytest.raises(IncompatibleModelsError, match=message) as caught:
+        require_pairable([first(), second()])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_odd_one_out_is_numbered() -> None:
+    with pytest.raises(IncompatibleModelsError, match="model 1 and model 3"):
+        require_pairable([pico.vit(0), pico.vit(1), pico.vit(2, num_classes=9)])
+
+
+def test_other_weights_types_and_ties_are_no_difference() -> None:
+    require_pairable([pico.neox(0), pico.neox(1, dtype=torch.bfloat16), pico.neox(2, tie_word_embeddings=True)])
+    require_pairable([pico.vit(0), pico.vit(1, dtype=torch.float16)])
+
+
+def test_epsilon_may_differ_where_the_residual_scale_is_a_symmetry() -> None:
+    require_pairable([pico.neox(), pico.neox(layer_norm_eps=1e-6)])
+    other = pico.vit()
+    for norm in (m for m in other.modules() if isinstance(m, torch.nn.LayerNorm)):
+        norm.eps = 1e-5
+    with pytest.raises(IncompatibleModelsError, match="norm_eps: expected 1e-06, found 1e-05"):
+        require_pairable([pico.vit(), other])
+
+
+def folder(path: Path, model: Any, words: int | None = 40) -> Path:
+    lmc.save(model, path)
+    if words is not None:
+        pico.tokenizer(path, words)
+    return path
+
+
+def test_folders_are_compared_without_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmc.stock_transformers.read", lambda *_: pytest.fail("weights were read"))
+    a = folder(tmp_path / "a", pico.neox(0, torch.float32))
+    b = folder(tmp_path / "b", pico.neox(1, torch.float16))
+    pair = compare([a, b])
+    assert pair.parameters == sum(p.numel() for p in pico.neox().parameters())
+    assert pair.disk == 4 * pair.parameters < pair.memory
+    assert f"{pair.parameters:,}" in str(pair)
+    c = folder(tmp_path / "c", pico.neox(1, torch.float32, num_attention_heads=4))
+    with pytest.raises(IncompatibleModelsError, match="num_attention_heads"):
+        compare([a, c])
+    with pytest.raises(CheckpointError, match="no such folder"):
+        compare([a, tmp_path / "d"])
+
+
+def change(path: Path, what: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads((path / "tokenizer.json").read_text())
+    what(content)
+    (path / "tokenizer.json").write_text(json.dumps(content))
+
+
+TOKENIZERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "id": (
+        lambda t: t["model"]["vocab"].update(w1=2, w2=1),
+        "id of token 'w1': expected 1, found 2",
+    ),
+    "token": (lambda t: t["model"]["vocab"].update(new=39), "id of token 'new': expected none, found 39"),
+    "special": (
+        lambda t: t["added_tokens"].append({**t["added_tokens"][0], "content": "<pad>", "id": 39}),
+        "id of token '<pad>': expected none, found 39",
+    ),
+    "splitting": (
+        lambda t: t.update(pre_tokenizer={"type": "WhitespaceSplit"}),
+        "differ in tokenizer.json, pre_tokenizer",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOKENIZERS)
+def test_tokenizers_are_compared(what: str, tmp_path: Path) -> None:
+    how, message = TOKENIZERS[what]
+    a = folder(tmp_path / "a", pico.neox(0, torch.float32))
+    b = folder(tmp_path / "b", pico.neox(1, torch.float32))
+    compare([a, b])
+    change(b, how)
+    with pytest.raises(LmcError, match=message):
+        compare([a, b])
+
+
+def test_a_missing_tokenizer_is_no_difference(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", pico.neox(0, torch.float32))
+    compare([a, folder(tmp_path / "b", pico.neox(1, torch.float32), words=None)])
+
+
+def test_independence_sees_a_shared_initialisation() -> None:
+    wide = {"hidden_size": 64, "intermediate_size": 128}
+    a, b = pico.neox(0, **wide), pico.neox(1, **wide)
+    assert abs(independence(a, b)) < SHARED
+    assert independence(a, a) == pytest.approx(1)
+    with torch.no_grad():
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            q += 0.1 * p  # what is left of a start in common after long training
+    assert independence(a, b) > SHARED
+    assert independence(a, pico.neox(2, tie_word_embeddings=True, **wide)) < SHARED

@@ -1,0 +1,89 @@
+"""The README's commands exist and its links lead somewhere."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from lmc.compat import ensure_torchvision
+
+PAGES = ("README.md", "CONTRIBUTING.md")
+
+
+def test_make_targets_exist(root: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(encoding="utf-8"), re.M))
+    for page in PAGES:
+        named = re.findall(r"(?:^|`)make ([a-z-]+)", (root / page).read_text(encoding="utf-8"), re.M)
+        assert named and set(named) <= targets, page
+
+
+def test_paths_exist(root: Path) -> None:
+    made = {"book/_build/html/index.html", "data/results/", "notebooks/NN_name.py"}
+    for page in PAGES:
+        text = (root / page).read_text(encoding="utf-8")
+        links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+        paths = re.findall(r"`((?:[\w.]+/)+[\w.]*|[\w]+\.(?:yml|txt|toml|bib|cff))`", text)
+        for path in {*links, *paths} - made:
+            assert (root / path).exists() or (root / "book" / path).exists(), f"{page}: {path}"
+
+
+def test_it_stays_short(root: Path) -> None:
+    assert len((root / "README.md").read_text(encoding="utf-8").split()) < 700
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language, as a newcomer would paste them."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+
+
+def run_in_order(commands: list[str], root: Path, folder: Path) -> None:
+    """Run lmc commands in an empty folder that sees the shipped pairs, as the page says from a clone."""
+    (folder / "data").symlink_to(root / "data")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    for command in commands:
+        arguments = [sys.executable, "-m", "lmc", *shlex.split(command, comments=True)[1:]]
+        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def lmc_commands(page: Path) -> list[str]:
+    return [line for block in blocks(page, "bash") for line in block.splitlines() if line.startswith("lmc ")]
+
+
+def test_readme_commands_run(root: Path, tmp_path: Path) -> None:
+    commands = lmc_commands(root / "README.md")
+    assert [c.split()[1] for c in commands] == ["check", "check", "match", "path", "merge"]
+    run_in_order([c + " --steps 3" if " match " in c else c for c in map(strip_comment, commands)], root, tmp_path)
+    ensure_torchvision()
+    import timm
+
+    timm.create_model(f"local-dir:{tmp_path / 'merged'}", pretrained=True)
+
+
+def test_own_checkpoints_commands_run(root: Path, tmp_path: Path) -> None:
+    commands = lmc_commands(root / "book/own_checkpoints.md")
+    assert [c.split()[1] for c in commands] == ["check", "check", "match", "path", "merge"]
+    short = [c + " --steps 2 --batch 2 --limit 32" if " match " in c else c for c in map(strip_comment, commands)]
+    run_in_order([c + " --limit 8 --grid 3" if " path " in c else c for c in short], root, tmp_path)
+    assert (tmp_path / "path.svg").stat().st_size > 1000
+
+
+def strip_comment(command: str) -> str:
+    return command.split("  #")[0].rstrip()
+
+
+def test_readme_python_runs(root: Path, tmp_path: Path) -> None:
+    (code,) = blocks(root / "README.md", "python")
+    assert "steps=300" in code
+    (tmp_path / "data").symlink_to(root / "data")
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("steps=300", "steps=3")],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0

@@ -1,0 +1,212 @@
+"""The orchestration, on notebooks of a few lines in a checkout made for the test."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lmc import reproduce as module
+from lmc import results
+from lmc._ledger import figures
+from lmc.errors import ArgumentError
+from lmc.reproduce import main
+
+NOTEBOOK = """\
+# ---
+# jupyter:
+#   kernelspec: {{display_name: Python 3, language: python, name: python3}}
+# ---
+
+# %% tags=["parameters"]
+profile: str = "laptop"
+seed: int = 0
+
+# %%
+import os, time
+from pathlib import Path
+from lmc import results
+{body}
+"""
+WRITE = 'results.write("{id}", profile, {{"headline": {{"x": {value}}}}}, {{"seeds": [seed], "duration_s": 0.0}})'
+LEDGER = """\
+first:  {title: t, notebook: 01_first, profiles: [smoke], results: first, draw: barrier_bars}
+second: {title: t, notebook: 00_second, profiles: [smoke, gpu], results: second, draw: barrier_bars, inputs: [first]}
+"""
+READ = 'x = results.read("first", profile).numbers["headline"]["x"]\n' + WRITE.format(id="second", value="x + 1")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Notebook 00 reads what notebook 01 writes."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "lmc").mkdir()
+    (tmp_path / "figures.yml").write_text(LEDGER)
+    project = '[project]\nversion = "1"\n[project.urls]\nRepository = "https://example.org/a/b"\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    source(tmp_path, "01_first", WRITE.format(id="first", value="1.0"))
+    source(tmp_path, "00_second", READ)
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
+    for owner in ("lmc.results", "lmc.reproduce", "lmc._ledger"):
+        monkeypatch.setattr(f"{owner}.checkout", lambda: tmp_path)
+    return tmp_path
+
+
+def source(root: Path, name: str, body: str) -> None:
+    (root / "notebooks" / f"{name}.py").write_text(NOTEBOOK.format(body=body))
+
+
+CODE = """\
+import sys, pathlib, lmc._ledger, lmc.reproduce, lmc.results
+for module in (lmc._ledger, lmc.reproduce, lmc.results):
+    module.checkout = pathlib.Path.cwd
+sys.exit(lmc.reproduce.main(sys.argv[1:]))
+"""
+
+
+def start(checkout: Path, *options: str) -> "subprocess.Popen[str]":
+    """`lmc reproduce --profile smoke` in that checkout, in a process of its own."""
+    command = [sys.executable, "-c", CODE, "--profile", "smoke", *options]
+    return subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ran(checkout: Path) -> dict[str, bool]:
+    """Notebook -> whether it was run rather than taken from the cache."""
+    process = start(checkout)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, out + err
+    return {name: what != "unchanged" for name, what in re.findall(r"^(\d\w+): (unchanged|done)", out, re.M)}
+
+
+def executed(checkout: Path) -> list[str]:
+    return sorted(path.name for path in (checkout / "build/notebooks/smoke").iterdir())
+
+
+def test_runs_in_the_order_of_inputs_and_caches(checkout: Path) -> None:
+    assert list(ran(checkout).items()) == [("01_first", True), ("00_second", True)]
+    assert results.read("second", "smoke").numbers == {"headline": {"x": 2.0}}
+    assert ran(checkout) == {"01_first": False, "00_second": False}
+    (checkout / "lmc/new.py").write_text("")  # any change of the package's source
+    assert ran(checkout) == {"01_first": True, "00_second": True}
+
+
+def test_a_change_upstream_and_a_lost_result_are_made_good(checkout: Path) -> None:
+    ran(checkout)
+    source(checkout, "01_first", WRITE.format(id="first", value="5.0"))
+    assert ran(checkout) == {"01_first": True, "00_second": True}
+    assert results.read("second", "smoke").numbers == {"headline": {"x": 6.0}}
+    (checkout / "results/smoke/second.json").unlink()
+    assert ran(checkout) == {"01_first": False, "00_second": True}
+    assert results.read("second", "smoke").numbers == {"headline": {"x": 6.0}}
+
+
+def test_one_figure_runs_what_it_needs_and_no_more(checkout: Path) -> None:
+    source(checkout, "02_other", "raise SystemExit")
+    ledger = figures(checkout / "figures.yml")
+    assert list(module._order("smoke", "first", ledger)) == ["01_first"]
+    assert list(module._order("smoke", "second", ledger)) == ["01_first", "00_second"]
+    assert list(module._order("gpu", None, ledger)) == ["00_second"]  # its input is not made at this profile
+
+
+def test_a_failing_notebook_is_named_and_the_others_still_run(checkout: Path) -> None:
+    source(checkout, "00_bad", "print('before')\n1 / 0")
+    process = start(checkout, "--jobs", "1")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 2
+    found = re.search(r"^error: 00_bad failed in cell \d+: ZeroDivisionError: division by zero; .*: (.*)$", err, re.M)
+    assert found, err
+    assert "before" in (checkout / found[1]).read_text() and not found[1].startswith("book/")
+    assert executed(checkout) == ["00_second.ipynb", "01_first.ipynb"]
+
+
+def test_what_depends_on_a_failure_is_not_run(checkout: Path) -> None:
+    source(checkout, "01_first", "raise ValueError('no')")
+    _, err = start(checkout).communicate(timeout=240)
+    assert "00_second: not run, because a notebook whose results it reads failed" in err
+
+
+def test_a_killed_run_continues_where_it_stopped(checkout: Path) -> None:
+    source(checkout, "00_second", f"if not Path({str(checkout / 'go')!r}).exists(): time.sleep(300)\n{READ}")
+    done = checkout / "build/notebooks/smoke/01_first.ipynb"
+    process = start(checkout)
+    deadline = time.monotonic() + 120
+    while not done.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    assert executed(checkout) == ["01_first.ipynb"]
+    (checkout / "go").touch()
+    assert ran(checkout) == {"01_first": False, "00_second": True}
+
+
+def test_two_runs_at_once_leave_whole_files(checkout: Path) -> None:
+    both = [start(checkout) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, out + err
+    assert executed(checkout) == ["00_second.ipynb", "01_first.ipynb"]
+    assert ran(checkout) == {"01_first": False, "00_second": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "desk"], "unknown profile 'desk'; choose from smoke, laptop, gpu, paper"),
+        (["--figure", "third"], "unknown figure 'third'; choose from first, second"),
+        (["--figure", "first", "--profile", "gpu"], "figure 'first' has no profile 'gpu'; it has smoke"),
+        (["--jobs", "0"], "jobs: expected at least 1, found 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    checkout: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["first", "01_first"], ["second", "00_second"]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{title: t, notebook: n, profiles: [smoke], results: r}", "lacks draw"),
+        ("{title: t, notebook: n, profiles: [desk], results: r, draw: d}", "unknown profile desk"),
+        ("{title: t, notebook: n, profiles: [], results: r, draw: d, colour: red}", "unknown colour; known: claim"),
+    ],
+)
+def test_a_mistake_in_the_ledger_is_named(tmp_path: Path, entry: str, message: str) -> None:
+    (tmp_path / "figures.yml").write_text(f"one: {entry}\n")
+    with pytest.raises(ArgumentError, match=f"figures.yml, one: {message}"):
+        figures(tmp_path / "figures.yml")
+
+
+def test_the_ledger_names_notebooks_and_drawings_that_exist(root: Path) -> None:
+    from lmc import figures as drawing
+
+    for figure in figures(root / "figures.yml").values():
+        assert (root / "notebooks" / f"{figure.notebook}.py").is_file(), figure.id
+        assert figure.draw in drawing.__all__, figure.id
+        assert {*figure.expected, *figure.minutes} <= set(figure.profiles), figure.id
+
+
+def test_the_longest_notebook_comes_first_and_long_ones_only_when_asked(checkout: Path) -> None:
+    file = checkout / "figures.yml"
+    entry = "title: t, profiles: [laptop], draw: path_figure"
+    entries = (
+        f"a: {{{entry}, notebook: 01_first, results: first, minutes: {{laptop: 1}}}}\n"
+        f"b: {{{entry}, notebook: 00_second, results: second, minutes: {{laptop: 9}}, on_request: true}}\n"
+        f"c: {{{entry}, notebook: 02_third, results: third, minutes: {{laptop: 5}}, inputs: [second]}}\n"
+    )
+    file.write_text(entries, encoding="utf-8")
+    source(checkout, "02_third", "pass")
+    ledger = figures(file)
+    assert list(module._order("laptop", None, ledger)) == ["00_second", "01_first", "02_third"]
+    assert list(module._order("laptop", None, ledger, everything=False)) == ["02_third", "01_first"]
+    assert list(module._order("laptop", "c", ledger)) == ["02_third"]  # what it reads is committed
+    assert list(module._order("laptop", "b", ledger)) == ["00_second"]

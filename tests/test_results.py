@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmc import results
+from lmc.errors import ArgumentError, DataError
+
+RUN = {"seeds": [0, 1], "duration_s": 3.0}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "fresh"))
+    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+    return tmp_path / "fresh"
+
+
+def test_equal_numbers_give_equal_bytes(fresh: Path) -> None:
+    results.write("a", "laptop", {"b": 0.1 + 0.2, "a": [np.float32(1.5), np.int64(3), (True, None)]}, RUN)
+    first = (fresh / "laptop/a.json").read_bytes()
+    results.write("a", "laptop", {"a": [np.array(1.5), 3, [True, None]], "b": 0.3}, RUN)
+    assert (fresh / "laptop/a.json").read_bytes() == first
+    assert json.loads(first) == {"a": [1.5, 3, [True, None]], "b": 0.3}
+
+
+def test_provenance_says_what_how_and_when_but_not_who(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: pytest.fail("the machine's name was asked for"))
+    found = results.write("a", "laptop", {}, {**RUN, "corpus": "abc"})
+    assert found.run.keys() == {"command", "corpus", "date", "duration_s", "hardware", "seeds", "versions"}
+    assert {"python", "torch", "numpy"} <= found.run["versions"].keys()
+    line = found.provenance
+    assert "seeds 0, 1" in line and "lmc reproduce --profile laptop" in line and found.run["date"] in line
+
+
+def test_fresh_results_come_before_committed_ones(fresh: Path) -> None:
+    results.write("a", "laptop", {"x": 1.0}, RUN)
+    [written] = results.promote("laptop")
+    assert written == fresh.parent / "data/results/laptop/a.json"
+    results.write("a", "laptop", {"x": 2.0}, RUN)
+    assert (results.read("a", "laptop").numbers, results.read("a", "laptop").source) == ({"x": 2.0}, "fresh")
+    (fresh / "laptop/a.json").unlink()
+    found = results.read("a", "laptop")
+    assert (found.numbers, found.source, found.run["seeds"]) == ({"x": 1.0}, "committed", [0, 1])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), object(), {1, 2}])
+def test_refuses_what_a_figure_cannot_be_drawn_from(fresh: Path, bad: object) -> None:
+    with pytest.raises(ArgumentError, match="results 'a', loss"):
+        results.write("a", "laptop", {"loss": [bad]}, RUN)
+    assert not list(fresh.rglob("*a.json"))
+
+
+def test_bad_names_are_refused(fresh: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"unknown profile 'desk'; choose from smoke, laptop, gpu, paper"):
+        results.write("a", "desk", {}, RUN)
+    with pytest.raises(ArgumentError, match="expected lower-case words"):
+        results.write("../a", "laptop", {}, RUN)
+    with pytest.raises(ArgumentError, match="lacks duration_s, seeds"):
+        results.write("a", "laptop", {}, {})
+    with pytest.raises(DataError, match="lmc reproduce --profile laptop"):
+        results.read("absent", "laptop")
+
+
+def test_committed_results_are_complete(root: Path) -> None:
+    for path in (root / "data/results").glob("*/*.json"):
+        if path.name.endswith(".run.json"):
+            assert path.with_name(path.name.replace(".run.json", ".json")).is_file()
+        else:
+            run = json.loads(path.with_suffix(".run.json").read_text())
+            assert {"command", "seeds", "versions", "hardware", "duration_s", "date"} <= run.keys(), path.name

@@ -1,0 +1,382 @@
+"""The product: a random element of the whole group leaves the logits alone. And its converse: wrong tables do not."""
+
+import dataclasses
+import itertools
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pico
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lmc
+from lmc.exactness import EXACT, TOLERANCE
+from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant
+from lmc.models import rebuild, state
+from lmc.modelspec import ModelSpec, Space
+from lmc.transform import Transform
+
+CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
+
+
+def neox_grid() -> list[Any]:
+    """Every combination of residual, tying, bias and rotary fraction; the rest in turn."""
+    rest = itertools.cycle(itertools.product((1, 2, 3), (1, 2, 4), ("gelu", "relu"), ("eager", "sdpa")))
+    grid = []
+    for parallel, tied, bias, fraction in itertools.product(
+        (True, False), (False, True), (True, False), (0, 0.25, 0.5, 1)
+    ):
+        layers, heads, act, attention = next(rest)
+        for _ in range(6):  # a stride that is coprime to the cycle: neighbours differ in everything
+            next(rest)
+        config = {
+            "use_parallel_residual": parallel,
+            "tie_word_embeddings": tied,
+            "attention_bias": bias,
+            "rotary_fraction": fraction,  # of heads of 12 or 6: widths 3 and 1 are odd, their tables 4 and 2 wide
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "hidden_size": 12 if heads == 1 else 24,
+            "hidden_act": act,
+            "attn_implementation": attention,
+            "layer_norm_eps": 1e-2,  # large enough to see whether the residual scale moves it
+        }
+        grid.append(pytest.param(pico.neox, config, id="neox " + " ".join(str(v) for v in config.values())))
+    return grid
+
+
+def vit_grid() -> list[Any]:
+    """Every combination of pooling, LayerScale, qkv bias and no_embed_class; the rest in turn."""
+    pooling: tuple[dict[str, Any], ...] = (
+        {"global_pool": "token"},
+        {"global_pool": "avg"},
+        {"global_pool": "avg", "class_token": False},
+        {"global_pool": "avg", "class_token": False, "fc_norm": False},
+    )
+    rest = itertools.cycle(itertools.product((1, 2, 3), (1, 2, 4), ("gelu", "relu"), (0, 3), (True, False)))
+    grid = []
+    for pool, scale, bias, bare in itertools.product(pooling, (None, 0.1), (True, False), (False, True)):
+        depth, heads, act, registers, projection = next(rest)
+        for _ in range(10):
+            next(rest)
+        config = {
+            **pool,
+            "init_values": scale,
+            "qkv_bias": bias,
+            "no_embed_class": bare,
+            "depth": depth,
+            "num_heads": heads,
+            "act_layer": act,
+            "reg_tokens": registers,
+            "proj_bias": projection,
+            "embed_dim": 12,
+        }
+        grid.append(pytest.param(pico.vit, config, id="vit " + " ".join(str(v) for v in config.values())))
+    return grid
+
+
+GRID = neox_grid() + vit_grid()
+
+
+def change(before: Tensor, after: Tensor) -> float:
+    """The largest difference, relative to the largest logit."""
+    return ((after.double() - before.double()).abs().max() / before.double().abs().max()).item()
+
+
+def canonicalize(model: nn.Module) -> Any:
+    """`lmc.canonicalize`, without the word that a tied head was untied."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"lm_head\.weight was tied")
+        return lmc.canonicalize(model)
+
+
+def test_the_grid_covers_what_it_says() -> None:
+    assert len(GRID) >= 40
+    seen: dict[tuple[Any, str], set[Any]] = {}
+    for case in GRID:
+        build, config = case.values
+        for name, value in config.items():
+            seen.setdefault((build, name), set()).add(value)
+    for name, values in {"num_hidden_layers": {1, 2, 3}, "num_attention_heads": {1, 2, 4}}.items():
+        assert seen[pico.neox, name] == values
+    assert seen[pico.neox, "attn_implementation"] == {"eager", "sdpa"}
+    assert seen[pico.neox, "hidden_act"] == {"gelu", "relu"} == seen[pico.vit, "act_layer"]
+    assert seen[pico.vit, "depth"] == {1, 2, 3} and seen[pico.vit, "num_heads"] == {1, 2, 4}
+    assert seen[pico.vit, "reg_tokens"] == {0, 3} and seen[pico.vit, "proj_bias"] == {True, False}
+
+
+@pytest.mark.parametrize(("build", "config"), GRID)
+def test_the_whole_group_leaves_the_function_alone(build: Any, config: dict[str, Any]) -> None:
+    model = build(**config)
+    x = pico.inputs(model)
+    canonical = canonicalize(model)
+    g = Transform.random(lmc.spec(model), seed=len(str(config)))
+    moved = g.apply(canonical)
+    with lmc.float64():
+        before = pico.logits(model, x)
+        assert change(before, pico.logits(canonical, x)) <= EXACT
+        assert change(before, pico.logits(moved, x)) <= EXACT
+    before = pico.logits(model, x)
+    assert change(before, pico.logits(canonical, x)) <= TOLERANCE[torch.float64]
+    assert change(before, pico.logits(moved, x)) <= TOLERANCE[torch.float64]
+
+    model = build(dtype=torch.float32, **config)
+    before = pico.logits(model, pico.inputs(model))
+    canonical = canonicalize(model)
+    moved = g.apply(canonical)
+    for other in (canonical, moved):
+        assert change(before, pico.logits(other, pico.inputs(model))) <= TOLERANCE[torch.float32]
+    # The function is kept although the weights are not.
+    for name, t in state(moved).items():
+        if name in g.spec.rules and state(canonical)[name].abs().max() > 0:
+            axes = {axis for b in g.spec.blocks(name) for axis in b.names} & g.spec.space_names
+            assert not axes or change(state(canonical)[name], t) > 0.05, name
+
+
+def test_the_tolerances_are_the_stated_ones() -> None:
+    assert EXACT <= 1e-9 and TOLERANCE[torch.float64] <= 5e-6 and TOLERANCE[torch.float32] <= 1e-4
+
+
+def test_eager_attention_is_only_exact_inside_float64() -> None:
+    """Eager softmax passes through float32: outside `float64()` a correct symmetry shows noise, inside it does not."""
+    model = pico.neox(attn_implementation="eager")
+    x = pico.inputs(model)
+    moved = Transform.random(lmc.spec(model), seed=0).apply(lmc.canonicalize(model))
+    assert change(pico.logits(model, x), pico.logits(moved, x)) > 1e-10
+    with lmc.float64():
+        assert change(pico.logits(model, x), pico.logits(moved, x)) < 1e-13
+
+
+# The converse. Each wrong table is applied exactly as the right one is, and must be caught by the same comparison.
+
+
+def effect(model: nn.Module, tensors: Mapping[str, Tensor], epsilon_factor: float = 1.0) -> float:
+    """How much the logits change when the model holds other tensors."""
+    x = pico.inputs(model)
+    other = rebuild(model, lmc.spec(model), tensors, epsilon_factor)
+    with lmc.float64():
+        return change(pico.logits(model, x), pico.logits(other, x))
+
+
+def under(model: nn.Module, table: ModelSpec, seed: int = 0) -> float:
+    """The effect of a random element of the group that `table` declares."""
+    g = Transform.random(table, seed)
+    tensors = {name: g.moved(name, t) for name, t in state(model).items()}
+    return effect(model, tensors, g.scale**2)
+
+
+def rewritten(spec: ModelSpec, spaces: Mapping[str, Space], rules: Mapping[str, str]) -> ModelSpec:
+    """A table with some spaces and some rules replaced; a space that no rule names any more is dropped."""
+    new_rules = {**spec.rules, **rules}
+    kept = [spaces.get(s.name, s) for s in spec.spaces] + [s for n, s in spaces.items() if n not in spec.space_names]
+    used = " ".join(new_rules.values()) + " scale"
+    return dataclasses.replace(spec, rules=new_rules, spaces=tuple(s for s in kept if s.name in used))
+
+
+NEOX_QKV = "gpt_neox.layers.0.attention.query_key_value."
+RIGHT_QKV = "plane.0 freq | pass.0 | plane.0* freq | pass.0* | value.0"
+
+
+def neox_table(model: nn.Module, qkv: str, *spaces: Space) -> ModelSpec:
+    """GPT-NeoX's table with another reading of the fused axis of layer 0 (heads of 8: 4 rotary, 4 pass-through)."""
+    spec = lmc.spec(model)
+    rules = {NEOX_QKV + "weight": f"(head.0 [{qkv}]) stream?", NEOX_QKV + "bias": f"(head.0 [{qkv}])"}
+    return rewritten(spec, {s.name: s for s in spaces}, rules)
+
+
+OVER = ("head.0",)
+WRONG_NEOX_QKV = {
+    "an invertible map of the whole rotary head": ("all | all* | value.0", Space("all", Invertible(8), OVER)),
+    "a rotation of the whole rotary head": ("all | all* | value.0", Space("all", Orthogonal(8), OVER)),
+    "a rotation of the rotary dims": (
+        "rot | pass.0 | rot* | pass.0* | value.0",
+        Space("rot", Orthogonal(4), OVER),
+    ),
+    "a permutation of the rotary dims": (
+        "rot | pass.0 | rot | pass.0* | value.0",
+        Space("rot", Permutation(4), OVER),
+    ),
+    "a permutation of the frequencies": (
+        "plane.0 pair | pass.0 | plane.0* pair | pass.0* | value.0",
+        Space("pair", Permutation(2), OVER),
+        Space("plane.0", RotaryCommutant(), ("head.0", "pair")),
+    ),
+    "pairs (2i, 2i+1) instead of (i, i + r/2)": ("freq plane.0 | pass.0 | freq plane.0* | pass.0* | value.0",),
+    "pairs with real maps instead of complex ones": (
+        "plane.0 freq | pass.0 | plane.0* freq | pass.0* | value.0",
+        Space("plane.0", Invertible(2), ("head.0", "freq")),
+    ),
+    "keys turned like queries": ("plane.0 freq | pass.0 | plane.0 freq | pass.0 | value.0",),
+    "pass-through dims first": ("pass.0 | plane.0 freq | pass.0* | plane.0* freq | value.0",),
+    "values and keys swapped": ("plane.0 freq | pass.0 | value.0 | plane.0* freq | pass.0*",),
+}
+
+
+def test_the_right_reading_of_the_fused_axis_passes() -> None:
+    model = lmc.canonicalize(pico.neox())
+    assert neox_table(model, RIGHT_QKV) == lmc.spec(model)
+    assert under(model, neox_table(model, RIGHT_QKV)) <= EXACT
+
+
+@pytest.mark.parametrize("case", WRONG_NEOX_QKV.values(), ids=WRONG_NEOX_QKV.keys())
+def test_wrong_attention_symmetries_of_neox_are_caught(case: tuple[Any, ...]) -> None:
+    model = lmc.canonicalize(pico.neox())
+    assert under(model, neox_table(model, *case)) >= CLEAR
+
+
+def test_heads_are_outermost_in_neox_and_innermost_in_timm() -> None:
+    model = lmc.canonicalize(pico.neox(rotary_fraction=0.0))
+    qkv = "[head.0 pass.0 | head.0 pass.0* | head.0 value.0]"
+    table = rewritten(lmc.spec(model), {}, {NEOX_QKV + "weight": f"{qkv} stream?", NEOX_QKV + "bias": qkv})
+    assert under(model, table) >= CLEAR
+    model = lmc.canonicalize(pico.vit())
+    qkv = "(head.0 [qk.0 | qk.0* | value.0])"
+    table = rewritten(
+        lmc.spec(model), {}, {"blocks.0.attn.qkv.weight": f"{qkv} stream?", "blocks.0.attn.qkv.bias": qkv}
+    )
+    assert under(model, table) >= CLEAR
+
+
+def test_shuffling_query_and_key_dims_across_heads_is_caught() -> None:
+    """The mistake of published code: q and k permuted alike, but over head boundaries."""
+    model = lmc.canonicalize(pico.vit())
+    qkv = "[dims | dims | head.0 value.0]"
+    rules = {"blocks.0.attn.qkv.weight": f"{qkv} stream?", "blocks.0.attn.qkv.bias": qkv}
+    assert under(model, rewritten(lmc.spec(model), {"dims": Space("dims", Permutation(16))}, rules)) >= CLEAR
+    # Already one pair of dims exchanged between two heads shows; inside one head it is a symmetry.
+    for other, caught in ((9, True), (5, False)):
+        order = list(range(16))
+        order[2], order[other] = other, 2
+        tensors = dict(state(model))
+        for name in ("blocks.0.attn.qkv.weight", "blocks.0.attn.qkv.bias"):
+            q, k, v = tensors[name].chunk(3)
+            tensors[name] = torch.cat([q[order], k[order], v])
+        found = effect(model, tensors)
+        assert found >= CLEAR if caught else found <= EXACT
+
+
+def test_mixing_values_across_heads_is_caught() -> None:
+    model = lmc.canonicalize(pico.vit())
+    qkv = "[head.0 qk.0 | head.0 qk.0* | mixed]"
+    rules = {
+        "blocks.0.attn.qkv.weight": f"{qkv} stream?",
+        "blocks.0.attn.qkv.bias": qkv,
+        "blocks.0.attn.proj.weight": "stream! mixed*",
+    }
+    spec = dataclasses.replace(lmc.spec(model), free={**lmc.spec(model).free, "head.0": 2})
+    spaces = {"mixed": Space("mixed", Orthogonal(16))}
+    table = rewritten(spec, spaces, rules)
+    table = dataclasses.replace(table, spaces=tuple(s for s in table.spaces if s.name != "head.0"))
+    assert under(model, table) >= CLEAR
+
+
+@pytest.mark.parametrize("build", [pico.neox, pico.vit])
+def test_a_rotation_that_moves_the_mean_is_caught_under_layernorm(build: Any) -> None:
+    model = lmc.canonicalize(build())
+    table = rewritten(lmc.spec(model), {"stream": Space("stream", Orthogonal(16))}, {})
+    g = Transform.random(table, 0)
+    assert (g.elements["stream"].sum(-1) - 1).abs().max() > 0.1
+    assert under(model, table) >= CLEAR
+
+
+def test_the_residual_scale_without_epsilon_is_caught() -> None:
+    model = lmc.canonicalize(pico.neox(layer_norm_eps=0.1))
+    g = Transform.random(lmc.spec(model), 0).only("scale")
+    tensors = {name: g.moved(name, t) for name, t in state(model).items()}
+    assert effect(model, tensors, g.scale**2) <= EXACT
+    assert effect(model, tensors) >= CLEAR
+    assert effect(model, tensors, g.scale) >= CLEAR
+
+
+@pytest.mark.parametrize(
+    ("build", "rules"),
+    [
+        (pico.neox, {"gpt_neox.layers.0.attention.dense.weight": "stream! (head.0 value.0)"}),  # not the dual
+        (pico.neox, {"gpt_neox.layers.0.attention.dense.weight": "stream! (head.0 inside)"}),  # not at all
+        (pico.neox, {"gpt_neox.layers.0.mlp.dense_4h_to_h.weight": "stream! units"}),
+        (pico.neox, {"gpt_neox.layers.0.mlp.dense_h_to_4h.bias": "units"}),
+        (pico.neox, {"lm_head.weight": "vocab wide"}),
+        (pico.neox, {"gpt_neox.embed_in.weight": "vocab wide"}),
+        (pico.vit, {"blocks.0.attn.proj.weight": "stream! (head.0 value.0)"}),
+        (pico.vit, {"blocks.1.mlp.fc2.weight": "stream! units"}),
+        (pico.vit, {"blocks.1.mlp.fc1.bias": "units"}),
+        (pico.vit, {"blocks.0.mlp.fc2.bias": "wide"}),
+        (pico.vit, {"patch_embed.proj.weight": "wide channel row column"}),
+    ],
+    ids=lambda v: "; ".join(f"{n}: {p}" for n, p in v.items()) if isinstance(v, dict) else "",
+)
+def test_a_map_on_one_side_only_is_caught(build: Any, rules: dict[str, str]) -> None:
+    model = lmc.canonicalize(build())
+    spec = lmc.spec(model)
+    free = {**spec.free, "inside": 8, "units": 24, "wide": 16}
+    assert under(model, dataclasses.replace(spec, free=free, rules={**spec.rules, **rules})) >= CLEAR
+
+
+def test_heads_permuted_on_one_side_only_are_caught() -> None:
+    model = lmc.canonicalize(pico.neox())
+    g = Transform.random(lmc.spec(model), 0).only("head")
+    tensors = {name: g.moved(name, t) for name, t in state(model).items()}
+    name = "gpt_neox.layers.0.attention.dense.weight"
+    assert effect(model, tensors) <= EXACT
+    assert effect(model, {**tensors, name: state(model)[name]}) >= CLEAR
+
+
+@pytest.mark.parametrize("build", [pico.neox, pico.vit])
+def test_every_rule_is_needed(build: Any) -> None:
+    """A table that forgets any one tensor is caught: nothing in it is decoration."""
+    model = lmc.canonicalize(build(), balance=False)
+    with torch.no_grad():  # biases that the canonical form moves elsewhere hold something again, as after training
+        noise = torch.Generator().manual_seed(0)
+        for name, parameter in model.named_parameters():
+            if name in lmc.spec(model).rules and name.endswith(("bias", "token")):
+                parameter += torch.randn(parameter.shape, generator=noise, dtype=torch.float64)
+                if lmc.spec(model).writes(name):
+                    parameter -= parameter.mean(-1, keepdim=True)
+    g = Transform.random(lmc.spec(model), 0)
+    moved = {name: g.moved(name, t) for name, t in state(model).items()}
+    factor = g.scale**2
+    assert effect(model, moved, factor) <= EXACT
+    for name in g.spec.rules:
+        if name == "head.bias":  # on a free axis: no group moves the classes
+            assert torch.equal(moved[name], state(model)[name])
+        else:
+            assert effect(model, {**moved, name: state(model)[name]}, factor) >= CLEAR, name
+
+
+@pytest.mark.parametrize("build", [pico.neox, pico.vit])
+def test_a_norm_that_is_not_absorbed_is_caught(build: Any) -> None:
+    """On the raw model the same element is wrong; on its canonical form it is exact."""
+    model = build()
+    assert under(model, lmc.spec(model)) >= CLEAR
+    assert under(lmc.canonicalize(model), lmc.spec(model)) <= EXACT
+
+
+@pytest.mark.parametrize("part", ["gain", "bias", "mean"])
+def test_each_part_of_the_canonical_form_is_needed(part: str) -> None:
+    """One gain, one norm bias or one mean left in place, and the rotation of the stream is no symmetry any more."""
+    model = lmc.canonicalize(pico.neox())
+    with torch.no_grad():
+        if part == "gain":
+            model.gpt_neox.layers[1].input_layernorm.weight[0] = 2
+        elif part == "bias":
+            model.gpt_neox.layers[1].input_layernorm.bias[0] = 1
+        else:
+            model.gpt_neox.final_layer_norm.weight.fill_(1)
+            model.gpt_neox.layers[1].attention.query_key_value.weight += 1  # a reader of the mean, with …
+            model.gpt_neox.layers[1].input_layernorm.bias[0] = 1  # … a mean to read
+    assert under(model, lmc.spec(model)) >= CLEAR
+
+
+def test_complex_pairs_are_all_that_is_left_of_rotary_heads() -> None:
+    """Among maps of a pair, those that commute with the rotation are symmetries and no other is."""
+    model = lmc.canonicalize(pico.neox(rotary_fraction=1.0))
+    g = Transform.random(lmc.spec(model), 0).only("plane")
+    c = g.elements["plane.0"]
+    assert torch.allclose(RotaryCommutant().tangent(c), c)
+    reflect = torch.tensor([[1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
+    for element, caught in ((c, False), (c @ reflect, True)):
+        h = Transform(g.spec, {**g.elements, "plane.0": element})
+        found = effect(model, {name: h.moved(name, t) for name, t in state(model).items()})
+        assert found >= CLEAR if caught else found <= EXACT

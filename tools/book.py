@@ -1,0 +1,146 @@
+"""`make book`: run the notebooks, then render the book, and say how long each step took.
+
+The book is put together in a folder aside (prose, executed notebooks, made pages, configuration) and rendered there;
+what was rendered before is replaced at the end, whole. So nothing in `book/` is ever touched.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pages
+import yaml
+
+from lmc._ledger import figures
+from lmc.errors import LmcError
+from lmc.reproduce import executed_folder, reproduce
+
+ROOT = Path(__file__).resolve().parents[1]
+RENDERER = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
+
+
+class RenderError(LmcError):
+    """The renderer found something wrong: a broken link, an unknown citation, a page outside the contents."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the notebooks and render the book.")
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--executed", type=Path, help="take these executed notebooks, run none")
+    parser.add_argument("--out", type=Path, default=ROOT / "book/_build/html", help="where the pages go")
+    arguments = parser.parse_args()
+    steps: dict[str, float] = {}
+    try:
+        if arguments.executed is None:
+            with _timed("notebooks", steps):
+                reproduce(arguments.profile, jobs=arguments.jobs, everything=False)
+        with _timed("render", steps):
+            render(arguments.executed or executed_folder(arguments.profile), arguments.profile, arguments.out)
+    except LmcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("; ".join(f"{step}: {seconds:.0f} s" for step, seconds in steps.items()))
+    print(f"The book: {arguments.out / 'index.html'}")
+    return 0
+
+
+def render(executed: Path, profile: str, out: Path) -> None:
+    """Put the book together from executed notebooks and replace `out` by its pages."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".render-", dir=out.parent) as aside:
+        stage = Path(aside)
+        assemble(stage, executed, profile)
+        key, kept = fingerprint(stage), out / ".key"
+        if kept.is_file() and kept.read_text() == key:
+            print("unchanged")
+            return
+        html = stage / "_build/html"
+        build = [
+            str(Path(sys.executable).with_name("jupyter-book")),
+            "build",
+            str(stage / "book"),
+            "--path-output",
+            str(stage),
+        ]
+        done = subprocess.run([*build, "-W", "-n", "--keep-going"], capture_output=True, text=True)
+        if done.returncode != 0 or not (html / "index.html").is_file():
+            told = done.stderr.replace(f"{stage}/", "") or done.stdout  # warnings; progress goes to standard output
+            raise RenderError(f"the book does not render:\n{told}")
+        vendor_mathjax(html / "_static/mathjax")
+        (html / ".key").write_text(key)
+        _swap(html, out)
+
+
+def fingerprint(stage: Path) -> str:
+    """Everything the pages depend on: what was put together, the source autodoc reads, the renderer's version."""
+    digest = hashlib.sha256("".join(metadata.version(name) for name in RENDERER).encode())
+    for root in (stage, ROOT / "lmc", ROOT / "tools"):
+        for path in sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+            digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def assemble(stage: Path, executed: Path, profile: str) -> None:
+    """The renderer's input: `book/` and `docs/` as in the repository, and what is made from them and from results."""
+    book = stage / "book"
+    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build", "notebooks", ".*"))
+    shutil.copytree(ROOT / "docs", stage / "docs")
+    (book / "notebooks").mkdir()
+    feeding = {figure.notebook for figure in figures().values() if figure.on_request}  # no chapters, only results
+    for source in sorted((ROOT / "notebooks").glob("[0-9]*.py")):
+        if source.stem in feeding:
+            continue
+        notebook = executed / f"{source.stem}.ipynb"
+        if not notebook.is_file():
+            raise RenderError(f"{source.stem} was not run yet; run: make book")
+        shutil.copy(notebook, book / "notebooks")
+    pages.api(book / "api")
+    pages.figure_pages(book / "made", profile)
+    (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
+
+
+def configuration() -> dict[str, Any]:
+    """book/_config.yml, and where launch buttons point: the twin `notebooks/NN.ipynb` at the tag of this version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    place = {"url": project["urls"]["Repository"], "path_to_book": "", "branch": f"v{project['version']}"}
+    return {**yaml.safe_load((ROOT / "book/_config.yml").read_text(encoding="utf-8")), "repository": place}
+
+
+def vendor_mathjax(target: Path) -> None:
+    """Formulas without a network: the one script the pages load and its fonts, from an installed wheel."""
+    wheel = metadata.distribution("sphinx-mathjax-offline")
+    source = Path(str(wheel.locate_file("sphinx-mathjax-offline/static/mathjax")))
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "tex-mml-chtml.js", target)
+    shutil.copytree(source / "output/chtml/fonts", target / "output/chtml/fonts", dirs_exist_ok=True)
+
+
+def _swap(html: Path, out: Path) -> None:
+    old = html.with_name("old")
+    if out.exists():
+        os.replace(out, old)
+    os.replace(html, out)
+
+
+@contextmanager
+def _timed(step: str, steps: dict[str, float]) -> Iterator[None]:
+    print(f"--- {step}", flush=True)
+    began = time.monotonic()
+    yield
+    steps[step] = time.monotonic() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())

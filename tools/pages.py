@@ -1,0 +1,77 @@
+"""Pages of the book that are made, not written: one per figure list, one per public module, and the headline."""
+
+from pathlib import Path
+
+from lmc import figures as drawing
+from lmc._ledger import Figure, figures
+from lmc.errors import DataError
+from lmc.results import Results, read
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def public_modules() -> list[str]:
+    """`lmc` and every module below it whose path holds no underscore; found as files, so that nothing is imported."""
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "lmc").rglob("*.py")]
+    names = {".".join(path.parts).removesuffix(".__init__") for path in paths}
+    return sorted(name for name in names if "._" not in name)
+
+
+def api(folder: Path) -> None:
+    """One page per public module, filled by autodoc when the book is rendered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in public_modules():
+        page = f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n"
+        if name == "lmc":  # it re-exports what the others document
+            page += "```\n\n" + "\n".join(f"- {{doc}}`{other}`" for other in public_modules()[1:]) + "\n"
+        else:
+            page += "   :members:\n   :show-inheritance:\n```\n"
+        (folder / f"{name}.md").write_text(page, encoding="utf-8")
+
+
+def figure_pages(folder: Path, profile: str) -> None:
+    """`figures.md` with every figure, `headline.md` with those of the first page, and the drawings beside them."""
+    ledger = figures().values()
+    found = {figure.id: results_of(figure, profile) for figure in ledger}
+    for figure in ledger:
+        if (results := found[figure.id]) is not None:
+            drawing.save(drawing.draw(figure.draw, results.numbers), folder / figure.id)
+    sections = [f"({figure.id}-figure)=\n## {figure.title}\n\n{_body(figure, found[figure.id])}" for figure in ledger]
+    (folder / "all.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    front = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
+    (folder / "headline.md").write_text("\n\n".join(front) + "\n", encoding="utf-8")
+
+
+def results_of(figure: Figure, profile: str) -> Results | None:
+    """Results of the profile the book is made at, or of the first other profile that has any."""
+    for candidate in dict.fromkeys((profile, *figure.profiles)):
+        try:
+            return read(figure.results, candidate)
+        except DataError:
+            continue
+    return None
+
+
+def _maker(figure: Figure) -> str:
+    """A link to the chapter, or the name of a notebook that is too long to be one."""
+    return f"`notebooks/{figure.notebook}.py`" if figure.on_request else f"{{doc}}`/notebooks/{figure.notebook}`"
+
+
+def _body(figure: Figure, results: Results | None) -> str:
+    if results is None:
+        return f"Not measured yet. To measure it: `lmc reproduce --profile {figure.profiles[0]} --figure {figure.id}`."
+    image = f"```{{image}} /made/{figure.id}.svg\n:alt: {figure.title}\n:width: 640px\n```"
+    links = f"{{download}}`SVG </made/{figure.id}.svg>` · {{download}}`PNG </made/{figure.id}.png>`"
+    links += f" · made by {_maker(figure)}"
+    return "\n\n".join([image, _table(figure, results), results.provenance + ".", links])
+
+
+def _table(figure: Figure, results: Results) -> str:
+    """Claim, expectation and measurement side by side."""
+    expected = figure.expected.get(results.profile, {})
+    rows = ["| | measured | expected |", "|---|---|---|"]
+    for name, value in results.numbers.get("headline", {}).items():
+        bounds = expected.get(name)
+        rows.append(f"| {name} | {value:.4g} | {f'{bounds.value:.4g} ± {bounds.tolerance:.2g}' if bounds else '–'} |")
+    claim = f"The paper's claim, not measured by this project: {figure.claim}" if figure.claim else ""
+    return "\n".join(rows) + (f"\n\n{claim}" if claim else "")

@@ -1,0 +1,27 @@
+"""Write the output-free .ipynb twin of every notebook source: `make twins`. Colab opens nothing else."""
+
+from pathlib import Path
+
+import nbformat
+
+from lmc._notebooks import notebook
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def main() -> None:
+    sources = sorted(NOTEBOOKS.glob("[0-9]*.py"))
+    for twin in set(NOTEBOOKS.glob("*.ipynb")) - {source.with_suffix(".ipynb") for source in sources}:
+        twin.unlink()  # its source was renamed or removed
+    for source in sources:
+        source.with_suffix(".ipynb").write_text(text(source), encoding="utf-8")
+    print(f"{len(sources)} twins written")
+
+
+def text(source: Path) -> str:
+    """The bytes the twin must have."""
+    return nbformat.writes(notebook(source)) + "\n"
+
+
+if __name__ == "__main__":
+    main()
