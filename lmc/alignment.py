@@ -2,23 +2,28 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from lmc import results
 from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError, CheckpointError
-from lmc.files import read_json, whole_folder
+from lmc.files import read_json, read_json_lines, whole_folder
 from lmc.models import epsilon, rebuild, set_epsilon, state
 from lmc.modelspec import SCALE
 from lmc.transform import Transform
 
 METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
+
+Place = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +47,12 @@ class Alignment:
             return self.parents
         return tuple(t.apply(canonicalize(p)) for t, p in zip(self.transforms, self.parents, strict=True))
 
-    def merge(self, at: float | Sequence[float]) -> nn.Module:
+    def merge(self, at: Place) -> nn.Module:
         """The stock model on the line at λ = `at` (0: first endpoint, 1: second), or at K weights of the simplex.
 
-        Carries the parents' ε: where the endpoints' residual scales differ, the merged one is scaled back.
-        Raises ArgumentError for weights outside the simplex.
+        Where the norms' ε differ it is √ε that is averaged, as writers of the residual stream are. `naive` leaves it
+        at that, so that its ends are the parents exactly; any other method scales the merged model back to the first
+        parent's ε. Raises ArgumentError for weights outside the simplex.
         """
         weights = self._weights(at)
         states = [state(m) for m in self.models]
@@ -56,11 +62,14 @@ class Alignment:
             mixed[name] = torch.einsum("k,k...->...", stacked.new_tensor(weights), stacked).to(t.dtype)
         spec = self.transforms[0].spec
         merged = rebuild(self.models[0], spec, mixed)
-        if spec.epsilon is None or self.method == "naive":
+        if spec.epsilon is None:
             return merged
         # √ε moves with s exactly as a writer does, so it is √ε that is interpolated; then s is given back.
+        used = {epsilon(m, spec) for w, m in zip(weights, self.models, strict=True) if w > 0}
         root = sum(w * math.sqrt(epsilon(m, spec)) for w, m in zip(weights, self.models, strict=True))
-        set_epsilon(merged, spec, root**2)
+        set_epsilon(merged, spec, used.pop() if len(used) == 1 else root**2)
+        if self.method == "naive":
+            return merged
         parent = epsilon(self.parents[0], spec)
         if math.isclose(root**2, parent, rel_tol=1e-12):
             set_epsilon(merged, spec, parent)
@@ -71,15 +80,19 @@ class Alignment:
         set_epsilon(merged, spec, parent)
         return merged
 
-    def _weights(self, at: float | Sequence[float]) -> list[float]:
+    def _weights(self, at: Place) -> list[float]:
         count = len(self.parents)
-        if isinstance(at, int | float):
+        plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
+        if isinstance(plain, SupportsFloat):
+            second = float(plain)
             if count != 2:
-                raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {at}")
-            if not 0 <= at <= 1:
-                raise ArgumentError(f"at: expected λ between 0 and 1, found {at}")
-            return [1 - at, float(at)]
-        weights = [float(w) for w in at]
+                raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
+            if not 0 <= second <= 1:
+                raise ArgumentError(f"at: expected λ between 0 and 1, found {second}")
+            return [1 - second, second]
+        if not isinstance(plain, Sequence) or not all(isinstance(w, SupportsFloat) for w in plain):
+            raise ArgumentError(f"at: expected a number, or {count} of them, found {at!r}")
+        weights = [float(w) for w in plain]
         if len(weights) != count or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
             raise ArgumentError(f"at: expected {count} weights ≥ 0 that sum to 1, found {weights}")
         return weights
@@ -87,22 +100,27 @@ class Alignment:
     def save(self, directory: str | Path) -> None:
         """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
 
-        Parents that were loaded with `lmc.load` are recorded by name and checksum; others are saved beside, as
-        `parent-{k}`. Raises CheckpointError if the folder is occupied.
+        Parents that are as `lmc.load` read them are recorded by checksum and place: a name and commit of the hub, or a
+        folder as seen from this one, so that an alignment and its parents can move together. Others, and those that
+        were changed in memory, are saved inside, as `parent-{k}`. Raises CheckpointError if the folder is occupied.
         """
-        from lmc import checkpoints
+        from lmc import __version__, checkpoints
 
         with whole_folder(directory) as folder:
             parents = []
             for k, parent in enumerate(self.parents):
                 reference = checkpoints.reference(parent)
                 if reference is None:
-                    checkpoints.save(parent, folder / f"parent-{k}")
-                    reference = {"inside": f"parent-{k}"}
+                    inside = f"parent-{k}"
+                    checkpoints.save(parent, folder / inside, tokenizer_from=checkpoints.source(parent))
+                    reference = {"inside": inside}
+                elif "folder" in reference:
+                    reference = reference | {"folder": os.path.relpath(reference["folder"], folder.resolve())}
                 parents.append(reference)
             for k, transform in enumerate(self.transforms):
                 transform.write(folder / f"transform-{k}.safetensors")
-            described = {"method": self.method, "parents": parents, "record": self.record}
+            versions = {"lmc": __version__, **results.versions()}
+            described = {"method": self.method, "parents": parents, "record": self.record, "versions": versions}
             (folder / "alignment.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
             (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
 
@@ -111,19 +129,13 @@ class Alignment:
         """Read a folder written by `save`. Raises CheckpointError, also where a parent is gone or has changed."""
         from lmc import checkpoints
 
-        folder = Path(directory)
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: not found, expected an alignment folder (made by lmc match)")
-        described = read_json(folder / "alignment.json")
-        if not {"method", "parents", "record"} <= set(described):
-            raise CheckpointError(f"{folder / 'alignment.json'}: not the description of an alignment")
+        folder, described = Path(directory), describe(directory)
+        log = tuple(read_json_lines(folder / "log.jsonl"))
         parents = tuple(checkpoints.resolve(reference, folder) for reference in described["parents"])
         transforms = tuple(Transform.load(folder / f"transform-{k}.safetensors") for k in range(len(parents)))
-        lines = (folder / "log.jsonl").read_text().splitlines()
-        log = tuple(json.loads(line) for line in lines)
         return cls(described["method"], parents, transforms, described["record"], log)
 
-    def export(self, directory: str | Path, at: float | Sequence[float] | None = None) -> None:
+    def export(self, directory: str | Path, at: Place | None = None) -> None:
         """Write stock checkpoints: the merged model at λ, or without `at` every aligned endpoint as `endpoint-{k}`."""
         from lmc import checkpoints
 
@@ -131,16 +143,40 @@ class Alignment:
         if at is not None:
             checkpoints.save(self.merge(at), directory, tokenizer_from=tokenizer, card=self.card(at))
             return
+        card = self.card(None)
         with whole_folder(directory) as folder:
             for k, model in enumerate(self.models):
-                checkpoints.save(model, folder / f"endpoint-{k}", tokenizer_from=tokenizer, card=self.card(None))
+                checkpoints.save(model, folder / f"endpoint-{k}", tokenizer_from=tokenizer, card=card)
 
-    def card(self, at: float | Sequence[float] | None) -> str:
+    def card(self, at: Place | None) -> str:
         """What a model card says about a model made from this alignment."""
         from lmc import checkpoints
 
         names = [(checkpoints.reference(p) or {}).get("name", "a model in memory") for p in self.parents]
-        what = "An aligned endpoint of" if at is None else f"Merged at λ = {at} from"
+        weights = [] if at is None else self._weights(at)
+        place = str(weights[1]) if len(weights) == 2 else str(tuple(weights))
+        what = "An aligned endpoint of" if at is None else f"Merged at λ = {place} from"
         lines = [f"{what} {' and '.join(names)}.", "", f"- method: {self.method}"]
         lines += [f"- {key}: {value}" for key, value in sorted(self.record.items())]
         return "\n".join(lines) + "\n"
+
+
+def describe(directory: str | Path) -> dict[str, Any]:
+    """What the `alignment.json` of an alignment folder says; no parent is looked for. Raises CheckpointError.
+
+    >>> describe("aligned")["method"]
+    'dual'
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: not found, expected an alignment folder (made by lmc match)")
+    file = folder / "alignment.json"
+    found = read_json(file)
+    method, parents, record = (found.get(key) for key in ("method", "parents", "record"))
+    if method not in METHODS:
+        raise CheckpointError(f"{file}: method: expected one of {', '.join(METHODS)}, found {method!r}")
+    if not isinstance(parents, list) or len(parents) < 2:
+        raise CheckpointError(f"{file}: parents: expected a list of at least two, found {parents!r}")
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{file}: record: expected an object, found {record!r}")
+    return found

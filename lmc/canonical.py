@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from lmc.blocks import unfold, unfold_into
 from lmc.errors import NotCanonicalError
 from lmc.family import spec as spec_of
-from lmc.groups import Group, Invertible, RotaryCommutant
+from lmc.groups import Group, Invertible, RotaryCommutant, Scale
 from lmc.models import rebuild, state
-from lmc.modelspec import STREAM, Axis, ModelSpec, Move, Norm, Space
+from lmc.modelspec import STREAM, Axis, Mean, ModelSpec, Move, Norm, Space
 
 # The largest relative mean a "mean-free" writer may show after its entries were rounded to a type: some units of it.
 MEAN_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -46,12 +46,14 @@ def canonicalize(model: Any, balance: bool = True) -> nn.Module:
             if spec.writes(name):
                 for view in _views(tensors, spec, name):
                     view -= view.mean(-1, keepdim=True)
+    for mean in spec.means:
+        _move_mean(tensors, spec, mean)
     for move in spec.moves:
         _move_bias(tensors, spec, move)
     for dead in spec.dead:
         _take_bias(tensors, spec, dead.bias, dead.axis)
     if balance:
-        for space in (s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant)):
+        for space in (s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale)):
             _balance(tensors, spec, space)
     new: Any = rebuild(model, spec, {name: t.to(original[name].dtype) for name, t in tensors.items()})
     if spec.tied and model.config.tie_word_embeddings and not new.config.tie_word_embeddings:
@@ -126,6 +128,14 @@ def _take_bias(tensors: dict[str, Tensor], spec: ModelSpec, name: str, axis: str
     return tuple(n for n in block.names if n != STREAM), mean.squeeze(dim) * view.shape[dim]
 
 
+def _move_mean(tensors: dict[str, Tensor], spec: ModelSpec, mean: Mean) -> None:
+    (source,), (into,) = _views(tensors, spec, mean.source), _views(tensors, spec, mean.into)
+    (block,) = spec.blocks(mean.source)
+    average = source.mean(block.dim(mean.over), keepdim=True)
+    source -= average
+    into += average
+
+
 def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:
     names, bias = _take_bias(tensors, spec, move.bias, move.axis)
     target_block = spec.block(move.into, move.rows or STREAM)
@@ -165,7 +175,7 @@ def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
 
 def _balanced(group: Group, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """The pair with the same product dᵀp and p pᵀ = d dᵀ that lies closest to (p, d); both are [*B, n, R]."""
-    if isinstance(group, RotaryCommutant):
+    if isinstance(group, RotaryCommutant) or group.n == 1:
         norm_p, norm_d = (torch.linalg.matrix_norm(m, keepdim=True) for m in (p, d))
         factor = torch.where((norm_p > 0) & (norm_d > 0), (norm_d / norm_p).sqrt(), torch.ones_like(norm_p))
         return p * factor, d / factor

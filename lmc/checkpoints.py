@@ -8,6 +8,7 @@ the file and the tensor or field, what was expected and what was found. Code tha
 and pickled weights are opened by `convert` alone.
 """
 
+import os
 import pickle
 import shutil
 import weakref
@@ -16,19 +17,25 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lmc import hub, stock_timm, stock_transformers, weights
+from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError, LmcError
 from lmc.family import Family, family_of, find
 from lmc.family import spec as spec_of
-from lmc.files import read_json, refuse_occupied, sha256, whole_folder
+from lmc.family.parts import Tokens
+from lmc.files import digest, read_json, refuse_occupied, sha256, whole_folder
 from lmc.hub import Source
 from lmc.weights import Entry
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
 _STOCK: dict[str, ModuleType] = {"transformers": stock_transformers, "timm": stock_timm}
 _TOKENIZER = (
     "tokenizer.json",
@@ -41,9 +48,11 @@ _TOKENIZER = (
     "tokenizer.model",
     "chat_template.jinja",
 )
+_VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")  # a tokenizer has one of these
 
-# How a model was loaded: beside the models, never on them, and gone with them.
+# How a model was loaded, and what it was then: beside the models, never on them, and gone with them.
 _references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
+_fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ def inspect(name: str | Path) -> Blueprint:
     """
     source = hub.locate(name)
     family, model = _empty(source)
+    if isinstance(family.inputs(model), Tokens):
+        _refuse_damaged_tokenizer(source.folder)
     files = weights.layout(source.folder)
     if not files:
         pickled = sorted(p.name for p in source.folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
@@ -116,7 +127,7 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
     }
     if source.repository is None:
         reference["folder"] = str(source.folder)
-    _references[model] = reference
+    _references[model], _fingerprints[model] = reference, _fingerprint(model)
     return model
 
 
@@ -168,36 +179,73 @@ def convert(source: str | Path, directory: str | Path) -> None:
 def reference(model: nn.Module) -> dict[str, Any] | None:
     """How a model that `load` made can be found again: its name, its folder, the sha256 of each weights file.
 
-    None for a model made in any other way. A hub model's name is `repository@commit`.
+    A hub model's name is `repository@commit`. None for a model made in any other way, and for one that has changed in
+    memory since: its weights, their type, or a setting.
     """
-    return _references.get(model)
+    known = _references.get(model)
+    return known if known is not None and _fingerprints[model] == _fingerprint(model) else None
+
+
+def origin(model: nn.Module) -> str | None:
+    """The folder or hub name that `load` read a model from, whatever has become of the two since; None without one."""
+    known = _references.get(model)
+    return None if known is None else known.get("folder", known["name"])
 
 
 def source(model: nn.Module) -> str | None:
     """The folder or hub name whose tokenizer belongs to a model that `load` made; None where there is none."""
-    known = _references.get(model)
-    where = None if known is None else known.get("folder", known["name"])
-    return where if where is not None and _tokenizer_files(hub.locate(where).folder) else None
+    where = origin(model)
+    if where is None or (Path(where).is_absolute() and not Path(where).exists()):
+        return None
+    return where if _tokenizer_files(hub.locate(where).folder) else None
 
 
-def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
-    """The model that a reference describes; `{"inside": name}` is a folder in `beside`, in the type it was saved in.
+def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
+    """The stock tokenizer of a folder or hub repository. Raises CheckpointError where it has none, or a damaged one."""
+    ensure_torchvision()
+    from transformers import AutoTokenizer
 
-    Raises CheckpointError where it is gone, or its weights are not those of the reference.
-    """
-    if "inside" in reference:
-        inside = beside / reference["inside"]
-        return load(inside, dtype=inspect(inside).dtype)
+    folder = hub.locate(name).folder
+    if not any((folder / file).exists() for file in _VOCABULARY):
+        raise _no_tokenizer(folder)
+    _refuse_damaged_tokenizer(folder)
     try:
-        model = load(reference.get("folder", reference["name"]), dtype=getattr(torch, reference["dtype"]))
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # it finds a wrong value in many ways, all of them the files' fault
+        raise CheckpointError(f"{folder}: no tokenizer can be built from it ({_reason(error)})") from error
+
+
+def resolve(reference: object, beside: Path) -> nn.Module:
+    """The model that a reference describes, as `Alignment.save` writes it into the folder `beside`.
+
+    `{"inside": name}` is a folder in `beside`, in the type it was saved in; any other folder counts from `beside`.
+    Raises CheckpointError where it is no reference, the model is gone, or its weights are not those of the reference.
+    """
+    match reference:
+        case {"inside": str(inside)}:
+            return load(beside / inside, dtype=inspect(beside / inside).dtype)
+        case {"name": str(name), "dtype": str(dtype), "sha256": dict(digests)} if dtype in DTYPES:
+            where = name
+            if isinstance(reference, dict) and "folder" in reference:
+                where = os.path.normpath(beside.resolve() / str(reference["folder"]))
+        case _:
+            raise CheckpointError(
+                f"{beside}: expected a parent's name, dtype and sha256, found {' '.join(str(reference).split())[:80]}"
+            )
+    try:
+        model = load(where, dtype=DTYPES[dtype])
     except LmcError as error:
-        raise CheckpointError(f"{beside}: its parent {reference['name']} cannot be loaded again: {error}") from error
-    found = _references[model]["sha256"]
-    for file, digest in reference["sha256"].items():
-        if found.get(file) != digest:
-            where = f"{reference.get('folder', reference['name'])}/{file}"
-            raise CheckpointError(f"{where}: expected sha256 {digest[:12]}…, found {str(found.get(file))[:12]}…")
+        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}") from error
+    for file, found in _references[model]["sha256"].items():
+        if digests.get(file) != found:
+            expected = str(digests.get(file))[:12]
+            raise CheckpointError(f"{where}/{file}: expected sha256 {expected}…, found {found[:12]}…")
     return model
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Everything the function of a model depends on."""
+    return f"{digest(model.state_dict())} {family_of(model).settings(model)}"
 
 
 def _empty(source: Source) -> tuple[Family, nn.Module]:
@@ -215,8 +263,7 @@ def _empty(source: Source) -> tuple[Family, nn.Module]:
     except LmcError:
         raise
     except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{path}: no model can be built from it ({reason})") from error
+        raise CheckpointError(f"{path}: no model can be built from it ({_reason(error)})") from error
     spec_of(model)
     return family_of(model), model
 
@@ -255,6 +302,27 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     return content
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _refuse_damaged_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer
+
+    path = folder / _TOKENIZER[0]
+    if not path.exists():
+        return
+    read_json(path)
+    try:
+        Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise CheckpointError(f"{path}: no tokenizer can be built from it ({_reason(error)})") from error
+
+
+def _no_tokenizer(folder: Path) -> CheckpointError:
+    return CheckpointError(f"{folder}: expected a tokenizer ({_TOKENIZER[0]}), found none")
+
+
 def _tokenizer_files(folder: Path) -> list[str]:
     return [name for name in _TOKENIZER if (folder / name).exists()]
 
@@ -262,6 +330,6 @@ def _tokenizer_files(folder: Path) -> list[str]:
 def _copy_tokenizer(source: Path, folder: Path) -> None:
     there = _tokenizer_files(source)
     if not there:
-        raise CheckpointError(f"{source}: expected a tokenizer ({_TOKENIZER[0]}), found none")
+        raise _no_tokenizer(source)
     for name in there:
         shutil.copyfile(source / name, folder / name)

@@ -22,6 +22,7 @@ from lmc.errors import ArgumentError, CheckpointError, LmcError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from lmc.pairing import Pair
 
@@ -43,7 +44,7 @@ Data = Annotated[str | None, typer.Option(help=f"The corpus: {CORPUS}.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use at most that many windows or images.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, …")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …; as stored but at least float32 by default.")]
-Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
 
 
 @app.command()
@@ -94,7 +95,7 @@ def match(
 
     Writes one transformation per model into a new folder; what lmc path and lmc merge read.
     """
-    from lmc import matching
+    from lmc import corpora, matching
     from lmc.alignment import METHODS
     from lmc.files import refuse_occupied, whole_folder
 
@@ -104,6 +105,8 @@ def match(
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
     if lr is not None and not lr > 0:
         raise ArgumentError(f"--lr: expected a positive number, found {lr}")
+    if data is not None:
+        corpora.kind(data)
     needs_data = method in ("activations", *matching.LEARNED)
     if needs_data and data is None:
         raise ArgumentError(f"--data: the method {method} needs a corpus ({CORPUS}), found none")
@@ -145,22 +148,28 @@ def path(
     grid: Annotated[int | None, typer.Option(min=2, help="Points on the line, 25 for two models.")] = None,
     limit: Limit = None,
     seed: Seed = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw the path into this file (.png, .svg, .pdf).")] = None,
-    result_file: Annotated[Path | None, typer.Option("--json", help="Write the result into this file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw the path into this file (.png, .svg, .pdf).")
+    ] = None,
+    result_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the result into this file.")
+    ] = None,
 ) -> None:
     """Measure the loss barrier between aligned models.
 
     Evaluates merged models along the line between the endpoints, on the part of a corpus that matching never saw.
     """
     from lmc import checkpoints, corpora, line
-    from lmc.alignment import Alignment
+    from lmc.alignment import Alignment, describe
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
+    if plot is not None:
+        line.refuse_plot(len(describe(alignment)["parents"]))
     aligned = Alignment.load(alignment)
     first = aligned.parents[0]
-    samples = corpora.load(data, first, "eval", checkpoints.source(first), limit, seed)
+    samples = _samples(data, first, "eval", checkpoints.origin(first) or alignment, limit, seed)
     result = line.path(aligned, samples, grid, seed=seed)
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
     for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
@@ -173,7 +182,6 @@ def path(
         result.to_json(result_file)
         _say(f"wrote {result_file}")
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
         result.plot(plot)
         _say(f"wrote {plot}")
 
@@ -186,11 +194,11 @@ def merge(
 ) -> None:
     """Write a merged model: a stock checkpoint."""
     weights = _weights(at)
-    from lmc.alignment import Alignment
-    from lmc.files import read_json, refuse_occupied
+    from lmc.alignment import Alignment, describe
+    from lmc.files import refuse_occupied
 
     refuse_occupied(out)
-    count = len(read_json(alignment / "alignment.json").get("parents", ()))
+    count = len(describe(alignment)["parents"])
     if isinstance(weights, float) and count != 2:
         raise ArgumentError(f"--at: expected {count} weights for {count} models, found the number {weights}")
     Alignment.load(alignment).export(out, at=weights)
@@ -267,12 +275,21 @@ def _compare(models: list[str]) -> "Pair":
 
 def _data(models: list[str], corpus: str, split: str, limit: int | None, seed: int) -> tuple[Any, "Pair"]:
     """The samples, read before any weight: a corpus that does not fit is found early."""
-    from lmc import corpora
-
-    corpora.kind(corpus)
     pair = _compare(models)
     first = pair.blueprints[0]
-    return corpora.load(corpus, first.model, split, first.source.folder, limit, seed), pair
+    return _samples(corpus, first.model, split, first.source.folder, limit, seed), pair
+
+
+def _samples(
+    corpus: str, model: "nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
+) -> Any:
+    from lmc import checkpoints, corpora
+    from lmc.family import family_of
+    from lmc.family.parts import Tokens
+
+    text = corpora.kind(corpus) == "text" and isinstance(family_of(model).inputs(model), Tokens)
+    tokenizer = checkpoints.tokenizer(tokenizer_from) if text else None
+    return corpora.load(corpus, model, split, tokenizer, limit, seed)
 
 
 def _load(pair: "Pair", device: "torch.device | None", dtype: "torch.dtype | None") -> list[Any]:
@@ -307,12 +324,11 @@ def _weights(at: str) -> float | list[float]:
 
 
 def _dtype(name: str | None) -> "torch.dtype | None":
-    import torch
+    from lmc.checkpoints import DTYPES
 
-    known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name is not None and name not in known:
-        raise ArgumentError(f"--dtype: expected one of {', '.join(known)}, found {name!r}")
-    return None if name is None else known[name]
+    if name is not None and name not in DTYPES:
+        raise ArgumentError(f"--dtype: expected one of {', '.join(DTYPES)}, found {name!r}")
+    return None if name is None else DTYPES[name]
 
 
 def _device(name: str | None) -> "torch.device | None":
@@ -321,7 +337,10 @@ def _device(name: str | None) -> "torch.device | None":
     if name is None:
         return None
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()
         return torch.device(name)
-    except (RuntimeError, AssertionError) as error:  # a name that is none, or a machine that has no such device
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # no such name, not in this machine, or `meta`, which holds nothing
         raise ArgumentError(f"--device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None

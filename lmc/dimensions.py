@@ -29,8 +29,11 @@ class Dimensions:
         return sum(n for kind, n in self.group.items() if kind != SCALE) + sum(self.gauges.values())
 
 
-def dimensions(spec: ModelSpec) -> Dimensions:
-    """Count what `spec` declares."""
+def dimensions(spec: ModelSpec, tied: bool = False) -> Dimensions:
+    """Count what `spec` declares. `tied`: the head is the embedding, in canonical form too (no gain forces them apart).
+
+    Their unseen means are then the same weights.
+    """
     group: dict[str, int] = {}
     for space in spec.spaces:
         kind = spec.kind(space.name)
@@ -38,7 +41,8 @@ def dimensions(spec: ModelSpec) -> Dimensions:
     gauges = {
         "norm": _norms(spec),
         "input mean": _input_means(spec),
-        "output mean": _output_means(spec),
+        "output mean": _output_means(spec) - (spec.sizes["vocab"] if tied and spec.stream_norm == "layernorm" else 0),
+        "shared mean": sum(_shared(spec, mean.source, mean.over) for mean in spec.means),
         "gain": sum(spec.sizes[STREAM] for _ in spec.gains),
         "moved bias": sum(_moved(spec, move) for move in spec.moves),
         "dead bias": sum(_bias(spec, dead.bias, dead.axis) for dead in spec.dead),
@@ -77,6 +81,12 @@ def _output_means(spec: ModelSpec) -> int:
         return 0
     blocks = [block for name in spec.rules if spec.writes(name) for block in spec.blocks(name)]
     return sum(_size(spec, block, without=(STREAM,)) for block in blocks)
+
+
+def _shared(spec: ModelSpec, source: str, over: str) -> int:
+    """A vector of the stream that two embeddings share; its own mean is among the output means already."""
+    (block,) = spec.blocks(source)
+    return _size(spec, block, without=(over,)) - (spec.stream_norm == "layernorm")
 
 
 def _bias(spec: ModelSpec, name: str, axis: str) -> int:

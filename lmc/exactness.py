@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lmc.canonical import canonicalize
 from lmc.family import family_of
 from lmc.family import spec as spec_of
+from lmc.family.parts import Tokens
 from lmc.modelspec import ModelSpec
 from lmc.objective import logits
 from lmc.precision import float64
@@ -111,12 +112,10 @@ def example_inputs(model: Any, n: int = 2, seed: int = 0) -> Tensor:
     """Random inputs of the model's own shape: token ids `[n, T]`, T at most 64, or images `[n, C, H, W]`."""
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    if family_of(model).task == "language":
-        length = min(64, model.config.max_position_embeddings)
-        return torch.randint(model.config.vocab_size, (n, length), generator=generator).to(device)
-    patches = model.patch_embed
-    shape = (n, patches.proj.in_channels, *patches.img_size)
-    return torch.randn(shape, generator=generator).to(device)
+    read = family_of(model).inputs(model)
+    if isinstance(read, Tokens):
+        return torch.randint(read.vocabulary, (n, min(64, read.context)), generator=generator).to(device)
+    return torch.randn((n, *read.shape), generator=generator).to(device)
 
 
 def _only(whole: Transform, kind: str) -> Transform:
@@ -139,10 +138,12 @@ def _changes(model: nn.Module, inputs: Tensor, trials: dict[str, Transform | Non
 
 @torch.no_grad()
 def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    dtype, was_training = next(model.parameters()).dtype, model.training
-    out = logits(model.eval(), inputs.to(dtype) if inputs.is_floating_point() else inputs)
-    model.train(was_training)
-    return out.double()
+    training = [module for module in model.modules() if module.training]  # each to be put back as it was
+    try:
+        return logits(model.eval(), inputs).double()
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _describe(spec: ModelSpec, kind: str) -> tuple[str, int]:

@@ -1,25 +1,57 @@
 """The experiment behind every figure: match pairs by several methods, walk the line, write the numbers down.
 
->>> numbers = compare({"vit-digits-0": (a, b)}, match_on, held_out, {"naive": [{}], "dual": [{"seed": 0}, {"seed": 1}]})
->>> numbers["methods"]["dual"]["barrier"]
-[0.021, 0.023]
+>>> loaded = load_pairs("vit-digits", 3)
+>>> methods = plan(list(loaded), seeds=[0, 1, 2], steps=300, rates={"single": 0.02, "dual": 0.02})
+>>> numbers = compare(loaded, match_on, held_out, methods)
+>>> record("vit-digits", "laptop", numbers | summary(numbers, guess=2.3), [0, 1, 2], began)
 
-What it returns is plain numbers in the layout that `lmc.figures` draws and `lmc.results` writes.
+What `compare` and `learning_rates` return is plain numbers in the layout that `lmc.figures` draws.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
-from lmc.alignment import Alignment
+from lmc import results
+from lmc.alignment import METHODS, Alignment
+from lmc.checkpoints import load
+from lmc.errors import ArgumentError
 from lmc.line import path
 from lmc.matching import CLOSED_FORM, LEARNED, match
 from lmc.objective import Data, as_data, evaluate
 from lmc.pairing import independence
+from lmc.pairs import shipped
 
 Pair = tuple[nn.Module, nn.Module]
+
+
+def load_pairs(kind: str, count: int) -> dict[str, Pair]:
+    """The first `count` shipped pairs of a kind, by name.
+
+    >>> list(load_pairs("vit-digits", 2))
+    ['vit-digits-0', 'vit-digits-1']
+    """
+    folders = {f"{kind}-{i}": shipped(f"{kind}-{i}") for i in range(count)}
+    return {name: (load(a), load(b)) for name, (a, b) in folders.items()}
+
+
+def plan(
+    names: Sequence[str], seeds: Sequence[int], steps: int, rates: Mapping[str, float]
+) -> dict[str, list[dict[str, Any]]]:
+    """Every method on every pair; the learned ones, at their own `rates`, on the first pair with the other seeds too.
+
+    >>> plan(["vit-digits-0", "vit-digits-1"], [0, 1], steps=300, rates={"single": 0.02, "dual": 0.01})["dual"]
+    [{'steps': 300, 'lr': 0.01, 'seed': 0}, {'steps': 300, 'lr': 0.01, 'seed': 1, 'pairs': ['vit-digits-0']}]
+    """
+    methods: dict[str, list[dict[str, Any]]] = {method: [{}] for method in METHODS}
+    for method in LEARNED:
+        setting = {"steps": steps, "lr": rates[method]}
+        again = [{**setting, "seed": seed, "pairs": list(names[:1])} for seed in seeds[1:]]
+        methods[method] = [{**setting, "seed": seeds[0]}, *again]
+    return methods
 
 
 def compare(
@@ -82,14 +114,52 @@ def best_start(pair: Pair, data: Data, found: list[Alignment]) -> Alignment:
 
 
 def learning_rates(
-    pairs: Mapping[str, Pair], match_on: object, held_out: object, method: str, rates: Iterable[float], **options: Any
+    pairs: Mapping[str, Pair], data: object, rates: Iterable[float], steps: int, score: int
 ) -> dict[str, Any]:
-    """The barrier of a learned method over a grid of learning rates: `rates`, and `barrier` [rate][pair]."""
-    plan = {method: [{"lr": rate, **options} for rate in rates]}
-    found = compare(pairs, match_on, held_out, plan, grid=11)["methods"][method]
-    count = len(pairs)
-    rows = [found["barrier"][i : i + count] for i in range(0, len(found["barrier"]), count)]
-    return {"rates": list(rates), "barrier": rows}
+    """The barrier of both learned methods over a grid of learning rates, blind to evaluation data.
+
+    >>> numbers = learning_rates(pairs, match_on, [0.01, 0.02, 0.04], steps=100, score=128)
+    >>> best_rates(numbers)
+    {'single': 0.02, 'dual': 0.01}
+
+    `score` samples of the matching `data` are kept from matching, and the barrier is measured on them. Returns `grids`
+    (per method `rates` and `barrier` [rate][pair]), the best rates as `headline`, `unit`, `steps`, and how many
+    `samples` were `matched` and `scored`. Raises ArgumentError.
+    """
+    matched, scored = _apart(as_data(data, next(iter(pairs.values()))[0]), score)
+    rates = list(rates)
+    found = compare(pairs, matched, scored, {m: [{"lr": r, "steps": steps} for r in rates] for m in LEARNED}, grid=11)
+    grids = {}
+    for method, table in found["methods"].items():
+        rows = [table["barrier"][i * len(pairs) :][: len(pairs)] for i in range(len(rates))]
+        grids[method] = {"rates": rates, "barrier": rows}
+    return {
+        "grids": grids,
+        "headline": {f"best rate, {method}": rate for method, rate in best_rates({"grids": grids}).items()},
+        "unit": found["unit"],
+        "steps": steps,
+        "samples": {"matched": len(matched), "scored": len(scored)},
+    }
+
+
+def best_rates(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """Per method the rate with the lowest mean barrier, from what `learning_rates` returned.
+
+    >>> best_rates({"grids": {"dual": {"rates": [0.01, 0.02], "barrier": [[0.1, 0.3], [0.1, 0.2]]}}})
+    {'dual': 0.02}
+    """
+    return {
+        method: min(zip(grid["barrier"], grid["rates"], strict=True), key=lambda row: sum(row[0]))[1]
+        for method, grid in numbers["grids"].items()
+    }
+
+
+def _apart(data: Data, count: int) -> tuple[Data, Data]:
+    """Without `count` samples drawn at random, always the same ones; and those."""
+    if not 0 < count < len(data):
+        raise ArgumentError(f"score: expected 1 to {len(data) - 1} of {len(data)} samples, found {count}")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return data[order[count:]], data[order[:count]]
 
 
 def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
@@ -124,6 +194,20 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
         "dual, normalised": dual["normalised"],
     }
     return {"summary": rows, "headline": headline}
+
+
+def record(
+    id: str, profile: str, numbers: dict[str, Any], seeds: Sequence[int], began: float, **run: Any
+) -> results.Results:
+    """Write results with how they came about: the seeds, the time since `began`, the command, and `run`.
+
+    >>> record("vit-digits", "laptop", numbers, [0, 1, 2], began, corpus=corpora.describe("digits", "eval"))
+
+    `began` is by the clock of `time.monotonic`.
+    """
+    command = f"lmc reproduce --profile {profile} --figure {id}"
+    made = {"seeds": list(seeds), "duration_s": time.monotonic() - began, "command": command}
+    return results.write(id, profile, numbers, made | run)
 
 
 def _endpoints(pair: Pair, held_out: Data) -> dict[str, Any]:

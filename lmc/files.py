@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from lmc.errors import CheckpointError
 def refuse_occupied(directory: str | Path) -> Path:
     """The path, if nothing is there but at most an empty folder. Raises CheckpointError."""
     directory = Path(directory)
+    if not directory.name:
+        raise CheckpointError(f"{directory}: expected the name of a new folder")
     if directory.is_file():
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
@@ -49,25 +51,48 @@ def _umask() -> int:
     return mask
 
 
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A file to write, of the same suffix; it takes its name once it is written. Raises CheckpointError."""
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, expected a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file aside and rename it, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf8")
-    aside.replace(path)
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf8")
 
 
 def read_json(path: Path) -> dict:
     """A JSON object from a file. Raises CheckpointError naming the file."""
+    return _objects(path, lambda text: [text])[0]
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """The JSON objects of a file, one a line. Raises CheckpointError naming the file."""
+    return _objects(path, str.splitlines)
+
+
+def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     try:
-        value = json.loads(path.read_text(encoding="utf8"))
+        values = [json.loads(part) for part in split(path.read_text(encoding="utf8"))]
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
+    for value in values:
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return values
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -92,7 +117,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

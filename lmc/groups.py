@@ -30,8 +30,15 @@ Batch = tuple[int, ...]
 
 def _polar(m: Tensor) -> Tensor:
     """The orthogonal factor of `m` [..., n, n]: argmax over O(n) of ⟨m, Q⟩ (orthogonal Procrustes)."""
+    if m.shape[-1] == 1:  # a sign; there can be one for every pair of hidden units
+        return torch.where(m < 0, -torch.ones_like(m), torch.ones_like(m))
     u, _, vh = torch.linalg.svd(m)
     return u @ vh
+
+
+def _nuclear(m: Tensor) -> Tensor:
+    """max over O(n) of ⟨m, Q⟩: the sum of the singular values of `m` [..., n, n]."""
+    return m[..., 0, 0].abs() if m.shape[-1] == 1 else torch.linalg.svdvals(m).sum(-1)
 
 
 def _cayley(omega: Tensor) -> Tensor:
@@ -137,9 +144,7 @@ class Orthogonal(Group):
         return _polar(centred + weight / self.n)
 
     def support(self, gram: Tensor) -> Tensor:
-        if self.fixes_ones:
-            return super().support(gram)
-        return torch.linalg.svdvals(gram).sum(-1)
+        return super().support(gram) if self.fixes_ones else _nuclear(gram)
 
     def tangent(self, gradient: Tensor) -> Tensor:
         skew = (gradient - gradient.mT) / 2
@@ -148,7 +153,10 @@ class Orthogonal(Group):
 
 @dataclass(frozen=True)
 class Invertible(Group):
-    """GL(n). Random elements have Haar singular vectors and singular values log-uniform in [1/2, 2]."""
+    """GL(n). Random elements have Haar singular vectors and singular values log-uniform in [1/2, 2].
+
+    GL(1) is a factor that is not zero, for every unit of a gated feed-forward layer.
+    """
 
     @property
     def dimension(self) -> int:
@@ -166,7 +174,7 @@ class Invertible(Group):
         return _polar(gram)
 
     def support(self, gram: Tensor) -> Tensor:
-        return torch.linalg.svdvals(gram).sum(-1)
+        return _nuclear(gram)
 
     def tangent(self, gradient: Tensor) -> Tensor:
         return gradient
@@ -219,7 +227,10 @@ class RotaryCommutant(Group):
 
 @dataclass(frozen=True)
 class Scale(Group):
-    """Positive numbers: the residual scale s, which also moves the norms' ε to s²ε. Log-uniform in [1/2, 2]."""
+    """Positive numbers: the residual scale s, which also moves the norms' ε to s²ε, or one for every unit of a ReLU.
+
+    Random elements are log-uniform in [1/2, 2].
+    """
 
     n: int = 1
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lmc.errors import ArgumentError
-from lmc.files import write_whole
+from lmc.files import whole_file, write_whole
 from lmc.objective import as_data, evaluate
 
 if TYPE_CHECKING:
@@ -47,14 +48,49 @@ class PathResult:
         return text
 
     def plot(self, file: str | Path | None = None) -> Any:
-        """A matplotlib figure of the loss along the path (two endpoints), also written to `file` if one is named."""
+        """A matplotlib figure, also written to `file` if one is named: the loss along the line, or over the triangle.
+
+        Raises ArgumentError for more than three endpoints.
+        """
         from lmc import figures
 
-        line = {"lambdas": list(self.lambdas), "losses": [list(self.losses)]}
-        figure = figures.path_figure({"unit": self.metric, "methods": {"merged": line}})
+        if isinstance(self.lambdas[0], tuple):
+            figure = self._triangle()
+        else:
+            line = {"lambdas": list(self.lambdas), "losses": [list(self.losses)]}
+            figure = figures.path_figure({"unit": self.metric, "methods": {"merged": line}})
         if file is not None:
-            figure.savefig(file)
+            with whole_file(file) as aside:
+                figure.savefig(aside)
         return figure
+
+    def _triangle(self) -> Any:
+        """Three endpoints at the corners, a point wherever the loss was measured, its colour the loss."""
+        from lmc import figures
+
+        refuse_plot(len(self.lambdas[0]))
+        figures.use_style()
+        from matplotlib import pyplot
+
+        corners = torch.tensor([[0, 0], [1, 0], [0.5, math.sqrt(0.75)]], dtype=torch.float64)
+        points = torch.tensor(self.lambdas, dtype=torch.float64) @ corners
+        figure, axes = pyplot.subplots()
+        across, up = points.T.tolist()
+        shown = axes.scatter(across, up, c=self.losses, s=200, cmap="viridis")
+        for name, corner, side in zip("ABC", corners.tolist(), ("top", "top", "bottom"), strict=True):
+            shift = (0, 12 if side == "bottom" else -12)
+            axes.annotate(f"model {name}", corner, shift, textcoords="offset points", ha="center", va=side)
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        axes.margins(0.15)
+        figure.colorbar(shown, label=f"held-out loss [{self.metric}]")
+        return figure
+
+
+def refuse_plot(endpoints: int) -> None:
+    """Raise ArgumentError where `PathResult.plot` has no picture for so many endpoints."""
+    if endpoints > 3:
+        raise ArgumentError(f"plot: expected the path of two or three models, found {endpoints}")
 
 
 def path(alignment: "Alignment", data: object, grid: int | None = None, batch: int = 64, seed: int = 0) -> PathResult:

@@ -18,7 +18,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 def epsilon(model: Any, spec: ModelSpec) -> float:
     """The ε of the stream's norms, for a spec that says which configuration field holds it."""
     assert spec.epsilon is not None
-    return float(getattr(model.config, spec.epsilon))
+    return float(getattr(model.config, spec.epsilon.field))
 
 
 def rebuild(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], epsilon_factor: float = 1.0) -> nn.Module:
@@ -48,6 +48,6 @@ def rebuild(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], epsilon_
 def set_epsilon(model: Any, spec: ModelSpec, value: float) -> None:
     """Set ε in the configuration and in every norm of the stream, in place."""
     assert spec.epsilon is not None
-    setattr(model.config, spec.epsilon, value)
+    setattr(model.config, spec.epsilon.field, value)
     for norm in spec.norms:
-        model.get_submodule(norm.module).eps = value
+        setattr(model.get_submodule(norm.module), spec.epsilon.attribute, value)

@@ -12,7 +12,7 @@ The pattern language (einops-like). A tensor's axes are separated by spaces:
 
 - `hidden`: an axis named after a space, or a free axis (`vocab`, `class`) that no group moves;
 - `value*`: the axis takes the *dual* action (inverse transpose), e.g. the columns that read what `value` rows wrote;
-- `stream!` writes the residual stream, `stream?` reads it through a norm;
+- `stream!` writes the residual stream, `stream?` reads it (through a norm, before which the scale is lost);
 - `(head value)`: one axis that is a product, outermost factor first;
 - `[query | key | value]`: one axis that is a concatenation of products.
 
@@ -36,7 +36,7 @@ from lmc import groups
 from lmc.errors import UnsupportedModelError
 from lmc.groups import Group
 
-STREAM, SCALE = "stream", "scale"
+STREAM, SCALE, SIGN = "stream", "scale", "sign"
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,28 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """The mean of `source` over its axis `over`; every row of `into` can carry it: positions and tokens are added."""
+
+    source: str
+    over: str
+    into: str
+
+
+@dataclass(frozen=True)
 class Dead:
     """A part of a bias (or of a weight that keeps one, see Move) that softmax removes from the output: set to zero."""
 
     bias: str
     axis: str
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """Where the ε of the stream's norms stands: a field of the configuration, and an attribute of every norm module."""
+
+    field: str
+    attribute: str
 
 
 @dataclass(frozen=True)
@@ -151,16 +168,17 @@ class ModelSpec:
     stream_norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
     norms: tuple[Norm, ...] = ()
     gains: tuple[Gain, ...] = ()
+    means: tuple[Mean, ...] = ()
     moves: tuple[Move, ...] = ()
     dead: tuple[Dead, ...] = ()
-    epsilon: str | None = None  # the config field that holds ε, where the residual scale may change it
+    epsilon: Epsilon | None = None  # where the residual scale may change it
     logits: tuple[str, ...] = ()  # the output head: a vector added to all its rows changes no probability
     tied: tuple[str, str] | None = None  # (head, embedding) that may share storage; canonical models never do
     _blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, pattern in self.rules.items():
-            self._blocks[name] = tuple(parse(pattern, self.sizes, SCALE in self.space_names))
+            self._blocks[name] = tuple(parse(pattern, self.sizes))
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -221,7 +239,9 @@ class ModelSpec:
         return "stream!" in self.rules[tensor]
 
     def stream_dim(self, tensor: str) -> int | None:
-        """Which dimension of the tensor is the residual stream, whole; None where it has none."""
+        """Which dimension of the tensor is the residual stream, whole; None where it has none, or one only permuted."""
+        if self.space(STREAM).group.discrete:
+            return None
         tokens = [token.rstrip("!?") for token in split_axes(self.rules[tensor])]
         return tokens.index(STREAM) if STREAM in tokens else None
 
@@ -251,10 +271,12 @@ class ModelSpec:
                 "spaces": tuple(space(**s) for s in plain["spaces"]),
                 "norms": tuple(norm(**n) for n in plain["norms"]),
                 "gains": tuple(Gain(g["weight"], tuple(g["into"])) for g in plain["gains"]),
+                "means": tuple(Mean(**m) for m in plain["means"]),
                 "moves": tuple(Move(**m) for m in plain["moves"]),
                 "dead": tuple(Dead(**d) for d in plain["dead"]),
                 "logits": tuple(plain["logits"]),
                 "tied": plain["tied"] and tuple(plain["tied"]),
+                "epsilon": plain["epsilon"] and Epsilon(**plain["epsilon"]),
             }
         )
 
@@ -271,7 +293,7 @@ _PATTERN = re.compile(rf"{_AXIS}(\s+{_AXIS})*")
 _TOKEN = re.compile(rf"[()\[\]|]|{_NAME}")
 
 
-def parse(pattern: str, sizes: Mapping[str, int], scaled: bool = False) -> Iterator[Block]:
+def parse(pattern: str, sizes: Mapping[str, int]) -> Iterator[Block]:
     """The blocks a pattern describes, given the size of every named axis.
 
     Raises UnsupportedModelError for a pattern that does not parse, names an axis without a size, or repeats one.
@@ -284,9 +306,14 @@ def parse(pattern: str, sizes: Mapping[str, int], scaled: bool = False) -> Itera
         name = token.rstrip("*!?")
         if name not in sizes:
             raise UnsupportedModelError(f"pattern {pattern!r}: axis {name!r} has no size")
-        one = Axis(name, dual=token[-1] in "*?")
-        # What writes the stream also carries its scale; what reads it sees a norm's output, which has none.
-        return [Axis(SCALE), one] if token.endswith("!") and scaled else [one]
+        axes = [Axis(name, dual=token[-1] in "*?")]
+        # What writes the stream also carries its scale; what reads it sees a norm's output, which has none. Both carry
+        # the signs of a stream that has them; a gain, `stream` without a mark, has none.
+        if SCALE in sizes and token[-1] == "!":
+            axes.insert(0, Axis(SCALE))
+        if SIGN in sizes and token[-1] in "!?":
+            axes.append(Axis(SIGN))
+        return axes
 
     def factor() -> list[list[Axis]]:
         """One factor, as the list of its alternatives, each a list of axes."""

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from lmc.errors import DataError
 from lmc.family import family_of
+from lmc.family.parts import Tokens
 
 
 @dataclass(frozen=True)
@@ -40,43 +41,56 @@ def as_data(data: object, model: Any) -> Data:
 
     Raises DataError, naming what was expected and found.
     """
-    language = family_of(model).task == "language"
+    read = family_of(model).inputs(model)
+    language = isinstance(read, Tokens)
     wanted = "token ids [n, T] (int64)" if language else "(images [n, C, H, W], labels [n])"
     if isinstance(data, Data):
         collected = data
     elif isinstance(data, Tensor):
         collected = Data(data)
+    elif isinstance(data, tuple) and len(data) == 1 and isinstance(data[0], Tensor) and language:
+        collected = Data(data[0])  # a batch of torch's TensorDataset
     elif isinstance(data, tuple):
         if len(data) != 2 or not all(isinstance(d, Tensor) for d in data):
             raise DataError(f"data: expected {wanted}, found a tuple of {', '.join(type(d).__name__ for d in data)}")
         collected = Data(*data)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
-        parts = [as_data(batch if isinstance(batch, Tensor) else _as_tuple(batch), model) for batch in data]
+        parts = [as_data(batch if isinstance(batch, Data | Tensor) else _as_tuple(batch), model) for batch in data]
         if not parts:
             raise DataError(f"data: expected {wanted}, found no batch")
+        if len({part.inputs.shape[1:] for part in parts}) > 1:
+            shapes = sorted({tuple(part.inputs.shape[1:]) for part in parts})
+            raise DataError(f"data: expected batches of one shape, found {', '.join(map(str, shapes))}")
         labels = None if language else torch.cat([p.labels for p in parts if p.labels is not None])
         return Data(torch.cat([p.inputs for p in parts]), labels)
     else:
         raise DataError(f"data: expected {wanted}, found {type(data).__name__}")
 
     inputs, labels = collected.inputs, collected.labels
-    if language:
+    if isinstance(read, Tokens):
         if labels is not None or inputs.ndim != 2 or inputs.is_floating_point():
             raise DataError(f"data: expected {wanted}, found shape {list(inputs.shape)}, {inputs.dtype}")
         if inputs.shape[1] < 2 or not len(inputs):
             raise DataError(f"data: expected at least one window of two tokens, found shape {list(inputs.shape)}")
-        vocabulary = model.config.vocab_size
-        if inputs.min() < 0 or inputs.max() >= vocabulary:
-            raise DataError(f"data: expected token ids in [0, {vocabulary}), found {int(inputs.max())}")
+        low, high = int(inputs.min()), int(inputs.max())
+        if low < 0 or high >= read.vocabulary:
+            found = low if low < 0 else high
+            raise DataError(f"data: expected token ids in [0, {read.vocabulary}), found {found}")
+        if inputs.shape[1] > read.context:
+            raise DataError(f"data: expected at most {read.context} tokens in a window, found {inputs.shape[1]}")
         return Data(inputs.long())
     if labels is None or inputs.ndim != 4 or len(labels) != len(inputs) or not len(inputs):
         raise DataError(f"data: expected {wanted}, found images {list(inputs.shape)}")
-    shape = (model.in_chans, *model.patch_embed.img_size)
-    if tuple(inputs.shape[1:]) != shape:
-        raise DataError(f"data: expected images {list(shape)}, found {list(inputs.shape[1:])}")
-    if labels.min() < 0 or labels.max() >= model.num_classes:
-        raise DataError(f"data: expected labels in [0, {model.num_classes}), found {int(labels.max())}")
-    return collected
+    if tuple(inputs.shape[1:]) != read.shape:
+        raise DataError(f"data: expected images {list(read.shape)}, found {list(inputs.shape[1:])}")
+    if not torch.isfinite(inputs).all():
+        raise DataError("data: expected finite images, found NaN or infinity")
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise DataError(f"data: expected labels [n] of whole numbers, found {list(labels.shape)}, {labels.dtype}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= read.classes:
+        raise DataError(f"data: expected labels in [0, {read.classes}), found {low if low < 0 else high}")
+    return Data(inputs, labels.long())
 
 
 def _as_tuple(batch: object) -> tuple[object, ...]:

@@ -19,6 +19,7 @@ from lmc.checkpoints import Blueprint, inspect
 from lmc.errors import IncompatibleModelsError
 from lmc.family import family_of
 from lmc.family import spec as spec_of
+from lmc.family.parts import Tokens
 from lmc.files import read_json
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -37,8 +38,9 @@ def _require(a: Any, b: Any, which: str) -> None:
     if type(a) is not type(b):
         raise _differ(which, "class", type(a).__name__, type(b).__name__)
     family, spec = family_of(a), spec_of(a)
-    if family.task == "language" and a.config.vocab_size != b.config.vocab_size:
-        raise _differ(which, "vocab_size", a.config.vocab_size, b.config.vocab_size)
+    read_a, read_b = family.inputs(a), family.inputs(b)
+    if isinstance(read_a, Tokens) and isinstance(read_b, Tokens) and read_a.vocabulary != read_b.vocabulary:
+        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary)
     here, there = ({name: list(t.shape) for name, t in m.state_dict().items()} for m in (a, b))
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
@@ -48,7 +50,7 @@ def _require(a: Any, b: Any, which: str) -> None:
     mine, theirs = family.settings(a), family.settings(b)
     for name in sorted(mine.keys() | theirs.keys()):
         # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
-        if name != spec.epsilon and mine.get(name) != theirs.get(name):
+        if not (spec.epsilon and name == spec.epsilon.field) and mine.get(name) != theirs.get(name):
             raise _differ(which, name, mine.get(name), theirs.get(name))
 
 

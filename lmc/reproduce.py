@@ -71,6 +71,9 @@ def reproduce(
         raise ArgumentError(f"jobs: expected at least 1, found {jobs}")
     ledger = figures()
     order = _order(profile, figure, ledger, everything)
+    if not order:
+        ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
+        raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
     folder = Path(out) if out else executed_folder(profile)
     started = time.monotonic()
     with _kernel_environment(), ThreadPoolExecutor(jobs) as pool:

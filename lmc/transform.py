@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmc.blocks import act, permute
 from lmc.canonical import require_canonical
-from lmc.errors import ArgumentError, CheckpointError
+from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.family import spec as spec_of
 from lmc.files import read_json, read_safetensors, whole_folder
 from lmc.groups import Invertible, Permutation
@@ -114,9 +114,10 @@ class Transform:
         path = Path(path)
         path = path / "transform.safetensors" if path.is_dir() else path
         described = path.with_suffix(".json")
+        plain = read_json(described).get("spec")
         try:
-            spec = ModelSpec.from_json(read_json(described)["spec"])
-        except (KeyError, TypeError, AttributeError) as error:
+            spec = ModelSpec.from_json(plain)  # type: ignore[arg-type]  # what it is shows on the way
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, LmcError) as error:
             raise CheckpointError(f"{described}: not the description of a transform ({error!r})") from None
         elements = read_safetensors(path)
         missing = spec.space_names ^ set(elements)
@@ -129,6 +130,10 @@ class Transform:
                     f"{path}: space {name} is {found.dtype} {list(found.shape)}, "
                     f"expected {expected.dtype} {list(expected.shape)}"
                 )
+            permuted = isinstance(spec.space(name).group, Permutation)
+            if not (torch.equal(found.sort(-1)[0], expected) if permuted else bool(found.isfinite().all())):
+                wanted = "permutations" if permuted else "finite numbers"
+                raise CheckpointError(f"{path}: space {name}: expected {wanted}, found other values")
         return cls(spec, elements)
 
 

@@ -150,8 +150,8 @@ demonstrate("qk", vision, "vision")
 # %% [markdown]
 # ## What is *not* a symmetry
 #
-# Published code gets some of these wrong. A test that cannot fail proves nothing, so here is one that must: a rotation
-# of the stream that forgets LayerNorm's $\mathbb 1$, and a shear inside a rotary plane, which is invertible but no complex number.
+# A test that cannot fail proves nothing, so here are two that must: a rotation of the stream that forgets LayerNorm's
+# $\mathbb 1$, and a shear inside a rotary plane, which is invertible but no complex number.
 
 
 # %%

@@ -18,7 +18,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke | laptop
-steps: int = 400  # of learned matching
+steps: int = 300  # of learned matching
 grid: int = 25  # points on the line
 
 # %%
@@ -26,24 +26,23 @@ import time
 
 import matplotlib.pyplot as plt
 
-import lmc
 from lmc import corpora, figures, pairs, results
-from lmc.experiment import compare, summary
+from lmc.experiment import best_rates, compare, load_pairs, plan, record, summary
 
 figures.use_style()
 began = time.monotonic()
 small = profile == "smoke"
-names = [f"neox-docstrings-{i}" for i in range(1 if small else 3)]
 steps, grid, seeds = (3, 5, [0]) if small else (steps, grid, [0, 1, 2])
+loaded = load_pairs("neox-docstrings", 1 if small else 3)
 
 # %% [markdown]
 # ## The endpoints
 
 # %%
-record = pairs.record(names[0])
+trained = pairs.record("neox-docstrings-0")
 print("nats per byte, held out")
-print({model: round(loss, 3) for model, loss in record["baselines"].items()})
-for name in names:
+print({model: round(loss, 3) for model, loss in trained["baselines"].items()})
+for name in loaded:
     endpoints = pairs.record(name)["endpoints"].values()
     print(name, [round(run["loss"], 3) for run in endpoints], f"cosine {pairs.record(name)['cosine']:.3f}")
 
@@ -53,55 +52,28 @@ for name in names:
 
 # %%
 here = [corpora.describe("embedded", split) for split in ("train", "eval")]
-print("the same text" if here == record["corpus"] else "ANOTHER text: numbers will differ from the recorded ones")
+print("the same text" if here == trained["corpus"] else "ANOTHER text: numbers will differ from the recorded ones")
 
 # %% [markdown]
 # ## The experiment
 #
 # Training text comes from the documentation of Python, numpy, scipy and torch; matching sees that of pandas and
-# matplotlib, evaluation that of scikit-learn. Single and dual matching each run at their own best learning rate, from
-# the grid shown below: single with three seeds on the first pair, dual also on the two other pairs, so compare the two
-# on the first pair only (the points, not the means).
+# matplotlib, evaluation that of scikit-learn. Methods, pairs and seeds are those of {doc}`04_vit`.
 
 # %%
 tokenizer = corpora.byte_tokenizer()
 match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=64 if small else None)
 held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=16 if small else 128)
-loaded = {name: tuple(lmc.load(folder) for folder in pairs.shipped(name)) for name in names}
-rates = results.read("neox-docstrings-rates", profile).numbers["headline"]
-
-
-def learned(method: str, first: list[str]) -> list[dict]:
-    """The pairs `first` once, and the first pair with the other seeds too, at the method's own best learning rate."""
-    run = {"steps": steps, "lr": rates[f"best rate, {method}"]}
-    more = [{"seed": seed, "pairs": names[:1], **run} for seed in seeds[1:]]
-    return [{"seed": seeds[0], "pairs": first, **run}, *more]
-
-
-plan = {
-    "naive": [{}],
-    "canonical": [{}],
-    "weights": [{}],
-    "activations": [{}],
-    "single": learned("single", names[:1]),
-    "dual": learned("dual", names),
-}
-numbers = compare(loaded, match_on, held_out, plan, grid)
-numbers["baselines"] = pairs.record(names[0])["baselines"]
-numbers |= summary(numbers, numbers["baselines"]["unigram"])
-run = {
-    "seeds": seeds,
-    "duration_s": time.monotonic() - began,
-    "command": f"lmc reproduce --profile {profile} --figure neox-docstrings",
-    "corpus": corpora.describe("embedded", "eval"),
-}
-results.write("neox-docstrings", profile, numbers, run)
+rates = results.read("neox-docstrings-rates", profile)
+methods = plan(list(loaded), seeds, steps, best_rates(rates.numbers))
+numbers = compare(loaded, match_on, held_out, methods, grid)
+numbers |= {"baselines": trained["baselines"]} | summary(numbers, guess=trained["baselines"]["unigram"])
+found = record("neox-docstrings", profile, numbers, seeds, began, corpus=corpora.describe("embedded", "eval"))
 
 # %% [markdown]
 # ## Along the line
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two language models, by method: the mean over runs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-pythia-path"}}
-found = results.read("neox-docstrings", profile)
 figures.path_figure(found.numbers)
 plt.show()
 
@@ -114,10 +86,7 @@ figures.barrier_bars(found.numbers)
 plt.show()
 
 # %% [markdown]
-# As numbers: the barrier's mean over runs and its range; its ratio to naive averaging; the barrier divided by what
-# there is to lose (the loss of guessing by byte frequency minus the endpoints' loss); the signed gap between the
-# midpoint and the better endpoint; and by how much rewriting changed the endpoints' own losses, which measures
-# rounding.
+# As numbers, with the columns of {doc}`04_vit`. Here what there is to lose is counted from guessing by byte frequency.
 
 # %% tags=["remove-input"]
 figures.method_table(found.numbers)
@@ -128,13 +97,15 @@ found
 # %% [markdown]
 # ## Learning rates
 #
-# A method that is given a bad learning rate loses any comparison. So both ran over one grid, on all three pairs, for
-# 100 steps each, and the experiment above takes the best of each. (The grid is scored on the evaluation data, so the
-# choice between rates is not blind to it.)
+# Chosen as in {doc}`04_vit`: windows of the matching text that the grid's matching does not see decide, not the text of
+# the evaluation.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: mean over three pairs, each pair faintly.", "name": "fig-pythia-rates"}}
-figures.rate_figure(results.read("neox-docstrings-rates", profile).numbers)
+# %%
+{"steps": rates.numbers["steps"], "windows": rates.numbers["samples"]}
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-pythia-rates"}}
+figures.rate_figure(rates.numbers)
 plt.show()
 
 # %% tags=["remove-input"]
-results.read("neox-docstrings-rates", profile)
+rates

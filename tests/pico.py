@@ -19,6 +19,9 @@ ensure_torchvision()
 import timm  # noqa: E402
 import transformers  # noqa: E402
 
+from lmc.family import family_of  # noqa: E402
+from lmc.family.parts import Tokens  # noqa: E402
+
 
 def neox(
     seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any
@@ -45,6 +48,83 @@ def neox(
     return randomize(model, seed).to(dtype).eval()
 
 
+TEXT = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 12,
+    "max_position_embeddings": 32,
+    "tie_word_embeddings": False,
+    "attn_implementation": "eager",
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": None,  # the stock embedding would hide this token's gradient
+}
+GROUPED = TEXT | {"num_key_value_heads": 2}
+
+
+def _language(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, config: dict[str, Any]) -> Any:
+    """A stock language model of transformers, by the name its configuration and its class share."""
+    stock = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
+    model = getattr(transformers, stock)(getattr(transformers, f"{name}Config")(**(fields | config)))
+    return randomize(model, seed).to(dtype).eval()
+
+
+def llama(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.LlamaForCausalLM:
+    """A Llama in evaluation mode; `config` overrides fields of LlamaConfig."""
+    return _language("Llama", GROUPED, seed, dtype, config)
+
+
+def mistral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.MistralForCausalLM:
+    """A Mistral in evaluation mode; `config` overrides fields of MistralConfig."""
+    return _language("Mistral", GROUPED | {"sliding_window": None}, seed, dtype, config)
+
+
+def qwen2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Qwen2ForCausalLM:
+    """A Qwen2 in evaluation mode; `config` overrides fields of Qwen2Config."""
+    return _language("Qwen2", GROUPED, seed, dtype, config)
+
+
+def qwen3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Qwen3ForCausalLM:
+    """A Qwen3 in evaluation mode; `config` overrides fields of Qwen3Config."""
+    return _language("Qwen3", GROUPED | {"head_dim": 4}, seed, dtype, config)
+
+
+def olmo(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.OlmoForCausalLM:
+    """An OLMo in evaluation mode; `config` overrides fields of OlmoConfig."""
+    return _language("Olmo", GROUPED, seed, dtype, config)
+
+
+def olmo2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Olmo2ForCausalLM:
+    """An OLMo-2 in evaluation mode; `config` overrides fields of Olmo2Config."""
+    return _language("Olmo2", GROUPED, seed, dtype, config)
+
+
+def gpt2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.GPT2LMHeadModel:
+    """A GPT-2 in evaluation mode; `config` overrides fields of GPT2Config."""
+    fields = {name: value for name, value in TEXT.items() if name != "intermediate_size"}
+    return _language("GPT2", fields | {"n_inner": 24, "num_attention_heads": 2}, seed, dtype, config)
+
+
+def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.ViTForImageClassification:
+    """A ViT of transformers in evaluation mode; `config` overrides fields of ViTConfig."""
+    fields = {
+        "image_size": 8,
+        "patch_size": 4,
+        "num_channels": 1,
+        "num_labels": 10,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "layer_norm_eps": 1e-6,
+        "attn_implementation": "eager",
+    }
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**(fields | config)))
+    return randomize(model, seed).to(dtype).eval()
+
+
 def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.models.VisionTransformer:
     """A timm VisionTransformer in evaluation mode; `args` override arguments of its constructor."""
     fields = {
@@ -64,7 +144,8 @@ def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.
 def randomize(model: nn.Module, seed: int) -> Any:
     """Give every parameter a random value of usual size, in place: gains around 1, the rest around 0."""
     generator = torch.Generator().manual_seed(seed)
-    gains = {id(m.weight) for m in model.modules() if isinstance(m, nn.LayerNorm) and m.weight is not None}
+    norms = (m for m in model.modules() if type(m).__name__.endswith("Norm"))
+    gains = {id(m.weight) for m in norms if getattr(m, "weight", None) is not None}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -80,12 +161,11 @@ def randomize(model: nn.Module, seed: int) -> Any:
 def inputs(model: nn.Module, n: int = 3, seed: int = 0) -> Tensor:
     """Random inputs of the model's own shape and type: token ids [n, T], or images [n, C, H, W]."""
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(model, transformers.PreTrainedModel):
-        length = min(12, model.config.max_position_embeddings)
-        return torch.randint(model.config.vocab_size, (n, length), generator=generator)
-    weight = model.patch_embed.proj.weight
-    images = torch.randn(n, weight.shape[1], *model.patch_embed.img_size, generator=generator, dtype=torch.float64)
-    return images.to(weight.dtype)
+    read = family_of(model).inputs(model)
+    if isinstance(read, Tokens):
+        return torch.randint(read.vocabulary, (n, min(12, read.context)), generator=generator)
+    images = torch.randn(n, *read.shape, generator=generator, dtype=torch.float64)
+    return images.to(next(model.parameters()).dtype)
 
 
 @torch.no_grad()

@@ -1,10 +1,14 @@
 """An alignment is values: merge is a stock model on the line, save and load give the same one back."""
 
 import json
+import platform
+from fractions import Fraction
 
+import numpy as np
 import pico
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc.models import state
@@ -65,7 +69,31 @@ def test_merge_carries_the_parents_epsilon_whatever_the_scales():
     assert (pico.logits(merged, inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("at", [1.5, -0.1, [0.5, 0.6], [1.2, -0.2], [0.2, 0.3, 0.5], float("nan")])
+def test_ends_of_the_naive_line_are_the_parents_exactly_whatever_their_epsilon():
+    a, b = pico.neox(seed=0, layer_norm_eps=3e-2), pico.neox(seed=1, layer_norm_eps=7e-5)
+    alignment = lmc.match(a, b, method="naive")
+    inputs = pico.inputs(a)
+    for at, parent in ((0, a), (1, b)):
+        merged = alignment.merge(at)
+        assert merged.config.layer_norm_eps == parent.config.layer_norm_eps
+        assert torch.equal(pico.logits(merged, inputs), pico.logits(parent, inputs))
+    middle = alignment.merge(0.5)
+    assert middle.config.layer_norm_eps == pytest.approx(((3e-2**0.5 + 7e-5**0.5) / 2) ** 2, rel=1e-12)
+    assert {m.eps for m in middle.modules() if isinstance(m, torch.nn.LayerNorm)} == {middle.config.layer_norm_eps}
+
+
+@pytest.mark.parametrize(
+    "at", [torch.tensor(0.25), np.float32(0.25), np.array(0.25), Fraction(1, 4), [np.float64(0.75), 0.25]], ids=repr
+)
+def test_any_real_number_is_a_place_on_the_line(alignment, at):
+    assert same(alignment.merge(at), alignment.merge(0.25))
+    assert same(alignment.merge(torch.tensor([0.75, 0.25])), alignment.merge(0.25))
+    assert "at λ = 0.25 from" in alignment.card(at)
+
+
+@pytest.mark.parametrize(
+    "at", [1.5, -0.1, [0.5, 0.6], [1.2, -0.2], [0.2, 0.3, 0.5], float("nan"), None, "0.5", 1j, [[0.5], [0.5]]]
+)
 def test_points_off_the_line_are_refused(alignment, at):
     with pytest.raises(lmc.ArgumentError, match="at: expected"):
         alignment.merge(at)
@@ -73,6 +101,9 @@ def test_points_off_the_line_are_refused(alignment, at):
 
 def test_save_and_load(alignment, tmp_path):
     alignment.save(tmp_path / "aligned")
+    versions = json.loads((tmp_path / "aligned/alignment.json").read_text())["versions"]
+    assert (versions["lmc"], versions["python"]) == (lmc.__version__, platform.python_version())
+    assert {"torch", "transformers", "timm"} <= set(versions)
     loaded = lmc.Alignment.load(tmp_path / "aligned")
     assert (loaded.method, loaded.record, loaded.log) == (alignment.method, alignment.record, alignment.log)
     assert same(loaded.merge(0.5), alignment.merge(0.5))
@@ -90,6 +121,53 @@ def test_load_refuses_what_is_no_alignment(alignment, tmp_path):
     (tmp_path / "aligned/alignment.json").write_text(json.dumps(described))
     with pytest.raises(lmc.CheckpointError, match=r"alignment\.json"):
         lmc.Alignment.load(tmp_path / "aligned")
+
+
+def in_place(model):
+    next(model.parameters()).data.mul_(1.5)
+
+
+def cast(model):
+    model.to(torch.bfloat16)
+
+
+def other_epsilon(model):
+    model.config.layer_norm_eps = 0.1
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.LayerNorm)):
+        norm.eps = 0.1
+
+
+def moved_to(model):
+    model.to("cpu").requires_grad_(False)  # no change of the function
+
+
+@pytest.mark.parametrize(("change", "inside"), [(in_place, 1), (cast, 1), (other_epsilon, 1), (moved_to, 0)])
+def test_a_model_changed_in_memory_is_saved_and_not_referred_to(change, inside, tmp_path):
+    for k, side in enumerate("ab"):
+        lmc.save(pico.neox(seed=k, dtype=torch.float32), tmp_path / side)
+        pico.tokenizer(tmp_path / side)
+    a, b = (lmc.load(tmp_path / side) for side in "ab")
+    change(b)
+    alignment = lmc.match(a, b, method="naive")
+    alignment.save(tmp_path / "aligned")
+    loaded = lmc.Alignment.load(tmp_path / "aligned")
+    for mine, theirs in zip(alignment.parents, loaded.parents, strict=True):
+        assert same(mine, theirs)
+        assert mine.config.layer_norm_eps == theirs.config.layer_norm_eps
+    assert [p.name for p in (tmp_path / "aligned").glob("parent-*")] == ["parent-1"] * inside
+    assert (tmp_path / "aligned/parent-1/tokenizer.json").exists() == bool(inside)
+    assert ("a and a model in memory" in alignment.card(0.5)) == bool(inside)
+
+
+def test_a_transform_of_other_values_is_refused(alignment, tmp_path):
+    alignment.save(tmp_path / "aligned")
+    file = tmp_path / "aligned/transform-1.safetensors"
+    sound = load_file(file)
+    stream, heads = (next(n for n in sound if n.startswith(kind)) for kind in ("stream", "head"))
+    for name, value, message in ((stream, float("nan"), "finite numbers"), (heads, 0, "permutations")):
+        save_file({**sound, name: torch.full_like(sound[name], value)}, file)
+        with pytest.raises(lmc.CheckpointError, match=f"transform-1.safetensors: space {name}: expected {message}"):
+            lmc.Alignment.load(tmp_path / "aligned")
 
 
 def test_a_parent_that_changed_is_noticed(alignment, tmp_path):

@@ -407,6 +407,26 @@ VIT_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("tokenizer.json", "{}", "tokenizer.json: no tokenizer can be built from it"),
+        ("tokenizer.json", "[]", "tokenizer.json: expected a JSON object"),
+        ("tokenizer_config.json", "[]", "no tokenizer can be built from it"),
+    ],
+)
+def test_a_damaged_tokenizer_is_one_clear_line(name: str, text: str, message: str, tmp_path: Path) -> None:
+    lmc.save(pico.neox(dtype=torch.float32), tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"expected a tokenizer \(tokenizer.json\), found none"):
+        checkpoints.tokenizer(tmp_path / "a")
+    pico.tokenizer(tmp_path / "a")
+    assert checkpoints.tokenizer(tmp_path / "a")("w3 w1").input_ids == [3, 1]
+    (tmp_path / "a" / name).write_text(text)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoints.tokenizer(tmp_path / "a")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("damage", VIT_DAMAGE)
 def test_damage_to_a_vit(damage: str, tmp_path: Path) -> None:
     spoil, message = VIT_DAMAGE[damage]

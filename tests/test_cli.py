@@ -99,7 +99,9 @@ def test_from_two_language_models_to_a_merged_one(here: Path, run: Callable[...,
     )
     assert (here / "merged" / "tokenizer.json").exists()
     assert "λ = 0.25" in (here / "merged" / "README.md").read_text()
-    assert str(here) not in (here / "merged" / "README.md").read_text()
+    for file in (here / "merged", here / "aligned" / "models"):
+        for text in (p.read_text() for p in file.rglob("*") if p.suffix in (".md", ".json")):
+            assert str(here) not in text
     assert run("check merged")[0] == 0
 
 
@@ -130,6 +132,49 @@ def test_a_shared_initialisation_is_a_warning(here: Path, run: Callable[..., Out
     code, _, err = run("check va twin")
     assert code == 0
     assert err == "warning: cosine 1.000 ≥ 0.05: va and twin may share an initialisation\n"
+
+
+def test_an_alignment_outlives_a_change_of_place(
+    here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another folder, and after a move together with its parents; nothing in it says where it was made."""
+    assert run("match a b --method canonical --out out/aligned")[0] == 0
+    assert str(here) not in (here / "out/aligned/alignment.json").read_text()
+    monkeypatch.chdir(here / "out")
+    assert run("merge aligned --out m1")[0] == 0
+    for name in ("a", "b", "out"):
+        (here / "moved").mkdir(exist_ok=True)
+        (here / name).rename(here / "moved" / name)
+    monkeypatch.chdir(here)
+    assert run("merge moved/out/aligned --out m2")[0] == 0
+    (here / "moved/b").rename(here / "b")
+    code, _, err = run("merge moved/out/aligned --out m3")
+    assert code == 2
+    assert f"its parent b cannot be loaded again: {here / 'moved/b'}: no such folder" in err
+
+
+def test_a_picture_of_three_models(here: Path, run: Callable[..., Outcome]) -> None:
+    for seed, name in ((7, "vc"), (8, "vd")):
+        vision = pico.vit(seed, torch.float32)
+        vision.pretrained_cfg.update(mean=(0.5,), std=(0.5,), crop_pct=1.0)
+        lmc.save(vision, name)
+    assert run("match va vb vc --method naive --out three")[0] == 0
+    assert run("path three --data digits --limit 8 --grid 3 --plot p.png")[0] == 0
+    assert Path("p.png").read_bytes().startswith(b"\x89PNG")
+    assert run("match va vb vc vd --method naive --out four")[0] == 0
+    code, out, err = run("path four --data digits --limit 8 --grid 2 --plot q.png")
+    assert (code, out) == (2, "")
+    assert err == "error: plot: expected the path of two or three models, found 4\n"
+
+
+def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..., Outcome]) -> None:
+    align()
+    for file in here.glob("[ab]/tokenizer*"):
+        file.unlink()
+    for line in ("match a b --data text.txt --out o", "path aligned --data text.txt"):
+        code, _, err = run(line)
+        assert code == 2
+        assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none\n"
 
 
 def test_convert(here: Path, run: Callable[..., Outcome]) -> None:
@@ -170,6 +215,22 @@ def align() -> None:
     assert main(["match", "a", "b", "--method", "canonical", "--out", "aligned"]) == 0
 
 
+def described(**fields: Any) -> None:
+    align()
+    edit("aligned/alignment.json", **fields)
+
+
+def parents(**fields: Any) -> None:
+    align()
+    first, second = json.loads(Path("aligned/alignment.json").read_text())["parents"]
+    edit("aligned/alignment.json", parents=[first, second | fields])
+
+
+def spoil(name: str, text: str = "") -> None:
+    align()
+    Path(name).write_text(text)
+
+
 def nothing() -> None:
     """The folder is as it should be."""
 
@@ -203,6 +264,77 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "no steps": (nothing, "match a b --data text.txt --steps 0 --out o", "--steps"),
     "device": (nothing, "match a b --data text.txt --device abacus --out o", "--device: 'abacus' cannot be used here"),
     "type": (nothing, "match a b --data text.txt --dtype float8 --out o", "--dtype: expected one of float64"),
+    "device that holds nothing": (
+        nothing,
+        "match a b --data text.txt --device meta --out o",
+        "--device: 'meta' cannot be used here",
+    ),
+    "negative seed": (nothing, "check a --seed -1", "'--seed': -1 is not in the range 0<=x<=4294967295"),
+    "huge seed": (nothing, "match a b --data text.txt --seed 99999999999999999999 --out o", "'--seed'"),
+    "unknown corpus where none is needed": (
+        nothing,
+        "match a b --method weights --data nosuch --out o",
+        "unknown corpus 'nosuch'",
+    ),
+    "empty tokenizer": (
+        lambda: [Path(m, "tokenizer.json").write_text("{}") for m in "ab"],
+        "match a b --method weights --out o",
+        "a/tokenizer.json: no tokenizer can be built from it",
+    ),
+    "empty tokenizer of path": (
+        lambda: spoil("a/tokenizer.json", "{}"),
+        "path aligned --data text.txt",
+        "a/tokenizer.json: no tokenizer can be built from it",
+    ),
+    "damaged tokenizer": (
+        lambda: Path("b/tokenizer.json").write_text('{"model": '),
+        "check a b",
+        "b/tokenizer.json: not readable as JSON",
+    ),
+    "a folder for the result": (align, "path aligned --data text.txt --json .", "'--json': File '.' is a directory"),
+    "a folder for the picture": (
+        lambda: (align(), Path("p.svg").mkdir()),
+        "path aligned --data text.txt --plot p.svg",
+        "'--plot': File 'p.svg' is a directory",
+    ),
+    "no name for a folder": (nothing, "merge a --out .", "output folder is not empty"),
+    "no parents": (lambda: described(parents=[]), "merge aligned --out o", "alignment.json: parents: expected a list"),
+    "a number of parents": (lambda: described(parents=2), "merge aligned --out o", "parents: expected a list of at"),
+    "parents that are none": (
+        lambda: described(parents=["a", "b"]),
+        "merge aligned --out o",
+        "aligned: expected a parent's name, dtype and sha256, found a",
+    ),
+    "a parent of no type": (lambda: parents(dtype="int8"), "merge aligned --out o", "expected a parent's name, dtype"),
+    "a parent without checksums": (
+        lambda: parents(sha256={}),
+        "merge aligned --out o",
+        "b/model.safetensors: expected",
+    ),
+    "a parent with a wrong checksum": (
+        lambda: parents(sha256={"model.safetensors": 7}),
+        "merge aligned --out o",
+        "b/model.safetensors: expected sha256 7…, found",
+    ),
+    "a parent in no folder": (lambda: parents(folder=[]), "merge aligned --out o", "its parent b cannot be loaded"),
+    "method of an alignment": (
+        lambda: described(method="magic"),
+        "path aligned --data text.txt",
+        "alignment.json: method: expected one of naive, canonical, weights, activations, single, dual, found 'magic'",
+    ),
+    "record of an alignment": (lambda: described(record=[]), "merge aligned --out o", "record: expected an object"),
+    "no log": (
+        lambda: (align(), Path("aligned/log.jsonl").unlink()),
+        "merge aligned --out o",
+        "aligned/log.jsonl: not found",
+    ),
+    "damaged log": (lambda: spoil("aligned/log.jsonl", "step"), "merge aligned --out o", "not readable as JSON"),
+    "log of numbers": (lambda: spoil("aligned/log.jsonl", "1\n"), "merge aligned --out o", "expected a JSON object"),
+    "damaged description of a transform": (
+        lambda: spoil("aligned/transform-1.json", '{"spec": {"spaces": 1}}'),
+        "merge aligned --out o",
+        "aligned/transform-1.json: not the description of a transform",
+    ),
     "nothing to resume": (nothing, "match a b --data text.txt --resume --out o", "o.partial: expected the state of an"),
     "occupied": (lambda: occupy("o"), "match a b --method weights --out o", "o: output folder is not empty"),
     "occupied by merge": (lambda: (align(), occupy("o")), "merge aligned --out o", "o: output folder is not empty"),
@@ -265,6 +397,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a picture of no kind": (align, "path aligned --data text.txt --plot o.docx", "--plot: expected a file ending in"),
     "unknown figure": (nothing, "reproduce --figure nine", "'nine'"),
     "unknown profile": (nothing, "reproduce --profile desktop", "unknown profile 'desktop'"),
+    "a profile without notebooks": (nothing, "reproduce --profile paper", "profile 'paper': no notebook runs at it"),
 }
 
 

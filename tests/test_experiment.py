@@ -4,7 +4,11 @@ import pico
 import pytest
 import torch
 
-from lmc.experiment import compare, learning_rates, summary
+import lmc
+from lmc import experiment, results
+from lmc.experiment import best_rates, best_start, compare, learning_rates, load_pairs, plan, record, summary
+from lmc.matching import CLOSED_FORM
+from lmc.objective import Data
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,89 @@ def test_summary_is_arithmetic():
     assert found["headline"]["dual ÷ naive"] == dual["ratio"]
 
 
-def test_learning_rate_grid_has_a_row_per_rate_and_a_column_per_pair(pairs, data):
-    grid = learning_rates(pairs, data, data, "single", [1e-3, 1e-2], steps=1)
-    assert grid["rates"] == [1e-3, 1e-2]
-    assert [len(row) for row in grid["barrier"]] == [2, 2]
+def test_single_and_dual_make_the_same_runs_at_their_own_rates():
+    """Every method on all pairs; the learned ones with the first seed on all, with the others on the first pair."""
+    methods = plan(["p", "q"], seeds=[5, 6], steps=3, rates={"single": 0.02, "dual": 0.01})
+    assert list(methods) == ["naive", "canonical", "weights", "activations", "single", "dual"]
+    assert all(methods[name] == [{}] for name in ("naive", "canonical", "weights", "activations"))
+    for name, rate in (("single", 0.02), ("dual", 0.01)):
+        setting = {"steps": 3, "lr": rate}
+        assert methods[name] == [{**setting, "seed": 5}, {**setting, "seed": 6, "pairs": ["p"]}]
+
+
+@pytest.mark.parametrize("better", CLOSED_FORM)
+def test_learning_starts_from_the_closed_form_with_the_lower_midpoint(better):
+    """B is A rewritten: undone, the midpoint is A itself; left alone, it is neither."""
+    a = lmc.canonicalize(pico.vit(dtype=torch.float32))
+    g = lmc.Transform.random(lmc.spec(a), seed=0)
+    b, stay = g.apply(a), lmc.Transform.identity(lmc.spec(a))
+    found = [
+        lmc.Alignment(method, (a, b), (stay, g.inverse() if method == better else stay), {}) for method in CLOSED_FORM
+    ]
+    inputs = pico.inputs(a, n=32)
+    assert best_start((a, b), Data(inputs, pico.logits(a, inputs).argmax(-1)), found).method == better
+
+
+def test_learning_rate_grid_has_a_row_per_rate_and_a_column_per_pair(pairs, data, monkeypatch):
+    """And says how it was obtained; what it is scored on was not matched on."""
+    seen = {}
+
+    def watch(pairs, match_on, held_out, plan, grid):
+        seen.update(matched=match_on.inputs, scored=held_out.inputs)
+        return compare(pairs, match_on, held_out, plan, grid)
+
+    monkeypatch.setattr(experiment, "compare", watch)
+    numbers = learning_rates(pairs, data, [1e-3, 1e-2], steps=1, score=5)
+    assert list(numbers["grids"]) == ["single", "dual"]
+    for grid in numbers["grids"].values():
+        assert grid["rates"] == [1e-3, 1e-2]
+        assert [len(row) for row in grid["barrier"]] == [2, 2]
+    assert (numbers["steps"], numbers["samples"]) == (1, {"matched": 7, "scored": 5})
+    whole, parts = data[0].flatten(1).tolist(), torch.cat([seen["matched"], seen["scored"]]).flatten(1).tolist()
+    assert len(seen["scored"]) == 5 and sorted(parts) == sorted(whole)
+    with pytest.raises(lmc.ArgumentError, match="score: expected 1 to 11 of 12 samples, found 12"):
+        learning_rates(pairs, data, [1e-3], steps=1, score=12)
+
+
+def test_rows_of_the_grid_are_rates_and_columns_pairs(pairs, data, monkeypatch):
+    """With barriers that tell which run they are of."""
+
+    def told(pairs, match_on, held_out, plan, grid):
+        methods = {
+            m: {"barrier": [run["lr"] + i for run in runs for i in range(len(pairs))]} for m, runs in plan.items()
+        }
+        return {"unit": "nats per image", "methods": methods}
+
+    monkeypatch.setattr(experiment, "compare", told)
+    numbers = learning_rates(pairs, data, [0.25, 0.5], steps=1, score=5)
+    assert numbers["grids"]["dual"] == {"rates": [0.25, 0.5], "barrier": [[0.25, 1.25], [0.5, 1.5]]}
+    assert numbers["headline"] == {"best rate, single": 0.25, "best rate, dual": 0.25}
+
+
+def test_best_rate_has_the_lowest_mean_barrier():
+    grids = {
+        "single": {"rates": [0.1, 0.2, 0.3], "barrier": [[1.0, 5.0], [2.0, 2.0], [9.0, 0.0]]},
+        "dual": {"rates": [0.1, 0.2], "barrier": [[1.0, 1.0], [2.0, 2.0]]},
+    }
+    assert best_rates({"grids": grids}) == {"single": 0.2, "dual": 0.1}
+
+
+def test_shipped_pairs_load_by_name():
+    loaded = load_pairs("vit-digits", 2)
+    assert list(loaded) == ["vit-digits-0", "vit-digits-1"]
+    weights = [model.head.weight for pair in loaded.values() for model in pair]
+    assert len({tuple(w.flatten().tolist()) for w in weights}) == 4
+
+
+def test_a_record_says_how_the_numbers_came_about(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path))
+    monkeypatch.setattr("time.monotonic", lambda: 12.0)
+    found = record("vit-digits", "smoke", {"x": 1.0}, (0, 1), began=10.0, corpus={"split": "eval"})
+    assert found.numbers == {"x": 1.0} == results.read("vit-digits", "smoke").numbers
+    told = {key: found.run[key] for key in ("seeds", "duration_s", "command", "corpus")}
+    assert told == {
+        "seeds": [0, 1],
+        "duration_s": 2.0,
+        "command": "lmc reproduce --profile smoke --figure vit-digits",
+        "corpus": {"split": "eval"},
+    }

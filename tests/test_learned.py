@@ -37,7 +37,8 @@ def learner(family, dtype=torch.float64, count=2, **recipe):
 def test_gradients_match_finite_differences(family, count):
     made, data = learner(family, count=count)
     before = [dict(e) for e in made.elements]
-    _, gradients = made.gradients(data)
+    with lmc.float64():
+        _, gradients = made.gradients(data)
     generator = torch.Generator().manual_seed(0)
     for k in range(count):
         for space in made.spaces:
@@ -46,15 +47,27 @@ def test_gradients_match_finite_differences(family, count):
 
             def loss(t, k=k, space=space, omega=omega):
                 made.elements[k] = compose(made.spec, {space.name: space.group.exp(t * omega)}, before[k])
-                value = made.gradients(data)[0]
+                with lmc.float64():
+                    value = made.gradients(data)[0]
                 made.elements[k] = dict(before[k])
                 return value
 
-            h = 3e-3  # the model computes its loss in float32
+            h = 1e-5  # in double precision: the difference is off by h² and by 1e-16 / h, both far below 1e-7
             numeric = (loss(h) - loss(-h)) / (2 * h)
             exact = float((gradients[k][space.name] * omega).sum())
             size = float(gradients[k][space.name].norm() * omega.norm())
-            assert abs(numeric - exact) <= 2e-3 * size + 2e-4, (space.name, k, numeric, exact)
+            assert abs(numeric - exact) <= 1e-7 * size, (space.name, k, numeric, exact)
+
+
+def test_rate_warms_up_and_falls_to_zero_as_a_cosine():
+    made, _ = learner("vit", steps=100, lr=0.1, warmup=10)
+    rates = []
+    for made.step in range(1, 101):  # the step that is being taken, counted from one
+        rates.append(made._rate())
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert 0.095 < max(rates) < 0.1
+    assert rates[49] == pytest.approx(0.05, rel=0.02)  # half way
+    assert 0 < rates[-1] < 1e-4
 
 
 @pytest.mark.parametrize("family", KINDS)
@@ -62,11 +75,12 @@ def test_gradients_of_the_endpoints_are_opposite(family):
     """∇_A L = −∇_B L (METHOD §3 corollary), with both pulled back, not one derived from the other."""
     made, data = learner(family)
     w = made.weights()
-    made.gradients(data)
+    with lmc.float64():
+        made.gradients(data)
     moved = made._materialise(w)
     a, b = (made._pull_back(k, w, moved[k]) for k in (0, 1))
     for name in a:
-        assert (a[name] + b[name]).norm() <= 1e-5 * a[name].norm(), name
+        assert (a[name] + b[name]).norm() <= 1e-10 * a[name].norm(), name
 
 
 @pytest.mark.parametrize("family", KINDS)
@@ -153,9 +167,7 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
-    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
-    data = data_for(a)
-    inputs = data.inputs.clone()
-    inputs[:] = float("nan")
-    with pytest.raises(lmc.DivergedError, match="step 0"):
-        lmc.match(a, b, method="dual", data=(inputs, data.labels), start=lmc.match(a, b, method="weights"), steps=2)
+    made, data = learner("vit", lr=0.25)
+    made.advance(data)
+    with pytest.raises(lmc.DivergedError, match=r"loss is nan at step 1: lower the learning rate \(0\.25\)"):
+        made.advance(Data(torch.full_like(data.inputs, float("nan")), data.labels))

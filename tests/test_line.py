@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lmc
-from lmc.line import _barrier, _bootstrap, simplex
+from lmc.line import PathResult, _barrier, _bootstrap, simplex
 from lmc.objective import Data, evaluate
 
 
@@ -73,6 +73,40 @@ def test_path_of_a_pair(make, tmp_path):
     assert json.loads(result.to_json(tmp_path / "r.json")) == json.loads((tmp_path / "r.json").read_text())
     result.plot(tmp_path / "r.svg")
     assert "<svg" in (tmp_path / "r.svg").read_text()
+
+
+def test_the_picture_of_three_models_is_a_triangle(tmp_path):
+    models = [pico.vit(seed=k, dtype=torch.float32) for k in range(3)]
+    data = (pico.inputs(models[0], n=4), torch.arange(4))
+    result = lmc.path(lmc.match(models, method="naive"), data=data, grid=3)
+    (points,) = result.plot(tmp_path / "t.png").axes[0].collections
+    places = dict(zip(result.lambdas, points.get_offsets().tolist(), strict=True))
+    a, b, c = (places[corner] for corner in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    sides = [torch.dist(torch.tensor(p), torch.tensor(q)).item() for p, q in ((a, b), (b, c), (c, a))]
+    assert sides == pytest.approx([1, 1, 1])
+    assert places[0.5, 0.0, 0.5] == pytest.approx([(x + y) / 2 for x, y in zip(a, c, strict=True)])
+    assert points.get_array().tolist() == list(result.losses)
+    assert [p.name for p in tmp_path.iterdir()] == ["t.png"]
+    four = PathResult(((1.0, 0.0, 0.0, 0.0),), (0.0,), (0.0,), 0.0, (0.0, 0.0), 0.0, "nats", 1)
+    with pytest.raises(lmc.ArgumentError, match="two or three models, found 4"):
+        four.plot()
+
+
+def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    result = PathResult((0.0, 1.0), (1.0, 1.0), (0.0, 0.0), 0.0, (0.0, 0.0), 0.0, "nats", 1)
+    (tmp_path / "p.png").write_bytes(b"the one before")
+
+    def fail(self, file):
+        file.write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.raises(OSError, match="No space"):
+        result.plot(tmp_path / "p.png")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"the one before"]
+    for write in (result.plot, result.to_json):
+        with pytest.raises(lmc.CheckpointError, match="is a folder, expected a file"):
+            write(tmp_path)
 
 
 def test_data_may_come_in_batches():

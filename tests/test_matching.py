@@ -8,7 +8,8 @@ import torch
 
 import lmc
 from lmc.groups import Permutation
-from lmc.matching.activations import activation_pieces
+from lmc.matching import CLOSED_FORM, Endpoints
+from lmc.matching.activations import _CrossCovariance, activation_pieces
 from lmc.matching.solver import solve
 from lmc.matching.weights import weight_pieces
 from lmc.models import state
@@ -110,6 +111,45 @@ def test_matched_weights_are_a_local_optimum():
             assert objective(lmc.Transform(spec, step) @ found) < best, space.name
 
 
+@pytest.mark.parametrize("make", [pico.neox, pico.vit])
+def test_a_vector_common_to_all_rows_of_the_head_is_not_seen(make):
+    """It moves all logits by the same amount, which softmax ignores: the weights to compare are the same."""
+    a, b = canonical(make(seed=0)), canonical(make(seed=1))
+    spec, shifted = lmc.spec(a), dict(state(b))
+    for name in spec.logits:
+        shifted[name] = shifted[name] + torch.linspace(-1, 2, shifted[name][0].numel()).view_as(shifted[name][0])
+    plain, moved = (solve(spec, weight_pieces(state(a), b, spec)) for b in (state(b), shifted))
+    assert moved.objective[-1] == pytest.approx(plain.objective[-1], rel=1e-9)
+    for name, element in plain.transform.elements.items():
+        assert torch.allclose(moved.transform.elements[name], element, rtol=0, atol=1e-6), name
+
+
+def test_cross_covariance_leaves_means_out():
+    """And is relative to both variances: a constant added to an activation, or its scale, tells nothing of units."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 50, 4, generator=generator, dtype=torch.float64)
+    running = _CrossCovariance(4)
+    for part in (slice(20), slice(20, 50)):
+        running.add(3 * x[part] + torch.arange(1, 5), y[part] - 2)
+    dx, dy = x - x.mean(0), y - y.mean(0)
+    torch.testing.assert_close(running.normalised(), dx.mT @ dy / (dx.norm() * dy.norm()))
+
+
+@pytest.mark.parametrize("better", CLOSED_FORM)
+def test_learning_starts_from_the_better_closed_form(better, monkeypatch):
+    """Either is exact on a planted pair; when the other one finds nothing, learning starts from the exact one."""
+    a, b, _ = planted("vit", 0)
+    solve_by = Endpoints.solve
+
+    def only(self, method, samples, seed):
+        return solve_by(self, method, samples, seed) if method == better else (self.gauge, {})
+
+    monkeypatch.setattr(Endpoints, "solve", only)
+    inputs = pico.inputs(a, n=32)
+    data = (inputs, pico.logits(a, inputs).argmax(-1))
+    assert lmc.match(a, b, method="dual", data=data, steps=1).record["start"] == better
+
+
 def test_three_models_align_to_the_first():
     a, b, _ = planted("neox", 0)
     _, c, _ = planted("neox", 1)
@@ -145,6 +185,17 @@ def test_bad_arguments_get_one_line(arguments, complaint):
     with pytest.raises(lmc.LmcError, match=complaint) as caught:
         lmc.match(a, b, **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_start_from_other_models_is_refused():
+    a, b, c = (pico.neox(seed=k, dtype=torch.float32) for k in range(3))
+    data = pico.inputs(a, n=8)
+    again = [pico.neox(seed=k, dtype=torch.float32) for k in range(2)]  # the same weights in other objects
+    lmc.match(a, b, method="dual", data=data, steps=1, start=lmc.match(again, method="canonical"))
+    for start in (lmc.match(a, c, method="canonical"), lmc.match(a, b, c, method="canonical"), "aligned"):
+        with pytest.raises(lmc.ArgumentError, match="start: expected an alignment") as caught:
+            lmc.match(a, b, method="dual", data=data, steps=1, start=start)
+        assert "\n" not in str(caught.value)
 
 
 def test_one_model_is_not_enough():

@@ -192,10 +192,17 @@ def test_suffixes() -> None:
     (read,) = parse("hidden stream?", {"stream": 4, "hidden": 3})
     assert read.axes == (Axis("hidden"), Axis("stream", dual=True))
     # Where the residual scale is declared, whatever writes the stream carries it, and only that.
-    (write,) = parse("hidden stream!", {"stream": 4, "hidden": 3, "scale": 1}, scaled=True)
+    (write,) = parse("hidden stream!", {"stream": 4, "hidden": 3, "scale": 1})
     assert write.axes == (Axis("hidden"), Axis("scale"), Axis("stream"))
-    (read,) = parse("hidden stream?", {"stream": 4, "hidden": 3, "scale": 1}, scaled=True)
+    (read,) = parse("hidden stream?", {"stream": 4, "hidden": 3, "scale": 1})
     assert read.axes == (Axis("hidden"), Axis("stream", dual=True))
+    # Where the stream has signs, what writes and what reads it carries them; a gain does not.
+    sizes = {"stream": 4, "hidden": 3, "sign": 1}
+    for pattern in ("hidden stream!", "hidden stream?"):
+        (block,) = parse(pattern, sizes)
+        assert block.names == ("hidden", "stream", "sign")
+    (gain,) = parse("stream", sizes)
+    assert gain.names == ("stream",)
 
 
 @pytest.mark.parametrize(

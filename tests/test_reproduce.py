@@ -157,6 +157,7 @@ def test_two_runs_at_once_leave_whole_files(checkout: Path) -> None:
         (["--figure", "third"], "unknown figure 'third'; choose from first, second"),
         (["--figure", "first", "--profile", "gpu"], "figure 'first' has no profile 'gpu'; it has smoke"),
         (["--jobs", "0"], "jobs: expected at least 1, found 0"),
+        (["--profile", "paper"], "profile 'paper': no notebook runs at it; choose from smoke, gpu"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

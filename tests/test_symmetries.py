@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import random
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +14,15 @@ from torch import Tensor, nn
 
 import lmc
 from lmc.exactness import EXACT, TOLERANCE
-from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant
+from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 from lmc.models import rebuild, state
 from lmc.modelspec import ModelSpec, Space
 from lmc.transform import Transform
 
+ALL = [
+    *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
+    *(pico.vit, pico.hf_vit),
+]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
 
 
@@ -77,7 +82,68 @@ def vit_grid() -> list[Any]:
     return grid
 
 
-GRID = neox_grid() + vit_grid()
+def mixed_grid(build: Any, count: int, fixed: dict[str, Any], **axes: tuple[Any, ...]) -> list[Any]:
+    """`count` different configurations with a value of every axis drawn at random; an axis may set several fields."""
+    draw, grid = random.Random(0), {}
+    while len(grid) < count:
+        config = dict(fixed)
+        for name, values in axes.items():
+            chosen = draw.choice(values)
+            config |= chosen if isinstance(chosen, dict) else {name: chosen}
+        label = build.__name__ + " " + " ".join(str(v) for k, v in config.items() if k not in fixed)
+        grid[label] = pytest.param(build, config, id=label)
+    return list(grid.values())
+
+
+def more_grids() -> list[Any]:
+    """Every other family: layers, heads, grouped queries, head widths beside d/heads, biases, tying, activations."""
+    heads = tuple(
+        {"num_attention_heads": h, "num_key_value_heads": kv}
+        for h, kv in ((1, 1), (2, 1), (2, 2), (4, 2), (6, 3), (8, 2), (8, 8))
+    )
+    wide = {"hidden_size": 48, "intermediate_size": 10}
+    text: dict[str, tuple[Any, ...]] = {
+        "num_hidden_layers": (1, 2, 3),
+        "heads": heads,
+        "tie_word_embeddings": (True, False),
+        "attn_implementation": ("eager", "sdpa"),
+    }
+    free = {"head_dim": (2, 4, 12)}  # 12 · 8 heads are twice the stream's width
+    rope = ({}, {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}})
+    flags = (True, False)
+    eps = {**wide, "rms_norm_eps": 1e-2}
+    grid = mixed_grid(pico.llama, 40, eps, **text, **free, rope=rope, attention_bias=flags, mlp_bias=flags)
+    grid += mixed_grid(pico.mistral, 16, eps, **text, **free, sliding_window=(None, 4))
+    grid += mixed_grid(pico.qwen2, 24, eps, **text)
+    grid += mixed_grid(pico.qwen3, 20, eps, **text, **free, attention_bias=flags)
+    grid += mixed_grid(pico.olmo, 24, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5))
+    grid += mixed_grid(pico.olmo2, 20, wide, **text, attention_bias=flags)
+    plain = {name: values for name, values in text.items() if name != "heads"}
+    grid += mixed_grid(
+        pico.gpt2,
+        24,
+        {"hidden_size": 24, "layer_norm_epsilon": 1e-2},
+        **plain,
+        num_attention_heads=(1, 2, 3, 8),
+        n_inner=(None, 10),
+        activation_function=("gelu_new", "relu"),
+        scale_attn_by_inverse_layer_idx=flags,
+        scale_attn_weights=flags,
+    )
+    grid += mixed_grid(
+        pico.hf_vit,
+        16,
+        {"hidden_size": 24, "layer_norm_eps": 1e-2},
+        num_hidden_layers=(1, 2, 3),
+        num_attention_heads=(1, 2, 4, 8),
+        qkv_bias=flags,
+        hidden_act=("gelu", "relu"),
+        image_size=(8, 12),
+    )
+    return grid
+
+
+GRID = neox_grid() + vit_grid() + more_grids()
 
 
 def change(before: Tensor, after: Tensor) -> float:
@@ -88,16 +154,17 @@ def change(before: Tensor, after: Tensor) -> float:
 def canonicalize(model: nn.Module) -> Any:
     """`lmc.canonicalize`, without the word that a tied head was untied."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"lm_head\.weight was tied")
+        warnings.filterwarnings("ignore", message=r".* was tied to")
         return lmc.canonicalize(model)
 
 
 def test_the_grid_covers_what_it_says() -> None:
-    assert len(GRID) >= 40
+    assert len(GRID) >= 200
     seen: dict[tuple[Any, str], set[Any]] = {}
     for case in GRID:
         build, config = case.values
         for name, value in config.items():
+            value = tuple(value.items()) if isinstance(value, dict) else value
             seen.setdefault((build, name), set()).add(value)
     for name, values in {"num_hidden_layers": {1, 2, 3}, "num_attention_heads": {1, 2, 4}}.items():
         assert seen[pico.neox, name] == values
@@ -105,6 +172,14 @@ def test_the_grid_covers_what_it_says() -> None:
     assert seen[pico.neox, "hidden_act"] == {"gelu", "relu"} == seen[pico.vit, "act_layer"]
     assert seen[pico.vit, "depth"] == {1, 2, 3} and seen[pico.vit, "num_heads"] == {1, 2, 4}
     assert seen[pico.vit, "reg_tokens"] == {0, 3} and seen[pico.vit, "proj_bias"] == {True, False}
+    for build in (pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2, pico.hf_vit):
+        assert seen[build, "num_hidden_layers"] == {1, 2, 3} and {1, 8} <= seen[build, "num_attention_heads"]
+    for build in (pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2):
+        assert seen[build, "num_key_value_heads"] == {1, 2, 3, 8} and seen[build, "tie_word_embeddings"] == {
+            True,
+            False,
+        }
+    assert seen[pico.llama, "head_dim"] == {2, 4, 12} and seen[pico.olmo, "clip_qkv"] == {None, 0.5}
 
 
 @pytest.mark.parametrize(("build", "config"), GRID)
@@ -171,7 +246,7 @@ def rewritten(spec: ModelSpec, spaces: Mapping[str, Space], rules: Mapping[str, 
     """A table with some spaces and some rules replaced; a space that no rule names any more is dropped."""
     new_rules = {**spec.rules, **rules}
     kept = [spaces.get(s.name, s) for s in spec.spaces] + [s for n, s in spaces.items() if n not in spec.space_names]
-    used = " ".join(new_rules.values()) + " scale"
+    used = " ".join(new_rules.values()) + " scale sign"
     return dataclasses.replace(spec, rules=new_rules, spaces=tuple(s for s in kept if s.name in used))
 
 
@@ -272,7 +347,7 @@ def test_mixing_values_across_heads_is_caught() -> None:
     assert under(model, table) >= CLEAR
 
 
-@pytest.mark.parametrize("build", [pico.neox, pico.vit])
+@pytest.mark.parametrize("build", [pico.neox, pico.vit, pico.gpt2, pico.olmo, pico.hf_vit])
 def test_a_rotation_that_moves_the_mean_is_caught_under_layernorm(build: Any) -> None:
     model = lmc.canonicalize(build())
     table = rewritten(lmc.spec(model), {"stream": Space("stream", Orthogonal(16))}, {})
@@ -323,7 +398,7 @@ def test_heads_permuted_on_one_side_only_are_caught() -> None:
     assert effect(model, {**tensors, name: state(model)[name]}) >= CLEAR
 
 
-@pytest.mark.parametrize("build", [pico.neox, pico.vit])
+@pytest.mark.parametrize("build", ALL)
 def test_every_rule_is_needed(build: Any) -> None:
     """A table that forgets any one tensor is caught: nothing in it is decoration."""
     model = lmc.canonicalize(build(), balance=False)
@@ -339,13 +414,15 @@ def test_every_rule_is_needed(build: Any) -> None:
     factor = g.scale**2
     assert effect(model, moved, factor) <= EXACT
     for name in g.spec.rules:
-        if name == "head.bias":  # on a free axis: no group moves the classes
+        if name in ("head.bias", "classifier.bias"):  # on a free axis: no group moves the classes
             assert torch.equal(moved[name], state(model)[name])
+        elif name in {dead.bias for dead in g.spec.dead} and len(g.spec.blocks(name)) == 1:  # keys' own bias: softmax
+            assert effect(model, {**moved, name: state(model)[name]}, factor) <= EXACT, name
         else:
             assert effect(model, {**moved, name: state(model)[name]}, factor) >= CLEAR, name
 
 
-@pytest.mark.parametrize("build", [pico.neox, pico.vit])
+@pytest.mark.parametrize("build", [build for build in ALL if build is not pico.olmo])  # whose norms hold nothing
 def test_a_norm_that_is_not_absorbed_is_caught(build: Any) -> None:
     """On the raw model the same element is wrong; on its canonical form it is exact."""
     model = build()
@@ -380,3 +457,122 @@ def test_complex_pairs_are_all_that_is_left_of_rotary_heads() -> None:
         h = Transform(g.spec, {**g.elements, "plane.0": element})
         found = effect(model, {name: h.moved(name, t) for name, t in state(model).items()})
         assert found >= CLEAR if caught else found <= EXACT
+
+
+LLAMA = "model.layers.0."
+ATTENTION, MLP = LLAMA + "self_attn.", LLAMA + "mlp."
+WRONG_DECODERS: dict[str, tuple[Any, dict[str, str], tuple[Space, ...]]] = {
+    "query heads permuted across groups": (
+        pico.llama,
+        {
+            ATTENTION + "q_proj.weight": "(all plane.0 freq) stream?",
+            ATTENTION + "k_proj.weight": "(head.0 plane.0* freq) stream?",
+            ATTENTION + "o_proj.weight": "stream! (all inner)",
+        },
+        (Space("all", Permutation(4)), Space("plane.0", RotaryCommutant(), ("freq",))),
+    ),
+    "a value map for every query head": (
+        pico.llama,
+        {ATTENTION + "o_proj.weight": "stream! (head.0 query.0 own*)"},
+        (Space("own", Invertible(4), ("head.0", "query.0")),),
+    ),
+    "a phase for every query head": (
+        pico.llama,
+        {ATTENTION + "q_proj.weight": "(head.0 query.0 own freq) stream?"},
+        (Space("own", RotaryCommutant(), ("head.0", "query.0", "freq")),),
+    ),
+    "an invertible map of a rotary head": (
+        pico.llama,
+        {
+            ATTENTION + "q_proj.weight": "(head.0 query.0 whole) stream?",
+            ATTENTION + "k_proj.weight": "(head.0 whole*) stream?",
+        },
+        (Space("whole", Invertible(4), ("head.0",)),),
+    ),
+    "a factor on the gate": (pico.llama, {MLP + "gate_proj.weight": "(hidden.0 unit.0) stream?"}, ()),
+    "a factor on up alone": (pico.llama, {MLP + "down_proj.weight": "stream! (hidden.0 one)"}, ()),
+    "phases under a norm of queries and keys": (
+        pico.qwen3,
+        {
+            ATTENTION + "q_proj.weight": "(head.0 query.0 turn freq) stream?",
+            ATTENTION + "k_proj.weight": "(head.0 turn* freq) stream?",
+        },
+        (Space("turn", RotaryCommutant(), ("head.0", "freq")),),
+    ),
+    "gains of queries and keys moved alike": (
+        pico.qwen3,
+        {ATTENTION + "k_norm.weight": "(plane gain.0 freq)"},
+        (),
+    ),
+    "phases under clipping": (
+        lambda: pico.olmo(clip_qkv=0.1),
+        {
+            ATTENTION + "q_proj.weight": "(head.0 query.0 turn freq) stream?",
+            ATTENTION + "k_proj.weight": "(head.0 turn* freq) stream?",
+        },
+        (Space("turn", RotaryCommutant(), ("head.0", "freq")),),
+    ),
+    "a map of values under clipping": (
+        lambda: pico.olmo(clip_qkv=0.1),
+        {
+            ATTENTION + "v_proj.weight": "(head.0 wide) stream?",
+            ATTENTION + "o_proj.weight": "stream! (head.0 query.0 wide*)",
+        },
+        (Space("wide", Invertible(4), ("head.0",)),),
+    ),
+    "signs of a stream whose gains change sign too": (
+        pico.olmo2,
+        {LLAMA + "post_attention_layernorm.weight": "stream?"},
+        (),
+    ),
+    "a factor on the units of a GELU": (
+        pico.gpt2,
+        {
+            "transformer.h.0.mlp.c_fc.weight": "stream? (hidden.0 factor)",
+            "transformer.h.0.mlp.c_fc.bias": "(hidden.0 factor)",
+            "transformer.h.0.mlp.c_proj.weight": "(hidden.0 factor*) stream!",
+        },
+        (Space("factor", Scale(), ("hidden.0",)),),
+    ),
+    "a negative factor on the units of a ReLU": (
+        lambda: pico.gpt2(activation_function="relu"),
+        {
+            "transformer.h.0.mlp.c_fc.weight": "stream? (hidden.0 factor)",
+            "transformer.h.0.mlp.c_fc.bias": "(hidden.0 factor)",
+            "transformer.h.0.mlp.c_proj.weight": "(hidden.0 factor*) stream!",
+        },
+        (Space("factor", Orthogonal(1), ("hidden.0",)),),
+    ),
+    "queries permuted inside a head, keys not": (
+        pico.hf_vit,
+        {"vit.layers.0.attention.q_proj.weight": "(head.0 dims) stream?"},
+        (Space("dims", Permutation(8), ("head.0",)),),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_DECODERS.values(), ids=WRONG_DECODERS.keys())
+def test_wrong_symmetries_of_other_families_are_caught(case: tuple[Any, dict[str, str], tuple[Space, ...]]) -> None:
+    build, rules, spaces = case
+    model = lmc.canonicalize(build())
+    right = lmc.spec(model)
+    assert under(model, right) <= EXACT
+    spec = dataclasses.replace(right, free={**right.free, "one": 1, "inner": 4})
+    assert under(model, rewritten(spec, {s.name: s for s in spaces}, rules)) >= CLEAR
+
+
+def test_a_rotation_of_a_post_norm_stream_is_caught() -> None:
+    """What OLMo-2 loses: under its norms after the sublayers only signed permutations are left."""
+    model = lmc.canonicalize(pico.olmo2())
+    spec = lmc.spec(model)
+    spaces = tuple(Space("stream", Orthogonal(16)) if s.name == "stream" else s for s in spec.spaces)
+    table = dataclasses.replace(spec, spaces=tuple(s for s in spaces if s.name != "sign"))
+    gains = {name: p for name, p in spec.rules.items() if p == "stream"}
+    table = dataclasses.replace(table, rules={n: p for n, p in spec.rules.items() if n not in gains})
+    assert len(gains) == 4 and under(model, table) >= CLEAR
+
+
+def test_clipping_that_never_acts_is_refused_all_the_same() -> None:
+    """The table must hold for every input, so it does not ask whether the clamp was reached."""
+    kinds = {s.group.__class__.__name__ for s in lmc.spec(pico.olmo(clip_qkv=1e6)).spaces if "value" in s.name}
+    assert kinds == {"Permutation"}

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from lmc.compat import ensure_torchvision
 from lmc.corpora import pictures, texts
 from lmc.errors import DataError
+from lmc.family import family_of
+from lmc.family.parts import Tokens
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -134,26 +136,22 @@ def load(
     Windows are as long as the model's context, at most `LONGEST`. `tokenizer` may be one, or the folder or hub name
     that has it; without it, the model's own source is asked.
     """
-    ensure_torchvision()
-    from transformers import PreTrainedModel
-
-    if isinstance(model, PreTrainedModel):
+    read = family_of(model).inputs(model)
+    if isinstance(read, Tokens):
         _expect(corpus, split, "text", model)
-        length = min(LONGEST, model.config.max_position_embeddings)
+        length = min(LONGEST, read.context)
         ids = tokens(corpus, split, _tokenizer(tokenizer or model.name_or_path), length, limit, seed)
-        if int(ids.max()) >= model.config.vocab_size:
+        if int(ids.max()) >= read.vocabulary:
             raise DataError(
-                f"corpus '{corpus}': expected token ids below {model.config.vocab_size}, found {int(ids.max())}; "
+                f"corpus '{corpus}': expected token ids below {read.vocabulary}, found {int(ids.max())}; "
                 "is this the model's tokenizer?"
             )
         return ids
     _expect(corpus, split, "images", model)
     cfg: Any = model.pretrained_cfg
     classes = len(pictures.read(corpus, split).classes)
-    if classes != model.num_classes:
-        raise DataError(
-            f"corpus '{corpus}' ({split}): expected the model's {model.num_classes} classes, found {classes}"
-        )
+    if classes != read.classes:
+        raise DataError(f"corpus '{corpus}' ({split}): expected the model's {read.classes} classes, found {classes}")
     return images(
         corpus,
         split,

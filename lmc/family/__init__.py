@@ -11,25 +11,36 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.family import gpt_neox, vit
+from lmc.family import gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, parts, qwen3, vit
+from lmc.family.parts import Images, Tokens
 from lmc.modelspec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: its stock classes, its table, and the settings two endpoints must share."""
+    """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads."""
 
     name: str
     library: str  # "transformers" or "timm"
     classes: tuple[str, ...]
-    task: str  # "language" or "vision"
     spec: Callable[[Any], ModelSpec]
     settings: Callable[[Any], dict[str, object]]
+    inputs: Callable[[Any], Tokens | Images]
+
+
+def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
+    return Family(name, "transformers", classes, spec, parts.settings, parts.tokens)
 
 
 FAMILIES = (
-    Family("gpt_neox", "transformers", ("GPTNeoXForCausalLM",), "language", gpt_neox.spec, gpt_neox.settings),
-    Family("vit", "timm", ("VisionTransformer",), "vision", vit.spec, vit.settings),
+    _decoder("gpt_neox", gpt_neox.spec, "GPTNeoXForCausalLM"),
+    _decoder("gpt2", gpt2.spec, "GPT2LMHeadModel"),
+    _decoder("llama", llama.spec, "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"),
+    _decoder("qwen3", qwen3.spec, "Qwen3ForCausalLM"),
+    _decoder("olmo", olmo.spec, "OlmoForCausalLM"),
+    _decoder("olmo2", olmo2.spec, "Olmo2ForCausalLM"),
+    Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images),
+    Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, parts.settings, hf_vit.images),
 )
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from lmc.family.parts import hidden_units
 from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
-from lmc.modelspec import Dead, ModelSpec, Move, Norm, Reader, Space, layered
+from lmc.modelspec import Dead, Epsilon, ModelSpec, Move, Norm, Reader, Space, layered
 
 
 def spec(model: Any) -> ModelSpec:
@@ -20,10 +21,11 @@ def spec(model: Any) -> ModelSpec:
     qkv = "[plane freq | pass | plane* freq | pass* | value]" if rotary else "[pass | pass* | value]"
     if rotary == head_dim:
         qkv = qkv.replace("| pass* ", "").replace("| pass ", "")
+    units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
     layer_spaces = [
         Space("head", Permutation(heads)),
         Space("value", Invertible(head_dim), over=("head",)),
-        Space("hidden", Permutation(config.intermediate_size)),
+        *units,
     ]
     if rotary:
         layer_spaces.append(Space("plane", RotaryCommutant(), over=("head", "freq")))
@@ -32,9 +34,9 @@ def spec(model: Any) -> ModelSpec:
     layer_rules = {
         attention + "query_key_value.weight": f"(head {qkv}) stream?",
         attention + "dense.weight": "stream! (head value*)",
-        mlp + "dense_h_to_4h.weight": "hidden stream?",
-        mlp + "dense_h_to_4h.bias": "hidden",
-        mlp + "dense_4h_to_h.weight": "stream! hidden",
+        mlp + "dense_h_to_4h.weight": f"{written} stream?",
+        mlp + "dense_h_to_4h.bias": written,
+        mlp + "dense_4h_to_h.weight": f"stream! {read}",
         mlp + "dense_4h_to_h.bias": "stream!",
     }
     if config.attention_bias:
@@ -71,7 +73,7 @@ def spec(model: Any) -> ModelSpec:
         norms=tuple(norms),
         moves=tuple(moves),
         dead=tuple(dead),
-        epsilon="layer_norm_eps",
+        epsilon=Epsilon("layer_norm_eps", "eps"),
         logits=(head + ".weight",),
         tied=(head + ".weight", "gpt_neox.embed_in.weight"),
     )
@@ -81,15 +83,3 @@ def _norm(module: str, reader: str, bias: bool) -> Norm:
     return Norm(
         module, module + ".weight", module + ".bias", (Reader(reader + ".weight", reader + ".bias" if bias else None),)
     )
-
-
-def settings(model: Any) -> dict[str, object]:
-    """Every configuration field that changes the function and is not visible in a shape (ε is a space of its own)."""
-    config = model.config
-    return {
-        "num_attention_heads": config.num_attention_heads,
-        "hidden_act": config.hidden_act,
-        "use_parallel_residual": config.use_parallel_residual,
-        "rope_parameters": dict(config.rope_parameters),
-        "layer_norm_eps": config.layer_norm_eps,
-    }

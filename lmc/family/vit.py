@@ -5,8 +5,9 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
+from lmc.family.parts import Images, hidden_units, reader
 from lmc.groups import Invertible, Orthogonal, Permutation
-from lmc.modelspec import Dead, Gain, ModelSpec, Move, Norm, Reader, Space, layered
+from lmc.modelspec import Dead, Gain, ModelSpec, Move, Norm, Space, layered
 
 
 def _refuse_variants(model: Any) -> None:
@@ -46,11 +47,13 @@ def spec(model: Any) -> ModelSpec:
     heads, head_dim = block.attn.num_heads, block.attn.head_dim
     channels, *patch = model.patch_embed.proj.weight.shape[1:]
 
+    activation = "relu" if isinstance(block.mlp.act, nn.ReLU) else ""
+    units, written, read = hidden_units(block.mlp.fc1.out_features, activation)
     layer_spaces = (
         Space("head", Permutation(heads)),
         Space("qk", Invertible(head_dim), over=("head",)),
         Space("value", Invertible(head_dim), over=("head",)),
-        Space("hidden", Permutation(block.mlp.fc1.out_features)),
+        *units,
     )
     here = "blocks.{l}."
     qkv = "[head qk | head qk* | head value]"
@@ -59,9 +62,9 @@ def spec(model: Any) -> ModelSpec:
         here + "attn.qkv.bias": qkv,
         here + "attn.proj.weight": "stream! (head value*)",
         here + "attn.proj.bias": "stream!",
-        here + "mlp.fc1.weight": "hidden stream?",
-        here + "mlp.fc1.bias": "hidden",
-        here + "mlp.fc2.weight": "stream! hidden",
+        here + "mlp.fc1.weight": f"{written} stream?",
+        here + "mlp.fc1.bias": written,
+        here + "mlp.fc2.weight": f"stream! {read}",
         here + "mlp.fc2.bias": "stream!",
     }
     present = set(model.state_dict())
@@ -77,14 +80,10 @@ def spec(model: Any) -> ModelSpec:
     }
     rules = {name: pattern for name, pattern in rules.items() if name in present}
 
-    def reader(name: str) -> Reader:
-        return Reader(name + ".weight", name + ".bias" if name + ".bias" in present else None)
-
     def norm(module: str, read_by: str) -> Norm:
         affine = module + ".weight" in present
-        return Norm(
-            module, module + ".weight" if affine else None, module + ".bias" if affine else None, (reader(read_by),)
-        )
+        weight, bias = (module + part if affine else None for part in (".weight", ".bias"))
+        return Norm(module, weight, bias, (reader(read_by, present),))
 
     norms, moves, gains, dead = [], [], [], []
     for layer in range(layers):
@@ -136,9 +135,15 @@ def settings(model: Any) -> dict[str, object]:
     block = model.blocks[0]
     return {
         "num_heads": block.attn.num_heads,
-        "act_layer": type(block.mlp.act).__name__,
+        "act_layer": repr(block.mlp.act),
         "global_pool": model.global_pool,
         "no_embed_class": model.no_embed_class,
-        "norm_eps": block.norm1.eps,
+        "norm_eps": tuple(m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)),
         "img_size": tuple(model.patch_embed.img_size),
     }
+
+
+def images(model: Any) -> Images:
+    """What the model reads."""
+    height, width = model.patch_embed.img_size
+    return Images((model.patch_embed.proj.in_channels, height, width), model.num_classes)

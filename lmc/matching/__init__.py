@@ -79,7 +79,13 @@ def match(
     if lambdas is not None and not 0 <= lambdas[0] <= lambdas[1] <= 1:
         raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {lambdas}")
     require_pairable(parents)
-    known = {spec_of(parents[0]).kind(s.name) for s in spec_of(parents[0]).spaces if not s.group.discrete}
+    if start is not None and not isinstance(start, Alignment):
+        raise ArgumentError(f"start: expected an alignment, found {type(start).__name__}")
+    if start is not None and start.parents != parents:  # not the same objects, but perhaps the same weights
+        mine, theirs = ([digest(state(m)) for m in models] for models in (parents, start.parents))
+        if mine != theirs:
+            raise ArgumentError(f"start: expected an alignment of the same {len(mine)} models, found one of others")
+    known = {spec_of(parents[0]).kind(s.name) for s in spec_of(parents[0]).spaces if s.group.dimension}
     if kinds is not None and (isinstance(kinds, str) or not set(kinds) <= known):
         raise ArgumentError(f"kinds: expected some of {', '.join(sorted(known))}, found {kinds!r}")
     endpoints = Endpoints.of(parents, device)

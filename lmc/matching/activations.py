@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lmc.matching.solver import Piece, Solution, solve
-from lmc.modelspec import Block, ModelSpec, parse, split_axes
+from lmc.models import state
+from lmc.modelspec import SCALE, Block, ModelSpec, parse, split_axes
 from lmc.objective import Data, logits
 
 SAMPLE = "sample"
@@ -45,7 +46,20 @@ def activation_pieces(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, b
         eye = torch.eye(len(covariance), dtype=torch.float64)
         for block in _blocks(pattern, spec, len(covariance)):
             pieces.append(Piece(block, block.of(eye), block.of(covariance)))
-    return pieces
+    return pieces + _unheard(a, b, spec, pieces)
+
+
+def _unheard(a: nn.Module, b: nn.Module, spec: ModelSpec, pieces: list[Piece]) -> list[Piece]:
+    """The weights that show a space no tap does, such as the gain of a norm inside attention."""
+    heard = {name for piece in pieces for name in piece.block.names}
+    mine, theirs = state(a), state(b)
+    found = []
+    for name in spec.rules:
+        for block in spec.blocks(name):
+            if (spec.space_names & set(block.names)) - heard - {SCALE}:
+                x, y = (block.of(s[name]).double().cpu() for s in (mine, theirs))
+                found.append(Piece(block, x / x.norm(), y / y.norm()))
+    return found
 
 
 def taps(model: nn.Module, spec: ModelSpec) -> dict[str, str]:
@@ -53,11 +67,14 @@ def taps(model: nn.Module, spec: ModelSpec) -> dict[str, str]:
     found = {}
     for name, pattern in spec.rules.items():
         module_name, _, kind = name.rpartition(".")
-        if kind == "weight" and isinstance(model.get_submodule(module_name), nn.Linear):
-            out_axis, in_axis = split_axes(pattern)
-            found[module_name + ":in"] = in_axis.replace("*", "").replace("?", "").replace("!", "")
+        axes = split_axes(pattern)
+        if kind == "weight" and len(axes) == 2 and not isinstance(model.get_submodule(module_name), nn.Embedding):
+            # Some libraries hold the transpose: what reads the stream is the input, what writes it the output.
+            transposed = axes[0].endswith("?") or axes[1].endswith("!")
+            out_axis, in_axis = reversed(axes) if transposed else axes
+            found[module_name + ":in"] = in_axis
             if name not in spec.logits:
-                found[module_name + ":out"] = out_axis.replace("!", "")
+                found[module_name + ":out"] = out_axis
     return found
 
 

@@ -118,7 +118,7 @@ class Learner:
     def _learns(self, space: Space) -> bool:
         kind = self.spec.kind(space.name)
         chosen = kind != SCALE if self.recipe.kinds is None else kind in self.recipe.kinds
-        return chosen and not space.group.discrete
+        return chosen and space.group.dimension > 0
 
     @property
     def transforms(self) -> tuple[Transform, ...]:

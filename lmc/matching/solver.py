@@ -8,17 +8,19 @@ orthogonal Procrustes for rotations, a phase for rotary planes. So the objective
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from lmc.blocks import act, gram, pair_gram
 from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant
-from lmc.modelspec import STREAM, Block, ModelSpec, Space
+from lmc.modelspec import SCALE, SIGN, STREAM, Block, ModelSpec, Space
 from lmc.transform import Transform, compose
 
 COMPACT = (Permutation, Orthogonal, Invertible, RotaryCommutant)
+INNER_SWEEPS = 2  # of the small problem inside a candidate pair: the outer sweeps go on from there
 
 
 @dataclass
@@ -28,6 +30,11 @@ class Piece:
     block: Block
     a: Tensor
     b: Tensor
+
+
+def _among(spaces: Sequence[Space], piece: Piece) -> set[str]:
+    """The names of those spaces that the piece shows."""
+    return {s.name for s in spaces}.intersection(piece.block.names)
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,17 @@ class _Problem:
     def objective(self) -> float:
         return sum(float((p.a * p.b).sum()) for p in self.pieces)
 
-    def improve(self, space: Space) -> None:
-        """Give one outer space, and everything inside it, its optimum."""
-        if isinstance(space.group, Permutation):
-            step = self._assign(space)
+    def improve(self, space: Space, pieces: Sequence[Piece] | None = None) -> None:
+        """Give one outer space, and everything inside it, its optimum: by these pieces, or by all that show it."""
+        pieces = self.of[space.name] if pieces is None else pieces
+        inner = [s for s in self.spec.inner(space.name) if self.of[s.name]]
+        if not isinstance(space.group, Permutation):
+            grams = [gram(p.a, p.b, p.block.names, space) for p in pieces]
+            step = {space.name: space.group.nearest(torch.stack(grams).sum(0))}
+        elif any(len(_among(inner, p)) > 1 for p in pieces):
+            step = self._assign_nested(space, inner, pieces)
         else:
-            step = {space.name: space.group.nearest(self._gram(space))}
+            step = self._assign(space, inner, pieces)
         self.move(step)
 
     def move(self, step: dict[str, Tensor]) -> None:
@@ -95,22 +107,18 @@ class _Problem:
         for piece in {id(p): p for name in step for p in self.of[name]}.values():
             piece.b = act(piece.b, piece.block, self.spec, step, step)  # compact elements are their own duals
 
-    def _gram(self, space: Space) -> Tensor:
-        grams = [gram(p.a, p.b, p.block.names, space) for p in self.of[space.name]]
-        return torch.stack(grams).sum(0)
-
-    def _assign(self, space: Space) -> dict[str, Tensor]:
+    def _assign(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
         """The best permutation, when every candidate pair (i, j) is worth what the best maps inside it achieve."""
-        inner = [s for s in self.spec.inner(space.name) if self.of[s.name]]
         cost = torch.zeros(space.group.n, space.group.n, dtype=torch.float64)
-        for piece in self.of[space.name]:
-            if not any(s.name in piece.block.names for s in inner):
-                cost += gram(piece.a, piece.b, piece.block.names, space)
+        for piece in pieces:
+            if not _among(inner, piece):
+                cost = cost + gram(piece.a, piece.b, piece.block.names, space).cpu()
         inside: dict[str, Tensor] = {}
         for s in inner:
-            pairs = [pair_gram(p.a, p.b, p.block.names, s, space.name) for p in self.of[s.name]]
+            shown = [p for p in pieces if s.name in p.block.names]
+            pairs = [pair_gram(p.a, p.b, p.block.names, s, space.name) for p in shown]
             inside[s.name] = torch.stack(pairs).sum(0)  # (i, j, *B', n, n)
-            cost += s.group.support(inside[s.name]).reshape(*cost.shape, -1).sum(-1)
+            cost += s.group.support(inside[s.name]).reshape(*cost.shape, -1).sum(-1).cpu()
         found = space.group.nearest(cost)
         step = {space.name: found}
         for s in inner:
@@ -118,14 +126,61 @@ class _Problem:
             step[s.name] = s.group.nearest(chosen.movedim(0, s.over.index(space.name)))
         return step
 
+    def _assign_nested(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
+        """The same where one block holds several of the inner spaces (grouped queries: a permutation and maps).
+
+        What a candidate pair is worth is a smaller problem of the same kind. On the diagonal it also starts from what
+        is there now, so that the objective cannot fall.
+        """
+        spaces = tuple(Space(s.name, s.group, tuple(o for o in s.over if o != space.name)) for s in inner)
+        spec = replace(self.spec, spaces=spaces, rules={})
+
+        def solve_pair(i: int, j: int, guess: bool) -> _Problem:
+            chosen = []
+            for p in pieces:
+                dim = p.block.dim(space.name)
+                axes = tuple(a for a in p.block.axes if a.name != space.name)
+                chosen.append(Piece(Block(axes, (), ()), p.a.select(dim, i), p.b.select(dim, j)))
+            problem = _Problem(spec, chosen)
+            if guess:
+                problem.guess()
+            for _ in range(INNER_SWEEPS):
+                for s in problem.outer:
+                    problem.improve(s)
+            return problem
+
+        n = space.group.n
+        cost = torch.zeros(n, n, dtype=torch.float64)
+        inside: dict[tuple[int, int], dict[str, Tensor]] = {}
+        for i, j in product(range(n), range(n)):
+            tries = [solve_pair(i, j, guess=True)] + ([solve_pair(i, j, guess=False)] if i == j else [])
+            best = max(tries, key=_Problem.objective)
+            cost[i, j], inside[i, j] = best.objective(), best.elements
+        found = space.group.nearest(cost)
+        step = {space.name: found}
+        for s in inner:
+            chosen = torch.stack([inside[i, int(found[i])][s.name] for i in range(n)])
+            step[s.name] = chosen.movedim(0, s.over.index(space.name))
+        return step
+
+    def guess(self) -> None:
+        """A first element for every space, from the pieces that show it alone or beside what is settled already."""
+        settled: set[str] = set()
+        for space in sorted(self.outer, key=lambda s: isinstance(s.group, Permutation)):
+            settled.add(space.name)
+            self.improve(space, [p for p in self.of[space.name] if _among(self.outer, p) <= settled])
+
     def start(self, trust: float) -> None:
         """Guess the rotation from the tensors whose other axes no group moves, match everything else under it, then
         solve the rotation again from all tensors."""
         stream = self.spec.space(STREAM)
         anchored = [
-            p for p in self.of[STREAM] if not (set(p.block.names) - {STREAM}) & self.spec.space_names - {"scale"}
+            p for p in self.of[STREAM] if not (set(p.block.names) - {STREAM}) & self.spec.space_names - {SCALE, SIGN}
         ]
         if stream not in self.outer or not anchored:
+            return
+        if stream.group.discrete:
+            self.improve(stream, anchored)
             return
         u, s, vh = torch.linalg.svd(sum(gram(p.a, p.b, p.block.names, stream) for p in anchored))
         partial = u @ ((s / (s + trust * s[0]))[:, None] * vh)

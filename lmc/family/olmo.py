@@ -1,0 +1,26 @@
+"""OLMo (the first): LayerNorm without parameters, SwiGLU, rotary positions on whole heads; tied or untied.
+
+The norms have nothing to absorb, so a tied head stays tied. Their ε is a literal in the code: no residual scale. With
+`clip_qkv`, queries, keys and values are clamped entry by entry: of the maps inside a head, permutations of value
+dimensions and the signs of rotary planes are what is left.
+"""
+
+from typing import Any
+
+from lmc.family.decoder import decoder, pre_norms
+from lmc.groups import Invertible, Orthogonal, Permutation
+from lmc.modelspec import ModelSpec, Space
+
+
+def spec(model: Any) -> ModelSpec:
+    """The table of an `OlmoForCausalLM`."""
+    clipped = model.config.clip_qkv is not None
+    return decoder(
+        model,
+        "olmo",
+        stream=(Space("stream", Orthogonal(model.config.hidden_size, fixes_ones=True)),),
+        phases=not clipped,
+        value=Permutation if clipped else Invertible,
+        norms=pre_norms(model),
+        stream_norm="layernorm",
+    )

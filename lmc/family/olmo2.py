@@ -1,0 +1,34 @@
+"""OLMo-2: norms after attention and feed-forward layers, and over the whole query and key; SwiGLU.
+
+Sublayers read the stream as it is and write it through a norm with a gain per channel. So the stream's rotations are
+lost; what is left are its signed permutations, under which the gains move along. The norms of queries and keys leave
+the sign of a rotary plane, and a factor that their gains share. Values, heads and units keep all their freedom.
+"""
+
+from typing import Any
+
+from lmc.family.decoder import decoder
+from lmc.groups import Invertible, Orthogonal, Permutation
+from lmc.modelspec import SIGN, STREAM, ModelSpec, Space
+
+
+def spec(model: Any) -> ModelSpec:
+    """The table of an `Olmo2ForCausalLM`."""
+    here, config = "model.layers.{l}.", model.config
+    query = "head query" if config.num_attention_heads > config.num_key_value_heads else "head"
+    return decoder(
+        model,
+        "olmo2",
+        stream=(
+            Space(STREAM, Permutation(config.hidden_size)),
+            Space(SIGN, Orthogonal(1), over=(STREAM,)),
+        ),
+        phases=False,
+        own=(Space("gain", Invertible(1), over=("head", "freq")),),
+        more={
+            here + "self_attn.q_norm.weight": f"({query} plane gain freq)",
+            here + "self_attn.k_norm.weight": "(head plane gain* freq)",
+            here + "post_attention_layernorm.weight": "stream",
+            here + "post_feedforward_layernorm.weight": "stream",
+        },
+    )

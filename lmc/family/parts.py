@@ -1,0 +1,73 @@
+"""What several families have in common: hidden units, settings of a transformers configuration, what a model reads."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lmc.groups import Group, Invertible, Permutation, Scale
+from lmc.modelspec import Reader, Space
+
+# Activations with f(sx) = s f(x) for s > 0: each unit may carry a positive factor in and its inverse out.
+_HOMOGENEOUS = ("relu", "leaky_relu")
+
+# Fields that do not change what a model computes in evaluation, or that a tensor's shape shows. Every other field of a
+# configuration counts, also one that this package has never heard of.
+_IRRELEVANT = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        _name_or_path architectures auto_map dtype torch_dtype transformers_version model_type return_dict
+        output_attentions output_hidden_states use_cache initializer_range initializer_factor gradient_checkpointing
+        bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id id2label label2id problem_type
+        tie_word_embeddings torchscript num_labels vocab_size max_position_embeddings n_positions n_ctx
+        is_encoder_decoder chunk_size_feed_forward task_specific_params hidden_dropout attention_dropout resid_pdrop
+        embd_pdrop attn_pdrop hidden_dropout_prob attention_probs_dropout_prob classifier_dropout summary_type
+        summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout pretraining_tp encoder_stride
+        pooler_output_size pooler_act
+        """,
+    )
+)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A language model reads token ids below `vocabulary`, at most `context` of them at a time."""
+
+    vocabulary: int
+    context: int
+
+
+@dataclass(frozen=True)
+class Images:
+    """A vision model reads images of `shape` (channels, height, width) and tells `classes` of them apart."""
+
+    shape: tuple[int, int, int]
+    classes: int
+
+
+def tokens(model: Any) -> Tokens:
+    """What a language model of transformers reads."""
+    return Tokens(model.config.vocab_size, model.config.max_position_embeddings)
+
+
+def settings(model: Any) -> dict[str, object]:
+    """Every field of a transformers configuration that changes the function and is not visible in a shape."""
+    return {name: value for name, value in model.config.to_dict().items() if name not in _IRRELEVANT}
+
+
+def hidden_units(count: int, activation: str = "", gated: bool = False) -> tuple[tuple[Space, ...], str, str]:
+    """The spaces of a feed-forward layer's hidden units, and their axis: as it is written, and as it is read.
+
+    Units can be permuted. What multiplies a gate's output may carry any factor, a ReLU's unit a positive one; a GELU's
+    unit none (so the feed-forward scaling of arXiv 2606.23607 is exact for gated and ReLU layers only).
+    """
+    units = Space("hidden", Permutation(count))
+    if not gated and activation not in _HOMOGENEOUS:
+        return (units,), "hidden", "hidden"
+    factor: Group = Invertible(1) if gated else Scale()
+    return (units, Space("unit", factor, over=("hidden",))), "(hidden unit)", "(hidden unit*)"
+
+
+def reader(name: str, present: set[str]) -> Reader:
+    """The layer called `name` as a reader of the stream, with its bias where it has one."""
+    return Reader(name + ".weight", name + ".bias" if name + ".bias" in present else None)

@@ -1,0 +1,29 @@
+"""Qwen3: Llama's layout with an RMSNorm inside every query and key head, which leaves less to choose there.
+
+The norm's gain is one number per dimension, shared by all heads, so of a rotary plane's complex factor only −1 is left
+that it commutes with. The two gains share a factor per plane that only their product shows. The residual scale is
+lost: one field holds the ε of the stream's norms and of the heads' own.
+"""
+
+from typing import Any
+
+from lmc.family.decoder import decoder, pre_norms
+from lmc.groups import Invertible, Orthogonal
+from lmc.modelspec import ModelSpec, Space
+
+
+def spec(model: Any) -> ModelSpec:
+    """The table of a `Qwen3ForCausalLM`."""
+    attention = "model.layers.{l}.self_attn."
+    return decoder(
+        model,
+        "qwen3",
+        stream=(Space("stream", Orthogonal(model.config.hidden_size)),),
+        phases=False,
+        norms=pre_norms(model),
+        own=(Space("gain", Invertible(1), over=("freq",)),),
+        more={
+            attention + "q_norm.weight": "(plane gain freq)",
+            attention + "k_norm.weight": "(plane gain* freq)",
+        },
+    )
