@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmc._needs import Needs
 from lmc._notebooks import MissingExtraError
 from lmc.errors import ArgumentError
 from lmc.results import PROFILES, checkout
@@ -37,6 +38,7 @@ class Figure:
     claim: str = ""
     expected: dict[str, dict[str, Expected]] = field(default_factory=dict)  # profile -> headline name -> Expected
     minutes: dict[str, float] = field(default_factory=dict)  # profile -> minutes on two cores
+    needs: dict[str, Needs] = field(default_factory=dict)  # profile -> what its notebook needs beyond a processor
 
 
 def figures(path: Path | None = None) -> dict[str, Figure]:
@@ -66,8 +68,9 @@ def _figure(id: str, entry: dict[str, Any]) -> Figure:
         profile: {name: Expected(**bounds) for name, bounds in numbers.items()}
         for profile, numbers in entry.get("expected", {}).items()
     }
+    needs = {profile: Needs.read(n, f"figures.yml, {id}, {profile}") for profile, n in entry.get("needs", {}).items()}
     tuples = {"profiles": tuple(entry["profiles"]), "inputs": tuple(entry.get("inputs", ()))}
-    return Figure(**{**entry, **tuples, "expected": expected, "id": id})
+    return Figure(**{**entry, **tuples, "expected": expected, "needs": needs, "id": id})
 
 
 def _list(names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from typing import Any
 
 from lmc import results
 from lmc._ledger import Figure, figures
+from lmc._needs import PrerequisiteError, missing, together
 from lmc._notebooks import MissingExtraError, notebook, parameters, settle_ids
 from lmc.errors import ArgumentError, LmcError
 from lmc.results import PROFILES, checkout
@@ -75,6 +76,7 @@ def reproduce(
         ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
         raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
     folder = Path(out) if out else executed_folder(profile)
+    _require(order, profile, folder, ledger, jobs)
     started = time.monotonic()
     with _kernel_environment(), ThreadPoolExecutor(jobs) as pool:
         futures: dict[str, Future[Run]] = {}
@@ -94,17 +96,32 @@ def reproduce(
     return runs
 
 
+def _require(order: Iterable[str], profile: str, folder: Path, ledger: dict[str, Figure], jobs: int) -> None:
+    """Say what the run will take, and refuse to start what cannot end. What is finished already needs nothing."""
+    needs = {f.notebook: f.needs[profile] for f in ledger.values() if f.notebook in order and profile in f.needs}
+    needs = {name: n for name, n in needs.items() if not _is_current(name, profile, folder, ledger)}
+    total = together(needs.values(), jobs)
+    if not total:
+        return
+    _say(f"profile {profile}, {len(needs)} notebooks: {'; '.join(str(entry) for entry in total)}")
+    if lacking := [line for entry in total for line in missing(entry)]:
+        raise PrerequisiteError(f"profile {profile} needs {'; '.join(lacking)}")
+
+
 def listing() -> str:
-    """Every figure, with the notebook, profiles and minutes behind it, as a table for a terminal.
+    """Every figure, with the notebook, profiles and minutes behind it, as a table for a terminal; and what it needs.
 
     >>> print(listing())
     """
+    ledger = figures().values()
     rows = [("FIGURE", "NOTEBOOK", "PROFILES (MINUTES)", "SHOWS")]
-    for figure in figures().values():
+    for figure in ledger:
         times = [f"{p} ({figure.minutes[p]:g})" if p in figure.minutes else p for p in figure.profiles]
         rows.append((figure.id, figure.notebook, ", ".join(times), figure.title))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows)
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+    needs = {f"{f.notebook} at profile {p}": str(needs) for f in ledger for p, needs in f.needs.items()}
+    return "\n".join([*lines, *(f"{where} needs {what}" for where, what in needs.items())])
 
 
 def executed_folder(profile: str) -> Path:
@@ -119,7 +136,7 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
     given = {"profile": profile, **given}
     if unknown := given.keys() - (known := parameters(node, name)):
         raise ArgumentError(f"{name}: unknown parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    mine = [figure for figure in ledger.values() if figure.notebook == name and profile in figure.profiles]
+    mine = _made_by(name, profile, ledger)
     key = _key(node, given, mine)
     target = folder / f"{name}.ipynb"
     if _cached(target, key, mine, profile):
@@ -213,8 +230,9 @@ def _source(name: str) -> Path:
 def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
     """Everything the numbers depend on: text, parameters, package source, shipped data, versions of the stack."""
     root = checkout()
-    digest = hashlib.sha256(json.dumps([node, given, results.versions()], sort_keys=True).encode())
-    files = [*(root / "lmc").rglob("*.py"), root / "figures.yml", *(root / "data/pairs").rglob("*")]
+    io = [[figure.results, *figure.inputs] for figure in mine]
+    digest = hashlib.sha256(json.dumps([node, given, io, results.versions()], sort_keys=True).encode())
+    files = [*(root / "lmc").rglob("*.py"), *(root / "data/pairs").rglob("*")]
     folders = [results.fresh_folder(given["profile"]), results.committed_folder(given["profile"])]
     inputs = [folder / f"{id}.json" for figure in mine for id in figure.inputs for folder in folders]
     for path in sorted(path for path in files if path.is_file()):
@@ -222,6 +240,15 @@ def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
     for path in sorted(set(inputs)):
         digest.update(path.read_bytes() if path.is_file() else b"absent")
     return digest.hexdigest()
+
+
+def _made_by(name: str, profile: str, ledger: dict[str, Figure]) -> list[Figure]:
+    return [figure for figure in ledger.values() if figure.notebook == name and profile in figure.profiles]
+
+
+def _is_current(name: str, profile: str, folder: Path, ledger: dict[str, Figure]) -> bool:
+    mine = _made_by(name, profile, ledger)
+    return _cached(folder / f"{name}.ipynb", _key(notebook(_source(name)), {"profile": profile}, mine), mine, profile)
 
 
 def _cached(target: Path, key: str, mine: list[Figure], profile: str) -> bool:

@@ -167,10 +167,30 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
+def test_what_is_missing_is_said_before_anything_starts(checkout: Path, capsys: pytest.CaptureFixture) -> None:
+    needs = "needs: {smoke: {memory_gb: 1.0e+6, download_gb: 2, hours: 3}}"
+    (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {needs}}}"))
+    assert main(["--profile", "smoke"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "profile smoke, 1 notebooks: 2 GB to download, 1e+06 GB of memory, about 3 h\n"
+    assert re.fullmatch(r"error: profile smoke needs 1e\+06 GB of memory, found .* free: close programs.*\n", err)
+    assert not (checkout / "build").exists()
+
+
+def test_what_is_finished_needs_nothing(checkout: Path) -> None:
+    ran(checkout)
+    needs = "needs: {smoke: {memory_gb: 1.0e+6}}"
+    (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {needs}}}"))
+    assert ran(checkout) == {"01_first": False, "00_second": False}
+
+
 def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["first", "01_first"], ["second", "00_second"]]
+    (checkout / "figures.yml").write_text(LEDGER.replace("inputs:", "needs: {gpu: {gpu_gb: 16, hours: 2}}, inputs:"))
+    assert main(["--list"]) == 0
+    assert capsys.readouterr().out.endswith("00_second at profile gpu needs a GPU with 16 GB, about 2 h\n")
 
 
 @pytest.mark.parametrize(
