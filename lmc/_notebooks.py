@@ -76,3 +76,12 @@ def parameters(node: Any, name: str) -> set[str]:
         elif isinstance(statement, ast.Assign):
             targets.update(target.id for target in statement.targets if isinstance(target, ast.Name))
     return targets
+
+
+def redraws(source: Path) -> bool:
+    """Whether a notebook has the parameter `recompute`: without computing, it draws what the results already say.
+
+    >>> redraws(Path("notebooks/08_ablation.py"))
+    True
+    """
+    return "recompute" in parameters(notebook(source), source.stem)

@@ -223,12 +223,17 @@ def reproduce(
     figure: Annotated[str | None, typer.Option(help="Only this figure, with what it needs.")] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the figures and exit.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Notebooks run at once.")] = 2,
+    redraw: Annotated[
+        bool, typer.Option("--redraw", help="Draw from the results that are there; compute nothing.")
+    ] = False,
 ) -> None:
     """Recompute and redraw the book's figures."""
     from lmc import reproduce as notebooks
 
     if listing:
         print(notebooks.listing())
+    elif redraw:
+        notebooks.redraw(profile, figure)
     else:
         notebooks.reproduce(profile, figure, jobs)
 

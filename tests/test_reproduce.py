@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lmc import reproduce as module
 from lmc import results
 from lmc._ledger import figures
+from lmc._schedule import redrawn, schedule
 from lmc.errors import ArgumentError
 from lmc.reproduce import main
 
@@ -30,7 +30,10 @@ from pathlib import Path
 from lmc import results
 {body}
 """
-WRITE = 'results.write("{id}", profile, {{"headline": {{"x": {value}}}}}, {{"seeds": [seed], "duration_s": 0.0}})'
+WRITE = (
+    'results.write("{id}", profile, {{"headline": {{"x": {value}}}, "methods": {{}}}}, '
+    '{{"seeds": [seed], "duration_s": 0.0}})'
+)
 LEDGER = """\
 first:  {title: t, notebook: 01_first, profiles: [smoke], results: first, draw: barrier_bars}
 second: {title: t, notebook: 00_second, profiles: [smoke, gpu], results: second, draw: barrier_bars, inputs: [first]}
@@ -49,26 +52,40 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source(tmp_path, "01_first", WRITE.format(id="first", value="1.0"))
     source(tmp_path, "00_second", READ)
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
-    for owner in ("lmc.results", "lmc.reproduce", "lmc._ledger"):
+    for owner in ("lmc.results", "lmc.reproduce", "lmc._ledger", "lmc._schedule", "lmc._execute"):
         monkeypatch.setattr(f"{owner}.checkout", lambda: tmp_path)
     return tmp_path
 
 
-def source(root: Path, name: str, body: str) -> None:
-    (root / "notebooks" / f"{name}.py").write_text(NOTEBOOK.format(body=body))
+def source(root: Path, name: str, body: str, parameter: str = "seed: int = 0") -> None:
+    text = NOTEBOOK.format(body=body).replace("seed: int = 0", f"seed: int = 0\n{parameter}")
+    (root / "notebooks" / f"{name}.py").write_text(text)
 
 
 CODE = """\
-import sys, pathlib, lmc._ledger, lmc.reproduce, lmc.results
-for module in (lmc._ledger, lmc.reproduce, lmc.results):
+import sys, pathlib, lmc._execute, lmc._ledger, lmc._schedule, lmc.reproduce, lmc.results
+for module in (lmc._execute, lmc._ledger, lmc._schedule, lmc.reproduce, lmc.results):
     module.checkout = pathlib.Path.cwd
-sys.exit(lmc.reproduce.main(sys.argv[1:]))
 """
+
+
+def python(checkout: Path, code: str) -> str:
+    """What code prints in that checkout, errors included."""
+    command = [sys.executable, "-c", CODE + code]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=240)
+    return done.stdout + done.stderr
 
 
 def start(checkout: Path, *options: str) -> "subprocess.Popen[str]":
     """`lmc reproduce --profile smoke` in that checkout, in a process of its own."""
-    command = [sys.executable, "-c", CODE, "--profile", "smoke", *options]
+    command = [
+        sys.executable,
+        "-c",
+        CODE + "sys.exit(lmc.reproduce.main(sys.argv[1:]))",
+        "--profile",
+        "smoke",
+        *options,
+    ]
     return subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -86,7 +103,7 @@ def executed(checkout: Path) -> list[str]:
 
 def test_runs_in_the_order_of_inputs_and_caches(checkout: Path) -> None:
     assert list(ran(checkout).items()) == [("01_first", True), ("00_second", True)]
-    assert results.read("second", "smoke").numbers == {"headline": {"x": 2.0}}
+    assert results.read("second", "smoke").numbers["headline"] == {"x": 2.0}
     assert ran(checkout) == {"01_first": False, "00_second": False}
     (checkout / "lmc/new.py").write_text("")  # any change of the package's source
     assert ran(checkout) == {"01_first": True, "00_second": True}
@@ -96,18 +113,46 @@ def test_a_change_upstream_and_a_lost_result_are_made_good(checkout: Path) -> No
     ran(checkout)
     source(checkout, "01_first", WRITE.format(id="first", value="5.0"))
     assert ran(checkout) == {"01_first": True, "00_second": True}
-    assert results.read("second", "smoke").numbers == {"headline": {"x": 6.0}}
+    assert results.read("second", "smoke").numbers["headline"] == {"x": 6.0}
     (checkout / "results/smoke/second.json").unlink()
     assert ran(checkout) == {"01_first": False, "00_second": True}
-    assert results.read("second", "smoke").numbers == {"headline": {"x": 6.0}}
+    assert results.read("second", "smoke").numbers["headline"] == {"x": 6.0}
 
 
 def test_one_figure_runs_what_it_needs_and_no_more(checkout: Path) -> None:
     source(checkout, "02_other", "raise SystemExit")
     ledger = figures(checkout / "figures.yml")
-    assert list(module._order("smoke", "first", ledger)) == ["01_first"]
-    assert list(module._order("smoke", "second", ledger)) == ["01_first", "00_second"]
-    assert list(module._order("gpu", None, ledger)) == ["00_second"]  # its input is not made at this profile
+    assert list(schedule("smoke", "first", ledger)) == ["01_first"]
+    assert list(schedule("smoke", "second", ledger)) == ["01_first", "00_second"]
+    assert list(schedule("gpu", None, ledger)) == ["00_second"]  # its input is not made at this profile
+
+
+def test_what_is_long_is_redrawn_with_the_book_and_computed_when_asked(checkout: Path) -> None:
+    (checkout / "figures.yml").write_text(
+        "first: {title: t, notebook: 01_first, profiles: [gpu], results: first, draw: curves, on_request: true}\n"
+        "second: {title: t, notebook: 00_second, profiles: [gpu], results: second, draw: curves, on_request: true}\n"
+    )
+    write = WRITE.format(id="first", value="1.0").replace("results.write", "_ = recompute and results.write")
+    body = f"{write}\nprint(results.read('first', profile).numbers)"
+    source(checkout, "01_first", body, "recompute: bool = True")
+    ledger = figures(checkout / "figures.yml")
+    assert redrawn("gpu", ledger) == ["01_first"]
+    assert list(schedule("gpu", None, ledger, everything=False)) == ["01_first"]
+    assert list(schedule("gpu", None, ledger)) == ["00_second", "01_first"]
+    run = "import lmc.reproduce; lmc.reproduce.reproduce('gpu', jobs=1, everything={})"
+    assert "none here; run `lmc reproduce --profile gpu`" in python(checkout, run.format(False))  # nothing to draw yet
+    results.write("first", "gpu", {"headline": {"x": 7.0}}, {"seeds": [0], "duration_s": 0.0})
+    assert "01_first: redrawn" in python(checkout, run.format(False))
+    assert results.read("first", "gpu").numbers["headline"] == {"x": 7.0}
+    assert "01_first: unchanged" in python(checkout, run.format(False))
+    source(checkout, "00_second", "pass")
+    assert "01_first: done" in python(
+        checkout,
+        "from lmc.reproduce import execute; from lmc._ledger import figures\n"
+        "execute('01_first', 'gpu', pathlib.Path('build/notebooks/gpu').resolve(), {}, figures())",
+    )
+    assert results.read("first", "gpu").numbers["headline"] == {"x": 1.0}
+    assert "01_first: unchanged" in python(checkout, run.format(False))  # what was computed serves the book too
 
 
 def test_a_failing_notebook_is_named_and_the_others_still_run(checkout: Path) -> None:
@@ -227,7 +272,7 @@ def test_the_longest_notebook_comes_first_and_long_ones_only_when_asked(checkout
     file.write_text(entries, encoding="utf-8")
     source(checkout, "02_third", "pass")
     ledger = figures(file)
-    assert list(module._order("laptop", None, ledger)) == ["00_second", "01_first", "02_third"]
-    assert list(module._order("laptop", None, ledger, everything=False)) == ["02_third", "01_first"]
-    assert list(module._order("laptop", "c", ledger)) == ["02_third"]  # what it reads is committed
-    assert list(module._order("laptop", "b", ledger)) == ["00_second"]
+    assert list(schedule("laptop", None, ledger)) == ["00_second", "01_first", "02_third"]
+    assert list(schedule("laptop", None, ledger, everything=False)) == ["02_third", "01_first"]
+    assert list(schedule("laptop", "c", ledger)) == ["02_third"]  # what it reads is committed
+    assert list(schedule("laptop", "b", ledger)) == ["00_second"]
