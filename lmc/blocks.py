@@ -3,7 +3,8 @@
 Shapes: `B` is the batch of a space (the axes it is `over`), `n` its size, `R` everything else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,24 @@ from lmc.groups import Permutation
 from lmc.modelspec import Block, ModelSpec, Space
 
 Elements = Mapping[str, Tensor]
+K = TypeVar("K", bound=Hashable)
+
+
+def connected(labels: Mapping[K, Iterable[Hashable]]) -> list[list[K]]:
+    """The keys, grouped so that keys with a common label are together; in order of appearance.
+
+    >>> connected({"up": {"hidden"}, "embed": {}, "down": {"hidden"}})
+    [['up', 'down'], ['embed']]
+    """
+    groups: list[tuple[list[K], set[Hashable]]] = []
+    for key, own in labels.items():
+        keys, known = [key], set(own)
+        for group in [g for g in groups if known & g[1]]:
+            groups.remove(group)
+            keys, known = group[0] + keys, group[1] | known
+        groups.append((keys, known))
+    order = {key: i for i, key in enumerate(labels)}
+    return sorted((sorted(keys, key=order.__getitem__) for keys, _ in groups), key=lambda keys: order[keys[0]])
 
 
 def unfold(view: Tensor, names: Sequence[str], space: Space) -> Tensor:

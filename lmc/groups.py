@@ -47,6 +47,14 @@ def _cayley(omega: Tensor) -> Tensor:
     return torch.linalg.solve(eye - omega / 2, eye + omega / 2)
 
 
+def _assignment(gram: np.ndarray) -> np.ndarray:
+    """The permutation with the largest Σ_i gram[i, p(i)]: if no two rows want the same column, what each wants."""
+    wanted = gram.argmax(1)
+    if len(np.unique(wanted)) == len(wanted):
+        return wanted
+    return linear_sum_assignment(gram, maximize=True)[1]
+
+
 def _log_uniform(batch: Batch, low: float, high: float, generator: torch.Generator) -> Tensor:
     u = torch.rand(batch, generator=generator, dtype=torch.float64)
     return torch.exp(math.log(low) + u * (math.log(high) - math.log(low)))
@@ -280,7 +288,7 @@ class Permutation(Group):
 
     def nearest(self, gram: Tensor) -> Tensor:
         flat = gram.reshape(-1, self.n, self.n).cpu().numpy()
-        rows = [linear_sum_assignment(m, maximize=True)[1] for m in flat]
+        rows = [_assignment(m) for m in flat]
         return torch.from_numpy(np.stack(rows)).reshape(gram.shape[:-1]).to(gram.device)
 
     def support(self, gram: Tensor) -> Tensor:

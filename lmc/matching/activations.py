@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from lmc.matching.solver import Piece, Solution, solve
+from lmc.matching.solver import Piece, Solution, parts_of, solve
 from lmc.models import state
 from lmc.modelspec import SCALE, Block, ModelSpec, parse, split_axes
 from lmc.objective import Data, logits
@@ -24,7 +24,7 @@ def match_activations(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, b
 
     `a`, `b`: canonical models. Each tap counts by its correlation, so that no layer dominates by its scale.
     """
-    return solve(spec, activation_pieces(a, b, spec, data, batch))
+    return solve(spec, parts_of(spec, activation_pieces(a, b, spec, data, batch)))
 
 
 @torch.no_grad()

@@ -5,22 +5,32 @@ by the spec. On the balanced form what is left of the group is compact, ‖gB‖
 ‖A − gB‖² means maximising Σ ⟨A, gB⟩ (arXiv 2209.04836, there for permutations). Each space in turn gets its optimum
 with all others held: an assignment for permutations (with the best head-internal maps inside every candidate pair),
 orthogonal Procrustes for rotations, a phase for rotary planes. So the objective never falls.
+
+Only the residual stream is seen by all pieces. Under a given rotation the others fall into *parts* that share no space,
+such as the feed-forward layer of one block, so that a sweep needs the pieces of one part at a time: it moves them,
+solves the part's own spaces, adds what they say about the rotation to a [d, d] matrix, and forgets them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from lmc.blocks import act, gram, pair_gram
+from lmc.blocks import act, connected, gram, pair_gram
 from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant
 from lmc.modelspec import SCALE, SIGN, STREAM, Block, ModelSpec, Space
 from lmc.transform import Transform, compose
 
 COMPACT = (Permutation, Orthogonal, Invertible, RotaryCommutant)
+GLOBAL = frozenset((STREAM, SCALE, SIGN))  # seen by all parts
 INNER_SWEEPS = 2  # of the small problem inside a candidate pair: the outer sweeps go on from there
+CLOSE, EXACT = (
+    1e-5,
+    1e-10,
+)  # of the bound: worth measuring the distance; a distance of 1.4e-5 between A and gB, relative to their size
+TRUSTS = (1e-6, 1e-1)  # one start each, see `solve`
 
 
 @dataclass
@@ -32,6 +42,18 @@ class Piece:
     b: Tensor
 
 
+@dataclass(frozen=True)
+class Part:
+    """Pieces that share no space with the others but the stream's: which spaces they show, and how to read them."""
+
+    spaces: frozenset[str]
+    read: Callable[[], Sequence[Piece]]
+
+
+def _seeing(space: Space, pieces: Sequence[Piece]) -> list[Piece]:
+    return [p for p in pieces if space.name in p.block.names]
+
+
 def _among(spaces: Sequence[Space], piece: Piece) -> set[str]:
     """The names of those spaces that the piece shows."""
     return {s.name for s in spaces}.intersection(piece.block.names)
@@ -39,92 +61,159 @@ def _among(spaces: Sequence[Space], piece: Piece) -> set[str]:
 
 @dataclass(frozen=True)
 class Solution:
-    """The best transform found, and its objective ⟨A, gB⟩ after every sweep (non-decreasing)."""
+    """The best transform found, and its objective ⟨A, gB⟩ after every sweep (non-decreasing).
+
+    `bound` is what the objective would be if B were a transform of A: Σ ‖A‖‖B‖ over the pieces.
+    """
 
     transform: Transform
     objective: tuple[float, ...]
+    bound: float
     converged: bool = field(default=True)
 
 
-def solve(spec: ModelSpec, pieces: Sequence[Piece], sweeps: int = 100, tolerance: float = 1e-7) -> Solution:
+def parts_of(spec: ModelSpec, pieces: Sequence[Piece]) -> list[Part]:
+    """Pieces that are all in memory, as parts."""
+    shown = {i: spec.space_names.intersection(p.block.names) - GLOBAL for i, p in enumerate(pieces)}
+
+    def part(group: Sequence[int]) -> Part:
+        return Part(frozenset().union(*(shown[i] for i in group)), lambda: [pieces[i] for i in group])
+
+    return [part(group) for group in connected(shown)]
+
+
+def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: float = 1e-7) -> Solution:
     """The best of a few deterministic starts, each descended to convergence (relative gain per sweep < tolerance).
 
     The starts differ in how far the residual rotation that the free-axis tensors alone suggest (embeddings, head,
-    positions) is trusted: their small singular directions are noise in trained pairs and exact in planted ones.
+    positions) is trusted: their small singular directions are noise in trained pairs and exact in planted ones. The
+    identity is returned where nothing better is found.
     """
-    solutions = [_descend(spec, pieces, trust, sweeps, tolerance) for trust in (1e-6, 1e-1)]
-    return max(solutions, key=lambda s: s.objective[-1])
+    found: list[Solution] = []
+    for trust in TRUSTS:
+        descent = _Descent(spec, parts)
+        found.append(descent.run(trust, sweeps, tolerance))
+        if descent.exact:  # no other start can do better
+            break
+    best = max(found, key=lambda s: s.objective[-1])
+    if best.objective[-1] - descent.before <= tolerance * best.bound:
+        return Solution(Transform.identity(spec), (descent.before,), best.bound)
+    return best
 
 
-def _descend(spec: ModelSpec, pieces: Sequence[Piece], trust: float, sweeps: int, tolerance: float) -> Solution:
-    problem = _Problem(spec, [Piece(p.block, p.a, p.b.clone()) for p in pieces])
-    problem.start(trust)
-    objective = [problem.objective()]
-    for _ in range(sweeps):
-        for space in problem.outer:
-            problem.improve(space)
-        objective.append(problem.objective())
-        if objective[-1] - objective[-2] <= tolerance * abs(objective[-1]):
-            return Solution(Transform(spec, problem.elements), tuple(objective))
-    return Solution(Transform(spec, problem.elements), tuple(objective), converged=False)
+class _Descent:
+    """One start, descended: the elements found so far."""
+
+    def __init__(self, spec: ModelSpec, parts: Sequence[Part]) -> None:
+        self.spec, self.parts = spec, parts
+        self.stream, self.signs = spec.space(STREAM), spec.inner(STREAM)
+        self.elements = dict(Transform.identity(spec).elements)
+        self.moved: set[str] = set()  # spaces whose element is not the identity any more
+        self.before = self.bound = 0.0  # the objective of the identity, and its largest possible value
+        self.exact = False
+
+    def run(self, trust: float, sweeps: int, tolerance: float) -> Solution:
+        """Descend from a start until a sweep gains less than the tolerance."""
+        objective = [self._start(trust)]
+        if self.bound - objective[0] <= CLOSE * self.bound:
+            self.exact = self._distance() <= EXACT * self.bound
+        converged = self.exact
+        while not converged and len(objective) <= sweeps:
+            objective.append(self._sweep())
+            converged = objective[-1] - objective[-2] <= tolerance * self.bound
+        return Solution(Transform(self.spec, self.elements), tuple(objective), self.bound, converged)
+
+    def _start(self, trust: float) -> float:
+        """Guess the rotation from the tensors whose other axes no group moves, match everything else under it, then
+        solve the rotation from all tensors."""
+        anchored: dict[str, Tensor] = {}
+        for part in self.parts:
+            if not part.spaces:
+                _add(anchored, evidence(self.stream, self.signs, _seeing(self.stream, part.read())))
+        if not anchored:
+            return self._sweep(first=True)
+        if self.stream.group.discrete:
+            self._take(settle(self.stream, self.signs, anchored)[0])
+            return self._sweep(first=True)
+        u, s, vh = torch.linalg.svd(anchored[STREAM])
+        return self._sweep(u @ ((s / (s + trust * s[0]))[:, None] * vh), first=True)
+
+    def _sweep(self, guess: Tensor | None = None, first: bool = False) -> float:
+        """Every part's own spaces, then the stream's; returns the objective.
+
+        A guess of the rotation, which need not be in the group, serves for the parts' own spaces alone.
+        """
+        rotation = self.elements if guess is None else self.elements | {STREAM: guess}
+        total: dict[str, Tensor] = {}
+        rest = 0.0
+        for part in self.parts:
+            pieces = part.read()
+            if first:
+                self.before += sum(_inner(p.a, p.b) for p in pieces)
+                self.bound += sum(float(p.a.norm()) * float(p.b.norm()) for p in pieces)
+            if part.spaces:
+                problem = _Problem(self.spec, self._move(pieces, rotation, guess is not None))
+                for space in problem.outer:
+                    problem.improve(space)
+                self._take(problem.elements)
+                moved = problem.pieces if guess is None else self._move(pieces, self.elements)
+                del problem
+            else:
+                moved = self._move(pieces, self.elements)
+            _add(total, evidence(self.stream, self.signs, _seeing(self.stream, moved)))
+            rest += sum(_inner(p.a, p.b) for p in moved if STREAM not in p.block.names)
+        if not total:
+            return rest
+        step, value = settle(self.stream, self.signs, total)
+        self._take(step)
+        return rest + value
+
+    def _distance(self) -> float:
+        """By how much the objective falls short of its bound, without the cancellation in their difference."""
+        moved = (p for part in self.parts for p in self._move(part.read(), self.elements))
+        return sum(float((p.a - p.b).square().sum(dtype=torch.float64)) / 2 for p in moved)
+
+    def _move(self, pieces: Sequence[Piece], elements: Mapping[str, Tensor], guessed: bool = False) -> list[Piece]:
+        """The pieces as read, with B under the elements that are known."""
+        known = {name: elements[name] for name in self.moved | ({STREAM} if guessed else set())}
+        return [Piece(p.block, p.a, act(p.b, p.block, self.spec, known, known)) for p in pieces]  # their own duals
+
+    def _take(self, step: Mapping[str, Tensor]) -> None:
+        self.elements = compose(self.spec, step, self.elements)
+        self.moved |= {name for name in step if isinstance(self.spec.space(name).group, COMPACT)}
 
 
 class _Problem:
-    """The pieces with B moved by the elements found so far."""
+    """Pieces of one part, with B moved by the elements found so far."""
 
     def __init__(self, spec: ModelSpec, pieces: list[Piece]) -> None:
-        self.spec = spec
+        shown = {name for p in pieces for name in p.block.names} - GLOBAL
+        self.spec = replace(spec, spaces=tuple(s for s in spec.spaces if s.name in shown), rules={})
         self.pieces = pieces
-        self.elements = dict(Transform.identity(spec).elements)
-        self.of = {s.name: [p for p in pieces if s.name in p.block.names] for s in spec.spaces}
+        self.elements = dict(Transform.identity(self.spec).elements)
         # A space whose elements sit inside a permutation is solved together with it.
-        permutations = {s.name for s in spec.spaces if isinstance(s.group, Permutation)}
-        self.outer = [
-            s
-            for s in spec.spaces
-            if isinstance(s.group, COMPACT) and self.of[s.name] and not permutations.intersection(s.over)
-        ]
+        spaces = [s for s in self.spec.spaces if isinstance(s.group, COMPACT)]
+        permutations = {s.name for s in spaces if isinstance(s.group, Permutation)}
+        self.outer = [s for s in spaces if not permutations.intersection(s.over)]
 
     def objective(self) -> float:
-        return sum(float((p.a * p.b).sum()) for p in self.pieces)
+        return sum(_inner(p.a, p.b) for p in self.pieces)
 
     def improve(self, space: Space, pieces: Sequence[Piece] | None = None) -> None:
         """Give one outer space, and everything inside it, its optimum: by these pieces, or by all that show it."""
-        pieces = self.of[space.name] if pieces is None else pieces
-        inner = [s for s in self.spec.inner(space.name) if self.of[s.name]]
-        if not isinstance(space.group, Permutation):
-            grams = [gram(p.a, p.b, p.block.names, space) for p in pieces]
-            step = {space.name: space.group.nearest(torch.stack(grams).sum(0))}
-        elif any(len(_among(inner, p)) > 1 for p in pieces):
-            step = self._assign_nested(space, inner, pieces)
-        else:
-            step = self._assign(space, inner, pieces)
-        self.move(step)
+        pieces = _seeing(space, self.pieces) if pieces is None else pieces
+        inner = [s for s in self.spec.inner(space.name) if isinstance(s.group, COMPACT)]
+        if isinstance(space.group, Permutation) and any(len(_among(inner, p)) > 1 for p in pieces):
+            self.move(self._assign_nested(space, inner, pieces))
+        elif pieces:
+            self.move(settle(space, inner, evidence(space, inner, pieces))[0])
 
     def move(self, step: dict[str, Tensor]) -> None:
         """B ← step · B."""
         self.elements = compose(self.spec, step, self.elements)
-        for piece in {id(p): p for name in step for p in self.of[name]}.values():
-            piece.b = act(piece.b, piece.block, self.spec, step, step)  # compact elements are their own duals
-
-    def _assign(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
-        """The best permutation, when every candidate pair (i, j) is worth what the best maps inside it achieve."""
-        cost = torch.zeros(space.group.n, space.group.n, dtype=torch.float64)
-        for piece in pieces:
-            if not _among(inner, piece):
-                cost = cost + gram(piece.a, piece.b, piece.block.names, space).cpu()
-        inside: dict[str, Tensor] = {}
-        for s in inner:
-            shown = [p for p in pieces if s.name in p.block.names]
-            pairs = [pair_gram(p.a, p.b, p.block.names, s, space.name) for p in shown]
-            inside[s.name] = torch.stack(pairs).sum(0)  # (i, j, *B', n, n)
-            cost += s.group.support(inside[s.name]).reshape(*cost.shape, -1).sum(-1).cpu()
-        found = space.group.nearest(cost)
-        step = {space.name: found}
-        for s in inner:
-            chosen = inside[s.name][torch.arange(space.group.n), found]
-            step[s.name] = s.group.nearest(chosen.movedim(0, s.over.index(space.name)))
-        return step
+        for piece in self.pieces:
+            if step.keys() & set(piece.block.names):
+                piece.b = act(piece.b, piece.block, self.spec, step, step)
 
     def _assign_nested(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
         """The same where one block holds several of the inner spaces (grouped queries: a permutation and maps).
@@ -168,28 +257,49 @@ class _Problem:
         settled: set[str] = set()
         for space in sorted(self.outer, key=lambda s: isinstance(s.group, Permutation)):
             settled.add(space.name)
-            self.improve(space, [p for p in self.of[space.name] if _among(self.outer, p) <= settled])
+            self.improve(space, [p for p in _seeing(space, self.pieces) if _among(self.outer, p) <= settled])
 
-    def start(self, trust: float) -> None:
-        """Guess the rotation from the tensors whose other axes no group moves, match everything else under it, then
-        solve the rotation again from all tensors."""
-        stream = self.spec.space(STREAM)
-        anchored = [
-            p for p in self.of[STREAM] if not (set(p.block.names) - {STREAM}) & self.spec.space_names - {SCALE, SIGN}
-        ]
-        if stream not in self.outer or not anchored:
-            return
-        if stream.group.discrete:
-            self.improve(stream, anchored)
-            return
-        u, s, vh = torch.linalg.svd(sum(gram(p.a, p.b, p.block.names, stream) for p in anchored))
-        partial = u @ ((s / (s + trust * s[0]))[:, None] * vh)
-        original = [p.b for p in self.pieces]
-        for p in self.of[STREAM]:
-            p.b = act(p.b, p.block, self.spec, {STREAM: partial}, {STREAM: partial})
-        for space in self.outer:
-            if space is not stream:
-                self.improve(space)
-        for p, b in zip(self.pieces, original, strict=True):
-            p.b = act(b, p.block, self.spec, self.elements, self.elements)
-        self.improve(stream)
+
+def evidence(space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
+    """What pieces say about a space and the spaces inside it: sums over pieces, from which `settle` finds the optimum.
+
+    The cross-Gram matrix [*B, n, n] of the space; and of every space inside a permuted one, for all candidate pairs.
+    """
+    found: dict[str, Tensor] = {}
+    for p in pieces:
+        shown = [s for s in inner if s.name in p.block.names]
+        if not shown:
+            _add(found, {space.name: gram(p.a, p.b, p.block.names, space).double().cpu()})
+        for s in shown:
+            _add(found, {s.name: pair_gram(p.a, p.b, p.block.names, s, space.name).double().cpu()})
+    return found
+
+
+def settle(space: Space, inner: Sequence[Space], found: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+    """The best elements by the evidence of all pieces that show the space, and the objective they reach on these.
+
+    In a permutation every candidate pair (i, j) is worth what the best maps inside it achieve.
+    """
+    n = space.group.n
+    if not isinstance(space.group, Permutation):
+        element = space.group.nearest(found[space.name])
+        return {space.name: element}, _inner(found[space.name], element)
+    cost = found.get(space.name, torch.zeros(n, n, dtype=torch.float64))
+    inside = [s for s in inner if s.name in found]
+    for s in inside:
+        cost = cost + s.group.support(found[s.name]).reshape(n, n, -1).sum(-1)
+    chosen = space.group.nearest(cost)
+    step = {space.name: chosen}
+    for s in inside:
+        pairs = found[s.name][torch.arange(n), chosen]
+        step[s.name] = s.group.nearest(pairs.movedim(0, s.over.index(space.name)))
+    return step, float(cost[torch.arange(n), chosen].sum())
+
+
+def _add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    for name, t in more.items():
+        total[name] = total[name] + t if name in total else t
+
+
+def _inner(x: Tensor, y: Tensor) -> float:
+    return float((x * y).sum(dtype=torch.float64))

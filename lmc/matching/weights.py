@@ -1,26 +1,46 @@
 """Data-free matching: compare the weights themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
-from lmc.matching.solver import Piece, Solution, solve
+from lmc.blocks import connected
+from lmc.matching.solver import GLOBAL, Part, Piece, Solution, solve
 from lmc.modelspec import ModelSpec
 
 
 def match_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec) -> Solution:
     """The transform g of B that brings its weights closest to A's: min ‖θ_A − g·θ_B‖² over the compact group.
 
-    `a`, `b`: state dicts in canonical, balanced form.
+    `a`, `b`: state dicts in canonical, balanced form. They may be read from files as they are asked for: the tensors of
+    one part of the model, such as a feed-forward layer, are in use at a time.
     """
-    return solve(spec, weight_pieces(a, b, spec))
+    return solve(spec, weight_parts(a, b, spec))
 
 
-def weight_pieces(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec) -> list[Piece]:
-    """Every block of every tensor. The output head counts up to a vector common to all its rows: softmax removes it."""
+def weight_parts(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec) -> list[Part]:
+    """The tensors, those together that share a space besides the stream's."""
+    shown = {
+        n: {axis for block in spec.blocks(n) for axis in block.names} & spec.space_names - GLOBAL for n in spec.rules
+    }
+
+    def part(names: list[str]) -> Part:
+        return Part(frozenset().union(*(shown[n] for n in names)), lambda: weight_pieces(a, b, spec, names))
+
+    return [part(names) for names in connected(shown)]
+
+
+def weight_pieces(
+    a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec, names: Iterable[str] | None = None
+) -> list[Piece]:
+    """Every block of every tensor (of `names`), in at least single precision.
+
+    The output head counts up to a vector common to all its rows: softmax removes it.
+    """
     pieces = []
-    for name in spec.rules:
-        x, y = a[name].double(), b[name].double()
+    for name in spec.rules if names is None else names:
+        x, y = (s[name].to(torch.promote_types(s[name].dtype, torch.float32)) for s in (a, b))
         if name in spec.logits:
             x, y = x - x.mean(0), y - y.mean(0)
         pieces += [Piece(block, block.of(x), block.of(y)) for block in spec.blocks(name)]
