@@ -74,6 +74,11 @@ def test_the_page_of_figures_lists_them_all(book: Path, root: Path) -> None:
         assert figure.title in text and f"--figure {figure.id}" in text
 
 
+def test_tables_that_a_chapter_computes_are_tables(book: Path) -> None:
+    text = main_part(book / "notebooks/04_vit.html")
+    assert "<table" in text and not re.search(r"\|\s*-{3}", text)
+
+
 def test_chapters_open_in_colab_at_their_committed_twin(book: Path, root: Path) -> None:
     place = configuration()["repository"]
     for page in (book / "notebooks").glob("*.html"):
