@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from lmc import results
 from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.files import read_json, read_json_lines, whole_folder
-from lmc.models import epsilon, rebuild, set_epsilon, state
+from lmc.models import epsilon, hollow, rebuild, set_epsilon, state
 from lmc.modelspec import SCALE
 from lmc.transform import Transform
 
@@ -54,31 +54,37 @@ class Alignment:
         at that, so that its ends are the parents exactly; any other method scales the merged model back to the first
         parent's ε. Raises ArgumentError for weights outside the simplex.
         """
-        weights = self._weights(at)
-        states = [state(m) for m in self.models]
-        mixed = {}
-        for name, t in states[0].items():
-            stacked = torch.stack([s[name].double() for s in states])
-            mixed[name] = torch.einsum("k,k...->...", stacked.new_tensor(weights), stacked).to(t.dtype)
+        outline, tensors = self._mixed(self._weights(at))
+        return rebuild(outline, self.transforms[0].spec, dict(tensors))
+
+    def _mixed(self, weights: list[float]) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
+        """The merged model without its weights, and these one by one."""
         spec = self.transforms[0].spec
-        merged = rebuild(self.models[0], spec, mixed)
-        if spec.epsilon is None:
-            return merged
-        # √ε moves with s exactly as a writer does, so it is √ε that is interpolated; then s is given back.
-        used = {epsilon(m, spec) for w, m in zip(weights, self.models, strict=True) if w > 0}
-        root = sum(w * math.sqrt(epsilon(m, spec)) for w, m in zip(weights, self.models, strict=True))
-        set_epsilon(merged, spec, used.pop() if len(used) == 1 else root**2)
-        if self.method == "naive":
-            return merged
-        parent = epsilon(self.parents[0], spec)
-        if math.isclose(root**2, parent, rel_tol=1e-12):
-            set_epsilon(merged, spec, parent)
-            return merged
-        back = dict(Transform.identity(spec).elements)
-        back[SCALE] = back[SCALE] * math.sqrt(parent) / root
-        merged = Transform(spec, back).apply(merged)
-        set_epsilon(merged, spec, parent)
-        return merged
+        used: list[tuple[float, Any]] = [(w, m) for w, m in zip(weights, self.models, strict=True) if w > 0]
+        outline = hollow(self.models[0])
+        if spec.tied and not all(m.config.tie_word_embeddings for _, m in used):
+            outline.config.tie_word_embeddings = False
+        back = Transform.identity(spec)
+        if spec.epsilon is not None:
+            # √ε moves with s exactly as a writer does, so it is √ε that is interpolated; then s is given back.
+            values = {epsilon(m, spec) for _, m in used}
+            root = sum(w * math.sqrt(epsilon(m, spec)) for w, m in used)
+            parent = epsilon(self.parents[0], spec)
+            value = values.pop() if len(values) == 1 else root**2
+            if self.method != "naive":
+                if not math.isclose(root**2, parent, rel_tol=1e-12):
+                    scale = back.elements[SCALE] * math.sqrt(parent) / root
+                    back = Transform(spec, {**back.elements, SCALE: scale})
+                value = parent
+            set_epsilon(outline, spec, value)
+        states = [(w, state(m)) for w, m in used]
+
+        def tensors() -> Iterator[tuple[str, Tensor]]:
+            for name, first in state(self.models[0]).items():
+                mixed = sum((w * tensors[name].double() for w, tensors in states), torch.zeros((), device=first.device))
+                yield name, (back.moved(name, mixed) if back.scale != 1 else mixed).to(first.dtype)
+
+        return outline, tensors()
 
     def _weights(self, at: Place) -> list[float]:
         count = len(self.parents)

@@ -12,7 +12,7 @@ import os
 import pickle
 import shutil
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -132,19 +132,30 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
 
 
 def save(
-    model: nn.Module, directory: str | Path, tokenizer_from: str | Path | None = None, card: str | None = None
+    model: nn.Module,
+    directory: str | Path,
+    tokenizer_from: str | Path | None = None,
+    card: str | None = None,
+    dtype: torch.dtype | None = None,
+    tensors: Iterable[tuple[str, Tensor]] | None = None,
 ) -> None:
     """Write a stock checkpoint into a new folder: configuration, safetensors, tokenizer and a short model card.
 
     >>> lmc.save(merged, "merged", tokenizer_from="run-1")
 
     The stock library alone reads it: `from_pretrained(directory)`, or `timm.create_model("local-dir:" + directory,
-    pretrained=True)`. `card` is the model card's text. Raises CheckpointError, also where the stock library would
-    rebuild another model than this one; then nothing is written.
+    pretrained=True)`. Weights are cast to `dtype`, if one is given; `card` is the model card's text. `tensors` are the
+    weights one by one, by the names of the model's state dict, where they are not in the model (which may then lie on
+    the meta device): each is written before the next is asked for, so that they need never be held together.
+
+    Raises CheckpointError, also for weights that are not finite and where the stock library would rebuild another
+    model than this one; then nothing is written.
     """
     family = family_of(model)
+    own = model.state_dict()
+    plan = {name: torch.empty_like(t, device="meta", dtype=dtype) for name, t in own.items()}
     with whole_folder(directory) as folder:
-        _STOCK[family.library].write(model, folder)
+        _STOCK[family.library].write(model, folder, plan, own.items() if tensors is None else tensors)
         _refuse_loss(family, model, folder)
         if tokenizer_from is not None:
             _copy_tokenizer(hub.locate(tokenizer_from).folder, folder)

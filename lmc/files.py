@@ -97,9 +97,15 @@ def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file. Raises CheckpointError if it is missing or damaged."""
+    return dict(safetensors_of(path))
+
+
+def safetensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file one by one, each read when it is asked for. Raises as `read_safetensors`."""
     try:
         with safe_open(path, framework="pt") as f:
-            return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 - not a dict
+            for name in f.keys():  # noqa: SIM118 - not a dict
+                yield name, f.get_tensor(name)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
     except (SafetensorError, OSError) as error:

@@ -21,18 +21,22 @@ def epsilon(model: Any, spec: ModelSpec) -> float:
     return float(getattr(model.config, spec.epsilon.field))
 
 
+def hollow(model: Any) -> Any:
+    """A copy of everything but the parameters' memory: their places are held by meta tensors."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        placeholder = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
+        memo[id(parameter)] = placeholder
+    return copy.deepcopy(model, memo)
+
+
 def rebuild(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], epsilon_factor: float = 1.0) -> nn.Module:
     """A new stock model of the same class and settings that holds `tensors`; the one passed in is not touched.
 
     It is in evaluation mode: with dropout it would be another function. A head tied to the embedding stays so only if
     the two are still equal. `epsilon_factor` multiplies the norms' ε.
     """
-    # Copy everything but the parameters' memory: their places are held by meta tensors until the new ones move in.
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        placeholder = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
-        memo[id(parameter)] = placeholder
-    new = copy.deepcopy(model, memo)
+    new = hollow(model)
     new.load_state_dict({name: t.clone() for name, t in tensors.items()}, assign=True, strict=True)
     if spec.tied and new.config.tie_word_embeddings:
         head, embedding = spec.tied

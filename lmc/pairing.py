@@ -51,7 +51,20 @@ def _require(a: Any, b: Any, which: str) -> None:
     for name in sorted(mine.keys() | theirs.keys()):
         # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
         if not (spec.epsilon and name == spec.epsilon.field) and mine.get(name) != theirs.get(name):
-            raise _differ(which, name, mine.get(name), theirs.get(name))
+            raise _differ(which, *_first_difference(name, mine.get(name), theirs.get(name)))
+
+
+def _first_difference(name: str, first: object, second: object) -> tuple[str, object, object]:
+    """A setting, and the two values; of long ones only where they first differ."""
+    if isinstance(first, tuple | list) and isinstance(second, tuple | list) and len(first) == len(second):
+        for at, (one, other) in enumerate(zip(first, second, strict=True)):
+            if one != other:
+                return _first_difference(f"{name}[{at}]", one, other)
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in sorted(first.keys() | second.keys(), key=str):
+            if first.get(key) != second.get(key):
+                return _first_difference(f"{name}.{key}", first.get(key), second.get(key))
+    return name, first, second
 
 
 def _differ(which: str, what: str, first: object, second: object) -> IncompatibleModelsError:

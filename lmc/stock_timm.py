@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lmc import shards
 from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError
-from lmc.files import read_safetensors
+from lmc.files import safetensors_of
 from lmc.weights import SAFE
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
@@ -49,13 +49,16 @@ def twins(model: nn.Module) -> dict[str, str]:
 
 def read(folder: Path, empty: nn.Module, dtype: torch.dtype, tensors: dict[str, Tensor] | None = None) -> nn.Module:
     """The empty model with its weights moved in: from the folder's safetensors, or from `tensors`."""
-    tensors = read_safetensors(folder / SAFE) if tensors is None else tensors
-    empty.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, assign=True, strict=True)
+    found = safetensors_of(folder / SAFE) if tensors is None else tensors.items()
+    empty.load_state_dict({name: t.to(dtype) for name, t in found}, assign=True, strict=True)
     return empty
 
 
-def write(model: Any, folder: Path) -> None:
-    """config.json and model.safetensors. Raises CheckpointError if timm would rebuild another model from them."""
+def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """config.json and model.safetensors. Raises CheckpointError if timm would rebuild another model from them.
+
+    Only the model's settings and shapes are looked at; its weights may be on the meta device.
+    """
     ensure_torchvision()
     arguments = _arguments(model)
     origin = dict(getattr(model, "pretrained_cfg", {}))
@@ -78,7 +81,7 @@ def write(model: Any, folder: Path) -> None:
     }
     _refuse_loss(model, _build(architecture, **arguments))
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-    save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, folder / SAFE)
+    shards.write(folder, plan, tensors)  # one file: timm reads no shards
 
 
 def _arguments(model: Any) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The transformers side of reading and writing checkpoints: its classes, its names, its loader."""
 
+import copy
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lmc import shards
 from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError
 
@@ -69,15 +72,47 @@ def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor
             if (folder / "generation_config.json").exists():
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     for one, other in empty.all_tied_weights_keys.items():
-        if model.get_parameter(one) is not model.get_parameter(other):
-            raise CheckpointError(f"{folder}: tie_word_embeddings is set, expected {one} to be {other}, found another")
+        _refuse_untied(model, one, other, str(folder))
     return model.eval()
 
 
-def write(model: Any, folder: Path) -> None:
-    """config.json, generation_config.json and model.safetensors, or shards with an index."""
-    with _silence():
-        model.save_pretrained(folder)
+def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:
+    if model.get_parameter(one) is not model.get_parameter(other):
+        raise CheckpointError(f"{where}: tie_word_embeddings is set, expected {one} to be {other}, found another")
+
+
+def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """config.json, generation_config.json and model.safetensors, or shards with an index, as the stock class does it.
+
+    Only the model's configuration and class are looked at; its weights may be on the meta device.
+    """
+    from transformers import PreTrainedModel
+
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = str(next(iter(plan.values())).dtype).removeprefix("torch.")
+    if hasattr(config, "auto_map"):  # it names code that is not part of a stock checkpoint
+        del config.auto_map
+    config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    names = _stored(model)
+    limit = inspect.signature(PreTrainedModel.save_pretrained).parameters["max_shard_size"].default
+    stored = ((names[name], tensor) for name, tensor in tensors if name in names)
+    shards.write(folder, {names[name]: t for name, t in plan.items() if name in names}, stored, limit)
+
+
+def _stored(model: Any) -> dict[str, str]:
+    """What the stock class calls each of a model's tensors in a file, without those tied to another one."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    own = {name: torch.empty_like(t, device="meta") for name, t in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        for one, other in model.all_tied_weights_keys.items():
+            _refuse_untied(model, one, other, type(model).__name__)
+            own.pop(one, None)
+    known = {id(tensor): name for name, tensor in own.items()}
+    return {known[id(tensor)]: name for name, tensor in revert_weight_conversion(model, dict(own)).items()}
 
 
 @contextmanager

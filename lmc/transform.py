@@ -69,12 +69,15 @@ class Transform:
         Raises NotCanonicalError unless the model's norms are absorbed (`lmc.canonicalize`), ArgumentError if the model
         is of another shape.
         """
+        return rebuild(model, self.spec, dict(self.stream(model)), epsilon_factor=self.scale**2)
+
+    def stream(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        """The moved tensors of `apply`, each computed when it is asked for. Raises at once what `apply` raises."""
         if spec_of(model) != self.spec:
             raise ArgumentError(f"this transform was made for another {self.spec.family} shape than the model's")
         tensors = state(model)
         require_canonical(self.spec, tensors)
-        moved = {name: self.moved(name, t.double()).to(t.dtype) for name, t in tensors.items()}
-        return rebuild(model, self.spec, moved, epsilon_factor=self.scale**2)
+        return ((name, self.moved(name, t.double()).to(t.dtype)) for name, t in tensors.items())
 
     def inverse(self) -> "Transform":
         """g⁻¹. With permuted blocks: contents are inverted, then carried back along the inverse permutation."""

@@ -21,7 +21,7 @@ from lmc.files import read_json
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 
-_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _header(folder: Path, file: str) -> dict[str, Entry]:
 
 def entry(file: str, shape: Iterable[int], dtype: str) -> Entry:
     """An entry from the strings and lists of a safetensors header."""
-    return Entry(file, tuple(shape), _TYPES.get(dtype, dtype))
+    return Entry(file, tuple(shape), TYPES.get(dtype, dtype))
 
 
 def match(

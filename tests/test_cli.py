@@ -269,7 +269,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "match a b --data text.txt --device meta --out o",
         "--device: 'meta' cannot be used here",
     ),
-    "negative seed": (nothing, "check a --seed -1", "'--seed': -1 is not in the range 0<=x<=4294967295"),
+    "negative seed": (nothing, "check a --seed -1", "'--seed'"),
     "huge seed": (nothing, "match a b --data text.txt --seed 99999999999999999999 --out o", "'--seed'"),
     "unknown corpus where none is needed": (
         nothing,
@@ -291,13 +291,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "check a b",
         "b/tokenizer.json: not readable as JSON",
     ),
-    "a folder for the result": (align, "path aligned --data text.txt --json .", "'--json': File '.' is a directory"),
+    "a folder for the result": (align, "path aligned --data text.txt --json .", "'.' is a directory"),
     "a folder for the picture": (
         lambda: (align(), Path("p.svg").mkdir()),
         "path aligned --data text.txt --plot p.svg",
-        "'--plot': File 'p.svg' is a directory",
+        "'p.svg' is a directory",
     ),
-    "no name for a folder": (nothing, "merge a --out .", "output folder is not empty"),
+    "no name for a folder": (nothing, "merge a --out .", ".: expected the name of a new folder"),
     "no parents": (lambda: described(parents=[]), "merge aligned --out o", "alignment.json: parents: expected a list"),
     "a number of parents": (lambda: described(parents=2), "merge aligned --out o", "parents: expected a list of at"),
     "parents that are none": (

@@ -11,7 +11,7 @@ import torch
 import lmc
 from lmc.errors import UnsupportedModelError
 from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
-from lmc.modelspec import Axis, Block, Dead, Gain, ModelSpec, Move, Norm, Reader, Space, layered, parse
+from lmc.modelspec import Axis, Block, Dead, Epsilon, Gain, ModelSpec, Move, Norm, Reader, Space, layered, parse
 
 NEOX: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -92,7 +92,7 @@ def test_json_keeps_every_field() -> None:
         gains=(Gain("g", ("e", "b")),),
         moves=(Move("b", "e"), Move("q", "b", axis="pass", through="w", rows="vocab")),
         dead=(Dead("b", "pass*"),),
-        epsilon="eps",
+        epsilon=Epsilon("eps", "variance_epsilon"),
         logits=("e", "q"),
         tied=("q", "e"),
     )
