@@ -48,7 +48,7 @@ class Results:
         origin = "computed here" if self.source == "fresh" else "committed results"
         return (
             f"Profile `{self.profile}` ({origin}); seeds {seeds}; {self.run['hardware']}; {self.run['date']}; "
-            f"{_duration(self.run['duration_s'])}. Again: `{self.run['command']}`"
+            f"{duration(self.run['duration_s'])}. Again: `{self.run['command']}`"
         )
 
     def _repr_markdown_(self) -> str:  # a notebook cell that ends in results shows where they come from
@@ -149,7 +149,12 @@ def _processor() -> str:
     return names[0].strip() if names else platform.machine()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as people read it.
+
+    >>> duration(41.3)
+    '41 s'
+    """
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 

@@ -74,6 +74,12 @@ def test_the_page_of_figures_lists_them_all(book: Path, root: Path) -> None:
         assert figure.title in text and f"--figure {figure.id}" in text
 
 
+def test_a_chapter_says_at_its_top_how_it_was_made(book: Path) -> None:
+    for page in (book / "notebooks").glob("*.html"):
+        head = re.sub(r"<[^>]+>", "", main_part(page).partition("admonition-title")[2].partition("</p>")[0])
+        assert "Profile smoke, " in head and "CPU cores" in head, page
+
+
 def test_tables_that_a_chapter_computes_are_tables(book: Path) -> None:
     text = main_part(book / "notebooks/04_vit.html")
     assert "<table" in text and not re.search(r"\|\s*-{3}", text)

@@ -105,7 +105,8 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
         notebook = executed / f"{source.stem}.ipynb"
         if not notebook.is_file():
             raise RenderError(f"{source.stem} was not run yet; run: make book")
-        shutil.copy(notebook, book / "notebooks")
+        text = pages.headed(notebook.read_text(encoding="utf-8"), source.stem, profile)
+        (book / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
     pages.api(book / "api")
     pages.figure_pages(book / "made", profile)
     (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")

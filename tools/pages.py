@@ -1,11 +1,12 @@
 """Pages of the book that are made, not written: one per figure list, one per public module, and the headline."""
 
+import json
 from pathlib import Path
 
 from lmc import figures as drawing
 from lmc._ledger import Figure, figures
 from lmc.errors import DataError
-from lmc.results import Results, read
+from lmc.results import Results, duration, read
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +41,23 @@ def figure_pages(folder: Path, profile: str) -> None:
     (folder / "all.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     front = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
     (folder / "headline.md").write_text("\n\n".join(front) + "\n", encoding="utf-8")
+
+
+def headed(text: str, name: str, profile: str) -> str:
+    """An executed chapter that says below its title how what it shows came about, and how to make it again."""
+    notebook = json.loads(text)
+    made = notebook["metadata"]["lmc"]  # by lmc.reproduce: parameters, date, hardware, seconds
+    redrawn = made["parameters"].get("recompute") is False
+    how = "drawn from committed results" if redrawn else f"computed in {duration(made['seconds'])}"
+    title = f"Profile `{made['parameters']['profile']}`, {how}; {made['hardware']}; {made['date']}"
+    found = {f.title: results_of(f, profile) for f in figures().values() if f.notebook == name}
+    lines = [f"- {shown}: {results.provenance}" for shown, results in found.items() if results is not None]
+    lines = lines or [f"- Again: `lmc reproduce --profile {made['parameters']['profile']}`"]
+    note = [f":::{{admonition}} {title}", ":class: dropdown note", "", *lines, ":::"]
+    first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    heading, *rest = "".join(first["source"]).splitlines()
+    first["source"] = "\n".join([heading, "", *note, *rest])
+    return json.dumps(notebook)
 
 
 def results_of(figure: Figure, profile: str) -> Results | None:
