@@ -87,9 +87,9 @@ def require_canonical(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> None:
                     raise NotCanonicalError(f"{name}: found a writer that is not mean-free, {hint}")
 
 
-def _views(tensors: Mapping[str, Tensor], spec: ModelSpec, name: str) -> list[Tensor]:
+def _views(tensors: Mapping[str, Tensor], spec: ModelSpec, name: str, axis: str = STREAM) -> list[Tensor]:
     """The blocks of a tensor with their stream axis last: views, so writing into them writes into the tensor."""
-    return [b.of(tensors[name]).movedim(b.dim(STREAM), -1) for b in spec.blocks(name)]
+    return [b.of(tensors[name]).movedim(b.dim(axis), -1) for b in spec.blocks(name)]
 
 
 def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> None:
@@ -97,17 +97,19 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
     gamma = tensors[norm.weight].clone() if norm.weight else None
     beta = tensors[norm.bias].clone() if norm.bias else None
     for reader in norm.readers:
-        for i, weight in enumerate(_views(tensors, spec, reader.weight)):  # (..., d)
+        for i, weight in enumerate(_views(tensors, spec, reader.weight, norm.axis)):  # (..., d)
             constant = weight @ beta if beta is not None else None
             if gamma is not None:
                 weight *= gamma
-            if spec.stream_norm == "layernorm":
+            if spec.stream_norm == "layernorm" and norm.onward is None:
                 weight -= weight.mean(-1, keepdim=True)
             if constant is not None:
                 if reader.bias is not None:
                     spec.blocks(reader.bias)[i].of(tensors[reader.bias]).add_(constant)
                 else:
                     weight += constant[..., None] / weight.shape[-1]
+    if norm.onward and beta is not None:
+        tensors[norm.onward] += beta
     if norm.weight:
         tensors[norm.weight].fill_(1)
     if norm.bias:

@@ -95,7 +95,7 @@ def match(
 
     Writes one transformation per model into a new folder; what lmc path and lmc merge read.
     """
-    from lmc import corpora, matching
+    from lmc import corpora, matching, objective
     from lmc.alignment import METHODS
     from lmc.files import refuse_occupied, whole_folder
 
@@ -113,7 +113,12 @@ def match(
     refuse_occupied(out)
     state = _state_folder(out, resume) if method in matching.LEARNED else None
     kind, place = _dtype(dtype), _device(device)
-    samples, pair = _data(models, data, "match", limit, seed) if needs_data and data else (None, _compare(models))
+    pair, samples = _compare(models), None
+    if method in matching.LEARNED:
+        objective.require_loss(pair.blueprints[0].model)
+    if needs_data and data is not None:  # read before any weight: a corpus that does not fit is found early
+        first = pair.blueprints[0]
+        samples = _samples(data, first.model, "match", first.source.folder, limit, seed)
     loaded = _load(pair, place, kind)
     _say(f"matching with {method}")
     try:
@@ -276,13 +281,6 @@ def _compare(models: list[str]) -> "Pair":
 
     _say("checking that the models can be paired")
     return pairing.compare(models)
-
-
-def _data(models: list[str], corpus: str, split: str, limit: int | None, seed: int) -> tuple[Any, "Pair"]:
-    """The samples, read before any weight: a corpus that does not fit is found early."""
-    pair = _compare(models)
-    first = pair.blueprints[0]
-    return _samples(corpus, first.model, split, first.source.folder, limit, seed), pair
 
 
 def _samples(

@@ -57,22 +57,22 @@ def _size(spec: ModelSpec, block: Block, without: tuple[str, ...] = ()) -> int:
 
 def _norms(spec: ModelSpec) -> int:
     """Gain and bias of a norm, which its readers can undo."""
-    affine = [name for norm in spec.norms for name in (norm.weight, norm.bias) if name is not None]
-    return len(affine) * spec.sizes[STREAM]
+    return sum(
+        spec.sizes[norm.axis] * sum(name is not None for name in (norm.weight, norm.bias)) for norm in spec.norms
+    )
 
 
 def _input_means(spec: ModelSpec) -> int:
     """A reader never sees the direction 𝟙 of a LayerNorm: one weight per row, unless β = 𝟙 has put it to use."""
     if spec.stream_norm != "layernorm":
         return 0
-    blocks = [
-        block
+    return sum(
+        _size(spec, block, without=(norm.axis,))
         for norm in spec.norms
         if norm.bias is None or norm.canonical_bias == 0
         for reader in norm.readers
         for block in spec.blocks(reader.weight)
-    ]
-    return sum(_size(spec, block, without=(STREAM,)) for block in blocks)
+    )
 
 
 def _output_means(spec: ModelSpec) -> int:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lmc.errors import ArgumentError
 from lmc.files import whole_file, write_whole
-from lmc.objective import as_data, evaluate
+from lmc.objective import as_data, evaluate, require_loss
 
 if TYPE_CHECKING:
     from lmc.alignment import Alignment
@@ -104,6 +104,7 @@ def path(alignment: "Alignment", data: object, grid: int | None = None, batch: i
     simplex (5). Raises DataError, ArgumentError.
     """
     points = simplex(len(alignment.parents), grid)
+    require_loss(alignment.parents[0])
     checked = as_data(data, alignment.parents[0])
     losses, correct = [], []
     for weights in tqdm(points, desc="path", disable=None):

@@ -34,13 +34,12 @@ def rebuild(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], epsilon_
     """A new stock model of the same class and settings that holds `tensors`; the one passed in is not touched.
 
     It is in evaluation mode: with dropout it would be another function. A head tied to the embedding stays so only if
-    the two are still equal. `epsilon_factor` multiplies the norms' ε.
+    the two are still equal (and, in BERT, their biases). `epsilon_factor` multiplies the norms' ε.
     """
     new = hollow(model)
     new.load_state_dict({name: t.clone() for name, t in tensors.items()}, assign=True, strict=True)
     if spec.tied and new.config.tie_word_embeddings:
-        head, embedding = spec.tied
-        if torch.equal(tensors[head], tensors[embedding]):
+        if all(torch.equal(tensors[one], tensors[other]) for one, other in model.all_tied_weights_keys.items()):
             new.tie_weights()
         else:
             new.config.tie_word_embeddings = False

@@ -95,12 +95,18 @@ class Reader:
 
 @dataclass(frozen=True)
 class Norm:
-    """A norm of the residual stream, γ⊙n(x)+β, and everything that reads its output. `module` holds its ε."""
+    """A norm of the residual stream, γ⊙n(x)+β, and everything that reads its output. `module` holds its ε.
+
+    `onward`: after a post-norm the stream itself carries γ and β on; γ stays (a rule moves it), β goes into this bias
+    of the next sublayer. `axis`: the space it normalises.
+    """
 
     module: str
     weight: str | None
     bias: str | None
     readers: tuple[Reader, ...]
+    onward: str | None = None
+    axis: str = STREAM
 
     @property
     def canonical_bias(self) -> float:
@@ -262,8 +268,8 @@ class ModelSpec:
         def space(name: str, over: list[str], group: str, **parameters: Any) -> Space:
             return Space(name, getattr(groups, group)(**parameters), tuple(over))
 
-        def norm(module: str, weight: str, bias: str, readers: list[dict[str, Any]]) -> Norm:
-            return Norm(module, weight, bias, tuple(Reader(**r) for r in readers))
+        def norm(readers: list[dict[str, Any]], **rest: Any) -> Norm:
+            return Norm(readers=tuple(Reader(**r) for r in readers), **rest)
 
         return cls(
             **{

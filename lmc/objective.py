@@ -93,6 +93,19 @@ def as_data(data: object, model: Any) -> Data:
     return Data(inputs, labels.long())
 
 
+def require_loss(model: Any) -> None:
+    """Raise DataError for a model without a loss here: one that predicts masked tokens, not the next one.
+
+    Which tokens a masked loss hides, and with which id, is no part of a checkpoint: any number would be ours, not its.
+    """
+    read = family_of(model).inputs(model)
+    if isinstance(read, Tokens) and not read.causal:
+        raise DataError(
+            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens: "
+            "it has no loss here; match it by naive, canonical, weights or activations, and merge"
+        )
+
+
 def _as_tuple(batch: object) -> tuple[object, ...]:
     return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
 

@@ -107,6 +107,13 @@ def gpt2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> tr
     return _language("GPT2", fields | {"n_inner": 24, "num_attention_heads": 2}, seed, dtype, config)
 
 
+def bert(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.BertForMaskedLM:
+    """A BERT in evaluation mode; `config` overrides fields of BertConfig."""
+    fields = {**TEXT, "num_attention_heads": 2, "type_vocab_size": 2}
+    model = transformers.BertForMaskedLM(transformers.BertConfig(**(fields | config)))
+    return randomize(model, seed).to(dtype).eval()
+
+
 def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.ViTForImageClassification:
     """A ViT of transformers in evaluation mode; `config` overrides fields of ViTConfig."""
     fields = {

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 import lmc
 import lmc.dimensions as lmc_dimensions
 from lmc.dimensions import dimensions
+from lmc.family import family_of
+from lmc.family.parts import Tokens
 from lmc.groups import Orthogonal
 from lmc.modelspec import Space
 
@@ -42,6 +44,7 @@ CASES: list[Any] = [
 ]
 TINY = {"hidden_size": 8, "vocab_size": 20, "attn_implementation": "sdpa", "max_position_embeddings": 12}
 DECODER = {**TINY, "intermediate_size": 4}
+BERT = {**TINY, "intermediate_size": 6, "type_vocab_size": 1}  # a second type of tokens would never be seen
 CASES += [
     pytest.param(build, {**base, **config}, id=f"{build.__name__}, {name}")
     for build, base, name, config in (
@@ -60,6 +63,7 @@ CASES += [
         (pico.olmo2, DECODER, "norms after the sublayers", {}),
         (pico.gpt2, TINY, "GELU", {"n_inner": 6}),
         (pico.gpt2, TINY, "ReLU", {"n_inner": 6, "activation_function": "relu"}),  # none of its units is always off
+        (pico.bert, BERT, "norms after the sublayers", {}),
         (pico.hf_vit, {}, "qkv bias", {**HF}),
         (pico.hf_vit, {}, "no qkv bias", {**HF, "qkv_bias": False}),
     )
@@ -90,7 +94,7 @@ def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Mo
 
 def flat_directions(model: nn.Module) -> tuple[int, float, float]:
     """Dimension of the null space of ∂logits/∂θ, and the relative singular values on both sides of its edge."""
-    x = pico.inputs(model, n=80 if not hasattr(model, "generate") else 16)
+    x = pico.inputs(model, n=16 if isinstance(family_of(model).inputs(model), Tokens) else 80)
     parameters = list(model.parameters())
     count = sum(p.numel() for p in parameters)
     with lmc.float64():
@@ -102,8 +106,13 @@ def flat_directions(model: nn.Module) -> tuple[int, float, float]:
     rows = []
     for _ in range(count // 128 + 1):
         mix = torch.randn(128, logits.numel(), generator=generator, dtype=torch.float64)
-        gradients = torch.autograd.grad(logits, parameters, mix, retain_graph=True, is_grads_batched=True)
-        rows.append(torch.cat([g.flatten(1) for g in gradients], 1))
+        gradients = torch.autograd.grad(
+            logits, parameters, mix, retain_graph=True, is_grads_batched=True, allow_unused=True
+        )
+        unused = (
+            torch.zeros(128, p.numel(), dtype=torch.float64) for p in parameters
+        )  # an untied BERT has such a bias
+        rows.append(torch.cat([z if g is None else g.flatten(1) for g, z in zip(gradients, unused, strict=True)], 1))
     values = torch.linalg.svdvals(torch.cat(rows))
     values = values / values[0]
     rank = int((values > 1e-10).sum())

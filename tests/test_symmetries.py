@@ -21,7 +21,7 @@ from lmc.transform import Transform
 
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
-    *(pico.vit, pico.hf_vit),
+    *(pico.bert, pico.vit, pico.hf_vit),
 ]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
 
@@ -131,6 +131,16 @@ def more_grids() -> list[Any]:
         scale_attn_weights=flags,
     )
     grid += mixed_grid(
+        pico.bert,
+        20,
+        {"hidden_size": 24, "layer_norm_eps": 1e-2},
+        **plain,
+        num_attention_heads=(1, 2, 3, 8),
+        intermediate_size=(10, 24),
+        hidden_act=("gelu", "relu"),
+        type_vocab_size=(1, 2),
+    )
+    grid += mixed_grid(
         pico.hf_vit,
         16,
         {"hidden_size": 24, "layer_norm_eps": 1e-2},
@@ -172,7 +182,7 @@ def test_the_grid_covers_what_it_says() -> None:
     assert seen[pico.neox, "hidden_act"] == {"gelu", "relu"} == seen[pico.vit, "act_layer"]
     assert seen[pico.vit, "depth"] == {1, 2, 3} and seen[pico.vit, "num_heads"] == {1, 2, 4}
     assert seen[pico.vit, "reg_tokens"] == {0, 3} and seen[pico.vit, "proj_bias"] == {True, False}
-    for build in (pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2, pico.hf_vit):
+    for build in set(ALL) - {pico.neox, pico.vit}:
         assert seen[build, "num_hidden_layers"] == {1, 2, 3} and {1, 8} <= seen[build, "num_attention_heads"]
     for build in (pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2):
         assert seen[build, "num_key_value_heads"] == {1, 2, 3, 8} and seen[build, "tie_word_embeddings"] == {
@@ -414,7 +424,8 @@ def test_every_rule_is_needed(build: Any) -> None:
     factor = g.scale**2
     assert effect(model, moved, factor) <= EXACT
     for name in g.spec.rules:
-        if name in ("head.bias", "classifier.bias"):  # on a free axis: no group moves the classes
+        if not any(g.spec.space_names & set(block.names) for block in g.spec.blocks(name)):  # no group moves classes
+            assert name in ("head.bias", "classifier.bias", "cls.predictions.bias", "cls.predictions.decoder.bias")
             assert torch.equal(moved[name], state(model)[name])
         elif name in {dead.bias for dead in g.spec.dead} and len(g.spec.blocks(name)) == 1:  # keys' own bias: softmax
             assert effect(model, {**moved, name: state(model)[name]}, factor) <= EXACT, name
@@ -576,3 +587,80 @@ def test_clipping_that_never_acts_is_refused_all_the_same() -> None:
     """The table must hold for every input, so it does not ask whether the clamp was reached."""
     kinds = {s.group.__class__.__name__ for s in lmc.spec(pico.olmo(clip_qkv=1e6)).spaces if "value" in s.name}
     assert kinds == {"Permutation"}
+
+
+BERT = "bert.encoder.layer.0."
+KINDS = (("weight", " stream?"), ("bias", ""))
+WRONG_BERTS: dict[str, tuple[dict[str, str], tuple[Space, ...]]] = {
+    "a rotation of the stream": ({}, (Space("stream", Orthogonal(16, fixes_ones=True)),)),
+    "single signs of the stream": (
+        {},
+        (Space("sign", Orthogonal(1), ("stream",)),),
+    ),
+    "a factor on the units of the head": (
+        {
+            "cls.predictions.transform.dense.weight": "(predict factor) stream?",
+            "cls.predictions.transform.dense.bias": "(predict factor)",
+            "cls.predictions.decoder.weight": "vocab (predict factor*)",
+        },
+        (Space("factor", Scale(), ("predict",)),),
+    ),
+    "a rotation of the head's units": ({}, (Space("predict", Orthogonal(16, fixes_ones=True)),)),
+    "the head's units permuted as the stream": (
+        {
+            "cls.predictions.transform.dense.weight": "other stream?",
+            "cls.predictions.transform.dense.bias": "other",
+            "cls.predictions.decoder.weight": "vocab stream",
+        },
+        (),
+    ),
+    "a gain left behind": ({BERT + "attention.output.LayerNorm.weight": "other"}, ()),
+    "a phase of queries and keys across heads": (
+        {BERT + f"attention.self.{part}.{kind}": f"all{axis}" for part in ("query", "key") for kind, axis in KINDS},
+        (Space("all", Permutation(16)),),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BERTS.values(), ids=WRONG_BERTS.keys())
+def test_wrong_symmetries_of_bert_are_caught(case: tuple[dict[str, str], tuple[Space, ...]]) -> None:
+    rules, spaces = case
+    model = canonicalize(pico.bert())
+    right = lmc.spec(model)
+    assert under(model, right) <= EXACT
+    spec = dataclasses.replace(right, free={**right.free, "other": 16})
+    assert under(model, rewritten(spec, {s.name: s for s in spaces}, rules)) >= CLEAR
+
+
+def test_the_scale_of_a_bert_cannot_be_undone_by_its_one_epsilon() -> None:
+    model = lmc.canonicalize(pico.bert(layer_norm_eps=0.1))
+    spec = dataclasses.replace(lmc.spec(model), spaces=(*lmc.spec(model).spaces, Space("scale", Scale())))
+    g = Transform.random(spec, 0).only("scale")
+    moved = rebuild(model, lmc.spec(model), {name: g.moved(name, t) for name, t in state(model).items()})
+    x = pico.inputs(model)
+    before = pico.logits(model, x)
+    for module in moved.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps *= g.scale**2
+    assert change(before, pico.logits(moved, x)) >= CLEAR
+    moved.cls.predictions.transform.LayerNorm.eps = 0.1
+    first = moved.bert.encoder.layer[0].attention.output.LayerNorm
+    with torch.no_grad():  # even with an ε of its own for the head, the gains would have to grow as well
+        assert change(before, pico.logits(moved, x)) >= CLEAR and first.weight.min() < first.weight.max()
+
+
+def test_both_types_of_tokens_keep_their_meaning() -> None:
+    model = pico.bert(type_vocab_size=2)
+    x = pico.inputs(model)
+    types = torch.randint(2, x.shape, generator=torch.Generator().manual_seed(0))
+    moved = Transform.random(lmc.spec(model), 0).apply(canonicalize(model))
+    with lmc.float64(), torch.no_grad():
+        before, after = (m(x, token_type_ids=types).logits for m in (model, moved))
+        assert change(before, after) <= EXACT
+        assert change(before, pico.logits(model, x)) >= CLEAR
+
+
+def test_a_bert_that_is_a_decoder_is_refused() -> None:
+    for flags in ({"is_decoder": True}, {"is_decoder": True, "add_cross_attention": True}):
+        with pytest.raises(lmc.UnsupportedModelError, match="is_decoder is not supported"):
+            lmc.spec(pico.bert(**flags))

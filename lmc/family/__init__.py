@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.family import gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, parts, qwen3, vit
+from lmc.family import bert, gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, parts, qwen3, vit
 from lmc.family.parts import Images, Tokens
 from lmc.modelspec import ModelSpec
 
@@ -39,6 +39,7 @@ FAMILIES = (
     _decoder("qwen3", qwen3.spec, "Qwen3ForCausalLM"),
     _decoder("olmo", olmo.spec, "OlmoForCausalLM"),
     _decoder("olmo2", olmo2.spec, "Olmo2ForCausalLM"),
+    Family("bert", "transformers", ("BertForMaskedLM",), bert.spec, parts.settings, bert.tokens),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images),
     Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, parts.settings, hf_vit.images),
 )

@@ -31,10 +31,14 @@ _IRRELEVANT = frozenset(
 
 @dataclass(frozen=True)
 class Tokens:
-    """A language model reads token ids below `vocabulary`, at most `context` of them at a time."""
+    """A language model reads token ids below `vocabulary`, at most `context` of them at a time.
+
+    One that is not `causal` does not predict the next token.
+    """
 
     vocabulary: int
     context: int
+    causal: bool = True
 
 
 @dataclass(frozen=True)

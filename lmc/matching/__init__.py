@@ -25,7 +25,7 @@ from lmc.matching.solver import Solution
 from lmc.matching.weights import match_weights
 from lmc.models import epsilon, rebuild, state
 from lmc.modelspec import ModelSpec
-from lmc.objective import Data, as_data, evaluate
+from lmc.objective import Data, as_data, evaluate, require_loss
 from lmc.pairing import require_pairable
 from lmc.transform import Transform, rescale
 
@@ -79,6 +79,8 @@ def match(
     if lambdas is not None and not 0 <= lambdas[0] <= lambdas[1] <= 1:
         raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {lambdas}")
     require_pairable(parents)
+    if method in LEARNED:
+        require_loss(parents[0])
     if start is not None and not isinstance(start, Alignment):
         raise ArgumentError(f"start: expected an alignment, found {type(start).__name__}")
     if start is not None and start.parents != parents:  # not the same objects, but perhaps the same weights

@@ -1,0 +1,100 @@
+"""What every family must do alike: group laws, files, planted symmetries. And what BERT, without a loss, refuses."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from torch import nn
+
+import lmc
+from lmc.family import FAMILIES
+from lmc.models import state
+from lmc.modelspec import ModelSpec
+from lmc.transform import Transform
+
+BUILDERS = {
+    "GPTNeoXForCausalLM": pico.neox,
+    "GPT2LMHeadModel": pico.gpt2,
+    "LlamaForCausalLM": pico.llama,
+    "MistralForCausalLM": pico.mistral,
+    "Qwen2ForCausalLM": pico.qwen2,
+    "Qwen3ForCausalLM": pico.qwen3,
+    "OlmoForCausalLM": pico.olmo,
+    "Olmo2ForCausalLM": pico.olmo2,
+    "BertForMaskedLM": pico.bert,
+    "VisionTransformer": pico.vit,
+    "ViTForImageClassification": pico.hf_vit,
+}
+
+
+def distance(a: nn.Module, b: nn.Module) -> float:
+    """‖θ_A − θ_B‖ / ‖θ_A‖, over the tensors that are not constant in canonical form."""
+    one, two = state(a), state(b)
+    names = lmc.spec(a).rules
+    difference = sum(float((one[n].double() - two[n].double()).square().sum()) for n in names)
+    return (difference / sum(float(one[n].double().square().sum()) for n in names)) ** 0.5
+
+
+def test_every_covered_class_is_tested_here() -> None:
+    assert set(BUILDERS) == {name for family in FAMILIES for name in family.classes}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_group_laws_and_files(name: str, tmp_path: Path) -> None:
+    model = lmc.canonicalize(BUILDERS[name]())
+    spec = lmc.spec(model)
+    assert type(model).__name__ == name and ModelSpec.from_json(spec.to_json()) == spec
+    g, h = Transform.random(spec, 1), Transform.random(spec, 2)
+    moved = g.apply(h.apply(model))
+    assert distance((g @ h).apply(model), moved) <= 1e-12
+    assert distance((g @ h).inverse().apply(moved), model) <= 1e-12 < 0.1 < distance(moved, model)
+    g.save(tmp_path / "g")
+    assert distance(Transform.load(tmp_path / "g").apply(model), g.apply(model)) <= 1e-15  # memory is laid out anew
+
+    lmc.save(moved.float(), tmp_path / "moved")
+    again = lmc.load(tmp_path / "moved")
+    assert all(torch.equal(t, state(moved)[n]) for n, t in state(again).items())
+    assert lmc.spec(again) == spec
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_planted_symmetry_is_recovered(name: str) -> None:
+    model = lmc.canonicalize(BUILDERS[name](dtype=torch.float32))
+    moved = Transform.random(lmc.spec(model), 3).apply(model)
+    first, second = lmc.match(model, moved, method="weights").models
+    assert distance(first, second) <= 1e-4 < 0.1 < distance(model, moved)
+
+
+def test_a_tied_bert_is_untied_and_its_function_kept(tmp_path: Path) -> None:
+    model = pico.bert(dtype=torch.float32, tie_word_embeddings=True)
+    with pytest.warns(UserWarning, match=r"decoder.weight was tied to .* 640 more parameters"):
+        canonical = lmc.canonicalize(model)
+    lmc.save(canonical, tmp_path / "canonical")
+    again = type(model).from_pretrained(tmp_path / "canonical", local_files_only=True).eval()
+    x = pico.inputs(model)
+    torch.testing.assert_close(pico.logits(again, x), pico.logits(model, x), rtol=0, atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".* was tied to")
+        other = pico.bert(1, torch.float32, tie_word_embeddings=True)
+        merged: Any = lmc.match(model, other, method="naive").merge(0.5)
+    assert merged.config.tie_word_embeddings  # averages of raw weights need no untying
+
+
+@pytest.mark.parametrize("method", ["single", "dual"])
+def test_masked_models_are_matched_in_closed_form_only(method: str) -> None:
+    a, b = (pico.bert(seed, torch.float32) for seed in (0, 1))
+    tokens = pico.inputs(a, n=8)
+    with pytest.raises(lmc.DataError, match="BertForMaskedLM: expected a model that predicts the next token"):
+        lmc.match(a, b, method=method, data=tokens)
+    alignment = lmc.match(a, b, method="activations", data=tokens)
+    assert type(alignment.merge(0.5)) is type(a)
+    with pytest.raises(lmc.DataError, match="masked tokens"):
+        lmc.path(alignment, data=tokens)
+
+
+def test_untied_and_tied_bert_share_one_table() -> None:
+    specs: list[Any] = [lmc.spec(pico.bert(tie_word_embeddings=tied)) for tied in (True, False)]
+    assert specs[0] == specs[1]
