@@ -64,7 +64,8 @@ def compare(
 ) -> dict[str, Any]:
     """Every method of `plan` on every pair, each with each of its settings (arguments of `lmc.match`).
 
-    A setting may name `pairs` to run on; otherwise it runs on all. Learned methods start from the best closed form.
+    A setting may name `pairs` to run on; otherwise it runs on all. It may name its `method`; otherwise that is its key
+    in the plan. Learned methods start from the best closed form.
     Returns `unit`, `endpoints` (losses, accuracies and cosine per pair) and `methods`: per method one entry per run of
     `losses` and `accuracies` along `lambdas`, `barrier`, `interval`, `gap`, `endpoint_change` (by how much alignment
     moved the endpoints' losses) and the `runs` themselves.
@@ -74,11 +75,12 @@ def compare(
     endpoints = {name: _endpoints(pair, unseen) for name, pair in pairs.items()}
     starts: dict[str, list[Alignment]] = {name: [] for name in pairs}
     methods: dict[str, Any] = {}
-    for method, settings in plan.items():
+    for label, settings in plan.items():
         table: dict[str, list[Any]] = {}
         for setting in settings:
+            method = setting.get("method", label)
             for name in setting.get("pairs", pairs):
-                options = {key: value for key, value in setting.items() if key != "pairs"}
+                options = {key: value for key, value in setting.items() if key not in ("pairs", "method")}
                 if method in LEARNED:
                     options["start"] = best_start(pairs[name], seen, starts[name])
                 began = time.monotonic()
@@ -100,8 +102,8 @@ def compare(
                 for key, value in row.items():
                     table.setdefault(key, []).append(value)
                 table["lambdas"] = list(walked.lambdas)
-                say(f"{name}  {method:<12} barrier {walked.barrier:.4f}  ({seconds:.0f} s)  {row['runs']}")
-        methods[method] = table
+                say(f"{name}  {label:<12} barrier {walked.barrier:.4f}  ({seconds:.0f} s)  {row['runs']}")
+        methods[label] = table
     return {"unit": walked.metric, "samples": walked.samples, "endpoints": endpoints, "methods": methods}
 
 
@@ -126,7 +128,7 @@ def learning_rates(
     (per method `rates` and `barrier` [rate][pair]), the best rates as `headline`, `unit`, `steps`, and how many
     `samples` were `matched` and `scored`. Raises ArgumentError.
     """
-    matched, scored = _apart(as_data(data, next(iter(pairs.values()))[0]), score)
+    matched, scored = apart(as_data(data, next(iter(pairs.values()))[0]), score)
     rates = list(rates)
     found = compare(pairs, matched, scored, {m: [{"lr": r, "steps": steps} for r in rates] for m in LEARNED}, grid=11)
     grids = {}
@@ -154,8 +156,11 @@ def best_rates(numbers: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _apart(data: Data, count: int) -> tuple[Data, Data]:
-    """Without `count` samples drawn at random, always the same ones; and those."""
+def apart(data: Data, count: int) -> tuple[Data, Data]:
+    """The data without `count` samples drawn at random, always the same ones; and those. Raises ArgumentError.
+
+    >>> matched, scored = apart(data, 128)
+    """
     if not 0 < count < len(data):
         raise ArgumentError(f"score: expected 1 to {len(data) - 1} of {len(data)} samples, found {count}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "accuracy_figure",
     "barrier_bars",
+    "by_effort",
     "curves",
     "draw",
+    "drawings",
     "method_table",
     "path_figure",
+    "pyplot",
     "rate_figure",
     "save",
     "use_style",
@@ -54,9 +57,9 @@ def use_style() -> None:
 
     >>> use_style()
     """
-    pyplot = _pyplot()
-    pyplot.rcParams.update(STYLE)
-    pyplot.rcParams["axes.prop_cycle"] = pyplot.cycler(color=list(COLOURS))
+    plots = pyplot()
+    plots.rcParams.update(STYLE)
+    plots.rcParams["axes.prop_cycle"] = plots.cycler(color=list(COLOURS))
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -71,8 +74,8 @@ def path_figure(numbers: dict[str, Any]) -> "Figure":
     >>> path_figure({"methods": {"naive": {"lambdas": [0, 0.5, 1], "losses": [[1.0, 2.5, 1.1]]}}})
     """
     use_style()
-    figure, axes = _pyplot().subplots()
-    for place, (name, method) in enumerate(_in_order(numbers["methods"]).items()):
+    figure, axes = pyplot().subplots()
+    for place, (name, method) in enumerate(by_effort(numbers["methods"]).items()):
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         lambdas, losses = method["lambdas"], method["losses"]
         if len(losses) > 1:
@@ -95,8 +98,8 @@ def barrier_bars(numbers: dict[str, Any]) -> "Figure":
     >>> barrier_bars({"methods": {"naive": {"barrier": [1.5, 1.6]}, "dual": {"barrier": [0.1, 0.12]}}})
     """
     use_style()
-    figure, axes = _pyplot().subplots()
-    methods = _in_order(numbers["methods"])
+    figure, axes = pyplot().subplots()
+    methods = by_effort(numbers["methods"])
     for place, (name, method) in enumerate(methods.items()):
         barriers = method["barrier"]
         mean = sum(barriers) / len(barriers)
@@ -111,7 +114,7 @@ def barrier_bars(numbers: dict[str, Any]) -> "Figure":
     return figure
 
 
-def _in_order(methods: dict[str, Any]) -> dict[str, Any]:
+def by_effort(methods: dict[str, Any]) -> dict[str, Any]:
     """From the least to the most that is done to the endpoints (results files sort by name); others as they come."""
     known = ("naive", "canonical", "start", "weights", "activations", "single", "dual")
     return dict(sorted(methods.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
@@ -134,7 +137,7 @@ def rate_figure(numbers: dict[str, Any]) -> "Figure":
     >>> rate_figure({"grids": {"single": {"rates": [0.01, 0.02], "barrier": [[0.2, 0.3], [0.1, 0.2]]}}})
     """
     use_style()
-    figure, axes = _pyplot().subplots()
+    figure, axes = pyplot().subplots()
     for place, (name, grid) in enumerate(numbers["grids"].items()):
         colour = COLOURS[place % len(COLOURS)]
         for pair in zip(*grid["barrier"], strict=True):
@@ -155,7 +158,7 @@ def curves(numbers: dict[str, Any]) -> "Figure":
     >>> curves({"curves": {"dual": [2.0, 1.5], "single": [2.0, 1.6]}})
     """
     use_style()
-    figure, axes = _pyplot().subplots()
+    figure, axes = pyplot().subplots()
     for place, (name, losses) in enumerate(numbers["curves"].items()):
         style = ("-", "--", ":")[place % 3]
         axes.plot(range(1, len(losses) + 1), losses, style, color=COLOURS[place % len(COLOURS)], label=name)
@@ -171,7 +174,7 @@ def method_table(numbers: dict[str, Any]) -> Any:
     >>> method_table({"summary": {"naive": {"barrier": 1.5, "range": [1.4, 1.6], "ratio": 1.0, ...}}})
     """
     rows = ["| method | runs | barrier | range | ÷ naive | normalised | gap | endpoints moved |", "|" + "---|" * 8]
-    for name, row in _in_order(numbers["summary"]).items():
+    for name, row in by_effort(numbers["summary"]).items():
         low, high = row["range"]
         rows.append(
             f"| {name} | {row['runs']} | {row['barrier']:.3f} | {low:.3f} to {high:.3f} | {row['ratio']:.1%} | "
@@ -190,12 +193,19 @@ class Markdown:
         return self.text
 
 
+def drawings() -> dict[str, Callable[[dict[str, Any]], "Figure"]]:
+    """Every function that figures.yml may name."""
+    from lmc import charts
+
+    return {function.__name__: function for function in (*DRAWN, *charts.DRAWN)}
+
+
 def draw(name: str, numbers: dict[str, Any]) -> "Figure":
     """Draw with the function that figures.yml names.
 
     >>> draw("barrier_bars", numbers)
     """
-    known = {f.__name__: f for f in DRAWN}
+    known = drawings()
     if name not in known:
         raise ArgumentError(f"no figure function {name!r}; choose from {', '.join(known)}")
     try:
@@ -223,14 +233,15 @@ def save(figure: "Figure", path: Path) -> None:
         aside = path.with_name(f".{path.name}.{os.getpid()}.{kind}")
         figure.savefig(aside, format=kind, metadata=metadata)
         os.replace(aside, path.with_name(f"{path.name}.{kind}"))
-    _pyplot().close(figure)
+    pyplot().close(figure)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib's pyplot, or one line that says how to get it."""
     try:
-        import matplotlib.pyplot as pyplot
+        import matplotlib.pyplot as found
     except ImportError as error:
         from lmc._notebooks import MissingExtraError
 
         raise MissingExtraError('matplotlib is missing; run: pip install -e ".[plot]"') from error
-    return pyplot
+    return found

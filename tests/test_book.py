@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from book import configuration
+from book import chapters, configuration
 from lmc._ledger import figures
 
 
@@ -42,12 +42,7 @@ def test_every_page_and_chapter_is_in_the_contents(root: Path) -> None:
     contents = yaml.safe_load((root / "book/_toc.yml").read_text(encoding="utf-8"))
     listed = {contents["root"], *re.findall(r"file: (\S+)", (root / "book/_toc.yml").read_text(encoding="utf-8"))}
     pages = {path.stem for path in (root / "book").glob("*.md")}
-    # What is long and runs on request only feeds figures; it is no chapter.
-    feeding = {figure.notebook for figure in figures(root / "figures.yml").values() if figure.on_request}
-    chapters = {f"notebooks/{path.stem}" for path in (root / "notebooks").glob("[0-9]*.py")} - {
-        f"notebooks/{name}" for name in feeding
-    }
-    assert listed == pages | chapters | {"api/lmc"}
+    assert listed == pages | {f"notebooks/{source.stem}" for source in chapters()} | {"api/lmc"}
 
 
 def test_every_public_module_has_a_page_that_documents_it(book: Path, root: Path) -> None:

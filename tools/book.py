@@ -23,6 +23,7 @@ import pages
 import yaml
 
 from lmc._ledger import figures
+from lmc._notebooks import redraws
 from lmc.errors import LmcError
 from lmc.reproduce import executed_folder, reproduce
 
@@ -98,10 +99,7 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
     shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build", "notebooks", ".*"))
     shutil.copytree(ROOT / "docs", stage / "docs")
     (book / "notebooks").mkdir()
-    feeding = {figure.notebook for figure in figures().values() if figure.on_request}  # no chapters, only results
-    for source in sorted((ROOT / "notebooks").glob("[0-9]*.py")):
-        if source.stem in feeding:
-            continue
+    for source in chapters():
         notebook = executed / f"{source.stem}.ipynb"
         if not notebook.is_file():
             raise RenderError(f"{source.stem} was not run yet; run: make book")
@@ -110,6 +108,13 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
     pages.api(book / "api")
     pages.figure_pages(book / "made", profile)
     (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
+
+
+def chapters() -> list[Path]:
+    """Sources of the chapters: every notebook but those that are long and only feed figures."""
+    long = {figure.notebook for figure in figures().values() if figure.on_request}
+    sources = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+    return [source for source in sources if source.stem not in long or redraws(source)]
 
 
 def configuration() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lmc import figures as drawing
 from lmc._ledger import Figure, figures
+from lmc._notebooks import redraws
 from lmc.errors import DataError
 from lmc.results import Results, duration, read
 
@@ -71,8 +72,10 @@ def results_of(figure: Figure, profile: str) -> Results | None:
 
 
 def _maker(figure: Figure) -> str:
-    """A link to the chapter, or the name of a notebook that is too long to be one."""
-    return f"`notebooks/{figure.notebook}.py`" if figure.on_request else f"{{doc}}`/notebooks/{figure.notebook}`"
+    """A link to the chapter, or the name of a notebook that is none."""
+    source = ROOT / f"notebooks/{figure.notebook}.py"
+    chapter = not figure.on_request or redraws(source)
+    return f"{{doc}}`/notebooks/{figure.notebook}`" if chapter else f"`notebooks/{figure.notebook}.py`"
 
 
 def _body(figure: Figure, results: Results | None) -> str:

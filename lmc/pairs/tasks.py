@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
 
@@ -118,8 +119,15 @@ class Docstrings(Task):
 
 
 @final
+@dataclass(frozen=True)
 class Digits(Task):
-    """A four-layer vision transformer of timm on handwritten digits of 8×8 pixels."""
+    """A vision transformer of timm with four heads, on handwritten digits of 8×8 pixels.
+
+    Digits(width=32, depth=2).build()
+    """
+
+    width: int = 64  # channels of the residual stream, a multiple of the four heads
+    depth: int = 4
 
     model = "ViT"
     corpus = "digits"
@@ -138,8 +146,8 @@ class Digits(Task):
             img_size=self.size,
             patch_size=2,
             in_chans=1,
-            embed_dim=64,
-            depth=4,
+            embed_dim=self.width,
+            depth=self.depth,
             num_heads=4,
             num_classes=10,
             pretrained_cfg_overlay=preprocessing | origin,

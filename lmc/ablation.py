@@ -1,0 +1,104 @@
+"""Which symmetry does the work: matching with one kind of space alone, with all but one, with all.
+
+>>> settings = variants(spec_of(a))
+>>> numbers = ablate({"pair-0": (a, b)}, match_on, held_out, steps=300, lr=0.02)
+
+A kind that is left out is left out of everything: it is not in the starting point (the better closed form, with that
+kind reset to the identity) and it does not learn.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from lmc.alignment import Alignment
+from lmc.experiment import Pair, best_start
+from lmc.family import spec as spec_of
+from lmc.line import path
+from lmc.matching import match
+from lmc.modelspec import SCALE, ModelSpec
+from lmc.objective import as_data
+from lmc.transform import Transform, kinds
+
+# One name for what a rotary model splits in two: the planes that turn with the position, and the channels that do not.
+GROUPS = {"plane": "queries and keys", "pass": "queries and keys", "qk": "queries and keys"}
+WORDS = {
+    "stream": "stream rotation",
+    SCALE: "stream scale",
+    "head": "head order",
+    "value": "values",
+    "hidden": "hidden order",
+}
+
+
+def variants(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
+    """What to try: name -> the kinds of spaces that take part.
+
+    >>> variants(spec_of(vit))["without values"]
+    ('stream', 'head', 'qk', 'hidden')
+
+    `all` has every kind but the residual scale, which is off by default; `all and stream scale` has that too.
+    """
+    named: dict[str, tuple[str, ...]] = {}
+    for kind in kinds(spec):
+        name = GROUPS.get(kind) or WORDS.get(kind, kind)
+        named[name] = (*named.get(name, ()), kind)
+    scale = WORDS[SCALE] if SCALE in kinds(spec) else None
+    usual = tuple(kind for name, group in named.items() for kind in group if name != scale)
+    found: dict[str, tuple[str, ...]] = {"none": ()}
+    found |= {f"only {name}": group for name, group in named.items()}
+    for name, group in named.items():
+        if name != scale:
+            found[f"without {name}"] = tuple(kind for kind in usual if kind not in group)
+    found["all"] = usual
+    if scale:
+        found[f"all and {scale}"] = (*usual, SCALE)
+    return found
+
+
+def restricted(alignment: Alignment, allowed: Collection[str]) -> Alignment:
+    """The alignment with every space whose kind is not `allowed` reset to the identity.
+
+        >>> restricted(alignment, ["head", "hidden"])                   # its permutations alone
+
+    The residual scale stays: at the start of matching it only makes the endpoints' ε equal.
+    """
+    transforms = []
+    for transform in alignment.transforms:
+        spec, kept = transform.spec, dict(Transform.identity(transform.spec).elements)
+        kept |= {name: e for name, e in transform.elements.items() if spec.kind(name) in allowed or name == SCALE}
+        transforms.append(Transform(spec, kept))
+    return Alignment(alignment.method, alignment.parents, tuple(transforms), alignment.record)
+
+
+def ablate(
+    pairs: Mapping[str, Pair],
+    match_on: object,
+    held_out: object,
+    steps: int,
+    lr: float,
+    grid: int = 11,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """The barrier of dual matching under every variant of `variants`, on every pair.
+
+    Returns `unit`, `steps`, `lr`, and `methods`: per variant `kinds`, and one `barrier` and `gap` for every pair.
+    """
+    first = next(iter(pairs.values()))[0]
+    spec, seen, unseen = spec_of(first), as_data(match_on, first), as_data(held_out, first)
+    learns = {spec.kind(space.name) for space in spec.spaces if space.group.dimension}
+    methods: dict[str, Any] = {}
+    starts = {name: best_start(pair, seen, []) for name, pair in pairs.items()}
+    for variant, allowed in variants(spec).items():
+        row: dict[str, list[float]] = {"barrier": [], "gap": []}
+        moving = [kind for kind in allowed if kind in learns]
+        for name, pair in pairs.items():
+            found = restricted(starts[name], allowed)
+            if moving:
+                found = match(*pair, method="dual", data=seen, start=found, kinds=moving, steps=steps, lr=lr, seed=seed)
+            walked = path(found, unseen, grid)
+            row["barrier"].append(walked.barrier)
+            row["gap"].append(walked.gap)
+            say(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
+        methods[variant] = {"kinds": list(allowed), **row}
+    return {"unit": walked.metric, "steps": steps, "lr": lr, "methods": methods}

@@ -1,0 +1,255 @@
+"""Figures of more than a line: planes, sweeps, bars with a reference, tables. In the style of `lmc.figures`.
+
+>>> figure = landscape_figure(results.read("landscape-vit", "laptop").numbers)
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from lmc.figures import COLOURS, MARKERS, Markdown, by_effort, pyplot, use_style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def landscape_figure(numbers: dict[str, Any]) -> "Figure":
+    """The loss over planes through three models, side by side, in one colour scale; lines join the endpoints.
+
+    `planes`: title -> what `lmc.landscape.plane` returned, with `names` of its three models and `lines` between them.
+    """
+    use_style()
+    planes = numbers["planes"]
+    figure, axes = pyplot().subplots(1, len(planes), figsize=(5.2 * len(planes), 4.6), squeeze=False)
+    values = [loss for plane in planes.values() for row in plane["losses"] for loss in row]
+    low, high = math.log(min(values)), math.log(max(values))
+    levels = [math.exp(low + (high - low) * i / 24) for i in range(25)]
+    from matplotlib.colors import LogNorm
+
+    for place, (title, plane) in zip(axes[0], planes.items(), strict=True):
+        norm = LogNorm(levels[0], levels[-1])
+        filled = place.contourf(
+            plane["x"], plane["y"], plane["losses"], levels, norm=norm, cmap="cividis_r", extend="both"
+        )
+        place.contour(plane["x"], plane["y"], plane["losses"], levels[::3], colors="white", linewidths=0.5, alpha=0.6)
+        points = dict(zip(plane["names"], (plane["points"][key] for key in ("first", "second", "third")), strict=True))
+        for (start, end), style in zip(plane["lines"].values(), ("--", "-"), strict=False):
+            across, up = zip(points[start], points[end], strict=True)
+            place.plot(across, up, style, color="white", linewidth=4.5, solid_capstyle="round")
+            place.plot(across, up, style, color="black", linewidth=2)
+        for name, (across, up) in points.items():
+            place.plot(across, up, "o", color="white", markeredgecolor="black", markersize=8)
+            box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+            side = -16 if up == 0 else 12
+            place.annotate(
+                name, (across, up), (0, side), textcoords="offset points", ha="center", va="center", bbox=box
+            )
+        place.set_title(title, fontsize=10)
+        place.set_aspect("equal")
+        place.grid(False)
+        place.set_xlabel("distance in weight space")
+    shown = figure.colorbar(filled, ax=list(axes[0]), label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
+    ticks = [level for level in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if levels[0] <= level <= levels[-1]]
+    shown.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    shown.ax.minorticks_off()
+    return figure
+
+
+def sweep_figure(numbers: dict[str, Any]) -> "Figure":
+    """Barrier over what `lmc.sweeps.sweep` varied, one line per method: the mean, and each run as a point.
+
+    >>> sweep_figure({"varied": "width", "points": [16, 32], "methods": {"dual": {"barrier": [[0.3], [0.1]]}}})
+    """
+    use_style()
+    figure, axes = pyplot().subplots()
+    for place, (name, method) in enumerate(by_effort(numbers["methods"]).items()):
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        for x, barriers in zip(numbers["points"], method["barrier"], strict=True):
+            axes.plot([x] * len(barriers), barriers, marker, color=colour, alpha=0.35, markersize=4)
+        means = [sum(row) / len(row) for row in method["barrier"]]
+        axes.plot(numbers["points"], means, color=colour, marker=marker, label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(numbers["points"], [f"{x:,g}" for x in numbers["points"]])
+    axes.minorticks_off()
+    axes.set_xlabel(numbers["varied"])
+    axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
+    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure
+
+
+def ablation_figure(numbers: dict[str, Any]) -> "Figure":
+    """One horizontal bar per variant in the order tried, as long as its mean barrier; a point for each pair.
+
+    >>> ablation_figure({"methods": {"only values": {"barrier": [0.9]}, "all": {"barrier": [0.1]}}})
+    """
+    use_style()
+    methods = numbers["methods"]
+    order = sorted(methods, key=_variant)
+    figure, axes = pyplot().subplots(figsize=(6.4, 0.32 * len(order) + 1))
+    for place, name in enumerate(order):
+        barriers = methods[name]["barrier"]
+        mean = sum(barriers) / len(barriers)
+        axes.barh(place, mean, height=0.65, color=COLOURS[_variant(name)[0] % len(COLOURS)])
+        axes.plot(barriers, [place] * len(barriers), "o", color="black", markersize=3.5)
+        axes.annotate(
+            f"{mean:.3f}", (max(barriers), place), (6, 0), textcoords="offset points", va="center", fontsize=9
+        )
+    axes.set_yticks(range(len(order)), order)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"barrier [{numbers.get('unit', 'nats')}]")
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
+    axes.grid(False, axis="y")
+    return figure
+
+
+def _variant(name: str) -> tuple[int, str]:
+    """None first, then single kinds, then all but one, then all."""
+    kinds = ("none", "only ", "without ", "all")
+    return next((i for i, start in enumerate(kinds) if name.startswith(start)), len(kinds)), name
+
+
+def control_figure(numbers: dict[str, Any]) -> "Figure":
+    """Held-out loss of one model per row, a point for each pair; the dashed line is the mean of the parents.
+
+    >>> control_figure({"unit": "nats", "models": {"parents": {"loss": [0.1]}, "dual": {"loss": [0.1]}}})
+    """
+    use_style()
+    models = numbers["models"]
+    order = numbers.get("order") or list(models)
+    figure, axes = pyplot().subplots(figsize=(6.4, 0.32 * len(order) + 1))
+    for place, name in enumerate(order):
+        losses = models[name]["loss"]
+        mean = sum(losses) / len(losses)
+        axes.plot(losses, [place] * len(losses), "o", color="black", markersize=3.5, alpha=0.6)
+        axes.plot(mean, place, "D", color=COLOURS[0], markersize=7)
+        axes.annotate(f"{mean:.3f}", (max(losses), place), (8, 0), textcoords="offset points", va="center", fontsize=9)
+    parents = models["parents"]["loss"]
+    axes.axvline(sum(parents) / len(parents), color=COLOURS[1], linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(order)), order)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set_xlabel(f"held-out loss [{numbers['unit']}]")
+    axes.grid(False, axis="y")
+    return figure
+
+
+def grouped_figure(numbers: dict[str, Any]) -> "Figure":
+    """Barrier by method, a group of bars for every text.
+
+    >>> grouped_figure({"unit": "nats", "texts": {"one": {"parents": 1.9, "naive": 1.4, "dual": 0.1}}})
+    """
+    use_style()
+    texts = numbers["texts"]
+    methods = list(by_effort({name: 0 for name in next(iter(texts.values())) if name != "parents"}))
+    figure, axes = pyplot().subplots()
+    width = 0.8 / len(methods)
+    for place, method in enumerate(methods):
+        across = [i + (place - (len(methods) - 1) / 2) * width for i in range(len(texts))]
+        bars = axes.bar(across, [row[method] for row in texts.values()], width, color=COLOURS[place], label=method)
+        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+    axes.set_xticks(range(len(texts)), [name.replace(" training", "\ntraining") for name in texts])
+    axes.set_ylabel(f"barrier [{numbers['unit']}]")
+    axes.grid(False, axis="x")
+    axes.legend()
+    return figure
+
+
+def simplex_figure(numbers: dict[str, Any]) -> "Figure":
+    """The loss over the triangle between three models, one triangle per method, in one colour scale.
+
+    `triangles`: method -> `weights` [points][3] and `losses` [points].
+    """
+    use_style()
+    from matplotlib.colors import LogNorm
+
+    triangles = by_effort(numbers["triangles"])
+    figure, axes = pyplot().subplots(1, len(triangles), figsize=(3.4 * len(triangles), 3.2), squeeze=False)
+    losses = [loss for triangle in triangles.values() for loss in triangle["losses"]]
+    norm = LogNorm(min(losses), max(losses))
+    for place, (name, triangle) in zip(axes[0], triangles.items(), strict=True):
+        across = [b + c / 2 for _, b, c in triangle["weights"]]
+        up = [c * math.sqrt(0.75) for _, _, c in triangle["weights"]]
+        shown = place.tricontourf(across, up, triangle["losses"], levels=20, norm=norm, cmap="cividis_r")
+        shown = place.scatter(across, up, c=triangle["losses"], norm=norm, cmap="cividis_r", s=28, edgecolors="white")
+        for corner, (x, y, va) in zip("ABC", ((0, -0.04, "top"), (1, -0.04, "top"), (0.5, 0.9, "bottom")), strict=True):
+            place.text(x, y, corner, ha="center", va=va)
+        place.set_title(name, fontsize=10)
+        place.set_aspect("equal")
+        place.set_axis_off()
+    figure.colorbar(shown, ax=list(axes[0]), label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
+    return figure
+
+
+def count_figure(numbers: dict[str, Any]) -> "Figure":
+    """Loss of the uniform merge of K models over K, one line per way of merging.
+
+    >>> count_figure({"unit": "nats", "counts": [2, 3], "merges": {"naive": [2.3, 2.4], "dual": [0.1, 0.2]}})
+    """
+    use_style()
+    figure, axes = pyplot().subplots()
+    for place, (name, losses) in enumerate(by_effort(numbers["merges"]).items()):
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        axes.plot(numbers["counts"], losses, color=colour, marker=marker, label=name)
+    axes.set_xticks(numbers["counts"])
+    axes.set_yscale("log")
+    axes.set_xlabel("number of models merged, K")
+    axes.set_ylabel(f"held-out loss [{numbers['unit']}]")
+    axes.legend()
+    return figure
+
+
+def table(rows: dict[str, dict[str, Any]], digits: int = 3) -> Markdown:
+    """Rows of numbers as a table for a notebook; numbers with `digits` decimals, lists as their mean and range.
+
+    >>> table({"naive": {"loss": [5.1, 5.7], "accuracy": 0.1}})
+    """
+
+    def cell(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            mean = sum(value) / len(value)
+            return f"{mean:.{digits}f}" + (
+                f" ({min(value):.{digits}f}–{max(value):.{digits}f})" if len(value) > 1 else ""
+            )
+        return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+    columns = list(next(iter(rows.values())))
+    lines = [f"| | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
+    lines += [f"| {name} | {' | '.join(cell(row[c]) for c in columns)} |" for name, row in rows.items()]
+    return Markdown("\n".join(lines))
+
+
+def sweep_table(numbers: dict[str, Any]) -> Markdown:
+    """What `lmc.sweeps.sweep` found: a row for every point, with the endpoints' quality and the mean barriers.
+
+    >>> sweep_table(results.read("barrier-by-width", "laptop").numbers)
+    """
+    methods = by_effort(numbers["methods"])
+    rows = {}
+    for i, x in enumerate(numbers["points"]):
+        quality = {key: float(numbers[key][i]) for key in ("loss", "accuracy")}
+        barriers = {f"barrier, {name}": [float(b) for b in row["barrier"][i]] for name, row in methods.items()}
+        rows[f"{x:,g}"] = {"parameters": f"{numbers['parameters'][i]:,}", **quality, **barriers}
+    return table(rows)
+
+
+def sayings_table(numbers: dict[str, Any]) -> Markdown:
+    """What merged models said along the line: a row for each method and λ, `said` of `lmc.lineup.sayings`.
+
+    >>> sayings_table({"said": {"dual": {"0.5": {"greedy": "number of", "sampled": "values to"}}}})
+    """
+
+    def quoted(text: str) -> str:
+        shown = "".join(c if c.isprintable() else "⏎" if c == "\n" else "·" for c in text)
+        return "`" + shown.replace("`", "ˋ").replace("|", "¦") + "`"
+
+    lines = ["| line | λ | greedy | sampled |", "|---|---|---|---|"]
+    for method, places in by_effort(numbers["said"]).items():
+        for at, texts in sorted(places.items(), key=lambda item: float(item[0])):
+            lines.append(f"| {method} | {at} | {quoted(texts['greedy'])} | {quoted(texts['sampled'])} |")
+    return Markdown("\n".join(lines))
+
+
+DRAWN = (landscape_figure, sweep_figure, ablation_figure, control_figure, grouped_figure, simplex_figure, count_figure)

@@ -1,0 +1,196 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# %% [markdown]
+# # What else would do
+#
+# A low barrier is worth little if something simpler gives the same model. This chapter puts merged models beside the
+# controls that reports on linear mode connectivity leave out, all on the same held-out data:
+#
+# - the **ensemble** of the parents, the mean of their logits. It costs twice the computation of one model and is what
+#   averaging in function space gives: the line to measure against;
+# - **temperature**: the midpoint's logits divided by one number, fitted on matching data. If the midpoint were merely
+#   too unsure of itself, this would mend it;
+# - **REPAIR** {cite:p}`jordan2023repair`: averaging cancels part of what units compute, so their activations vary less.
+#   It was made for networks whose layers have a batch norm or take one; a transformer has layer norms, which rescale
+#   each token but not each unit. What carries over is its core: set the mean and the spread of every unit to the average
+#   of the parents', by scaling rows and shifting biases of the linear layers. The result is a stock model;
+# - **fine-tuning**: the midpoint trained with the same batches and as many steps as matching takes, at the best of three
+#   learning rates. A step of matching costs more (it also moves the rewriting), so this is generous to fine-tuning by
+#   steps, not by time. It changes the function; matching only chooses which point between two given functions is taken.
+#
+# These are the small shipped pairs; under each table it says which profile and run made it.
+
+# %% tags=["parameters"]
+profile: str = "laptop"  # smoke | laptop
+seed: int = 0
+recompute: bool = True  # otherwise draw what the results say
+
+# %%
+import os
+import time
+
+import matplotlib.pyplot as plt
+
+from lmc import charts, corpora, figures, results
+from lmc.experiment import load_pairs, record
+from lmc.lineup import ORDER, align, barriers_on, lineup, sayings
+
+figures.use_style()
+small = profile == "smoke"
+rates = [1e-3] if small else [3e-4, 1e-3, 3e-3]
+
+
+def collect(rows: list[dict]) -> dict:
+    """Lists over pairs, and what the first page of figures shows."""
+    models = {name: {key: [row[name][key] for row in rows] for key in ("loss", "accuracy", "gap")} for name in rows[0]}
+    mean = {name: sum(model["loss"]) / len(rows) for name, model in models.items()}
+    shown = ("parents", "ensemble of the parents", "naive", "naive, fine-tuned", "dual")
+    extra = {name: {k: v for k, v in row.items() if k in ("temperature", "rate")} for name, row in rows[0].items()}
+    return {
+        "headline": {f"{name}, loss": mean[name] for name in shown},
+        "models": models,
+        "order": [name for name in ORDER if name in models],
+        "fitted on the first pair": {name: row for name, row in extra.items() if row},
+    }
+
+
+# %% [markdown]
+# ## Vision transformers
+
+# %%
+if recompute:
+    began = time.monotonic()
+    digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
+    match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
+    held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
+    steps, rows = 2 if small else 200, []
+    for pair in load_pairs("vit-digits", 1 if small else 3).values():
+        rows.append(lineup(pair, align(pair, match_on, steps, seed), match_on, held_out, steps, rates, seed))
+    record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows)}, [seed], began)
+vision = results.read("controls-vit", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the midpoint between two vision transformers, and of what competes with it: diamonds are means over pairs, dots the pairs, the dashed line the parents' mean.", "name": "fig-controls-vit"}}
+charts.control_figure(vision.numbers)
+plt.show()
+
+# %% tags=["remove-input"]
+charts.table({name: vision.numbers["models"][name] for name in vision.numbers["order"]})
+
+# %% tags=["remove-input"]
+vision
+
+# %% [markdown]
+# `gap` is the model's loss minus that of the *better* parent: below zero, it beats both. What temperature and
+# fine-tuning were given on the first pair:
+
+# %% tags=["remove-input"]
+vision.numbers["fitted on the first pair"]
+
+# %% [markdown]
+# ## Language models
+
+# %%
+if recompute:
+    began = time.monotonic()
+    tokenizer = corpora.byte_tokenizer()
+    match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=64 if small else None)
+    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 128)
+    steps, rows, aligned = 2 if small else 200, [], []
+    for pair in load_pairs("neox-docstrings", 1 if small else 2).values():
+        aligned.append(align(pair, match_on, steps, seed))
+        rows.append(lineup(pair, aligned[-1], match_on, held_out, steps, rates, seed))
+    record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows)}, [seed], began)
+text = results.read("controls-text", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models.", "name": "fig-controls-text"}}
+charts.control_figure(text.numbers)
+plt.show()
+
+# %% tags=["remove-input"]
+charts.table({name: text.numbers["models"][name] for name in text.numbers["order"]})
+
+# %% tags=["remove-input"]
+text
+
+# %% [markdown]
+# ## Another text
+#
+# Matching learned on documentation, and was measured on documentation. Does what it found hold on other text? The same
+# alignments, measured on text that the parents were trained on and on a corpus that nothing here has seen: WikiText-2
+# {cite:p}`merity2017pointer`, whose tokenised form is undone by the rule of `lmc.corpora`. That file is not part of the
+# repository; `LMC_SECOND_CORPUS` names a folder that has it (or any text file), and without it that row is left out.
+
+# %%
+if recompute:
+    began = time.monotonic()
+    count, other = 4 if small else 64, os.environ.get("LMC_SECOND_CORPUS", "")
+    texts = {"held-out documentation": held_out}
+    texts["the parents' own training text"] = corpora.tokens("embedded", "train", tokenizer, 128, limit=count)
+    sources = [corpora.describe("embedded", split) for split in ("eval", "train")]
+    if other:
+        sources.append(corpora.describe(other, "eval"))
+        texts[sources[-1]["corpus"]] = corpora.tokens(other, "eval", tokenizer, 128, limit=count)
+    rows = barriers_on(aligned[0], texts, 3 if small else 11)
+    prompt = "Parameters\n    ----------\n    x : array_like\n        The "
+    lines = {name: aligned[0][name] for name in ("naive", "dual")}
+    said = sayings(lines, prompt, [0, 0.25, 0.5, 0.75, 1], 8 if small else 90, seed)
+    shown = {f"dual barrier, {name}": row["dual"] for name, row in list(rows.items())[:2]}
+    numbers = {"headline": shown, "unit": "nats per token", "texts": rows, "prompt": prompt, "said": said}
+    record("second-corpus", profile, numbers, [seed], began, corpora=sources)
+second = results.read("second-corpus", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of one pair of language models on several texts, by method.", "name": "fig-second-corpus"}}
+charts.grouped_figure(second.numbers)
+plt.show()
+
+# %% tags=["remove-input"]
+charts.table(second.numbers["texts"])
+
+# %% tags=["remove-input"]
+second
+
+# %% [markdown]
+# ## What they say
+#
+# A loss is a mean; text can be read. Both lines between the same two parents, at the same places, with the same prompt
+# and the same random numbers. These are models of two layers that predict bytes, trained for minutes: the parents, at
+# λ = 0 and 1, are the measure of what to expect.
+
+# %%
+print(second.numbers["prompt"])
+
+# %% tags=["remove-input"]
+charts.sayings_table(second.numbers)
+
+# %% [markdown]
+# ## Every method, in numbers
+#
+# One-sided and two-sided, with and without data, both pairs, from the results of {doc}`04_vit` and {doc}`05_pythia`;
+# the columns are explained there. A negative `gap` means that the midpoint is better than both parents.
+
+# %% tags=["remove-input"]
+figures.method_table(results.read("vit-digits", profile).numbers)
+
+# %% tags=["remove-input"]
+figures.method_table(results.read("neox-docstrings", profile).numbers)
+
+# %% [markdown]
+# ## Downstream tasks
+#
+# For models that answer benchmarks, loss is not the last word. A merged model is a stock checkpoint, so the usual harness
+# reads it; it is an extra and was not run for this book:
+#
+# ```bash
+# pip install lm-eval
+# lmc merge aligned --at 0.5 --out merged
+# lm_eval --model hf --model_args pretrained=merged --tasks lambada_openai,arc_easy,piqa --device cuda:0
+# ```
+#
+# Run it on both parents as well: a merged model is to be compared with them, under the same harness version.

@@ -1,0 +1,140 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# %% [markdown]
+# # What the barrier depends on
+#
+# One thing varied at a time: the size of the networks, how long they were trained, how much data matching sees. The
+# right half of Figure 1 in {cite:t}`li2026dual` shows barriers over model size for vision transformers on ImageNet. The
+# networks here are smaller by orders of magnitude and are trained in this notebook, on handwritten digits, so the figure
+# answers the same question for another range of sizes.
+#
+# The numbers come from the profile and run named under each figure.
+
+# %% tags=["parameters"]
+profile: str = "laptop"  # smoke | laptop
+seed: int = 0
+recompute: bool = True  # otherwise draw what the results say
+
+# %%
+import time
+
+import matplotlib.pyplot as plt
+
+from lmc import charts, corpora, figures, results
+from lmc.experiment import load_pairs, record
+from lmc.pairs.tasks import Digits
+from lmc.pairs.training import Recipe
+from lmc.sweeps import sweep, train_pairs
+
+figures.use_style()
+small = profile == "smoke"
+grid = 3 if small else 11
+digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
+match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
+held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
+learn = {"steps": 1 if small else 200, "seed": seed}
+plan = {"naive": [{}], "weights": [{}], "activations": [{}], "dual": [learn]}
+seeds = [(100, 101)] if small else [(100, 101), (102, 103)]  # none of the shipped pairs
+
+
+def headline(numbers: dict) -> dict:
+    """The dual barrier at both ends of what was varied."""
+    barriers = numbers["methods"]["dual"]["barrier"]
+    places = {numbers["points"][i]: barriers[i] for i in (0, -1)}
+    return {f"dual barrier, {numbers['varied']} {x:g}": sum(row) / len(row) for x, row in places.items()}
+
+
+# %% [markdown]
+# ## Size
+#
+# Four widths of the residual stream at four layers, two pairs each, all trained alike. Wider networks have more hidden
+# units to choose from, so any one of them finds a closer partner in the other network: the usual explanation why wider
+# networks are easier to connect {cite:p}`ainsworth2023git`.
+
+# %%
+if recompute:
+    began = time.monotonic()
+    recipe = Recipe(steps=3 if small else 600, batch=64, lr=2e-3, warmup=1 if small else 100)
+    points = {}
+    for width in (8, 16) if small else (16, 32, 64, 128):
+        points[width] = {"pairs": train_pairs(Digits(width=width), recipe, seeds), "match_on": match_on}
+    numbers = sweep(points, held_out, plan, "width", grid)
+    record("barrier-by-width", profile, {"headline": headline(numbers), **numbers}, [seed], began)
+found = results.read("barrier-by-width", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over two pairs, each pair as a point. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
+charts.sweep_figure(found.numbers)
+plt.show()
+
+# %% tags=["remove-input"]
+charts.sweep_table(found.numbers)
+
+# %% tags=["remove-input"]
+found
+
+# %% [markdown]
+# ## Training
+#
+# Every length is a run of its own, with its learning rate brought down to zero at the end; the longest networks are the
+# shipped ones. Two networks that have hardly learnt anything have nothing to misalign; the longer they train, the more
+# there is to lose by averaging.
+
+# %%
+if recompute:
+    began = time.monotonic()
+    points = {}
+    for length in (2, 4) if small else (100, 300, 1000):
+        recipe = Recipe(steps=length, batch=64, lr=2e-3, warmup=1 if small else min(200, length // 3))
+        points[length] = {"pairs": train_pairs(Digits(), recipe, seeds), "match_on": match_on}
+    points[3000] = {"pairs": load_pairs("vit-digits", len(seeds)), "match_on": match_on}
+    numbers = sweep(points, held_out, plan, "training steps of the endpoints", grid)
+    record("barrier-by-training", profile, {"headline": headline(numbers), **numbers}, [seed], began)
+found = results.read("barrier-by-training", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for.", "name": "fig-barrier-by-training"}}
+charts.sweep_figure(found.numbers)
+plt.show()
+
+# %% tags=["remove-input"]
+charts.sweep_table(found.numbers)
+
+# %% tags=["remove-input"]
+found
+
+# %% [markdown]
+# ## Data for matching
+#
+# Learning runs the same number of steps on every amount of data; where there is little, it sees it often. For the
+# language models the amount is counted in tokens, which are bytes here.
+
+# %%
+if recompute:
+    began = time.monotonic()
+    points = {}
+    tokenizer, length = corpora.byte_tokenizer(), 128
+    text_held_out = corpora.tokens("embedded", "eval", tokenizer, length, limit=8 if small else 128)
+    chosen = load_pairs("neox-docstrings", 1)
+    for windows in (2, 4) if small else (4, 16, 64, 256, 1024):
+        drawn = corpora.tokens("embedded", "match", tokenizer, length, limit=windows)
+        points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
+    fewer = {"activations": [{}], "dual": [{**learn, "steps": 1 if small else 150}]}
+    numbers = sweep(points, text_held_out, fewer, "tokens seen by matching", grid)
+    record("barrier-by-data", profile, {"headline": headline(numbers), **numbers}, [seed], began)
+found = results.read("barrier-by-data", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of one pair of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}}
+charts.sweep_figure(found.numbers)
+plt.show()
+
+# %% tags=["remove-input"]
+charts.sweep_table(found.numbers)
+
+# %% tags=["remove-input"]
+found
