@@ -46,7 +46,7 @@ def schedule(
 
 
 def redrawn(profile: str, ledger: dict[str, Figure]) -> list[str]:
-    """Notebooks that run on request only and can redraw what is committed, without computing it."""
+    """Notebooks that run on request only and can redraw what was measured, without measuring it again."""
     long = {f.notebook for f in ledger.values() if f.on_request and profile in f.profiles}
     return [s.stem for s in sources() if s.stem in long and not _runs(s.stem, profile, ledger, False) and redraws(s)]
 

@@ -78,9 +78,10 @@ def ablate(
     lr: float,
     grid: int = 11,
     seed: int = 0,
+    tried: Collection[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """The barrier of dual matching under every variant of `variants`, on every pair.
+    """The barrier of dual matching under every variant of `variants` (or of those `tried`), on every pair.
 
     Returns `unit`, `steps`, `lr`, and `methods`: per variant `kinds`, and one `barrier` and `gap` for every pair.
     """
@@ -90,6 +91,8 @@ def ablate(
     methods: dict[str, Any] = {}
     starts = {name: best_start(pair, seen, []) for name, pair in pairs.items()}
     for variant, allowed in variants(spec).items():
+        if tried is not None and variant not in tried:
+            continue
         row: dict[str, list[float]] = {"barrier": [], "gap": []}
         moving = [kind for kind in allowed if kind in learns]
         for name, pair in pairs.items():

@@ -145,6 +145,7 @@ def _repairable(model: nn.Module) -> dict[str, Any]:
     return {name: layer for name, layer in linear.items() if layer.bias is not None}
 
 
+@torch.no_grad()
 def _statistics(model: nn.Module, samples: Data, layers: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
     found: dict[str, tuple[Tensor, Tensor]] = {}
     with ExitStack() as hooks:

@@ -37,9 +37,9 @@ def reproduce(
         >>> reproduce(profile="smoke", jobs=1)
 
     `out` is where executed copies go: `book/notebooks` for `laptop`, which the book shows, `build/notebooks/<profile>`
-    otherwise. Without `everything`, notebooks that run on request only redraw their committed results, or are left
-    out where they cannot. Every notebook is tried; `NotebookError` at the end tells which failed. `PrerequisiteError`
-    before anything starts says what is not here (a network, a GPU, …) and what to do.
+    otherwise. Without `everything`, notebooks that run on request only redraw the results that are there, or are
+    left out where they cannot. `PrerequisiteError`, before anything starts, says what is not here (a network, a GPU, …)
+    and what to do. Every notebook is tried; `NotebookError` at the end tells which failed.
     """
     _known(profile)
     if jobs < 1:
@@ -50,7 +50,7 @@ def reproduce(
         ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
         raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
     folder = Path(out) if out else executed_folder(profile)
-    light = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
+    light = set() if everything or figure or profile == "smoke" else _drawable(profile, ledger)
     _require(order.keys() - light, profile, folder, ledger, jobs)
     started = time.monotonic()
     with kernel_environment(), ThreadPoolExecutor(jobs) as pool:
@@ -71,6 +71,12 @@ def reproduce(
     for entry in sorted(shown, key=lambda entry: entry.id):
         report(entry, profile)
     return runs
+
+
+def _drawable(profile: str, ledger: dict[str, Figure]) -> set[str]:
+    """The notebooks to redraw whose results are all there; the first run of a new one has to measure them."""
+    ids = {name: [figure.results for figure in made_by(name, profile, ledger)] for name in redrawn(profile, ledger)}
+    return {name for name, wanted in ids.items() if all(results.exist(id, profile) for id in wanted)}
 
 
 def redraw(profile: str = "laptop", figure: str | None = None) -> None:

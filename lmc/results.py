@@ -92,6 +92,15 @@ def read(id: str, profile: str) -> Results:
     raise DataError(f"results {id!r} at profile {profile!r}: none here; run `lmc reproduce --profile {profile}`")
 
 
+def exist(id: str, profile: str) -> bool:
+    """Whether `read` would find results.
+
+    >>> exist("vit-digits", "laptop")
+    True
+    """
+    return any((folder(profile) / f"{_checked(id)}.json").is_file() for folder in (fresh_folder, committed_folder))
+
+
 def promote(profile: str) -> list[Path]:
     """Copy every fresh result of a profile to `data/results/`, to be committed; returns the numbers files written."""
     written = []

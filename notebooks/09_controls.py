@@ -70,7 +70,7 @@ if recompute:
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
     match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
     held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
-    steps, rows = 2 if small else 200, []
+    steps, rows = 2 if small else 120, []
     for pair in load_pairs("vit-digits", 1 if small else 3).values():
         rows.append(lineup(pair, align(pair, match_on, steps, seed), match_on, held_out, steps, rates, seed))
     record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows)}, [seed], began)
@@ -100,9 +100,9 @@ vision.numbers["fitted on the first pair"]
 if recompute:
     began = time.monotonic()
     tokenizer = corpora.byte_tokenizer()
-    match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=64 if small else None)
-    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 128)
-    steps, rows, aligned = 2 if small else 200, [], []
+    match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=32 if small else None)
+    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 64)
+    steps, rows, aligned = 2 if small else 100, [], []
     for pair in load_pairs("neox-docstrings", 1 if small else 2).values():
         aligned.append(align(pair, match_on, steps, seed))
         rows.append(lineup(pair, aligned[-1], match_on, held_out, steps, rates, seed))
@@ -130,7 +130,7 @@ text
 # %%
 if recompute:
     began = time.monotonic()
-    count, other = 4 if small else 64, os.environ.get("LMC_SECOND_CORPUS", "")
+    count, other = 4 if small else 48, os.environ.get("LMC_SECOND_CORPUS", "")
     texts = {"held-out documentation": held_out}
     texts["the parents' own training text"] = corpora.tokens("embedded", "train", tokenizer, 128, limit=count)
     sources = [corpora.describe("embedded", split) for split in ("eval", "train")]

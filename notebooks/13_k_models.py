@@ -22,7 +22,7 @@
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke | laptop
 seed: int = 0
-steps: int = 300  # of learned matching
+steps: int = 150  # of learned matching
 recompute: bool = True  # otherwise draw what the results say
 
 # %%

@@ -39,7 +39,7 @@ grid = 3 if small else 11
 digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
 match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
 held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
-learn = {"steps": 1 if small else 200, "seed": seed}
+learn = {"steps": 1 if small else 100, "seed": seed}
 plan = {"naive": [{}], "weights": [{}], "activations": [{}], "dual": [learn]}
 seeds = [(100, 101)] if small else [(100, 101), (102, 103)]  # none of the shipped pairs
 
@@ -61,7 +61,7 @@ def headline(numbers: dict) -> dict:
 # %%
 if recompute:
     began = time.monotonic()
-    recipe = Recipe(steps=3 if small else 600, batch=64, lr=2e-3, warmup=1 if small else 100)
+    recipe = Recipe(steps=3 if small else 300, batch=64, lr=2e-3, warmup=1 if small else 50)
     points = {}
     for width in (8, 16) if small else (16, 32, 64, 128):
         points[width] = {"pairs": train_pairs(Digits(width=width), recipe, seeds), "match_on": match_on}
@@ -119,12 +119,12 @@ if recompute:
     began = time.monotonic()
     points = {}
     tokenizer, length = corpora.byte_tokenizer(), 128
-    text_held_out = corpora.tokens("embedded", "eval", tokenizer, length, limit=8 if small else 128)
+    text_held_out = corpora.tokens("embedded", "eval", tokenizer, length, limit=8 if small else 64)
     chosen = load_pairs("neox-docstrings", 1)
     for windows in (2, 4) if small else (4, 16, 64, 256, 1024):
         drawn = corpora.tokens("embedded", "match", tokenizer, length, limit=windows)
         points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
-    fewer = {"activations": [{}], "dual": [{**learn, "steps": 1 if small else 150}]}
+    fewer = {"activations": [{}], "dual": [{**learn, "steps": 1 if small else 100}]}
     numbers = sweep(points, text_held_out, fewer, "tokens seen by matching", grid)
     record("barrier-by-data", profile, {"headline": headline(numbers), **numbers}, [seed], began)
 found = results.read("barrier-by-data", profile)
