@@ -53,8 +53,9 @@ lint: $(STAMP)  ## check style and types
 screenshots: $(STAMP)  ## photograph the rendered book: light, dark and phone (needs Chromium)
 	@$(PY) tools/screenshots.py
 
-commit-results: $(STAMP)  ## copy fresh results to data/results, to be committed (PROFILE=laptop)
+commit-results: $(STAMP)  ## copy fresh results to data/results and update what figures.yml expects (PROFILE=laptop)
 	@$(PY) -c 'import sys; from lmc.results import promote; print(*promote(sys.argv[1]), sep="\n")' $(PROFILE)
+	@$(PY) tools/expected.py $(PROFILE)
 
 clean:  ## remove what make book and lmc reproduce made; .venv stays
 	rm -rf build book/_build book/notebooks

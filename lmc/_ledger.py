@@ -13,10 +13,11 @@ from lmc.results import PROFILES, checkout
 
 @dataclass(frozen=True)
 class Expected:
-    """A headline number's expected value and how far from it a run may land."""
+    """A headline number's expected value, how far from it a run may land, and over how many runs that was found."""
 
     value: float
     tolerance: float
+    seeds: int
 
     def met_by(self, measured: float) -> bool:
         return abs(measured - self.value) <= self.tolerance

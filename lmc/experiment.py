@@ -170,6 +170,9 @@ def apart(data: Data, count: int) -> tuple[Data, Data]:
 def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     """`summary` per method, and the `headline` of dual matching, from what `compare` returned.
 
+    `spread` holds what each run adds to a headline number, and `seedless` those that depend on no seed: from these
+    tools/expected.py writes what to expect.
+
     `guess` is the loss of a model that ignores its input: barrier ÷ (guess − mean endpoint loss) is *normalised*.
     Means are over runs; `ratio` is to the naive barrier of the same pair.
     """
@@ -178,10 +181,16 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     naive = {
         run["pair"]: b for run, b in zip(*(numbers["methods"]["naive"][k] for k in ("runs", "barrier")), strict=True)
     }
-    rows = {}
+    rows, spread = {}, {}
     for name, method in numbers["methods"].items():
         barriers = method["barrier"]
         ratios = [b / naive[run["pair"]] for run, b in zip(method["runs"], barriers, strict=True)]
+        if name == "dual":
+            spread = {
+                "dual barrier": barriers,
+                "dual ÷ naive": ratios,
+                "dual, normalised": [b / room for b in barriers],
+            }
         rows[name] = {
             "runs": len(barriers),
             "barrier": sum(barriers) / len(barriers),
@@ -198,7 +207,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
         "dual ÷ naive": dual["ratio"],
         "dual, normalised": dual["normalised"],
     }
-    return {"summary": rows, "headline": headline}
+    return {"summary": rows, "headline": headline, "spread": spread, "seedless": ["naive barrier"]}
 
 
 def record(

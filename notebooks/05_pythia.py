@@ -18,6 +18,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke | laptop
+seed: int = 0
 steps: int = 300  # of learned matching
 grid: int = 25  # points on the line
 
@@ -32,7 +33,7 @@ from lmc.experiment import best_rates, compare, load_pairs, plan, record, summar
 figures.use_style()
 began = time.monotonic()
 small = profile == "smoke"
-steps, grid, seeds = (3, 5, [0]) if small else (steps, grid, [0, 1, 2])
+steps, grid, seeds = (3, 5, [seed]) if small else (steps, grid, [seed, seed + 1, seed + 2])
 loaded = load_pairs("neox-docstrings", 1 if small else 3)
 
 # %% [markdown]

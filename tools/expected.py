@@ -1,0 +1,148 @@
+"""Write what figures.yml expects: the mean, and three standard deviations, of at least five runs. Nobody types these.
+
+    python tools/expected.py smoke                       # every notebook, five times, with seeds 0 to 4
+    python tools/expected.py smoke 04_vit 05_pythia      # only these
+    python tools/expected.py laptop                      # from the runs inside the committed results
+
+At smoke every notebook runs again for each seed. At other profiles that would take hours, so there the results
+themselves hold one value per run: `spread` maps a headline number to its values, one for each seed and pair; `seedless`
+names those that depend on no seed. Of what does not vary, a thousandth is tolerated, for the rounding of other
+processors.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lmc import results
+from lmc._execute import execute, kernel_environment
+from lmc._ledger import Expected, Figure, figures
+from lmc._notebooks import notebook, parameters
+from lmc._schedule import schedule, source
+from lmc.errors import LmcError
+
+LEDGER = Path(__file__).resolve().parents[1] / "figures.yml"
+SEEDS = 5
+ROUNDING = 1e-3  # of the value: tolerated where nothing is random
+Found = dict[str, dict[str, Expected]]  # figure -> headline number -> what to expect
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compute the expected numbers of figures.yml.")
+    parser.add_argument("profile")
+    parser.add_argument("notebooks", nargs="*", help="at smoke: only these")
+    arguments = parser.parse_args()
+    try:
+        ledger = figures(LEDGER)
+        smoke = arguments.profile == "smoke"
+        found = by_seeds(ledger, arguments.notebooks) if smoke else by_runs(ledger, arguments.profile)
+        text = rewrite(LEDGER.read_text(encoding="utf-8"), arguments.profile, found, ledger)
+        LEDGER.write_text(text, encoding="utf-8")
+    except LmcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{sum(map(len, found.values()))} numbers of {len(found)} figures at profile {arguments.profile}")
+    return 0
+
+
+def expect(values: list[float]) -> Expected:
+    """Mean ± 3 standard deviations, rounded so that the file can be read; the tolerance is rounded up.
+
+    expect([0.10, 0.11, 0.12, 0.11, 0.11])
+    """
+    if len(values) < SEEDS:
+        raise ValueError(f"expected at least {SEEDS} values, found {len(values)}")
+    mean = sum(values) / len(values)
+    deviation = math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1))
+    value = float(f"{mean:.5g}")
+    tolerance = max(3 * deviation, ROUNDING * abs(mean)) + abs(value - mean)
+    return Expected(value, _up(tolerance), len(values))
+
+
+def by_seeds(ledger: dict[str, Figure], only: list[str]) -> Found:
+    """Every smoke notebook, or `only` these and what they read, at every seed."""
+    order = schedule("smoke", None, ledger)
+    wanted = set(only) or set(order)
+    for name in reversed(order):
+        wanted |= set(order[name]) if name in wanted else set()
+    values: dict[str, dict[str, list[float]]] = {}
+    before = os.environ.get("LMC_RESULTS")
+    with tempfile.TemporaryDirectory(prefix="lmc-expected-") as aside:
+        for seed in range(SEEDS):
+            os.environ["LMC_RESULTS"] = str(Path(aside) / str(seed))
+            with kernel_environment():
+                for name in (name for name in order if name in wanted):
+                    seeded = "seed" in parameters(notebook(source(name)), name)
+                    given = {"seed": seed} if seeded else {}
+                    execute(name, "smoke", Path(aside) / str(seed) / "executed", given, ledger)
+            for figure in ledger.values():
+                if figure.notebook in (only or order) and "smoke" in figure.profiles:
+                    for name, value in results.read(figure.results, "smoke").numbers.get("headline", {}).items():
+                        values.setdefault(figure.id, {}).setdefault(name, []).append(value)
+    if before is None:
+        os.environ.pop("LMC_RESULTS")
+    else:
+        os.environ["LMC_RESULTS"] = before
+    return {id: {name: expect(runs) for name, runs in numbers.items()} for id, numbers in values.items()}
+
+
+def by_runs(ledger: dict[str, Figure], profile: str) -> Found:
+    """From what the committed results of a profile say of their runs."""
+    found: Found = {}
+    for figure in ledger.values():
+        path = results.committed_folder(profile) / f"{figure.results}.json"
+        if profile in figure.profiles and path.is_file():
+            expected = of_results(json.loads(path.read_text(encoding="utf-8")))
+            if expected:
+                found[figure.id] = expected
+    return found
+
+
+def of_results(numbers: dict[str, Any]) -> dict[str, Expected]:
+    """Headline number -> what to expect, from `spread` and `seedless`; what has fewer than five runs is left out."""
+    runs = {name: values for name, values in numbers.get("spread", {}).items() if len(values) >= SEEDS}
+    runs |= {name: [numbers["headline"][name]] * SEEDS for name in numbers.get("seedless", [])}
+    return {name: expect(runs[name]) for name in numbers.get("headline", {}) if name in runs}
+
+
+def rewrite(text: str, profile: str, found: Found, ledger: dict[str, Figure]) -> str:
+    """The ledger's text with new expectations at a profile; everything else stays as it is, comments included."""
+    parts = re.split(r"(?m)^(?=[a-z0-9][a-z0-9-]*:)", text)
+    done = []
+    for part in parts:
+        id = part.partition(":")[0]
+        if id in found:
+            profiles = {p: numbers for p, numbers in ledger[id].expected.items() if p != profile} | {profile: found[id]}
+            body = re.sub(r"(?m)^  expected:.*\n(?:    .*\n)*", "", part)
+            kept, space = body.rstrip("\n"), body[len(body.rstrip("\n")) :]
+            part = "\n".join([kept, *_lines(profiles)]) + (space or "\n")
+        done.append(part)
+    return "".join(done)
+
+
+def _lines(profiles: dict[str, dict[str, Expected]]) -> list[str]:
+    lines = ["  expected:  # written by tools/expected.py"]
+    for profile, numbers in sorted(profiles.items()):
+        lines.append(f"    {profile}:")
+        for name, e in numbers.items():
+            quoted = json.dumps(name, ensure_ascii=False)
+            lines.append(f"      {quoted}: {{value: {e.value!r}, tolerance: {e.tolerance!r}, seeds: {e.seeds}}}")
+    return lines
+
+
+def _up(x: float) -> float:
+    """Rounded up to two significant digits."""
+    if x == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(x)) - 1)
+    return float(f"{math.ceil(x / unit - 1e-9) * unit:.2g}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
