@@ -7,19 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmc import results
+from lmc import preprocessing, results
 from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.files import read_json, read_json_lines, whole_folder
 from lmc.models import epsilon, hollow, rebuild, set_epsilon, state
 from lmc.modelspec import SCALE
 from lmc.transform import Transform
+
+if TYPE_CHECKING:
+    from lmc.line import PathResult
 
 METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 
@@ -42,10 +45,15 @@ class Alignment:
 
     @cached_property
     def models(self) -> tuple[nn.Module, ...]:
-        """The aligned endpoints: stock models with the parents' functions (for `naive` the parents themselves)."""
+        """The aligned endpoints: stock models with the parents' functions (for `naive` these themselves)."""
         if self.method == "naive":
-            return self.parents
-        return tuple(t.apply(canonicalize(p)) for t, p in zip(self.transforms, self.parents, strict=True))
+            return self.endpoints
+        return tuple(t.apply(canonicalize(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
+
+    @cached_property
+    def endpoints(self) -> tuple[nn.Module, ...]:
+        """The parents; vision models trained with other input normalisations take the first one's (same function)."""
+        return preprocessing.common(self.parents)
 
     def merge(self, at: Place) -> nn.Module:
         """The stock model on the line at λ = `at` (0: first endpoint, 1: second), or at K weights of the simplex.
@@ -141,30 +149,70 @@ class Alignment:
         transforms = tuple(Transform.load(folder / f"transform-{k}.safetensors") for k in range(len(parents)))
         return cls(described["method"], parents, transforms, described["record"], log)
 
-    def export(self, directory: str | Path, at: Place | None = None) -> None:
-        """Write stock checkpoints: the merged model at λ, or without `at` every aligned endpoint as `endpoint-{k}`."""
-        from lmc import checkpoints
+    def export(
+        self,
+        directory: str | Path,
+        at: Place | None = None,
+        dtype: torch.dtype = torch.float32,
+        data: object = None,
+        measured: "PathResult | None" = None,
+    ) -> tuple[str, ...]:
+        """Write stock checkpoints: the merged model at λ, or without `at` every aligned endpoint as `endpoint-{k}`.
 
-        tokenizer = checkpoints.source(self.parents[0])
+        >>> cards = alignment.export("merged", at=0.5, dtype=torch.bfloat16, data=held_out)
+
+        Returns the model cards' text. Tensors are computed and written one by one; a whole model is made only to
+        measure what rounding to a lower `dtype` does: to its loss on `data`, or without data to its logits.
+        `measured`: a path of this alignment, whose losses the card quotes. Raises CheckpointError, ArgumentError.
+        """
         if at is not None:
-            checkpoints.save(self.merge(at), directory, tokenizer_from=tokenizer, card=self.card(at))
-            return
-        card = self.card(None)
+            return (self._write(Path(directory), self._weights(at), 0, dtype, data, measured),)
         with whole_folder(directory) as folder:
-            for k, model in enumerate(self.models):
-                checkpoints.save(model, folder / f"endpoint-{k}", tokenizer_from=tokenizer, card=card)
+            return tuple(
+                self._write(folder / f"endpoint-{k}", None, k, dtype, data, measured) for k in range(len(self.parents))
+            )
 
-    def card(self, at: Place | None) -> str:
-        """What a model card says about a model made from this alignment."""
+    def _write(
+        self,
+        directory: Path,
+        weights: list[float] | None,
+        endpoint: int,
+        dtype: torch.dtype,
+        data: object,
+        measured: "PathResult | None",
+    ) -> str:
         from lmc import checkpoints
+        from lmc.cards import card
+        from lmc.rounding import change, is_lower
 
-        names = [(checkpoints.reference(p) or {}).get("name", "a model in memory") for p in self.parents]
-        weights = [] if at is None else self._weights(at)
-        place = str(weights[1]) if len(weights) == 2 else str(tuple(weights))
-        what = "An aligned endpoint of" if at is None else f"Merged at λ = {place} from"
-        lines = [f"{what} {' and '.join(names)}.", "", f"- method: {self.method}"]
-        lines += [f"- {key}: {value}" for key, value in sorted(self.record.items())]
-        return "\n".join(lines) + "\n"
+        outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
+        notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
+        if is_lower(dtype, outline):
+            outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
+            tensors = iter(state(outline).items())
+            notes.append(change(outline, dtype, data))
+        text = card(self, outline, weights, endpoint, measured, notes)
+        tokenizer = checkpoints.source(self.parents[endpoint])
+        checkpoints.save(outline, directory, tokenizer_from=tokenizer, card=text, dtype=dtype, tensors=tensors)
+        return text
+
+    def _endpoint(self, k: int) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
+        """The aligned endpoint of that number without its weights, and these one by one."""
+        parent, transform = self.endpoints[k], self.transforms[k]
+        if self.method == "naive":
+            return hollow(parent), iter(state(parent).items())
+        canonical = canonicalize(parent)
+        outline = hollow(canonical)
+        if transform.scale != 1:
+            set_epsilon(outline, transform.spec, epsilon(canonical, transform.spec) * transform.scale**2)
+        return outline, transform.stream(canonical)
+
+    def card(self, at: Place) -> str:
+        """What a model card says about the model merged there."""
+        from lmc.cards import card
+
+        weights = self._weights(at)
+        return card(self, self._mixed(weights)[0], weights)
 
 
 def describe(directory: str | Path) -> dict[str, Any]:

@@ -9,10 +9,12 @@ It parses, says what happens and leaves the work to the package. A user's mistak
 before a weight is read where that is possible. torch and the model libraries are imported when a command runs.
 """
 
+import os
 import shutil
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from lmc.alignment import Alignment
     from lmc.pairing import Pair
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
@@ -35,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+MEASURED = "path.json"  # in an alignment folder: the last path that was measured
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
 Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
 CORPUS = "embedded, wikitext, digits, cifar10, imagenet, a text file, or a folder"
@@ -95,6 +99,8 @@ def match(
 
     Writes one transformation per model into a new folder; what lmc path and lmc merge read.
     """
+    import torch
+
     from lmc import corpora, matching, objective
     from lmc.alignment import METHODS
     from lmc.files import refuse_occupied, whole_folder
@@ -140,7 +146,7 @@ def match(
     with whole_folder(out) as folder:
         alignment.save(folder)
         if export:
-            alignment.export(folder / "models")
+            alignment.export(folder / "models", dtype=kind or torch.float32)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --at 0.5 --out MERGED")
@@ -164,7 +170,7 @@ def path(
 
     Evaluates merged models along the line between the endpoints, on the part of a corpus that matching never saw.
     """
-    from lmc import checkpoints, corpora, line
+    from lmc import corpora, line
     from lmc.alignment import Alignment, describe
 
     corpora.kind(data)
@@ -173,9 +179,10 @@ def path(
     if plot is not None:
         line.refuse_plot(len(describe(alignment)["parents"]))
     aligned = Alignment.load(alignment)
-    first = aligned.parents[0]
-    samples = _samples(data, first, "eval", checkpoints.origin(first) or alignment, limit, seed)
-    result = line.path(aligned, samples, grid, seed=seed)
+    samples = _held_out(data, aligned, alignment, limit, seed)
+    result = replace(line.path(aligned, samples, grid, seed=seed), corpus=Path(data).name)
+    if os.access(alignment, os.W_OK):
+        result.to_json(alignment / MEASURED)  # for the model cards of what is merged from it
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
     for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
         label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
@@ -196,17 +203,32 @@ def merge(
     alignment: Aligned,
     out: Out,
     at: Annotated[str, typer.Option(help="λ in [0, 1]: 0 is the first model. Or K weights: 0.2,0.3,0.5.")] = "0.5",
+    dtype: Annotated[str, typer.Option(help="Of the weights: float32, bfloat16, float16 or float64.")] = "float32",
+    data: Annotated[str | None, typer.Option(help=f"Where to measure what a lower type costs: {CORPUS}.")] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
 ) -> None:
-    """Write a merged model: a stock checkpoint."""
-    weights = _weights(at)
+    """Write a merged model: a stock checkpoint.
+
+    A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
+    """
+    weights, kind = _weights(at), _dtype(dtype)
+    from lmc import corpora
     from lmc.alignment import Alignment, describe
     from lmc.files import refuse_occupied
+    from lmc.line import PathResult
 
     refuse_occupied(out)
+    if data is not None:
+        corpora.kind(data)
     count = len(describe(alignment)["parents"])
     if isinstance(weights, float) and count != 2:
         raise ArgumentError(f"--at: expected {count} weights for {count} models, found the number {weights}")
-    Alignment.load(alignment).export(out, at=weights)
+    measured = PathResult.from_json(alignment / MEASURED) if (alignment / MEASURED).exists() else None
+    aligned = Alignment.load(alignment)
+    samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
+    (card,) = aligned.export(out, at=weights, dtype=kind, data=samples, measured=measured)
+    print(card)
     _say(f"wrote {out}: merged at {at}")
 
 
@@ -295,6 +317,14 @@ def _samples(
     return corpora.load(corpus, model, split, tokenizer, limit, seed)
 
 
+def _held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None, seed: int) -> Any:
+    """The samples that matching never saw, as the first parent reads them."""
+    from lmc import checkpoints
+
+    first = aligned.parents[0]
+    return _samples(corpus, first, "eval", checkpoints.origin(first) or folder, limit, seed)
+
+
 def _load(pair: "Pair", device: "torch.device | None", dtype: "torch.dtype | None") -> list[Any]:
     from lmc import checkpoints
 
@@ -326,7 +356,7 @@ def _weights(at: str) -> float | list[float]:
     return weights[0] if len(weights) == 1 else weights
 
 
-def _dtype(name: str | None) -> "torch.dtype | None":
+def _dtype(name: str | None) -> Any:
     from lmc.checkpoints import DTYPES
 
     if name is not None and name not in DTYPES:

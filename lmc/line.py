@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmc.errors import ArgumentError
-from lmc.files import whole_file, write_whole
+from lmc.errors import ArgumentError, CheckpointError
+from lmc.files import read_json, whole_file, write_whole
 from lmc.objective import as_data, evaluate, require_loss
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class PathResult:
     `barrier` is max over the path of L(λ) − ((1−λ) L(0) + λ L(1)), ≥ 0 by construction; `interval` its 95 % paired
     bootstrap over samples, recomputing the maximum; `gap` the signed difference between the midpoint and the better
     (best) endpoint. `metric` says the unit: nats per token or nats per image. With K > 2 endpoints an entry of
-    `lambdas` is the tuple of their weights.
+    `lambdas` is the tuple of their weights. `corpus` is the name of the data, where it has one.
     """
 
     lambdas: tuple[Any, ...]
@@ -39,6 +39,7 @@ class PathResult:
     gap: float
     metric: str
     samples: int
+    corpus: str | None = None
 
     def to_json(self, file: str | Path | None = None) -> str:
         """The result as JSON text, also written to `file` if one is named."""
@@ -46,6 +47,16 @@ class PathResult:
         if file is not None:
             write_whole(Path(file), text)
         return text
+
+    @classmethod
+    def from_json(cls, file: str | Path) -> "PathResult":
+        """The result that `to_json` wrote. Raises CheckpointError."""
+        plain = read_json(Path(file))
+        try:
+            lambdas = tuple(tuple(p) if isinstance(p, list) else p for p in plain["lambdas"])
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()} | {"lambdas": lambdas})
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{file}: not the result of a path ({error})") from None
 
     def plot(self, file: str | Path | None = None) -> Any:
         """A matplotlib figure, also written to `file` if one is named: the loss along the line, or over the triangle.

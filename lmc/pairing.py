@@ -7,6 +7,7 @@
 """
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lmc import preprocessing
 from lmc.checkpoints import Blueprint, inspect
 from lmc.errors import IncompatibleModelsError
 from lmc.family import family_of
@@ -28,10 +30,15 @@ SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisa
 def require_pairable(models: Sequence[nn.Module]) -> None:
     """Raise IncompatibleModelsError where two models differ in class, shape, vocabulary or a setting of the function.
 
-    Works on models without weights (on the meta device) too.
+    Works on models without weights (on the meta device) too. Warns where vision models were trained on other crops of a
+    picture, or on pictures resized in another way; another input normalisation is no difference, matching folds it into
+    the patch embedding.
     """
     for number, model in enumerate(models[1:], start=2):
-        _require(models[0], model, f"model 1 and model {number}")
+        which = f"model 1 and model {number}"
+        _require(models[0], model, which)
+        for difference in preprocessing.differences(models[0], model):
+            warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
 
 
 def _require(a: Any, b: Any, which: str) -> None:

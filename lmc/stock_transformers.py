@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from lmc import shards
 from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError
+from lmc.files import read_json
 
+PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.preprocessing` reads it
 # Buffers of old checkpoints that the stock loader drops for every model, besides those a class names itself.
 _LEGACY = r"rotary_emb\.inv_freq"
 
@@ -32,7 +35,10 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if config.get("quantization_config"):
         raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
     with torch.device("meta"):
-        return stock(stock.config_class.from_pretrained(folder, local_files_only=True))
+        model = stock(stock.config_class.from_pretrained(folder, local_files_only=True))
+    if (folder / PREPROCESSOR).exists():
+        model.preprocessor_config = read_json(folder / PREPROCESSOR)
+    return model
 
 
 def names(model: Any, found: Iterable[str]) -> dict[str, str | None]:
@@ -73,6 +79,8 @@ def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     for one, other in empty.all_tied_weights_keys.items():
         _refuse_untied(model, one, other, str(folder))
+    if hasattr(empty, "preprocessor_config"):
+        model.preprocessor_config = copy.deepcopy(empty.preprocessor_config)
     return model.eval()
 
 
@@ -82,7 +90,7 @@ def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:
 
 
 def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """config.json, generation_config.json and model.safetensors, or shards with an index, as the stock class does it.
+    """config.json and its like, and model.safetensors or shards with an index, as the stock class does it.
 
     Only the model's configuration and class are looked at; its weights may be on the meta device.
     """
@@ -96,6 +104,8 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
     config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
+    if hasattr(model, "preprocessor_config"):
+        (folder / PREPROCESSOR).write_text(json.dumps(model.preprocessor_config, indent=2) + "\n", encoding="utf8")
     names = _stored(model)
     limit = inspect.signature(PreTrainedModel.save_pretrained).parameters["max_shard_size"].default
     stored = ((names[name], tensor) for name, tensor in tensors if name in names)

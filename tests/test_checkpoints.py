@@ -211,8 +211,8 @@ def test_what_transformers_would_lose_is_refused(tmp_path: Path, monkeypatch: py
     """As transformers 5.0 does with the rotary fraction: written from one field, read from another."""
     stock = checkpoints.stock_transformers.write
 
-    def forgetful(model: Any, folder: Path) -> None:
-        stock(model, folder)
+    def forgetful(model: Any, folder: Path, *weights: Any) -> None:
+        stock(model, folder, *weights)
         edit(folder, use_parallel_residual=True)
 
     monkeypatch.setattr("lmc.stock_transformers.write", forgetful)

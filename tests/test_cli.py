@@ -115,7 +115,9 @@ def test_from_two_vision_models_to_a_merged_one(here: Path, run: Callable[..., O
 
 
 def test_three_models(here: Path, run: Callable[..., Outcome]) -> None:
-    lmc.save(pico.vit(7, torch.float32), "vc")
+    vision = pico.vit(7, torch.float32)
+    vision.pretrained_cfg.update(mean=(0.5,), std=(0.5,), crop_pct=1.0)
+    lmc.save(vision, "vc")
     assert run("check va vb vc")[0] == 0
     assert run("match va vb vc --method weights --out aligned")[0] == 0
     code, _, err = run("merge aligned --at 0.5 --out merged")

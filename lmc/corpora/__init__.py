@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lmc import preprocessing
 from lmc.compat import ensure_torchvision
 from lmc.corpora import pictures, texts
 from lmc.errors import DataError
@@ -129,7 +130,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """A split as a stock model reads it: token ids for a language model, `(images, labels)` for a timm model.
+    """A split as a stock model reads it: token ids for a language model, `(images, labels)` for a vision model.
 
         data = load("embedded", model, "match", limit=512)
 
@@ -148,18 +149,18 @@ def load(
             )
         return ids
     _expect(corpus, split, "images", model)
-    cfg: Any = model.pretrained_cfg
+    seen = preprocessing.require(model)
     classes = len(pictures.read(corpus, split).classes)
     if classes != read.classes:
         raise DataError(f"corpus '{corpus}' ({split}): expected the model's {read.classes} classes, found {classes}")
     return images(
         corpus,
         split,
-        size=cfg["input_size"][-1],
-        mean=cfg["mean"],
-        std=cfg["std"],
-        crop=cfg["crop_pct"],
-        interpolation=cfg["interpolation"],
+        size=read.shape[-1],
+        mean=seen.mean,
+        std=seen.std,
+        crop=seen.crop,
+        interpolation=seen.interpolation,
         limit=limit,
         seed=seed,
     )

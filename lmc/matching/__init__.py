@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from lmc import preprocessing
 from lmc.alignment import METHODS, Alignment
 from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError
@@ -128,9 +129,9 @@ class Endpoints:
 
     @classmethod
     def of(cls, parents: Sequence[nn.Module], device: str | torch.device | None) -> "Endpoints":
-        """Canonicalise the parents."""
+        """Canonicalise the parents, with the input normalisation of the first."""
         spec = spec_of(parents[0])
-        models = tuple(canonicalize(p) for p in parents)
+        models = tuple(canonicalize(p) for p in preprocessing.common(parents))
         gauge = tuple(Transform.identity(spec) for _ in models)
         if spec.epsilon is not None:
             first = epsilon(models[0], spec)

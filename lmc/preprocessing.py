@@ -1,0 +1,138 @@
+"""How pictures become a vision model's input, and how one model is made to take another's.
+
+>>> read = of(model)
+>>> read.mean, read.std, read.crop, read.interpolation
+((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.9, 'bicubic')
+
+A timm model carries it as `pretrained_cfg`; for a model of transformers it stands beside the weights, in the file
+`preprocessor_config.json`, whose content the loader keeps with the model as `preprocessor_config`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.errors import DataError, IncompatibleModelsError
+from lmc.family import family_of
+from lmc.family import spec as spec_of
+from lmc.family.parts import Images
+from lmc.models import rebuild, state
+from lmc.stock_transformers import PREPROCESSOR
+
+_RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # the numbers that files give them
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Pixel values in [0, 1] become (value − `mean`) / `std`, one number for each channel.
+
+    Before that the shorter side is resized to the model's size over `crop`, and the centre cut out.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: float
+    interpolation: str
+
+
+def of(model: Any) -> Preprocessing | None:
+    """What the model was trained with; None for one that reads no pictures, or does not know."""
+    read = family_of(model).inputs(model)
+    if not isinstance(read, Images):
+        return None
+    channels = read.shape[0]
+    timm, other = getattr(model, "pretrained_cfg", None), getattr(model, "preprocessor_config", None)
+    if timm and timm.get("mean") is not None and timm.get("std") is not None:
+        mean, std = timm["mean"], timm["std"]
+        crop, interpolation = timm.get("crop_pct") or 1.0, timm.get("interpolation") or "bicubic"
+    elif other is not None:
+        normal = other.get("do_normalize", True)
+        mean, std = (
+            other.get(key, 0.5) if normal else plain for key, plain in (("image_mean", 0.0), ("image_std", 1.0))
+        )
+        crop, interpolation = _crop(other), _RESAMPLE[int(other.get("resample", 2))]
+    else:
+        return None
+    return Preprocessing(_channels(mean, channels), _channels(std, channels), float(crop), str(interpolation))
+
+
+def require(model: nn.Module) -> Preprocessing:
+    """The same, or a DataError that says what is missing."""
+    found = of(model)
+    if found is None:
+        raise DataError(f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none")
+    return found
+
+
+def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
+    """The models with the first one's input normalisation, each the same function of a picture as before.
+
+    >>> a, b = common([a, b])
+
+    (p − m) / s is affine in the other normalisation, and so is the patch embedding in its input: the change goes into
+    its weight and bias, exactly (float64, cast back). Models that agree, and those that do not know, are returned as
+    they are. The patches tile the picture without padding, so the bias is the same for all.
+    """
+    wanted = of(models[0])
+    return tuple(m if wanted is None else _renormalised(m, wanted) for m in models)
+
+
+def differences(a: nn.Module, b: nn.Module) -> list[str]:
+    """What matching cannot make equal: the part of a picture that each sees, and how it is resized."""
+    one, other = of(a), of(b)
+    if one is None or other is None:
+        return []
+    pairs = {"crop": (one.crop, other.crop), "interpolation": (one.interpolation, other.interpolation)}
+    return [f"{name}: {first} and {second}" for name, (first, second) in pairs.items() if first != second]
+
+
+def _renormalised(model: Any, wanted: Preprocessing) -> nn.Module:
+    own = of(model)
+    if own is None or (own.mean, own.std) == (wanted.mean, wanted.std):
+        return model
+    spec, tensors = spec_of(model), state(model)
+    (weight,) = (name for name, rule in spec.rules.items() if "channel" in rule.split())
+    bias = weight.removesuffix("weight") + "bias"
+    if bias not in tensors:
+        raise IncompatibleModelsError(f"{bias}: expected one to take another input normalisation, found none")
+    (m, s), (to_m, to_s) = (
+        (torch.tensor(p, dtype=torch.float64, device=tensors[weight].device) for p in (q.mean, q.std))
+        for q in (own, wanted)
+    )
+    kernel = tensors[weight].double()  # (d, channel, row, column)
+    shift = torch.einsum("dcij,c->d", kernel, (to_m - m) / s)
+    moved: dict[str, Tensor] = {
+        weight: kernel * (to_s / s)[:, None, None],
+        bias: tensors[bias].double() + shift,
+    }
+    new: Any = rebuild(model, spec, tensors | {name: t.to(tensors[name].dtype) for name, t in moved.items()})
+    _tell(new, wanted)
+    return new
+
+
+def _tell(model: Any, wanted: Preprocessing) -> None:
+    """Write the normalisation into the record that the model carries (its own copy)."""
+    if getattr(model, "pretrained_cfg", None):
+        model.pretrained_cfg.update(mean=wanted.mean, std=wanted.std)
+    else:
+        model.preprocessor_config.update(do_normalize=True, image_mean=list(wanted.mean), image_std=list(wanted.std))
+
+
+def _channels(value: Any, channels: int) -> tuple[float, ...]:
+    values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+    if len(values) == channels:
+        return values
+    if len(set(values)) == 1:
+        return values[:1] * channels
+    raise DataError(f"input normalisation: expected {channels} numbers, one a channel, found {len(values)}")
+
+
+def _crop(config: dict[str, Any]) -> float:
+    """The share of the resized picture's shorter side that is cut out."""
+    size, crop = config.get("size"), config.get("crop_size")
+    if not config.get("do_center_crop") or not isinstance(size, dict) or not isinstance(crop, dict):
+        return 1.0
+    return crop.get("height", 1) / size.get("shortest_edge", size.get("height", crop.get("height", 1)))
