@@ -35,6 +35,7 @@ _HOME = {
             "DataError",
             "ArgumentError",
             "DivergedError",
+            "OutOfMemoryError",
         ),
         "lmc.errors",
     ),

@@ -1,5 +1,10 @@
 """Every error a user can cause: one line that names what, where, expected and found."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmc.alignment import Alignment
+
 
 class LmcError(Exception):
     """Base of all public errors. The command line prints its message and exits with code 2."""
@@ -30,4 +35,15 @@ class ArgumentError(LmcError):
 
 
 class DivergedError(LmcError):
-    """Learned matching met a loss that is not finite."""
+    """Learned matching met a loss that is not finite, or far above where it began.
+
+    `alignment` is the best one it had passed.
+    """
+
+    def __init__(self, message: str, alignment: "Alignment | None" = None) -> None:
+        super().__init__(message)
+        self.alignment = alignment
+
+
+class OutOfMemoryError(LmcError):
+    """A step of learned matching does not fit into memory; the message says what to lower."""

@@ -30,16 +30,20 @@ def hollow(model: Any) -> Any:
     return copy.deepcopy(model, memo)
 
 
-def rebuild(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], epsilon_factor: float = 1.0) -> nn.Module:
+def rebuild(
+    model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], epsilon_factor: float = 1.0, untie: bool = False
+) -> nn.Module:
     """A new stock model of the same class and settings that holds `tensors`; the one passed in is not touched.
 
     It is in evaluation mode: with dropout it would be another function. A head tied to the embedding stays so only if
-    the two are still equal (and, in BERT, their biases). `epsilon_factor` multiplies the norms' ε.
+    the two are still equal (and, in BERT, their biases), and `untie` does not ask for two tensors. `epsilon_factor`
+    multiplies the norms' ε.
     """
     new = hollow(model)
     new.load_state_dict({name: t.clone() for name, t in tensors.items()}, assign=True, strict=True)
     if spec.tied and new.config.tie_word_embeddings:
-        if all(torch.equal(tensors[one], tensors[other]) for one, other in model.all_tied_weights_keys.items()):
+        ties = model.all_tied_weights_keys.items()
+        if not untie and all(torch.equal(tensors[one], tensors[other]) for one, other in ties):
             new.tie_weights()
         else:
             new.config.tie_word_embeddings = False
@@ -54,3 +58,23 @@ def set_epsilon(model: Any, spec: ModelSpec, value: float) -> None:
     setattr(model.config, spec.epsilon.field, value)
     for norm in spec.norms:
         setattr(model.get_submodule(norm.module), spec.epsilon.attribute, value)
+
+
+def recompute_activations(model: Any) -> None:
+    """Let every layer compute its activations again in the backward pass, by the stock mechanism, in place.
+
+    The model stays in evaluation mode. A stock transformers layer looks at its own training flag, and at nothing
+    below it: that flag is set alone, so dropout stays off.
+    """
+    if type(model).__module__.startswith("timm."):
+        model.set_grad_checkpointing(True)
+        return
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.config.use_cache = False
+    renamed = "activation_checkpointing_enable"  # since transformers 5.20 or so; the old name warns there
+    enable = getattr(model, renamed if renamed in dir(model) else "gradient_checkpointing_enable")
+    enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True

@@ -69,8 +69,8 @@ class Block:
     cuts: tuple[tuple[int, int, int, tuple[int, ...]], ...]  # (dim, start, length, split into), last dim first
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The block as a view of `tensor`."""
-        view = tensor.view(self.shape)
+        """The block as a view of `tensor`; where its first axis stands alone, also of some of the tensor's rows."""
+        view = tensor.view(-1, *self.shape[1:])
         for dim, start, length, split in self.cuts:
             view = view.narrow(dim, start, length)
             view = view.unflatten(dim, split) if len(split) != 1 else view
@@ -243,6 +243,10 @@ class ModelSpec:
     def writes(self, tensor: str) -> bool:
         """Whether the tensor writes the residual stream."""
         return "stream!" in self.rules[tensor]
+
+    def looked_up(self, tensor: str) -> bool:
+        """Whether the tensor is an embedding: a batch reads only the rows of its own tokens."""
+        return self.rules[tensor] == "vocab stream!"
 
     def stream_dim(self, tensor: str) -> int | None:
         """Which dimension of the tensor is the residual stream, whole; None where it has none, or one only permuted."""

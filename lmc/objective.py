@@ -12,6 +12,8 @@ from lmc.errors import DataError
 from lmc.family import family_of
 from lmc.family.parts import Tokens
 
+_NOTHING = -100  # the target of a position that predicts nothing
+
 
 @dataclass(frozen=True)
 class Data:
@@ -29,6 +31,11 @@ class Data:
     def to(self, device: torch.device | str) -> "Data":
         """The same samples on another device."""
         return Data(self.inputs.to(device), None if self.labels is None else self.labels.to(device))
+
+    def split(self, parts: int) -> "list[Data]":
+        """The same samples in that many parts, or in as many as there are samples."""
+        size = -(-len(self) // max(1, parts))
+        return [self[slice(i, i + size)] for i in range(0, len(self), max(1, size))]
 
     def draw(self, batch: int, seed: int, step: int) -> "Data":
         """A random batch that depends on seed and step alone, so that a resumed run sees what it would have seen."""
@@ -118,6 +125,22 @@ def logits(model: nn.Module, inputs: Tensor) -> Tensor:
     return out if isinstance(out, Tensor) else out.logits
 
 
+def losses(model: nn.Module, batch: Data) -> Tensor:
+    """The loss of every sample, [n]: nats per token (every token but the first of a window), or nats per image."""
+    return _losses(logits(model, batch.inputs), batch)
+
+
+def _losses(out: Tensor, batch: Data) -> Tensor:
+    if batch.labels is not None:
+        return functional.cross_entropy(out.float(), batch.labels, reduction="none")
+    # The last position predicts nothing. Its target is one that cross_entropy skips: no copy of the logits is needed.
+    target = functional.pad(batch.inputs[:, 1:], (0, 1), value=_NOTHING)
+    each = functional.cross_entropy(
+        out.flatten(0, 1).float(), target.flatten(), ignore_index=_NOTHING, reduction="none"
+    )
+    return each.view(target.shape).sum(1) / (target.shape[1] - 1)
+
+
 def score(model: nn.Module, batch: Data) -> tuple[Tensor, Tensor]:
     """Loss and accuracy of every sample, [n] each.
 
@@ -126,11 +149,8 @@ def score(model: nn.Module, batch: Data) -> tuple[Tensor, Tensor]:
     """
     out = logits(model, batch.inputs)
     if batch.labels is None:
-        predicted, target = out[:, :-1].float(), batch.inputs[:, 1:]
-        losses = functional.cross_entropy(predicted.transpose(1, 2), target, reduction="none").mean(1)
-        return losses, (predicted.argmax(-1) == target).float().mean(1)
-    losses = functional.cross_entropy(out.float(), batch.labels, reduction="none")
-    return losses, (out.argmax(-1) == batch.labels).float()
+        return _losses(out, batch), (out[:, :-1].argmax(-1) == batch.inputs[:, 1:]).float().mean(1)
+    return _losses(out, batch), (out.argmax(-1) == batch.labels).float()
 
 
 @torch.no_grad()

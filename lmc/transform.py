@@ -163,20 +163,19 @@ def moved_by(
     spec: ModelSpec, name: str, tensor: Tensor, elements: Mapping[str, Tensor], duals: Mapping[str, Tensor]
 ) -> Tensor:
     """The tensor under some elements and their duals. Spaces they do not hold count as the identity."""
-    out = torch.empty_like(tensor)
     dim = spec.stream_dim(name)
     local = {space: e for space, e in elements.items() if space != STREAM or dim is None}
-    for block in spec.blocks(name):
-        block.of(out).copy_(act(block.of(tensor), block, spec, local, duals))
+    out = tensor
+    if any(axis in local for block in spec.blocks(name) for axis in block.names):
+        out = torch.empty_like(tensor)
+        for block in spec.blocks(name):
+            block.of(out).copy_(act(block.of(tensor), block, spec, local, duals))
     if dim is None or STREAM not in elements:
         return out
     rotation = elements[STREAM].to(out)  # the whole tensor at once, not block by block; a rotation is its own dual
-    return (
-        (rotation @ out.movedim(dim, 0).reshape(len(rotation), -1))
-        .reshape(out.movedim(dim, 0).shape)
-        .movedim(0, dim)
-        .contiguous()
-    )
+    if dim == out.ndim - 1:
+        return out @ rotation.mT
+    return torch.tensordot(rotation, out, ([1], [dim])).movedim(0, dim).contiguous()
 
 
 def rescale(spec: ModelSpec, s: float) -> Transform:

@@ -12,19 +12,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lmc import preprocessing
 from lmc.alignment import METHODS, Alignment
 from lmc.canonical import canonicalize
-from lmc.errors import ArgumentError
+from lmc.errors import ArgumentError, DivergedError
 from lmc.family import spec as spec_of
 from lmc.files import digest, refuse_other_run
+from lmc.matching import workers
 from lmc.matching.activations import match_activations
-from lmc.matching.learned import Learner, Recipe
+from lmc.matching.descent import Descent, descend
+from lmc.matching.learned import Learner
+from lmc.matching.recipe import PRECISIONS, Recipe
 from lmc.matching.solver import Solution
 from lmc.matching.weights import match_weights
-from lmc.models import epsilon, rebuild, state
+from lmc.models import epsilon, rebuild, recompute_activations, state
 from lmc.modelspec import ModelSpec
 from lmc.objective import Data, as_data, evaluate, require_loss
 from lmc.pairing import require_pairable
@@ -35,7 +37,6 @@ LEARNED = ("single", "dual")
 ACTIVATION_SAMPLES = 512  # windows or images: tens of thousands of tokens, against hundreds of units
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching
 LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
-SAVE_EVERY = 50  # steps between two states of a resumable run
 
 
 def match(
@@ -51,6 +52,10 @@ def match(
     start: Alignment | None = None,
     lambdas: tuple[float, float] | None = None,
     kinds: Sequence[str] | None = None,
+    accumulate: int = 1,
+    precision: str = "float32",
+    checkpointing: bool = False,
+    patience: int | None = None,
 ) -> Alignment:
     """Find the transforms under which the models' weights can be averaged.
 
@@ -64,7 +69,14 @@ def match(
     the same models to start from, instead of the better of `weights` and `activations`. `kinds`: the kinds of spaces
     that learn (`stream`, `value`, …). `resume`: a folder that keeps the state of a learned run and continues it.
 
-    Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, DivergedError.
+    What needs less memory: `accumulate` cuts a batch into that many parts, `precision="bfloat16"` halves activations
+    and speeds up matrix products on a GPU (maps and weights stay in single precision), `checkpointing` computes
+    activations again instead of keeping them. `patience`: keep a tenth of the data aside, look every 50 steps at the
+    loss of the midpoint on it, stop after that many looks without a better one, and return the best.
+
+    Under `torchrun`, with `torch.distributed` initialised, every process takes its share of each batch and all return
+    the same transforms. Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, DivergedError
+    (whose `alignment` is the last good one), OutOfMemoryError.
     """
     parents = tuple(m for entry in models for m in ([entry] if isinstance(entry, nn.Module) else entry))
     if method not in METHODS:
@@ -75,6 +87,10 @@ def match(
         raise ArgumentError(f"data: method {method} needs some, found none")
     if steps < 1 or (batch is not None and batch < 1):
         raise ArgumentError(f"steps, batch: expected at least 1, found {steps} and {batch}")
+    if accumulate < 1 or (patience is not None and patience < 1):
+        raise ArgumentError(f"accumulate, patience: expected at least 1, found {accumulate} and {patience}")
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if lr is not None and not 0 < lr <= LARGEST_RATE:
         raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {lr}")
     if lambdas is not None and not 0 <= lambdas[0] <= lambdas[1] <= 1:
@@ -113,9 +129,24 @@ def match(
             key=lambda s: float(evaluate(s.merge(middle).to(endpoints.device), probe)[0].mean()),
         )
     batch = batch or (WINDOWS if samples.labels is None else IMAGES)
-    recipe = Recipe.default(method, steps=steps, lr=lr, batch=batch, lambdas=lambdas, kinds=kinds)
-    transforms, log = endpoints.learn(start.transforms, samples, recipe, method == "dual", seed, resume)
-    return Alignment(method, parents, transforms, record | {"start": start.method, **recipe.to_json()}, log)
+    recipe = Recipe.default(
+        method,
+        steps=steps,
+        lr=lr,
+        batch=batch,
+        lambdas=lambdas,
+        kinds=kinds,
+        accumulate=accumulate,
+        precision=precision,
+        checkpointing=checkpointing,
+        patience=patience,
+    )
+    found = endpoints.learn(start.transforms, samples, recipe, method == "dual", seed, resume)
+    record |= {"start": start.method, **recipe.to_json()} | ({"stopped": found.stopped} if found.stopped else {})
+    alignment = Alignment(method, parents, found.transforms, record, found.log)
+    if found.diverged:
+        raise DivergedError(str(found.stopped), alignment)
+    return alignment
 
 
 @dataclass(frozen=True)
@@ -163,26 +194,21 @@ class Endpoints:
         dual: bool,
         seed: int,
         resume: str | Path | None,
-    ) -> tuple[tuple[Transform, ...], tuple[dict[str, float], ...]]:
-        """Learned matching from `start`: the transforms, and the loss of every step."""
+    ) -> Descent:
+        """Learned matching from `start`."""
         states = [{n: t.float().to(self.device) for n, t in state(m).items()} for m in self.models]
-        work = rebuild(self.models[0], self.spec, states[0]).requires_grad_(True)
+        work = rebuild(self.models[0], self.spec, states[0], untie=True).requires_grad_(True)
+        if recipe.checkpointing:
+            recompute_activations(work)
         roots = [math.sqrt(epsilon(m, self.spec)) if self.spec.epsilon else 0.0 for m in self.models]
         learner = Learner(self.spec, work, states, roots, start, range(not dual, len(states)), recipe, seed)
-        kept = None
-        if resume is not None:
-            run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": [digest(s) for s in states]}
-            run["data"] = [digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
-            run["start"] = [digest(t.elements) for t in start]
-            kept = refuse_other_run(Path(resume), run) / "state.safetensors"
-            if kept.exists():
-                learner.restore(kept)
-        bar = tqdm(total=recipe.steps, initial=learner.step, desc="dual" if dual else "single", disable=None)
-        with bar:
-            while learner.step < recipe.steps:
-                loss = learner.advance(samples)
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                if kept is not None and (learner.step % SAVE_EVERY == 0 or learner.step == recipe.steps):
-                    learner.save(kept)
-        return learner.transforms, tuple({"step": i, "loss": loss} for i, loss in enumerate(learner.losses))
+        if resume is None:
+            return descend(learner, samples, None)
+        run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": [digest(s) for s in states]}
+        run["data"] = [digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
+        run["start"] = [digest(t.elements) for t in start]
+        folder = Path(resume)
+        if workers.first():
+            refuse_other_run(folder, run)
+        workers.wait()
+        return descend(learner, samples, folder / "state.safetensors")

@@ -8,13 +8,15 @@ G = ∂L/∂θ_w, and the gradient of g_k in its Lie algebra is one contraction 
 y_k = g_k·θ_k: nudging y to y + Ωy changes the loss by ⟨G, Ωy⟩ = ⟨Ω, Σ G yᵀ⟩. Adam runs on those coordinates, and a
 Cayley map takes each step inside the group, so every iterate is an exact symmetry.
 
-θ_w has the same symmetries as its endpoints, so the gradients of all endpoints sum to zero (METHOD: the loss depends
-on g_k⁻¹g_j only). One pull-back fewer than there are endpoints is enough.
+θ_w = g_0·(w_0 θ_0 + Σ_k w_k h_k·θ_k) with h_k = g_0⁻¹g_k, and g_0 keeps the function. So the merged model is written
+down in the first endpoint's frame, where that endpoint need not move: dual costs what single does. Gradients return to
+the common frame by conjugation with g_0, and the first endpoint's is minus the sum of all others (METHOD: the loss
+depends on the h_k only).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +27,15 @@ from torch import Tensor, nn
 from lmc.blocks import gram
 from lmc.errors import DivergedError
 from lmc.files import read_safetensors
-from lmc.groups import Group
+from lmc.matching import workers
+from lmc.matching.adam import LieAdam
+from lmc.matching.recipe import PRECISIONS, Recipe
 from lmc.models import set_epsilon
 from lmc.modelspec import SCALE, STREAM, ModelSpec, Space
-from lmc.objective import Data, score
+from lmc.objective import Data, losses
 from lmc.transform import Transform, compose, moved_by
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to learn. The default rates lie in the flat part of the measured grids, see the log.
-
-    `lambdas`: endpoints' weights are drawn uniformly from this range (K = 2), or from the simplex shrunk to its width.
-    `kinds`: the kinds of spaces that learn (None: every continuous one but the residual scale).
-    """
-
-    steps: int = 300
-    lr: float = 2e-2
-    batch: int = 16  # windows, or images
-    lambdas: tuple[float, float] = (0.3, 0.7)
-    warmup: int = 10
-    betas: tuple[float, float] = (0.9, 0.99)
-    kinds: tuple[str, ...] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-
-    @classmethod
-    def default(cls, method: str, **chosen: Any) -> "Recipe":
-        """The measured default of `single` or `dual`, with what was chosen (not None) in its place.
-
-        Two endpoints that step by η apart from each other separate by 2η: dual takes half of single's learning rate.
-        """
-        recipe = cls() if method == "single" else replace(cls(), lr=cls.lr / 2)
-        return replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+Elements = dict[str, Tensor]
 
 
 class Learner:
@@ -79,7 +55,11 @@ class Learner:
         """`states`: the endpoints' canonical weights; `roots`: √ε of each; `model`: a canonical model to overwrite."""
         self.spec, self.model, self.roots, self.moving = spec, model, tuple(roots), tuple(moving)
         self.recipe, self.seed, self.step = recipe, seed, 0
-        self.elements = [dict(t.elements) for t in start]
+        self.parameters = {n: p for n, p in model.named_parameters() if n in spec.rules}
+        self.device = next(iter(self.parameters.values())).device
+        self.elements: list[Elements] = [{n: e.to(self.device) for n, e in t.elements.items()} for t in start]
+        for elements in self.elements:
+            workers.agree(elements)
         self.spaces = [s for s in spec.spaces if self._learns(s)]
         # What does not learn (permutations above all) is applied once: it acts before, or on other axes.
         learning = {s.name for s in self.spaces}
@@ -88,42 +68,50 @@ class Learner:
             frozen = {name: e for name, e in t.elements.items() if name not in learning}
             duals = {name: e for name, e in t.duals.items() if name not in learning}
             self.states.append(
-                {n: moved_by(spec, n, state[n].double(), frozen, duals).to(state[n]) for n in spec.rules}
+                {n: moved_by(spec, n, state[n].double(), frozen, duals).to(state[n]) for n in self.parameters}
             )
-        zeros = {s.name: torch.zeros(*spec.batch(s), s.group.n, s.group.n, dtype=torch.float64) for s in self.spaces}
-        self.first = [{n: z.clone() for n, z in zeros.items()} for _ in states]
-        self.second = [{n: z.clone() for n, z in zeros.items()} for _ in states]
-        self.parameters = dict(model.named_parameters())
+        shapes = {s.name: self.elements[0][s.name].shape for s in self.spaces}
+        self.adams = [LieAdam(self.spaces, shapes, recipe.betas, self.device) for _ in states]
         self.losses: list[float] = []
+        self.best, self.best_value, self.best_step = [dict(e) for e in self.elements], math.inf, 0
 
     def save(self, path: Path) -> None:
         """Write the whole state to a safetensors file, aside and then renamed."""
         tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
-        for k in range(len(self.states)):
-            parts = {"elements": self.elements[k], "first": self.first[k], "second": self.second[k]}
-            tensors |= {f"{part}/{k}/{n}": t.contiguous() for part, named in parts.items() for n, t in named.items()}
+        tensors["best"] = torch.tensor([self.best_step, self.best_value], dtype=torch.float64)
+        for part, named in self._parts():
+            tensors |= {f"{part}/{n}": t.clone(memory_format=torch.contiguous_format) for n, t in named.items()}
         aside = path.with_suffix(".tmp")
         save_file(tensors, aside)
         aside.replace(path)
 
     def restore(self, path: Path) -> None:
         """Continue from a state written by `save`: the rest of the run is bit for bit what it would have been."""
-        for name, tensor in read_safetensors(path).items():
-            if name == "losses":
-                self.losses, self.step = tensor.tolist(), len(tensor)
-            else:
-                part, k, space = name.split("/")
-                getattr(self, part)[int(k)][space] = tensor
+        tensors = read_safetensors(path)
+        self.losses, (best_step, self.best_value) = tensors["losses"].tolist(), tensors["best"].tolist()
+        self.step, self.best_step = len(self.losses), int(best_step)
+        for part, named in self._parts():
+            for n, old in named.items():
+                named[n] = tensors[f"{part}/{n}"].to(old)
+
+    def _parts(self) -> Iterator[tuple[str, Elements]]:
+        for k, (elements, adam, best) in enumerate(zip(self.elements, self.adams, self.best, strict=True)):
+            yield from ((f"elements/{k}", elements), (f"first/{k}", adam.first))
+            yield from ((f"second/{k}", adam.second), (f"best/{k}", best))
+
+    def keep(self, value: float) -> None:
+        """Remember the current transforms if `value` is the lowest so far."""
+        if value < self.best_value:
+            self.best, self.best_value, self.best_step = [dict(e) for e in self.elements], value, self.step
 
     def _learns(self, space: Space) -> bool:
         kind = self.spec.kind(space.name)
         chosen = kind != SCALE if self.recipe.kinds is None else kind in self.recipe.kinds
         return chosen and space.group.dimension > 0
 
-    @property
-    def transforms(self) -> tuple[Transform, ...]:
-        """The current transforms."""
-        return tuple(Transform(self.spec, dict(e)) for e in self.elements)
+    def transforms(self, elements: Sequence[Elements]) -> tuple[Transform, ...]:
+        """`elements`, the current ones or the best, as transforms."""
+        return tuple(Transform(self.spec, {n: e.cpu() for n, e in named.items()}) for named in elements)
 
     def weights(self) -> Tensor:
         """The point of the simplex for this step, [K]; it depends on seed and step alone."""
@@ -137,98 +125,149 @@ class Learner:
         simplex = -corner.log()  # exponential variables, normalised: uniform on the simplex
         return (1 - (high - low)) / count + (high - low) * simplex / simplex.sum()
 
-    def gradients(self, batch: Data) -> tuple[float, list[dict[str, Tensor]]]:
+    def gradients(self, batch: Data) -> tuple[float, list[Elements]]:
         """Loss of the merged model on the batch, and the gradient of every endpoint in Lie coordinates."""
         w = self.weights()
-        moved = self._materialise(w)
+        mine = workers.share(batch)
+        with self._precision():
+            frame = self.materialise(w, mine)
         self.model.zero_grad(set_to_none=True)
-        loss = score(self.model, batch)[0].mean()
-        loss.backward()
-        last = len(self.states) - 1
-        gradients = [self._pull_back(k, w, moved[k]) for k in range(1, last + 1)]
-        rest = {s.name: -torch.stack([g[s.name] for g in gradients]).sum(0) for s in self.spaces}
-        return float(loss.detach()), [rest, *gradients]
+        loss = torch.zeros(1, dtype=torch.float64, device=self.device)
+        for part in mine.split(self.recipe.accumulate):
+            with self._precision():
+                term = losses(self.model, part).sum() / len(batch)
+            term.backward()
+            loss += term.detach()
+        with self._precision():
+            pulled = self._pull_back(w, frame, mine)
+        named = {f"{k}/{n}": g for k, found in enumerate(pulled) for n, g in found.items()}
+        workers.total(named | {"loss": loss})
+        rest, *others = self._common_frame(pulled)
+        return float(loss), [rest, *others]
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        kind = PRECISIONS[self.recipe.precision]
+        return nullcontext() if kind == torch.float32 else torch.autocast(self.device.type, dtype=kind)
 
     @torch.no_grad()
-    def _materialise(self, w: Tensor) -> list[dict[str, Tensor]]:
-        """Write θ_w into the model; return the moved weights of every endpoint."""
-        moved: list[dict[str, Tensor]] = []
-        for state, elements in zip(self.states, self.elements, strict=True):
-            dtype = next(iter(state.values())).dtype
-            fast = {s.name: elements[s.name].to(dtype) for s in self.spaces}
-            duals = {s.name: s.group.dual(elements[s.name]).to(dtype) for s in self.spaces}
-            moved.append({n: moved_by(self.spec, n, t, fast, duals) for n, t in state.items()})
+    def midpoint_loss(self, data: Data) -> float:
+        """The loss of the model in the middle, on data that learning does not see."""
+        middle = torch.full((len(self.states),), 1 / len(self.states), dtype=torch.float64)
+        mine = workers.share(data).to(self.device)
+        total = torch.zeros(1, dtype=torch.float64, device=self.device)
+        with self._precision():
+            self.materialise(middle, mine)
+            for part in mine.split(math.ceil(len(data) * self.recipe.accumulate / self.recipe.batch)):
+                total += losses(self.model, part).sum()
+        workers.total({"loss": total})
+        return float(total) / len(data)
+
+    @torch.no_grad()
+    def materialise(self, w: Tensor, batch: Data) -> "Frame":
+        """Write θ_w into the model, in the first endpoint's frame, as far as the batch reads it."""
+        frame = Frame(self, batch)
         for name, parameter in self.parameters.items():
-            if name in self.spec.rules:
-                parameter.zero_()
-                for x, m in zip(w, moved, strict=True):
-                    parameter.add_(m[name], alpha=float(x))
+            mixed = frame.rows(name, self.states[0][name]) * float(w[0])
+            for k in range(1, len(self.states)):
+                mixed.add_(frame.moved(k, name), alpha=float(w[k]))
+            if self.spec.looked_up(name) and frame.tokens is not None:
+                parameter[frame.tokens] = mixed
+            else:
+                parameter.copy_(mixed)
         if self.spec.epsilon is not None:
-            set_epsilon(self.model, self.spec, self._root(w) ** 2)
-        return moved
-
-    def _root(self, w: Tensor) -> float:
-        """√ε of the merged model: it moves with the residual scale as a writer does, so it is averaged like one."""
-        return sum(float(x) * r * float(e[SCALE]) for x, r, e in zip(w, self.roots, self.elements, strict=True))
+            set_epsilon(self.model, self.spec, frame.root(w) ** 2)
+        return frame
 
     @torch.no_grad()
-    def _pull_back(self, k: int, w: Tensor, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """∂L/∂Ω of endpoint k, for every learning space, from G (the model's gradients) and y_k."""
-        gradient = {}
-        for space in self.spaces:
-            total = self._contract(space, moved)
-            if space.name == SCALE:
-                # ε moves too. θ_w keeps its function under (writers, √ε) → s·(writers, √ε): that gives ∂L/∂√ε.
-                share = self.roots[k] * float(self.elements[k][SCALE]) / self._root(w)
-                total -= share * self._contract(space, self.parameters)
-            gradient[space.name] = float(w[k]) * space.group.tangent(total)
-        return gradient
+    def _pull_back(self, w: Tensor, frame: "Frame", batch: Data) -> list[Elements]:
+        """∂L/∂Ω of every endpoint but the first, in the first one's frame: G, contracted tensor by tensor."""
+        last = len(self.states) - 1
+        totals = [{s.name: torch.zeros_like(self.elements[0][s.name]) for s in self.spaces} for _ in range(last)]
+        root = frame.root(w)
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                continue
+            g, merged = frame.rows(name, parameter.grad), frame.rows(name, parameter)
+            # What the last endpoint adds to the merged weights is what remains when all others are taken away.
+            rest = merged - float(w[0]) * frame.rows(name, self.states[0][name])
+            for k in range(1, last + 1):
+                y = rest if k == last else float(w[k]) * frame.moved(k, name)
+                rest = rest - y if k < last else rest
+                for space in self.spaces:
+                    total = totals[k - 1][space.name]
+                    total += self._contract(space, name, g, y)
+                    if space.name == SCALE:
+                        # ε moves too. θ_w keeps its function under (writers, √ε) → s·(writers, √ε): this is ∂L/∂√ε.
+                        total -= float(w[k]) * frame.roots[k] / root * self._contract(space, name, g, merged)
+        return totals
 
-    def _contract(self, space: Space, weights: Mapping[str, Tensor]) -> Tensor:
-        """Σ G yᵀ along a space; a dual axis moves by −Ωᵀ."""
-        total = torch.zeros_like(self.first[0][space.name])
-        if space.name == STREAM:  # whole tensors at once; a rotation is its own dual
-            for name in weights:
-                dim, grad = self.spec.stream_dim(name) if name in self.spec.rules else None, self.parameters[name].grad
-                if dim is not None and grad is not None:
-                    g, y = (t.movedim(dim, 0).reshape(len(total), -1) for t in (grad, weights[name]))
-                    total += g @ y.mT
-            return total
-        for name, block in self.spec.uses(space.name):
-            grad = self.parameters[name].grad
-            assert grad is not None
-            contracted = gram(block.of(grad), block.of(weights[name]), block.names, space)
-            total += -contracted.mT if block.axes[block.dim(space.name)].dual else contracted
-        return total
+    def _contract(self, space: Space, name: str, g: Tensor, y: Tensor) -> Tensor | float:
+        """One tensor's part of Σ G yᵀ along a space; a dual axis moves by −Ωᵀ."""
+        if space.name == STREAM:  # the whole tensor at once; a rotation is its own dual
+            dim = self.spec.stream_dim(name)
+            if dim is None:
+                return 0.0
+            g, y = (t.movedim(dim, 0).reshape(t.shape[dim], -1) for t in (g, y))
+            return g @ y.mT
+        found: Tensor | float = 0.0
+        for block in self.spec.blocks(name):
+            if space.name in block.names:
+                contracted = gram(block.of(g), block.of(y), block.names, space)
+                found = found + (-contracted.mT if block.axes[block.dim(space.name)].dual else contracted)
+        return found
+
+    def _common_frame(self, pulled: Sequence[Elements]) -> list[Elements]:
+        """The gradients of all endpoints, the first one's included, with respect to exp(Ω)·g_k."""
+        found = []
+        for totals in pulled:
+            back = {}
+            for s in self.spaces:
+                g = self.elements[0][s.name]
+                back[s.name] = s.group.tangent(s.group.dual(g) @ totals[s.name] @ g.mT)
+            found.append(back)
+        return [{s.name: -torch.stack([g[s.name] for g in found]).sum(0) for s in self.spaces}, *found]
 
     def advance(self, data: Data) -> float:
         """One step; returns the loss. Raises DivergedError when it is not finite."""
-        loss, gradients = self.gradients(data.draw(self.recipe.batch, self.seed, self.step).to(self._device))
+        try:
+            loss, gradients = self.gradients(data.draw(self.recipe.batch, self.seed, self.step).to(self.device))
+        except torch.linalg.LinAlgError:  # a map has become singular
+            loss = math.nan
         if not math.isfinite(loss):
             raise DivergedError(f"loss is {loss} at step {self.step}: lower the learning rate ({self.recipe.lr:g})")
         self.losses.append(loss)
         self.step += 1
-        rate = self._rate()
         for k in self.moving:
-            step = {s.name: self._adam(k, s.group, s.name, gradients[k][s.name], rate) for s in self.spaces}
-            self.elements[k] = compose(self.spec, step, self.elements[k])
+            steps = self.adams[k].steps(gradients[k], self.step, self.recipe.rate(self.step))
+            self.elements[k] = compose(self.spec, steps, self.elements[k])
         return loss
 
-    @property
-    def _device(self) -> torch.device:
-        return next(iter(self.parameters.values())).device
 
-    def _rate(self) -> float:
-        """Linear warm-up, then a cosine to zero."""
-        warm = min(1.0, self.step / max(1, self.recipe.warmup))
-        return self.recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * self.step / (self.recipe.steps + 1)))
+class Frame:
+    """The endpoints as the first one sees them: h_k = g_0⁻¹g_k in working precision, and the rows a batch reads."""
 
-    def _adam(self, k: int, group: Group, name: str, gradient: Tensor, rate: float) -> Tensor:
-        """The group element to compose with: exp of minus Adam's step (arXiv 1412.6980) in Lie coordinates."""
-        beta1, beta2 = self.recipe.betas
-        first, second = self.first[k][name], self.second[k][name]
-        first.lerp_(gradient, 1 - beta1)
-        second.lerp_(gradient.square(), 1 - beta2)
-        unbiased = first / (1 - beta1**self.step)
-        scale = (second / (1 - beta2**self.step)).sqrt() + 1e-12
-        return group.exp(group.tangent(-rate * unbiased / scale))
+    def __init__(self, learner: Learner, batch: Data) -> None:
+        self.spec, self.states = learner.spec, learner.states
+        self.tokens = batch.inputs.unique() if batch.labels is None else None  # sorted
+        dtype = next(iter(self.states[0].values())).dtype
+        first, learns_scale = learner.elements[0], any(s.name == SCALE for s in learner.spaces)
+        self.maps: list[tuple[Elements, Elements]] = []
+        self.roots = []
+        for root, elements in zip(learner.roots, learner.elements, strict=True):
+            h = {s.name: s.group.inverse(first[s.name]) @ elements[s.name] for s in learner.spaces}
+            duals = {s.name: s.group.dual(h[s.name]).to(dtype) for s in learner.spaces}
+            self.maps.append(({name: e.to(dtype) for name, e in h.items()}, duals))
+            scale = (h if learns_scale else elements).get(SCALE)
+            self.roots.append(root * (1.0 if scale is None else float(scale)))
+
+    def rows(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor; of an embedding the rows that the batch reads."""
+        return tensor if self.tokens is None or not self.spec.looked_up(name) else tensor[self.tokens]
+
+    def moved(self, k: int, name: str) -> Tensor:
+        """h_k · θ_k, for one tensor."""
+        return moved_by(self.spec, name, self.rows(name, self.states[k][name]), *self.maps[k])
+
+    def root(self, w: Tensor) -> float:
+        """√ε of the merged model: it moves with the residual scale as a writer does, so it is averaged like one."""
+        return sum(float(x) * root for x, root in zip(w, self.roots, strict=True))

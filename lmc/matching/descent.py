@@ -1,0 +1,102 @@
+"""The loop around a learner: progress, checks, saved states, and an end that says why."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from lmc.errors import ArgumentError, DivergedError, OutOfMemoryError
+from lmc.matching import workers
+from lmc.matching.learned import Learner
+from lmc.objective import Data
+from lmc.transform import Transform
+
+EVERY = 50  # steps between two checks; a killed run with a state folder loses at most the steps since the last one
+ASIDE = 0.1  # share of the data that early stopping keeps from matching, and
+MOST_ASIDE = 256  # samples of it at most
+DIVERGED = 1.0  # nats that the loss between two checks may lie above the first step's
+
+# How torch says on the CPU that memory is short: as a plain RuntimeError.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where learning ended: transforms, the loss of every step, and, if it was cut short, why."""
+
+    transforms: tuple[Transform, ...]
+    log: tuple[dict[str, float], ...]
+    stopped: str | None = None
+    diverged: bool = False
+
+
+def descend(learner: Learner, samples: Data, state: Path | None) -> Descent:
+    """Take the recipe's steps, or fewer: `stopped` then says why, and the transforms are the best ones passed.
+
+    With `patience` part of the samples is kept aside, and a check is the midpoint's loss on it; without, it is the
+    mean loss of the steps since the check before. `state`: a file to continue from if it is there, and to write at
+    every check. Raises OutOfMemoryError, ArgumentError.
+    """
+    recipe = learner.recipe
+    aside: Data | None = None
+    if recipe.patience is not None:
+        samples, aside = _apart(samples, learner.seed)
+    if state is not None and state.exists():
+        learner.restore(state)
+    bar = tqdm(total=recipe.steps, initial=learner.step, desc="learning", disable=None if workers.first() else True)
+    with bar, _memory(learner):
+        while learner.step < recipe.steps:
+            try:
+                loss = learner.advance(samples)
+            except DivergedError as error:
+                return _end(learner, str(error), diverged=True)
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            if learner.step % EVERY and learner.step < recipe.steps:
+                continue
+            recent = learner.losses[(learner.step - 1) // EVERY * EVERY :]
+            mean = sum(recent) / len(recent)
+            if mean > learner.losses[0] + DIVERGED:
+                why = f"loss rose from {learner.losses[0]:.3g} to {mean:.3g} by step {learner.step}"
+                return _end(learner, f"{why}: lower the learning rate ({recipe.lr:g})", diverged=True)
+            learner.keep(mean if aside is None else learner.midpoint_loss(aside))
+            if state is not None and workers.first():
+                learner.save(state)
+            if recipe.patience is not None and learner.step - learner.best_step >= recipe.patience * EVERY:
+                return _end(learner, f"no better midpoint since step {learner.best_step}")
+    return _end(learner, None, last=recipe.patience is None)
+
+
+def _end(learner: Learner, why: str | None, last: bool = False, diverged: bool = False) -> Descent:
+    elements = learner.elements if last else learner.best
+    log = tuple({"step": i, "loss": loss} for i, loss in enumerate(learner.losses))
+    return Descent(learner.transforms(elements), log, why, diverged)
+
+
+def _apart(samples: Data, seed: int) -> tuple[Data, Data]:
+    """Most of the samples, and those that matching shall not see."""
+    count = min(MOST_ASIDE, int(ASIDE * len(samples)))
+    if count < 1:
+        raise ArgumentError(f"patience: expected at least {1 / ASIDE:.0f} samples, found {len(samples)}")
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    return samples[order[count:]], samples[order[:count]]
+
+
+@contextmanager
+def _memory(learner: Learner) -> Iterator[None]:
+    """Turns every way of running out of memory into one line that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # CUDA's OutOfMemoryError is a RuntimeError
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        recipe = learner.recipe
+        each = math.ceil(recipe.batch / recipe.accumulate / workers.count())
+        tips = [f"lower batch or raise accumulate ({each} samples at a time now)"]
+        tips += ["set precision to bfloat16"] if recipe.precision == "float32" else []
+        tips += [] if recipe.checkpointing else ["turn checkpointing on"]
+        raise OutOfMemoryError(f"out of memory at step {learner.step}: {', or '.join(tips)}") from None
