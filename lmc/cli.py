@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmc.errors import ArgumentError, CheckpointError, LmcError
+from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError
 
 if TYPE_CHECKING:
     import torch
@@ -92,18 +92,29 @@ def match(
     device: Device = None,
     dtype: Dtype = None,
     seed: Seed = 0,
+    accumulate: Annotated[int, typer.Option(min=1, help="Parts a batch is cut into, to need less memory.")] = 1,
+    precision: Annotated[str, typer.Option(help="Of learning's matrix products: float32 or bfloat16.")] = "float32",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute activations twice, keep none.")
+    ] = False,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after that many checks (every 50 steps) without a better midpoint.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     export: Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")] = False,
 ) -> None:
     """Align models, so that their weights can be averaged.
 
-    Writes one transformation per model into a new folder; what lmc path and lmc merge read.
+    Writes one transformation per model into a new folder; what lmc path and lmc merge read. Under torchrun every
+    process takes its share of each batch.
     """
     import torch
 
     from lmc import corpora, matching, objective
     from lmc.alignment import METHODS
     from lmc.files import refuse_occupied, whole_folder
+    from lmc.matching import workers
+    from lmc.matching.recipe import PRECISIONS
 
     if method not in METHODS:
         raise ArgumentError(f"--method: expected one of {', '.join(METHODS)}, found {method!r}")
@@ -111,6 +122,8 @@ def match(
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
     if lr is not None and not lr > 0:
         raise ArgumentError(f"--lr: expected a positive number, found {lr}")
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if data is not None:
         corpora.kind(data)
     needs_data = method in ("activations", *matching.LEARNED)
@@ -119,30 +132,45 @@ def match(
     refuse_occupied(out)
     state = _state_folder(out, resume) if method in matching.LEARNED else None
     kind, place = _dtype(dtype), _device(device)
-    pair, samples = _compare(models), None
-    if method in matching.LEARNED:
-        objective.require_loss(pair.blueprints[0].model)
-    if needs_data and data is not None:  # read before any weight: a corpus that does not fit is found early
-        first = pair.blueprints[0]
-        samples = _samples(data, first.model, "match", first.source.folder, limit, seed)
-    loaded = _load(pair, place, kind)
-    _say(f"matching with {method}")
-    try:
-        alignment = matching.match(
-            loaded,
-            method=method,
-            data=samples,
-            steps=steps,
-            lr=lr,
-            batch=batch,
-            device=place,
-            seed=seed,
-            resume=state,
-        )
-    except KeyboardInterrupt:
-        if state is not None and state.exists():
-            _say("interrupted: the same command with --resume continues")
-        raise
+    with workers.process_group(place) as leader:
+        pair, samples = _compare(models), None
+        if method in matching.LEARNED:
+            objective.require_loss(pair.blueprints[0].model)
+        if needs_data and data is not None:  # read before any weight: a corpus that does not fit is found early
+            first = pair.blueprints[0]
+            samples = _samples(data, first.model, "match", first.source.folder, limit, seed)
+        loaded = _load(pair, place, kind)
+        _say(f"matching with {method}")
+        try:
+            alignment = matching.match(
+                loaded,
+                method=method,
+                data=samples,
+                steps=steps,
+                lr=lr,
+                batch=batch,
+                device=place,
+                seed=seed,
+                resume=state,
+                accumulate=accumulate,
+                precision=precision,
+                checkpointing=checkpointing,
+                patience=patience,
+            )
+        except KeyboardInterrupt:
+            if state is not None and state.exists():
+                _say("interrupted: the same command with --resume continues")
+            raise
+        except DivergedError as error:
+            if error.alignment is None or not leader:
+                raise
+            best = out.with_name(f"{out.name}.best")
+            error.alignment.save(best)
+            raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
+        if not leader:
+            return
+    if "stopped" in alignment.record:
+        _say(f"stopped early: {alignment.record['stopped']}")
     with whole_folder(out) as folder:
         alignment.save(folder)
         if export:
@@ -295,7 +323,8 @@ def _warn(line: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
+        print(line, flush=True)
 
 
 def _compare(models: list[str]) -> "Pair":
@@ -369,6 +398,8 @@ def _device(name: str | None) -> "torch.device | None":
 
     if name is None:
         return None
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: every process its own
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.zeros(1, device=name).item()
         return torch.device(name)
