@@ -18,7 +18,7 @@ def landscape_figure(numbers: dict[str, Any]) -> "Figure":
     `planes`: title -> what `lmc.landscape.plane` returned, with `names` of its three models and `lines` between them.
     """
     use_style()
-    planes = numbers["planes"]
+    planes = by_effort(numbers["planes"])
     figure, axes = pyplot().subplots(1, len(planes), figsize=(5.2 * len(planes), 4.6), squeeze=False)
     values = [loss for plane in planes.values() for row in plane["losses"] for loss in row]
     low, high = math.log(min(values)), math.log(max(values))

@@ -7,7 +7,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # The landscape between two networks
 #
 # Figure 2 of {cite:t}`li2026dual` sketches the loss as a landscape with valleys, and matching as a way to bring two

@@ -7,7 +7,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # Which symmetry does the work?
 #
 # {doc}`02_symmetries` lists what can be rewritten: the residual stream can be rotated (and, where the architecture

@@ -7,7 +7,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # What else would do
 #
 # A low barrier is worth little if something simpler gives the same model. This chapter puts merged models beside the

@@ -7,7 +7,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # Three networks and more
 #
 # Nothing in matching is about two. Every network has its own rewriting, a merged network is a point of the simplex

@@ -7,7 +7,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # What the barrier depends on
 #
 # One thing varied at a time: the size of the networks, how long they were trained, how much data matching sees. The

@@ -63,7 +63,9 @@ def test_single_and_dual_planes_are_the_same_landscape(models, data):
     folded = dual.transforms[0].inverse() @ dual.transforms[1]
     single = lmc.Alignment("single", dual.parents, (identity, folded), {})
     found = planes(single, dual, data, grid=3)
-    for (name, plane_), names in zip(found.items(), (["A", "B", "g·B"], ["gA·A", "gA·B", "gB·B"]), strict=True):
+    for (name, plane_), names in zip(
+        found.items(), (["$A$", "$B$", r"$g\,B$"], ["$g_A A$", "$g_A B$", "$g_B B$"]), strict=True
+    ):
         assert plane_["names"] == names, name
         assert plane_["lines"] == {"direct": names[:2], "matched": [names[0], names[2]]}
     inside = found["single"]["losses"][1][1], found["dual"]["losses"][1][1]
