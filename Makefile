@@ -18,7 +18,7 @@ WANTED := -c constraints.txt -e ".[book,test]"
 # On Linux, PyPI's torch brings gigabytes of CUDA libraries: without a GPU, take PyTorch's CPU build where it can be had.
 CPU_TORCH := $(if $(PIP_FIND_LINKS),,$(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo yes))
 
-.PHONY: help install book test notebooks twins lint screenshots commit-results clean
+.PHONY: help install book test notebooks twins lint screenshots commit-results bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 24
@@ -49,6 +49,9 @@ twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
 
 lint: $(STAMP)  ## check style and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy lmc tools
+
+bench: $(STAMP)  ## measure what matching costs, into data/results/bench (ITEM=step|memory|growth|startup|weights)
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(PY) tools/bench.py $(ITEM)
 
 screenshots: $(STAMP)  ## photograph the rendered book: light, dark and phone (needs Chromium)
 	@$(PY) tools/screenshots.py

@@ -100,6 +100,7 @@ def match(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after that many checks (every 50 steps) without a better midpoint.")
     ] = None,
+    shard: Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     export: Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")] = False,
 ) -> None:
@@ -156,6 +157,7 @@ def match(
                 precision=precision,
                 checkpointing=checkpointing,
                 patience=patience,
+                shard=shard,
             )
         except KeyboardInterrupt:
             if state is not None and state.exists():

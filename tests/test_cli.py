@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import lmc
 from lmc import corpora
 from lmc.cli import main
-from lmc.matching import learned
+from lmc.matching import descent, learned
 
 Outcome = tuple[int, str, str]
 
@@ -483,3 +483,53 @@ def test_help_is_quick_and_imports_no_torch(here: Path) -> None:
 def test_the_bare_command_shows_its_help(run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["lmc"])
     assert main() == 0
+
+
+def test_a_killed_match_loses_at_most_the_steps_since_the_last_check(
+    here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL, which no program can handle: what is continued is the last whole state, and bit for bit the same run."""
+    line = "match a b --data text.txt --steps 300 --batch 2 --limit 8 --out"
+    process = lmc_process(f"{line} parts", here)
+    state = here / "parts.partial" / "state.safetensors"
+    until = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=60)
+    kept = len(load_file(state)["losses"])
+    assert kept >= descent.EVERY and kept % descent.EVERY == 0
+    assert run(f"{line} whole")[0] == 0
+    taken: list[int] = []
+    advance = learned.Learner.advance
+
+    def counted(self: learned.Learner, samples: Any) -> float:
+        taken.append(self.step)
+        return advance(self, samples)
+
+    monkeypatch.setattr(learned.Learner, "advance", counted)
+    assert run(f"{line} parts --resume")[0] == 0
+    assert taken == list(range(kept, 300))  # nothing before the last check is computed again
+    for file in ("transform-0.safetensors", "transform-1.safetensors"):
+        once, twice = load_file(f"whole/{file}"), load_file(f"parts/{file}")
+        assert all(torch.equal(t, twice[name]) for name, t in once.items())
+
+
+def test_a_diverged_match_keeps_the_best_alignment(
+    here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = learned.Learner.gradients
+
+    def failing(self: learned.Learner, batch: Any) -> Any:
+        loss, found = gradients(self, batch)
+        return (float("nan") if self.step == 55 else loss), found
+
+    monkeypatch.setattr(learned.Learner, "gradients", failing)
+    code, _, err = run("match a b --data text.txt --steps 60 --batch 2 --limit 8 --out aligned")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert (
+        "loss is nan at step 55: lower the learning rate (0.01); the best alignment on the way is aligned.best" in err
+    )
+    assert not Path("aligned").exists()
+    assert len(lmc.Alignment.load("aligned.best").log) == 55

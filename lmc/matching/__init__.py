@@ -56,6 +56,7 @@ def match(
     precision: str = "float32",
     checkpointing: bool = False,
     patience: int | None = None,
+    shard: bool = False,
 ) -> Alignment:
     """Find the transforms under which the models' weights can be averaged.
 
@@ -75,8 +76,10 @@ def match(
     loss of the midpoint on it, stop after that many looks without a better one, and return the best.
 
     Under `torchrun`, with `torch.distributed` initialised, every process takes its share of each batch and all return
-    the same transforms. Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, DivergedError
-    (whose `alignment` is the last good one), OutOfMemoryError.
+    the same transforms; with `shard` each holds a slice of every weight (FSDP2).
+
+    Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, OutOfMemoryError, DivergedError
+    (whose `alignment` is the last good one).
     """
     parents = tuple(m for entry in models for m in ([entry] if isinstance(entry, nn.Module) else entry))
     if method not in METHODS:
@@ -89,6 +92,8 @@ def match(
         raise ArgumentError(f"steps, batch: expected at least 1, found {steps} and {batch}")
     if accumulate < 1 or (patience is not None and patience < 1):
         raise ArgumentError(f"accumulate, patience: expected at least 1, found {accumulate} and {patience}")
+    if shard and not workers.running():
+        raise ArgumentError("shard: expected processes of torchrun to share the weights, found one alone")
     if precision not in PRECISIONS:
         raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if lr is not None and not 0 < lr <= LARGEST_RATE:
@@ -140,6 +145,7 @@ def match(
         precision=precision,
         checkpointing=checkpointing,
         patience=patience,
+        shard=shard,
     )
     found = endpoints.learn(start.transforms, samples, recipe, method == "dual", seed, resume)
     record |= {"start": start.method, **recipe.to_json()} | ({"stopped": found.stopped} if found.stopped else {})
@@ -196,8 +202,8 @@ class Endpoints:
         resume: str | Path | None,
     ) -> Descent:
         """Learned matching from `start`."""
-        states = [{n: t.float().to(self.device) for n, t in state(m).items()} for m in self.models]
-        work = rebuild(self.models[0], self.spec, states[0], untie=True).requires_grad_(True)
+        states = [{n: t.float() for n, t in state(m).items()} for m in self.models]
+        work = rebuild(self.models[0], self.spec, states[0], untie=True).to(self.device).requires_grad_(True)
         if recipe.checkpointing:
             recompute_activations(work)
         roots = [math.sqrt(epsilon(m, self.spec)) if self.spec.epsilon else 0.0 for m in self.models]

@@ -55,8 +55,11 @@ class Learner:
         """`states`: the endpoints' canonical weights; `roots`: √ε of each; `model`: a canonical model to overwrite."""
         self.spec, self.model, self.roots, self.moving = spec, model, tuple(roots), tuple(moving)
         self.recipe, self.seed, self.step = recipe, seed, 0
+        self.device = next(model.parameters()).device
+        self.mesh = workers.mesh(self.device) if recipe.shard else None
+        if self.mesh is not None:
+            workers.shard_model(model, self.mesh)
         self.parameters = {n: p for n, p in model.named_parameters() if n in spec.rules}
-        self.device = next(iter(self.parameters.values())).device
         self.elements: list[Elements] = [{n: e.to(self.device) for n, e in t.elements.items()} for t in start]
         for elements in self.elements:
             workers.agree(elements)
@@ -67,9 +70,11 @@ class Learner:
         for state, t in zip(states, start, strict=True):
             frozen = {name: e for name, e in t.elements.items() if name not in learning}
             duals = {name: e for name, e in t.duals.items() if name not in learning}
-            self.states.append(
-                {n: moved_by(spec, n, state[n].double(), frozen, duals).to(state[n]) for n in self.parameters}
-            )
+            kept = {}
+            for n in self.parameters:
+                moved = moved_by(spec, n, state[n].to(self.device).double(), frozen, duals).to(state[n].dtype)
+                kept[n] = workers.slice_of(moved, self.mesh)
+            self.states.append(kept)
         shapes = {s.name: self.elements[0][s.name].shape for s in self.spaces}
         self.adams = [LieAdam(self.spaces, shapes, recipe.betas, self.device) for _ in states]
         self.losses: list[float] = []
@@ -131,17 +136,18 @@ class Learner:
         mine = workers.share(batch)
         with self._precision():
             frame = self.materialise(w, mine)
+        scale = workers.count() if self.mesh is not None else 1  # FSDP averages over processes what is a sum here
         self.model.zero_grad(set_to_none=True)
         loss = torch.zeros(1, dtype=torch.float64, device=self.device)
         for part in mine.split(self.recipe.accumulate):
             with self._precision():
                 term = losses(self.model, part).sum() / len(batch)
-            term.backward()
+            (scale * term).backward()
             loss += term.detach()
         with self._precision():
-            pulled = self._pull_back(w, frame, mine)
+            pulled = self._pull_back(w, frame)
         named = {f"{k}/{n}": g for k, found in enumerate(pulled) for n, g in found.items()}
-        workers.total(named | {"loss": loss})
+        workers.total({"loss": loss} | (named if self.mesh is None else {}))  # gathered gradients are everybody's
         rest, *others = self._common_frame(pulled)
         return float(loss), [rest, *others]
 
@@ -173,13 +179,13 @@ class Learner:
             if self.spec.looked_up(name) and frame.tokens is not None:
                 parameter[frame.tokens] = mixed
             else:
-                parameter.copy_(mixed)
+                parameter.copy_(workers.slice_of(mixed, self.mesh))
         if self.spec.epsilon is not None:
             set_epsilon(self.model, self.spec, frame.root(w) ** 2)
         return frame
 
     @torch.no_grad()
-    def _pull_back(self, w: Tensor, frame: "Frame", batch: Data) -> list[Elements]:
+    def _pull_back(self, w: Tensor, frame: "Frame") -> list[Elements]:
         """∂L/∂Ω of every endpoint but the first, in the first one's frame: G, contracted tensor by tensor."""
         last = len(self.states) - 1
         totals = [{s.name: torch.zeros_like(self.elements[0][s.name]) for s in self.spaces} for _ in range(last)]
@@ -248,7 +254,8 @@ class Frame:
 
     def __init__(self, learner: Learner, batch: Data) -> None:
         self.spec, self.states = learner.spec, learner.states
-        self.tokens = batch.inputs.unique() if batch.labels is None else None  # sorted
+        alone = batch.labels is None and learner.mesh is None  # sharded weights are read by all processes
+        self.tokens = batch.inputs.unique() if alone else None
         dtype = next(iter(self.states[0].values())).dtype
         first, learns_scale = learner.elements[0], any(s.name == SCALE for s in learner.spaces)
         self.maps: list[tuple[Elements, Elements]] = []
@@ -261,8 +268,8 @@ class Frame:
             self.roots.append(root * (1.0 if scale is None else float(scale)))
 
     def rows(self, name: str, tensor: Tensor) -> Tensor:
-        """The tensor; of an embedding the rows that the batch reads."""
-        return tensor if self.tokens is None or not self.spec.looked_up(name) else tensor[self.tokens]
+        """The whole tensor; of an embedding the rows that the batch reads."""
+        return workers.whole(tensor) if self.tokens is None or not self.spec.looked_up(name) else tensor[self.tokens]
 
     def moved(self, k: int, name: str) -> Tensor:
         """h_k · θ_k, for one tensor."""

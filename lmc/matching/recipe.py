@@ -20,7 +20,8 @@ class Recipe:
     `kinds`: the kinds of spaces that learn (None: every continuous one but the residual scale). `accumulate`: parts a
     batch is cut into, one forward and backward each. `precision`: of matrix products; weights, maps and moments stay in
     single precision or better. `checkpointing`: activations are computed again in the backward pass, not kept.
-    `patience`: checks without a better midpoint after which learning stops (None: all steps are taken).
+    `patience`: checks without a better midpoint after which learning stops (None: all steps are taken). `shard`: every
+    process keeps a slice of each weight, not all of it.
     """
 
     steps: int = 300
@@ -34,6 +35,7 @@ class Recipe:
     precision: str = "float32"
     checkpointing: bool = False
     patience: int | None = None
+    shard: bool = False
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1: linear warm-up, then a cosine to zero."""

@@ -2,6 +2,9 @@
 
 Under `torchrun` every process holds the same transforms and takes the same steps. What travels between them is one
 gradient per space (d² numbers for the residual rotation), never one per weight. With one process nothing here acts.
+
+Models too large for one device are sharded (FSDP2, `fully_shard`): every process keeps a slice of each weight, of the
+endpoints and of the merged model. Then it is the weights that travel, one tensor at a time.
 """
 
 import os
@@ -9,7 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from lmc.objective import Data
 
@@ -27,42 +33,70 @@ def process_group(device: torch.device | None) -> Iterator[bool]:
         distributed.destroy_process_group()
 
 
-def _running() -> bool:
+def running() -> bool:
+    """Whether this is one of several processes that know of each other."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def count() -> int:
     """How many processes there are."""
-    return distributed.get_world_size() if _running() else 1
+    return distributed.get_world_size() if running() else 1
 
 
 def first() -> bool:
     """Whether this process is the one that writes files and shows progress."""
-    return not _running() or distributed.get_rank() == 0
+    return not running() or distributed.get_rank() == 0
 
 
 def wait() -> None:
     """Until all processes are here."""
-    if _running():
+    if running():
         distributed.barrier()
 
 
 def share(batch: Data) -> Data:
     """This process's part of a batch that all have drawn: every n-th sample."""
-    return batch[slice(distributed.get_rank(), None, count())] if _running() else batch
+    return batch[slice(distributed.get_rank(), None, count())] if running() else batch
 
 
 def agree(tensors: Mapping[str, Tensor]) -> None:
     """Overwrite tensors with those of the first process: what each computed alone may differ in the last bit."""
-    if _running():
+    if running():
         for tensor in tensors.values():
             distributed.broadcast(tensor, 0)
 
 
 def total(tensors: Mapping[str, Tensor]) -> None:
     """Replace tensors of one type by their sums over the processes, in one message."""
-    if _running():
+    if running():
         flat = torch.cat([t.flatten() for t in tensors.values()])
         distributed.all_reduce(flat)
         for tensor, part in zip(tensors.values(), flat.split([t.numel() for t in tensors.values()]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+
+def mesh(device: torch.device) -> DeviceMesh:
+    """All processes in one row."""
+    return init_device_mesh(device.type, (count(),))
+
+
+def shard_model(model: nn.Module, over: DeviceMesh) -> None:
+    """FSDP2, in place: a layer's weights are whole only while it computes."""
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            for layer in module:
+                if any(True for _ in layer.parameters()):
+                    fully_shard(layer, mesh=over)
+    fully_shard(model, mesh=over)
+
+
+def slice_of(tensor: Tensor, over: DeviceMesh | None) -> Tensor:
+    """A tensor that every process holds whole, as this one's slice of it."""
+    if over is None:
+        return tensor
+    return DTensor.from_local(tensor, over, [Replicate()], run_check=False).redistribute(over, [Shard(0)])
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, gathered if it is sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

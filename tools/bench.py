@@ -1,0 +1,263 @@
+"""What learned matching costs, in ratios to a plain training step of the same model, measured in one run.
+
+    make bench                       # every part; ITEM=step|memory|growth|startup|weights runs one
+
+Each part writes data/results/bench/<part>.json with the facts of the machine. Times are processor seconds of one
+thread, so that other work on the machine counts little; what is compared alternates. No test asserts a time.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lmc
+from lmc import results
+from lmc.compat import ensure_torchvision
+from lmc.files import write_whole
+from lmc.matching.learned import Learner
+from lmc.matching.recipe import Recipe
+from lmc.models import epsilon, rebuild, state
+from lmc.objective import Data, losses
+from lmc.transform import Transform
+
+OUT = Path(__file__).parents[1] / "data" / "results" / "bench"
+# Of the Pythia suite: width, layers, heads. The feed-forward layer is four times as wide, a quarter of a head rotates.
+SHAPES = {"14M": (128, 6, 4), "31M": (256, 6, 8), "70M": (512, 6, 8)}
+WINDOWS = {1024: (2, 512), 4096: (4, 1024)}  # tokens: windows, and tokens in each
+ROUNDS = {"14M": 4, "31M": 3, "70M": 2}
+
+
+def build(width: int, layers: int, heads: int, vocabulary: int = 50304, context: int = 2048, seed: int = 0) -> Any:
+    """A GPT-NeoX of that shape with random weights."""
+    ensure_torchvision()
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(seed)
+    config = GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        max_position_embeddings=context,
+        use_cache=False,
+    )
+    return GPTNeoXForCausalLM(config).eval()
+
+
+def learner(shape: tuple[int, int, int], method: str, count: int = 2, **options: Any) -> Learner:
+    """A learner between random models, which for the cost are as good as trained ones."""
+    models = [lmc.canonicalize(build(*shape, seed=k, **options)) for k in range(count)]
+    spec = lmc.spec(models[0])
+    states = [{n: t.clone() for n, t in state(m).items()} for m in models]
+    work = rebuild(models[0], spec, states[0], untie=True).requires_grad_(True)
+    start = [Transform.identity(spec) for _ in models]
+    roots = [epsilon(m, spec) ** 0.5 for m in models]
+    return Learner(spec, work, states, roots, start, range(method == "single", count), Recipe(batch=10**6), seed=0)
+
+
+def tokens(windows: int, length: int, vocabulary: int = 50304) -> Data:
+    """Random tokens. Real text repeats tokens, and an embedding row that no token asks for costs nothing."""
+    return Data(torch.randint(vocabulary, (windows, length), generator=torch.Generator().manual_seed(0)))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Processor seconds of one call."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def step(shapes: list[str]) -> dict[str, Any]:
+    """Learned steps and plain forward + backward + AdamW steps of the same model on the same batch, alternating."""
+    table: dict[str, Any] = {}
+    for name in shapes:
+        plain = build(*SHAPES[name])
+        optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-4)
+        learners = {method: learner(SHAPES[name], method) for method in ("single", "dual")}
+        for count, window in WINDOWS.items():
+            batch = tokens(*window)
+
+            def train(plain: Any = plain, optimizer: Any = optimizer, batch: Data = batch) -> None:
+                optimizer.zero_grad(set_to_none=True)
+                target = torch.nn.functional.pad(batch.inputs[:, 1:], (0, 1), value=-100)
+                logits = plain(batch.inputs).logits.flatten(0, 1)
+                torch.nn.functional.cross_entropy(logits, target.flatten(), ignore_index=-100).backward()
+                optimizer.step()
+
+            calls: dict[str, Callable[[], object]] = {"plain": train}
+            calls |= {method: partial(x.advance, batch) for method, x in learners.items()}
+            for call in calls.values():
+                call()  # first calls allocate
+            rounds = [{key: seconds(call) for key, call in calls.items()} for _ in range(ROUNDS[name])]
+            row: dict[str, Any] = {f"{k} seconds": statistics.median(r[k] for r in rounds) for k in calls}
+            row |= {f"{m} ÷ plain": statistics.median(r[m] / r["plain"] for r in rounds) for m in learners}
+            table[f"{name}, {count} tokens"] = row | {"rounds": len(rounds)}
+            print(f"{name}, {count} tokens", row, flush=True)
+        table[f"{name}, {count} tokens"]["drift"] = max(drift(x) for x in learners.values())
+    return {"steps": table, "unit": "processor seconds, one thread, float32"}
+
+
+def drift(learner: Learner) -> float:
+    """The largest entry of QᵀQ − 1 of the residual rotations."""
+    eye = torch.eye(learner.spec.space("stream").group.n, dtype=torch.float64)
+    return max(float((e["stream"].mT @ e["stream"] - eye).abs().max()) for e in learner.elements)
+
+
+def memory(shapes: list[str]) -> dict[str, Any]:
+    """The largest resident memory of a learned step over that of forward and backward alone, in a process of its own.
+
+    A forward and backward holds the weights, their gradient and the activations: 2 and the activations. What a learned
+    step holds more, in units of one model's weights, is added to that 2.
+    """
+    table = {}
+    for name in shapes:
+        peak = {}
+        for kind in ("plain", "single", "dual"):
+            line = [sys.executable, __file__, "--peak", name, kind]
+            done = subprocess.run(line, capture_output=True, text=True, check=True)
+            peak[kind], weights = map(int, done.stdout.split()[-2:])
+        row = {f"{m}, without activations": 2 + (peak[m] - peak["plain"]) / weights for m in ("single", "dual")}
+        table[name] = row | {"bytes of one model": weights, "peak bytes": peak}
+        print(name, row, flush=True)
+    return {"memory": table, "tokens": 1024}
+
+
+def peak(name: str, kind: str) -> None:
+    """Print the largest resident memory over two steps, after everything is built, and the bytes of one model."""
+    batch = tokens(*WINDOWS[1024])
+    if kind == "plain":
+        model = build(*SHAPES[name])
+
+        def work() -> None:
+            model.zero_grad(set_to_none=True)
+            losses(model, batch).mean().backward()
+    else:
+        learning = learner(SHAPES[name], kind)
+        model = learning.model
+
+        def work() -> None:
+            learning.advance(batch)
+
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building needed is not what a step needs
+    Path("/proc/self/clear_refs").write_text("5")
+    work()
+    work()
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")]
+    print(int(line.split()[1]) * 1024, sum(p.numel() * p.element_size() for p in model.parameters()))
+
+
+def growth() -> dict[str, Any]:
+    """How what a learned step adds to forward and backward grows; a line through the logarithms gives the exponent."""
+    plain = {"width": 256, "layers": 4, "tokens": 512, "models": 2}
+    ranges = {"width": (256, 512, 1024), "layers": (2, 4, 8), "tokens": (256, 512, 1024), "models": (2, 3, 5)}
+    # METHOD: O(d · |θ|), |θ| ∝ layers · d². Models: each but the first is moved once, each but the last again.
+    theory = {"width": 3.0, "layers": 1.0, "tokens": 0.0, "models": None}
+    found: dict[str, Any] = {}
+    for axis, values in ranges.items():
+        times = []
+        for value in values:
+            at = plain | {axis: value}
+            made = learner((at["width"], at["layers"], 8), "dual", count=at["models"], vocabulary=256)
+            batch = tokens(at["tokens"] // 128, 128, 256)
+            _, gradients = made.gradients(batch)
+            w = made.weights()
+
+            def added(made: Learner = made, batch: Data = batch, w: Any = w, gradients: Any = gradients) -> None:
+                made._common_frame(made._pull_back(w, made.materialise(w, batch)))
+                for k in made.moving:
+                    made.adams[k].steps(gradients[k], 1, 1e-3)
+
+            added()
+            times.append(statistics.median(seconds(added) for _ in range(3)))
+        logs = torch.tensor([*values], dtype=torch.float64).log(), torch.tensor(times, dtype=torch.float64).log()
+        x, y = (t - t.mean() for t in logs)
+        found[axis] = {"at": values, "seconds": times, "exponent": float((x @ y) / (x @ x)), "theory": theory[axis]}
+        print(axis, found[axis], flush=True)
+    return {"growth": found, "otherwise": plain}
+
+
+def startup() -> dict[str, Any]:
+    """Starting Python, importing the package, and the help text, in turn."""
+    lines = {"python": ["-c", "pass"], "import lmc": ["-c", "import lmc"], "lmc --help": ["-m", "lmc", "--help"]}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
+    for _ in range(9):
+        for name, line in lines.items():
+            used, began = _children(), time.monotonic()
+            subprocess.run([sys.executable, *line], stdout=subprocess.DEVNULL, check=True)
+            times[name].append((time.monotonic() - began, _children() - used))
+    rows = {
+        name: dict(
+            zip(("wall seconds", "processor seconds"), map(statistics.median, zip(*t, strict=True)), strict=True)
+        )
+        for name, t in times.items()
+    }
+    print(rows)
+    return {"startup": rows}
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def weights() -> None:
+    """Data-free matching by size, which has a script of its own."""
+    subprocess.run([sys.executable, str(Path(__file__).with_name("bench_weights.py"))], check=True)
+
+
+def main() -> None:
+    """Run the parts asked for and write what each found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "item", nargs="?", default="all", choices=["all", "step", "memory", "growth", "startup", "weights"]
+    )
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.peak:
+        peak(*given.peak)
+        return
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "step": lambda: step(given.shapes),
+        "memory": lambda: memory(given.shapes),
+        "growth": growth,
+        "startup": startup,
+    }
+    for name, part in parts.items():
+        if given.item in ("all", name):
+            began, load = time.monotonic(), os.getloadavg()[0]
+            found = part()
+            run = {
+                "command": f"make bench ITEM={name}",
+                "seeds": [0],
+                "duration_s": round(time.monotonic() - began),
+                "hardware": results.hardware(),
+                "threads": 1,
+                "load at the start": load,
+                "versions": results.versions(),
+                "date": datetime.now(UTC).date().isoformat(),
+            }
+            for suffix, content in ((".run.json", run), (".json", found)):
+                text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
+                write_whole(OUT / f"{name}{suffix}", text + "\n")
+    if given.item in ("all", "weights"):
+        weights()
+
+
+if __name__ == "__main__":
+    main()
