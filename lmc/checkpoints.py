@@ -5,11 +5,11 @@
 
 A checkpoint is a folder or a hub repository in the layout of its own library. It is refused with one line that names
 the file and the tensor or field, what was expected and what was found. Code that comes with a checkpoint is never run,
-and pickled weights are opened by `convert` alone.
+and pickled weights are opened by `lmc.conversion` alone.
 """
 
+import json
 import os
-import pickle
 import shutil
 import weakref
 from collections.abc import Iterable, Mapping
@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lmc import hub, stock_timm, stock_transformers, weights
+from lmc import hf_olmo, hub, stock_timm, stock_transformers, weights
 from lmc.compat import ensure_torchvision
-from lmc.errors import CheckpointError, LmcError
+from lmc.errors import CheckpointError, LmcError, UnsupportedModelError
 from lmc.family import Family, family_of, find
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
-from lmc.files import digest, read_json, refuse_occupied, sha256, whole_folder
+from lmc.files import digest, read_json, sha256, whole_folder
 from lmc.hub import Source
 from lmc.weights import Entry
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
-_STOCK: dict[str, ModuleType] = {"transformers": stock_transformers, "timm": stock_timm}
+STOCK: dict[str, ModuleType] = {"transformers": stock_transformers, "timm": stock_timm}
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -76,13 +76,12 @@ def inspect(name: str | Path) -> Blueprint:
     Raises CheckpointError, or UnsupportedModelError naming the model's class.
     """
     source = hub.locate(name)
-    family, model = _empty(source)
+    family, model = empty(source)
     if isinstance(family.inputs(model), Tokens):
         _refuse_damaged_tokenizer(source.folder)
     files = weights.layout(source.folder)
     if not files:
-        pickled = sorted(p.name for p in source.folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-        if pickled:
+        if pickled := weights.pickled(source.folder):
             raise CheckpointError(
                 f"{source.folder}: expected {weights.SAFE}, found pickled weights ({pickled[0]}); "
                 f"make a safe copy with: lmc convert {name} NEW"
@@ -92,7 +91,7 @@ def inspect(name: str | Path) -> Blueprint:
         files = (weights.SAFE,)
     here = all((source.folder / file).exists() for file in files) or source.repository is None
     found = weights.headers(source.folder, files) if here else hub.remote_headers(source, files)
-    return Blueprint(source, model, family, _match(source, family, model, found))
+    return Blueprint(source, model, family, match(source, family, model, found))
 
 
 def load(name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> nn.Module:
@@ -109,7 +108,7 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
     files = sorted({e.file for e in blueprint.tensors.values()})
     hub.fetch(source, files)
     dtype = dtype or torch.promote_types(blueprint.dtype, torch.float32)
-    model = _STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
+    model = STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
     for tensor_name, tensor in model.state_dict().items():
         bad = tensor.numel() - int(torch.isfinite(tensor).sum())
         if bad:
@@ -155,36 +154,12 @@ def save(
     own = model.state_dict()
     plan = {name: torch.empty_like(t, device="meta", dtype=dtype) for name, t in own.items()}
     with whole_folder(directory) as folder:
-        _STOCK[family.library].write(model, folder, plan, own.items() if tensors is None else tensors)
+        STOCK[family.library].write(model, folder, plan, own.items() if tensors is None else tensors)
         _refuse_loss(family, model, folder)
         if tokenizer_from is not None:
             _copy_tokenizer(hub.locate(tokenizer_from).folder, folder)
         text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"
         (folder / "README.md").write_text(f"---\nlibrary_name: {family.library}\n---\n\n{text}", encoding="utf8")
-
-
-def convert(source: str | Path, directory: str | Path) -> None:
-    """A safetensors copy of a checkpoint whose weights are pickled, in the stock layout and the stored type.
-
-    >>> convert("old", "new")
-
-    Only tensors are unpickled (`weights_only`), and this is the only place that opens such a file. Raises
-    CheckpointError.
-    """
-    refuse_occupied(directory)
-    found = hub.locate(source)
-    family, model = _empty(found)
-    files = weights.layout(found.folder, weights.PICKLED) or (weights.PICKLED,)
-    hub.fetch(found, files)
-    tensors: dict[str, Tensor] = {}
-    entries: dict[str, Entry] = {}
-    for file in files:
-        for name, tensor in _unpickle(found.folder / file).items():
-            tensors[name] = tensor
-            entries[name] = Entry(file, tuple(tensor.shape), tensor.dtype)
-    blueprint = Blueprint(found, model, family, _match(found, family, model, entries))
-    loaded = _STOCK[family.library].read(found.folder, model, blueprint.dtype, tensors)
-    save(loaded, directory, tokenizer_from=found.folder if _tokenizer_files(found.folder) else None)
 
 
 def reference(model: nn.Module) -> dict[str, Any] | None:
@@ -208,7 +183,7 @@ def source(model: nn.Module) -> str | None:
     where = origin(model)
     if where is None or (Path(where).is_absolute() and not Path(where).exists()):
         return None
-    return where if _tokenizer_files(hub.locate(where).folder) else None
+    return where if tokenizer_files(hub.locate(where).folder) else None
 
 
 def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
@@ -221,7 +196,7 @@ def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
         raise _no_tokenizer(folder)
     _refuse_damaged_tokenizer(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it finds a wrong value in many ways, all of them the files' fault
         raise CheckpointError(f"{folder}: no tokenizer can be built from it ({_reason(error)})") from error
 
@@ -259,7 +234,7 @@ def _fingerprint(model: nn.Module) -> str:
     return f"{digest(model.state_dict())} {family_of(model).settings(model)}"
 
 
-def _empty(source: Source) -> tuple[Family, nn.Module]:
+def empty(source: Source) -> tuple[Family, nn.Module]:
     """The family of a checkpoint and its stock model on the meta device, both from config.json alone."""
     path = source.folder / "config.json"
     config = read_json(path)
@@ -268,9 +243,14 @@ def _empty(source: Source) -> tuple[Family, nn.Module]:
         architectures = config.get("architectures")
         if not isinstance(architectures, list) or len(architectures) != 1:
             raise CheckpointError(f"{path}: architectures: expected the name of one model class, found {architectures}")
+        if architectures[0] == hf_olmo.ARCHITECTURE:
+            raise UnsupportedModelError(
+                f"{path}: architectures: expected a stock class, found {architectures[0]}, whose code comes with the "
+                f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
+            )
         find(architectures[0], library)
     try:
-        model = _STOCK[library].empty(source.folder, config)
+        model = STOCK[library].empty(source.folder, config)
     except LmcError:
         raise
     except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
@@ -281,7 +261,7 @@ def _empty(source: Source) -> tuple[Family, nn.Module]:
 
 def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
     """What the stock library would read from the folder must compute the same function: versions have lost settings."""
-    _, again = _empty(Source(folder.name, folder))
+    _, again = empty(Source(folder.name, folder))
     expected, found = family.settings(model), family.settings(again)
     for name in expected:
         if expected[name] != found[name]:
@@ -290,27 +270,10 @@ def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
             )
 
 
-def _match(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
-    stock = _STOCK[family.library]
+def match(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
+    stock = STOCK[family.library]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return weights.match(found, stock.names(model, found), expected, stock.twins(model), str(source.folder))
-
-
-def _unpickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a pickled state dict, also where it is one entry of a larger record."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path}: not readable as weights only, damaged or unsafe ({reason})") from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
-    return content
 
 
 def _reason(error: Exception) -> str:
@@ -334,13 +297,17 @@ def _no_tokenizer(folder: Path) -> CheckpointError:
     return CheckpointError(f"{folder}: expected a tokenizer ({_TOKENIZER[0]}), found none")
 
 
-def _tokenizer_files(folder: Path) -> list[str]:
+def tokenizer_files(folder: Path) -> list[str]:
     return [name for name in _TOKENIZER if (folder / name).exists()]
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:
-    there = _tokenizer_files(source)
+    there = tokenizer_files(source)
     if not there:
         raise _no_tokenizer(source)
     for name in there:
         shutil.copyfile(source / name, folder / name)
+    settings = folder / "tokenizer_config.json"
+    if settings.exists() and "auto_map" in (plain := read_json(settings)):  # a class whose code stays behind
+        del plain["auto_map"]
+        settings.write_text(json.dumps(plain | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")

@@ -264,13 +264,13 @@ def merge(
 
 @app.command()
 def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
-    """Copy pickled weights to safetensors.
+    """Copy pickled weights, or an OLMo checkpoint in its original layout, to stock safetensors.
 
     No code that comes with the checkpoint is run.
     """
-    from lmc import checkpoints
+    from lmc import conversion
 
-    checkpoints.convert(source, out)
+    conversion.convert(source, out)
     _say(f"wrote {out}")
 
 

@@ -41,6 +41,16 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+def build(architecture: str, fields: Mapping[str, Any]) -> Any:
+    """The stock model of a class and its configuration's fields, on the meta device."""
+    ensure_torchvision()
+    import transformers
+
+    stock = getattr(transformers, architecture)
+    with torch.device("meta"):
+        return stock(stock.config_class(**fields)).eval()
+
+
 def names(model: Any, found: Iterable[str]) -> dict[str, str | None]:
     """What the stock loader calls each tensor of a file: its own name, a new one, or None for one it ignores."""
     from transformers.conversion_mapping import get_model_conversion_mapping

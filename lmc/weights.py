@@ -53,6 +53,11 @@ def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
     return files
 
 
+def pickled(folder: Path) -> list[str]:
+    """The names of the files that look like pickled weights."""
+    return sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+
+
 def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
     """Every tensor of the safetensors files, from their headers. Raises CheckpointError naming the file."""
     found: dict[str, Entry] = {}

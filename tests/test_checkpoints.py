@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmc
-from lmc import checkpoints
+from lmc import checkpoints, conversion
 from lmc.errors import CheckpointError, LmcError, UnsupportedModelError
 
 VARIANTS: dict[str, Callable[..., Any]] = {
@@ -236,7 +236,7 @@ def test_convert_reads_pickled_weights(make: Callable[..., Any], tmp_path: Path)
     pickle_weights(tmp_path / "old")
     with pytest.raises(CheckpointError, match=r"found pickled weights \(pytorch_model.bin\).*lmc convert"):
         lmc.load(tmp_path / "old")
-    checkpoints.convert(tmp_path / "old", tmp_path / "new")
+    conversion.convert(tmp_path / "old", tmp_path / "new")
     again = lmc.load(tmp_path / "new", dtype=torch.float16)
     assert all(torch.equal(t, model.state_dict()[n]) for n, t in again.state_dict().items())
     assert checkpoints.inspect(tmp_path / "new").dtype == torch.float16
@@ -261,7 +261,7 @@ def test_convert_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "old" / "model.safetensors").unlink()
     torch.save({"head.weight": Harm()}, tmp_path / "old" / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="not readable as weights only"):
-        checkpoints.convert(tmp_path / "old", tmp_path / "new")
+        conversion.convert(tmp_path / "old", tmp_path / "new")
     assert not (tmp_path / "harm-was-done").exists()
     assert not (tmp_path / "new").exists()
 

@@ -1,0 +1,94 @@
+"""Checkpoints in another layout, made stock: the only place that opens pickled weights.
+
+>>> convert("old", "new")
+
+Nothing is run but the unpickling of tensors (`weights_only`). Two things are converted: pickled weights of a stock
+class, and OLMo checkpoints in their original layout (`lmc.hf_olmo`), pickled or not.
+"""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc import checkpoints, hf_olmo, hub, stock_transformers, weights
+from lmc.checkpoints import Blueprint
+from lmc.errors import CheckpointError
+from lmc.family import Family, family_of
+from lmc.files import read_json, refuse_occupied, safetensors_of
+from lmc.hub import Source
+from lmc.weights import Entry
+
+
+def convert(source: str | Path, directory: str | Path) -> None:
+    """A copy of a checkpoint in the stock layout, with safetensors of the stored type.
+
+    Raises CheckpointError, or UnsupportedModelError naming the class or the field that no stock class has.
+    """
+    refuse_occupied(directory)
+    found = hub.locate(source)
+    config = read_json(found.folder / "config.json")
+    original = config.get("architectures") == [hf_olmo.ARCHITECTURE]
+    family, model = _stock(found, config) if original else checkpoints.empty(found)
+    tensors: dict[str, Tensor] = {}
+    entries: dict[str, Entry] = {}
+    for file in _files(found, original):
+        for name, tensor in _read(found.folder / file):
+            if name in tensors:
+                raise CheckpointError(f"{found.folder}: tensor {name} is in both {entries[name].file} and {file}")
+            tensors[name], entries[name] = tensor, Entry(file, tuple(tensor.shape), tensor.dtype)
+    if original:
+        tensors = dict(hf_olmo.stock_tensors(tensors, model.config))
+        where = next(iter(entries.values())).file
+        entries = {name: Entry(where, tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    blueprint = Blueprint(found, model, family, checkpoints.match(found, family, model, entries))
+    loaded = checkpoints.STOCK[family.library].read(found.folder, model, blueprint.dtype, tensors)
+    has_tokenizer = checkpoints.tokenizer_files(found.folder)
+    checkpoints.save(loaded, directory, tokenizer_from=found.folder if has_tokenizer else None)
+
+
+def _stock(source: Source, config: dict[str, Any]) -> tuple[Family, Any]:
+    architecture, fields = hf_olmo.stock_config(config, source.folder / "config.json")
+    model: nn.Module = stock_transformers.build(architecture, fields)
+    return family_of(model), model
+
+
+def _files(source: Source, original: bool) -> tuple[str, ...]:
+    """The weights files, here now: safetensors where the layout is what is converted, else pickled ones."""
+    safe = weights.layout(source.folder)
+    if safe and not original:
+        raise CheckpointError(f"{source.folder}: expected pickled weights, found {safe[0]}: nothing to convert")
+    files = safe or weights.layout(source.folder, weights.PICKLED)
+    if not files and source.repository is not None:
+        hub.fetch(source, (weights.SAFE, weights.PICKLED) if original else (weights.PICKLED,))
+        files = tuple(f for f in (weights.SAFE, weights.PICKLED) if (source.folder / f).exists())[:1]
+    hub.fetch(source, files)
+    if not files and len(pickled := weights.pickled(source.folder)) == 1:
+        files = (pickled[0],)
+    if not files:
+        raise CheckpointError(f"{source.folder / weights.PICKLED}: not found")
+    return files
+
+
+def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
+    return safetensors_of(path) if path.suffix == ".safetensors" else iter(_unpickle(path).items())
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a pickled state dict, also where it is one entry of a larger record."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: not found") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: not readable as weights only, damaged or unsafe ({reason})") from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
+    return content

@@ -1,0 +1,231 @@
+"""OLMo's original layout becomes a stock checkpoint with the same function; no code of a checkpoint is ever run."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+import lmc
+from lmc.conversion import convert
+from lmc.errors import CheckpointError, LmcError, UnsupportedModelError
+
+# The fields of an original config.json, with the settings of OLMo-1; the ladder's (DataDecide) differ as LADDER says.
+OLMO = {
+    "activation_type": "swiglu",
+    "alibi": False,
+    "architectures": ["OLMoForCausalLM"],
+    "attention_layer_norm": False,
+    "auto_map": {
+        "AutoConfig": "configuration_olmo.OLMoConfig",
+        "AutoModelForCausalLM": "modeling_olmo.OLMoForCausalLM",
+    },
+    "bias_for_layer_norm": False,
+    "block_group_size": 1,
+    "block_type": "sequential",
+    "clip_qkv": None,
+    "d_model": 16,
+    "embedding_size": 48,
+    "eos_token_id": 1,
+    "flash_attention": True,
+    "include_bias": False,
+    "layer_norm_type": "default",
+    "layer_norm_with_affine": False,
+    "max_sequence_length": 32,
+    "mlp_ratio": 8,
+    "model_type": "hf_olmo",
+    "multi_query_attention": False,
+    "n_heads": 4,
+    "n_layers": 2,
+    "pad_token_id": 1,
+    "rope": True,
+    "rope_full_precision": True,
+    "scale_logits": False,
+    "vocab_size": 45,
+    "weight_tying": True,
+}
+LADDER = {"layer_norm_type": "rms", "layer_norm_with_affine": True, "layer_norm_eps": 1e-3, "weight_tying": False}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "OLMo-1, tied": {},
+    "untied, clipped, own hidden size": {"weight_tying": False, "clip_qkv": 0.8, "mlp_hidden_size": 40},
+    "the ladder's": LADDER,
+    "the ladder's, grouped queries": LADDER | {"n_kv_heads": 2, "rope_theta": 500.0},
+    "one key head": {"multi_query_attention": True},
+}
+
+
+def original(folder: Path, pickled: bool = False, **fields: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A tiny checkpoint in the original layout, with the code that would come with it, and what is in it."""
+    config = OLMO | fields
+    d, layers = config["d_model"], config["n_layers"]
+    kv = (
+        d // config["n_heads"] * (1 if config["multi_query_attention"] else config.get("n_kv_heads", config["n_heads"]))
+    )
+    hidden = config.get("mlp_hidden_size") or config["mlp_ratio"] * d
+    shapes = {"wte": (config["embedding_size"], d)}
+    for k in range(layers):
+        shapes |= {f"blocks.{k}.att_proj": (d + 2 * kv, d), f"blocks.{k}.attn_out": (d, d)}
+        shapes |= {f"blocks.{k}.ff_proj": (hidden, d), f"blocks.{k}.ff_out": (d, hidden // 2)}
+        if config["layer_norm_with_affine"]:
+            shapes |= {f"blocks.{k}.attn_norm": (d,), f"blocks.{k}.ff_norm": (d,)}
+    if config["layer_norm_with_affine"]:
+        shapes["ln_f"] = (d,)
+    if not config["weight_tying"]:
+        shapes["ff_out"] = (config["embedding_size"], d)
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        f"model.transformer.{name}.weight": torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("configuration_olmo.py", "modeling_olmo.py"):
+        (folder / name).write_text("raise SystemExit('code of a checkpoint was run')\n")
+    if pickled:
+        torch.save(tensors, folder / "pytorch_model.bin")
+    else:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return config, tensors
+
+
+def forward(config: dict[str, Any], tensors: dict[str, Tensor], ids: Tensor) -> Tensor:
+    """What the original class computes, written down from its definition; (B, T) to (B, T, V)."""
+
+    def weight(name: str) -> Tensor:
+        return tensors[f"model.transformer.{name}.weight"]
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        if config["layer_norm_type"] == "rms":
+            return weight(name) * x / (x.square().mean(-1, keepdim=True) + config["layer_norm_eps"]).sqrt()
+        x = x - x.mean(-1, keepdim=True)
+        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+    d, heads = config["d_model"], config["n_heads"]
+    size = d // heads
+    kv_heads = 1 if config["multi_query_attention"] else config.get("n_kv_heads", heads)
+    time = ids.shape[1]
+    rate = config.get("rope_theta", 10000.0) ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+    turn = torch.polar(torch.ones(time, size // 2, dtype=torch.float64), torch.arange(time)[:, None] * rate)
+
+    def rotate(x: Tensor) -> Tensor:
+        """Entry i and entry i + size/2 of a head are one complex number."""
+        pair = torch.complex(*x.chunk(2, -1)) * turn
+        return torch.cat([pair.real, pair.imag], -1)
+
+    x = weight("wte")[ids]
+    for k in range(config["n_layers"]):
+        fused = norm(x, f"blocks.{k}.attn_norm") @ weight(f"blocks.{k}.att_proj").T
+        if config["clip_qkv"] is not None:
+            fused = fused.clamp(-config["clip_qkv"], config["clip_qkv"])
+        q, key, v = fused.split([d, kv_heads * size, kv_heads * size], -1)
+        q, key, v = (t.unflatten(-1, (-1, size)).transpose(1, 2) for t in (q, key, v))  # (B, heads, T, size)
+        q, key = rotate(q), rotate(key).repeat_interleave(heads // kv_heads, 1)
+        scores = q @ key.mT / math.sqrt(size)
+        scores = scores.masked_fill(torch.ones(time, time, dtype=torch.bool).triu(1), -math.inf)
+        mixed = scores.softmax(-1) @ v.repeat_interleave(heads // kv_heads, 1)
+        x = x + mixed.transpose(1, 2).flatten(2) @ weight(f"blocks.{k}.attn_out").T
+        up, gate = (norm(x, f"blocks.{k}.ff_norm") @ weight(f"blocks.{k}.ff_proj").T).chunk(2, -1)
+        x = x + (functional.silu(gate) * up) @ weight(f"blocks.{k}.ff_out").T
+    return norm(x, "ln_f") @ weight("wte" if config["weight_tying"] else "ff_out").T
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_converted_model_computes_the_same(variant: str, tmp_path: Path) -> None:
+    config, tensors = original(tmp_path / "old", **VARIANTS[variant])
+    convert(tmp_path / "old", tmp_path / "new")
+    model = lmc.load(tmp_path / "new")
+    ids = torch.randint(config["embedding_size"], (3, 20), generator=torch.Generator().manual_seed(1))
+    with lmc.float64(), torch.no_grad():
+        found = model(ids).logits
+    expected = forward(config, tensors, ids)
+    # The stock rotary tables are float32 tables, whatever the model's type.
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert [p.suffix for p in (tmp_path / "new").iterdir() if p.suffix == ".py"] == []
+    assert "auto_map" not in (tmp_path / "new" / "config.json").read_text()
+
+
+def test_pickled_weights_in_the_original_layout(tmp_path: Path) -> None:
+    _, tensors = original(tmp_path / "old", pickled=True)
+    convert(tmp_path / "old", tmp_path / "new")
+    again = load_file(tmp_path / "new" / "model.safetensors")
+    assert torch.equal(again["model.embed_tokens.weight"], tensors["model.transformer.wte.weight"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"alibi": True}, "alibi: expected False, found True"),
+        ({"attention_layer_norm": True}, "attention_layer_norm: expected False, found True"),
+        ({"block_type": "llama"}, "block_type: expected sequential, found llama"),
+        ({"layer_norm_type": "amd_compatible"}, "layer_norm_type: expected default or low_precision or rms, found amd"),
+        ({"layer_norm_with_affine": True}, "layer_norm_with_affine: expected False with LayerNorms, found True"),
+        ({"layer_norm_eps": 1e-6}, "layer_norm_eps: expected 1e-05 with LayerNorms, found 1e-06"),
+        (LADDER | {"clip_qkv": 8.0}, "clip_qkv: expected None with RMSNorms, found 8.0"),
+        ({"d_model": "wide"}, "d_model: expected a whole number, found wide"),
+        ({"n_layers": 3}, r"model\.layers\.2\.\S+: expected shape .* found in no weights file"),
+        ({"embedding_size": 50}, r"embed_tokens\.weight: expected shape \[50, 16\], found \[48, 16\]"),
+        ({"weight_tying": False}, r"lm_head\.weight: expected shape .*found in no weights file"),
+    ],
+)
+def test_what_no_stock_class_computes_is_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
+    original(tmp_path / "old")
+    (tmp_path / "old" / "config.json").write_text(json.dumps(OLMO | fields))
+    with pytest.raises(LmcError, match=message) as caught:
+        convert(tmp_path / "old", tmp_path / "new")
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
+    _, tensors = original(tmp_path / "old")
+    more = tensors | {"model.transformer.blocks.0.q_norm.weight": torch.ones(16)}
+    save_file(more, tmp_path / "old" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"tensor model\.transformer\.blocks\.0\.q_norm\.weight: not one of"):
+        convert(tmp_path / "old", tmp_path / "new")
+
+
+def test_loading_points_to_convert(tmp_path: Path) -> None:
+    original(tmp_path / "old")
+    with pytest.raises(UnsupportedModelError, match=r"OLMoForCausalLM, whose code comes with .* lmc convert old NEW"):
+        lmc.load(tmp_path / "old")
+
+
+def test_no_code_in_a_folder_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a model's nor a tokenizer's, even where the configuration asks for it and the class is a stock one."""
+    folder = tmp_path / "a"
+    lmc.save(pico.llama(dtype=torch.float32), folder)
+    pico.tokenizer(folder)
+    mine = {
+        "AutoConfig": "mine.Config",
+        "AutoModelForCausalLM": "mine.Model",
+        "AutoTokenizer": ["mine.Slow", "mine.Fast"],
+    }
+    for file in ("config.json", "tokenizer_config.json"):
+        plain = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(plain | {"auto_map": mine}))
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w')\n")
+    monkeypatch.chdir(folder)
+    model = lmc.load(folder)
+    lmc.checkpoints.tokenizer(folder)
+    lmc.save(model, tmp_path / "b", tokenizer_from=folder)
+    assert not (tmp_path / "harm").exists()
+    assert not any(name == "mine" or name.endswith(".mine") for name in sys.modules)
+    for file in (tmp_path / "b").glob("*.json"):
+        assert "mine" not in file.read_text()
+    assert lmc.checkpoints.tokenizer(tmp_path / "b")("w3 w1").input_ids == [3, 1]
+
+
+def test_there_must_be_something_to_convert(tmp_path: Path) -> None:
+    lmc.save(pico.vit(), tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"expected pickled weights, found model\.safetensors: nothing to"):
+        convert(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not found"):
+        convert(tmp_path / "a", tmp_path / "b")
