@@ -18,8 +18,8 @@ from lmc.errors import CheckpointError
 from lmc.files import read_json
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.preprocessing` reads it
-# Buffers of old checkpoints that the stock loader drops for every model, besides those a class names itself.
-_LEGACY = r"rotary_emb\.inv_freq"
+# Buffers of old checkpoints that the stock loader reads for no model, besides those that a class names itself.
+_LEGACY = r"rotary_emb\.inv_freq|attn\.masked_bias"
 
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
@@ -127,7 +127,7 @@ def _stored(model: Any) -> dict[str, str]:
     from transformers.core_model_loading import revert_weight_conversion
 
     own = {name: torch.empty_like(t, device="meta") for name, t in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
+    if getattr(model.config, "tie_word_embeddings", False):  # not every configuration has it
         for one, other in model.all_tied_weights_keys.items():
             _refuse_untied(model, one, other, type(model).__name__)
             own.pop(one, None)
