@@ -16,6 +16,9 @@ from lmc.weights import Entry, entry
 T = TypeVar("T")
 
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
+# What the HTTP libraries call it when an answer ends too early, and when there is none.
+_BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
+_UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -52,7 +55,7 @@ def locate(name: str | Path) -> Source:
 
         return snapshot_download(repository, revision=revision or None, allow_patterns=SMALL)
 
-    copy = Path(_ask(text, download))
+    copy = Path(_ask(text, repository, download))
     return Source(f"{repository}@{copy.name}", copy, repository, copy.name)
 
 
@@ -66,7 +69,7 @@ def remote_headers(source: Source, files: Iterable[str]) -> dict[str, Entry]:
         def header(file: str = file) -> Any:
             return HfApi().parse_safetensors_file_metadata(str(source.repository), file, revision=source.commit)
 
-        tensors = _ask(f"{source.name}: {file}", header).tensors
+        tensors = _ask(f"{source.name}: {file}", str(source.repository), header).tensors
         found |= {name: entry(file, t.shape, t.dtype) for name, t in tensors.items()}
     return found
 
@@ -83,18 +86,64 @@ def fetch(source: Source, files: Iterable[str]) -> None:
 
         return snapshot_download(repository, revision=source.commit, allow_patterns=missing)
 
-    _ask(source.name, download)
+    _ask(source.name, repository, download)
 
 
-def _ask(what: str, question: Callable[[], T]) -> T:
+def explain(error: BaseException, repository: str) -> str:
+    """Why the hub gave no answer, and what to do: one line, from whatever its client libraries raised.
+
+    >>> explain(error, "datasets/ILSVRC/imagenet-1k")
+    'gated: accept its terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then set HF_TOKEN to a token of yours'
+    """
+    from huggingface_hub import constants, errors, get_token
+
+    chain = _chain(error)
+    page = f"{constants.ENDPOINT}/{repository}"
+    responses = [e.response for e in chain if isinstance(e, errors.HfHubHTTPError)]
+    status = next((r.status_code for r in responses if r is not None), None)
+    if _any(chain, errors.GatedRepoError):
+        if get_token():
+            return f"gated, and the token in use has no access: accept its terms at {page}, as the token's owner"
+        return f"gated: accept its terms at {page}, then set HF_TOKEN to a token of yours"
+    if _any(chain, errors.RevisionNotFoundError):
+        return f"it has no such revision: {page} lists them"
+    if _any(chain, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one, which needs HF_TOKEN"
+    if status == 429:
+        return "the hub limits requests (429): wait some minutes, or set HF_TOKEN, and run the same command again"
+    if _any(chain, errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set and no copy is here: unset it, or give a local folder"
+    names = {type(e).__name__ for e in chain}
+    if names & _BROKEN or "Consistency check failed" in str(error):
+        return "the download broke off; run the same command again, it continues where it stopped"
+    if names & _UNREACHABLE:
+        return f"{constants.ENDPOINT} does not answer: connect to a network, or give a local folder"
+    return " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+
+
+def _ask(what: str, repository: str, question: Callable[[], T]) -> T:
     """The hub's answer, or one line that says why there is none."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, SafetensorsParsingError
 
+    transport = HfHubHTTPError.__bases__[0]  # of the HTTP library, which differs between versions
     try:
         return question()
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:  # OSError: no network, offline, no disk
-        reason = " ".join(str(error).split("\n")[0].split())
-        raise CheckpointError(f"{what}: no such folder, and not available from the hub ({reason})") from error
+    except (HfHubHTTPError, transport, HFValidationError, SafetensorsParsingError, OSError, ValueError) as error:
+        # OSError: no network, offline, no disk
+        raise CheckpointError(f"{what}: not available from the hub: {explain(error, repository)}") from error
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what it was raised from: the libraries wrap the hub's answers, some of them twice."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _any(chain: list[BaseException], kind: type[BaseException]) -> bool:
+    return any(isinstance(e, kind) for e in chain)
 
 
 def _timm_knows(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lmc.errors import DataError
+from lmc.hub import explain
 
 
 def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
@@ -14,12 +15,14 @@ def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
     """
     try:
         import datasets
+        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise DataError(f"corpus '{corpus}' needs 'datasets': pip install 'lmc-transformers[data]'") from error
+    transport = HfHubHTTPError.__bases__[0]
     try:
         return datasets.load_dataset(*name, split=split, **options)
-    except (OSError, ValueError) as error:  # no network, no such name, no permission
-        reason = str(error).partition("\n")[0] or type(error).__name__
+    except (OSError, ValueError, transport, datasets.exceptions.DatasetsError) as error:
+        reason = explain(error, f"datasets/{name[0]}")
         raise DataError(
-            f"corpus '{corpus}': {name[0]} cannot be loaded from the hub ({reason}); give a local folder instead"
+            f"corpus '{corpus}': {name[0]} cannot be loaded from the hub: {reason}; or give a local folder instead"
         ) from error
