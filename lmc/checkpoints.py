@@ -81,12 +81,13 @@ def inspect(name: str | Path) -> Blueprint:
         _refuse_damaged_tokenizer(source.folder)
     files = weights.layout(source.folder)
     if not files:
-        if pickled := weights.pickled(source.folder):
+        there = hub.names(source)
+        if weights.SAFE not in there and (pickled := weights.pickled(there)):
             raise CheckpointError(
                 f"{source.folder}: expected {weights.SAFE}, found pickled weights ({pickled[0]}); "
                 f"make a safe copy with: lmc convert {name} NEW"
             )
-        if source.repository is None:
+        if weights.SAFE not in there:
             raise CheckpointError(f"{source.folder / weights.SAFE}: not found")
         files = (weights.SAFE,)
     here = all((source.folder / file).exists() for file in files) or source.repository is None

@@ -65,9 +65,9 @@ def _files(source: Source, original: bool) -> tuple[str, ...]:
     if not files and source.repository is not None:
         hub.fetch(source, (weights.SAFE, weights.PICKLED) if original else (weights.PICKLED,))
         files = tuple(f for f in (weights.SAFE, weights.PICKLED) if (source.folder / f).exists())[:1]
-    hub.fetch(source, files)
-    if not files and len(pickled := weights.pickled(source.folder)) == 1:
+    if not files and len(pickled := weights.pickled(hub.names(source))) == 1:
         files = (pickled[0],)
+    hub.fetch(source, files)
     if not files:
         raise CheckpointError(f"{source.folder / weights.PICKLED}: not found")
     return files

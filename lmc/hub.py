@@ -59,6 +59,16 @@ def locate(name: str | Path) -> Source:
     return Source(f"{repository}@{copy.name}", copy, repository, copy.name)
 
 
+def names(source: Source) -> list[str]:
+    """The files of a checkpoint, also those that the hub has and that are not here yet. Raises CheckpointError."""
+    if source.repository is None:
+        return sorted(path.name for path in source.folder.iterdir())
+    from huggingface_hub import HfApi
+
+    repository = source.repository
+    return sorted(_ask(source.name, repository, lambda: HfApi().list_repo_files(repository, revision=source.commit)))
+
+
 def remote_headers(source: Source, files: Iterable[str]) -> dict[str, Entry]:
     """What the hub says of the weights files that are not here yet: their headers. Raises CheckpointError."""
     from huggingface_hub import HfApi
@@ -93,7 +103,7 @@ def explain(error: BaseException, repository: str) -> str:
     """Why the hub gave no answer, and what to do: one line, from whatever its client libraries raised.
 
     >>> explain(error, "datasets/ILSVRC/imagenet-1k")
-    'gated: accept its terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then set HF_TOKEN to a token of yours'
+    'gated: accept its terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then set HF_TOKEN'
     """
     from huggingface_hub import constants, errors, get_token
 
@@ -101,10 +111,10 @@ def explain(error: BaseException, repository: str) -> str:
     page = f"{constants.ENDPOINT}/{repository}"
     responses = [e.response for e in chain if isinstance(e, errors.HfHubHTTPError)]
     status = next((r.status_code for r in responses if r is not None), None)
-    if _any(chain, errors.GatedRepoError):
+    if _any(chain, errors.GatedRepoError) or "gated dataset" in str(error):  # where the library hides the cause
         if get_token():
             return f"gated, and the token in use has no access: accept its terms at {page}, as the token's owner"
-        return f"gated: accept its terms at {page}, then set HF_TOKEN to a token of yours"
+        return f"gated: accept its terms at {page}, then set HF_TOKEN"
     if _any(chain, errors.RevisionNotFoundError):
         return f"it has no such revision: {page} lists them"
     if _any(chain, errors.RepositoryNotFoundError):
@@ -125,7 +135,7 @@ def _ask(what: str, repository: str, question: Callable[[], T]) -> T:
     """The hub's answer, or one line that says why there is none."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, SafetensorsParsingError
 
-    transport = HfHubHTTPError.__bases__[0]  # of the HTTP library, which differs between versions
+    transport: Any = HfHubHTTPError.__bases__[0]  # of the HTTP library, which differs between versions
     try:
         return question()
     except (HfHubHTTPError, transport, HFValidationError, SafetensorsParsingError, OSError, ValueError) as error:

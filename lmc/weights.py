@@ -53,9 +53,9 @@ def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
     return files
 
 
-def pickled(folder: Path) -> list[str]:
-    """The names of the files that look like pickled weights."""
-    return sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+def pickled(files: Iterable[str]) -> list[str]:
+    """Those of the files that look like pickled weights."""
+    return sorted(name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
 
 
 def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:

@@ -18,7 +18,7 @@ def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise DataError(f"corpus '{corpus}' needs 'datasets': pip install 'lmc-transformers[data]'") from error
-    transport = HfHubHTTPError.__bases__[0]
+    transport: Any = HfHubHTTPError.__bases__[0]
     try:
         return datasets.load_dataset(*name, split=split, **options)
     except (OSError, ValueError, transport, datasets.exceptions.DatasetsError) as error:
