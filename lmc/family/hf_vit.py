@@ -104,5 +104,5 @@ def spec(model: Any) -> ModelSpec:
 
 def images(model: Any) -> Images:
     """What the model reads."""
-    height, width = model.vit.embeddings.image_size
+    height, width = model.vit.embeddings.patch_embeddings.image_size
     return Images((model.config.num_channels, height, width), model.classifier.out_features)

@@ -1,5 +1,6 @@
 """timm's VisionTransformer with plain blocks: LayerNorm, fused qkv, GELU MLP, optional LayerScale and registers."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -12,31 +13,33 @@ from lmc.modelspec import Dead, Gain, ModelSpec, Move, Norm, Space, layered
 
 def _refuse_variants(model: Any) -> None:
     """Raise UnsupportedModelError, naming the constructor flag, for every variant this table does not describe."""
-    block = model.blocks[0]
-    plain = (nn.Identity, nn.Dropout)
-    flags = {
-        "global_pool": model.attn_pool is None and model.global_pool in ("token", "avg"),
-        "pool_include_prefix": not getattr(model, "pool_include_prefix", False),  # newer timm only
-        "pos_embed": model.pos_embed is not None,
-        "pre_norm": isinstance(model.norm_pre, plain),
-        "embed_norm_layer": isinstance(model.patch_embed.norm, plain),
-        "dynamic_img_size": not model.dynamic_img_size,
-        "embed_layer": type(model.patch_embed).__name__ == "PatchEmbed",
-        "block_fn": all(type(b).__name__ == "Block" for b in model.blocks),
-        "attn_layer": type(block.attn).__name__ == "Attention",
-        "mlp_layer": type(block.mlp).__name__ == "Mlp",
-        "num_classes": isinstance(model.head, nn.Linear),
-        "norm_layer": isinstance(block.norm1, nn.LayerNorm),
-        "final_norm": isinstance(model.norm, nn.LayerNorm) or isinstance(model.fc_norm, nn.LayerNorm),
-    }
-    if flags["attn_layer"] and flags["mlp_layer"]:
-        flags |= {
-            "qk_norm": isinstance(block.attn.q_norm, plain),
-            "scale_attn_norm": isinstance(block.attn.norm, plain) and getattr(block.attn, "gate", None) is None,
-            "scale_mlp_norm": isinstance(block.mlp.norm, plain),
-        }
-    for flag, supported in flags.items():
-        if not supported:
+    block, plain = model.blocks[0], (nn.Identity, nn.Dropout)
+
+    def absent(module: Any, part: str) -> bool:
+        """Whether a module has no such part, or one that does nothing: what older timm has not, it does not do."""
+        return isinstance(getattr(module, part, None), (*plain, type(None)))
+
+    # In order: what a flag looks at is only there if those before it are plain.
+    flags: tuple[tuple[str, Callable[[], bool]], ...] = (
+        ("embed_layer", lambda: type(model.patch_embed).__name__ == "PatchEmbed"),
+        ("block_fn", lambda: all(type(b).__name__ == "Block" for b in model.blocks)),
+        ("attn_layer", lambda: type(block.attn).__name__ == "Attention"),
+        ("mlp_layer", lambda: type(block.mlp).__name__ == "Mlp"),
+        ("global_pool", lambda: model.attn_pool is None and model.global_pool in ("token", "avg")),
+        ("pool_include_prefix", lambda: not getattr(model, "pool_include_prefix", False)),  # newer timm only
+        ("pos_embed", lambda: model.pos_embed is not None),
+        ("pre_norm", lambda: absent(model, "norm_pre")),
+        ("embed_norm_layer", lambda: absent(model.patch_embed, "norm")),
+        ("dynamic_img_size", lambda: not model.dynamic_img_size),
+        ("num_classes", lambda: isinstance(model.head, nn.Linear)),
+        ("norm_layer", lambda: isinstance(block.norm1, nn.LayerNorm)),
+        ("final_norm", lambda: isinstance(model.norm, nn.LayerNorm) or isinstance(model.fc_norm, nn.LayerNorm)),
+        ("qk_norm", lambda: absent(block.attn, "q_norm")),
+        ("scale_attn_norm", lambda: absent(block.attn, "norm") and absent(block.attn, "gate")),
+        ("scale_mlp_norm", lambda: absent(block.mlp, "norm")),
+    )
+    for flag, supported in flags:
+        if not supported():
             raise UnsupportedModelError(f"VisionTransformer: this value of {flag} is not supported by the vit table")
 
 

@@ -1,0 +1,70 @@
+"""Every vision transformer that timm lists is covered, or refused by the name of the constructor's flag."""
+
+import inspect
+import re
+from typing import Any
+
+import pico  # noqa: F401  (makes timm importable beside a torch without CUDA)
+import pytest
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+import lmc
+
+
+def listed() -> list[str]:
+    return [name for pattern in ("vit_*", "deit_*", "deit3_*") for name in timm.list_models(pattern)]
+
+
+def build(name: str) -> Any:
+    """A model without weights, and of one layer where the constructor lets itself be asked: what counts are flags."""
+    with torch.device("meta"):
+        try:
+            return timm.create_model(name, pretrained=False, depth=1)
+        except (AssertionError, TypeError, IndexError, KeyError, RuntimeError):
+            return timm.create_model(name, pretrained=False)
+
+
+def test_every_listed_model_is_supported_or_refused_by_name() -> None:
+    flags = set(inspect.signature(VisionTransformer.__init__).parameters)
+    supported, refused = [], {}
+    for name in listed():
+        model = build(name)
+        try:
+            spec = lmc.spec(model)
+        except lmc.UnsupportedModelError as error:
+            refused[name] = str(error)
+            flag = re.fullmatch(r"VisionTransformer: this value of (\w+) is not supported by the vit table", str(error))
+            if type(model) is VisionTransformer:
+                assert flag is not None and flag[1] in flags, (name, error)
+            else:
+                assert f"timm.{type(model).__name__}: no family covers this model class" in str(error), name
+            continue
+        supported.append(name)
+        shapes = {n: t.numel() for n, t in model.state_dict().items()}
+        assert set(spec.rules) | spec.constants() == set(shapes) and not set(spec.rules) & spec.constants(), name
+        for tensor in spec.rules:  # the blocks of a tensor cover it, once
+            sizes = [torch.Size([spec.sizes[axis.name] for axis in b.axes]).numel() for b in spec.blocks(tensor)]
+            assert sum(sizes) == shapes[tensor], (name, tensor)
+    assert len(supported) >= 40 and len(refused) >= 40
+    assert {f"deit3_{size}_patch16_224" for size in ("small", "base", "large")} <= set(supported)
+    assert {"vit_base_patch16_224", "deit_base_patch16_224", "vit_small_patch16_224"} <= set(supported)
+
+
+@pytest.mark.parametrize(
+    ("flag", "arguments"),
+    [
+        ("qk_norm", {"qk_norm": True}),
+        ("pre_norm", {"pre_norm": True}),
+        ("global_pool", {"global_pool": "map"}),
+        ("dynamic_img_size", {"dynamic_img_size": True}),
+        ("num_classes", {"num_classes": 0}),
+        ("pos_embed", {"pos_embed": "none"}),
+    ],
+)
+def test_a_flag_alone_is_refused_by_its_name(flag: str, arguments: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2, **arguments)
+    with pytest.raises(lmc.UnsupportedModelError, match=f"this value of {flag} is not supported"):
+        lmc.spec(model)
