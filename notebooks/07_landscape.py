@@ -24,8 +24,8 @@
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke | laptop
 seed: int = 0
-steps: int = 150  # of learned matching
-grid: int = 25  # points along each side of a plane
+steps: int = 80  # of learned matching
+grid: int = 19  # points along each side of a plane
 recompute: bool = True  # otherwise draw what the results say
 
 # %%
@@ -66,7 +66,7 @@ def survey(id: str, name: str, match_on, held_out, grid: int) -> None:
 if recompute:
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
     match_on = corpora.images("digits", "match", **digits, limit=48 if small else None)
-    held_out = corpora.images("digits", "eval", **digits, limit=16 if small else 200)
+    held_out = corpora.images("digits", "eval", **digits, limit=16 if small else 128)
     survey("landscape-vit", "vit-digits-0", match_on, held_out, grid)
 found = results.read("landscape-vit", profile)
 
@@ -84,8 +84,8 @@ plt.show()
 if recompute:
     tokenizer = corpora.byte_tokenizer()
     match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=32 if small else None)
-    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=4 if small else 32)
-    survey("landscape-text", "neox-docstrings-0", match_on, held_out, 3 if small else 15)
+    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=4 if small else 24)
+    survey("landscape-text", "neox-docstrings-0", match_on, held_out, 3 if small else 11)
 found = results.read("landscape-text", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for two language models of Pythia's architecture.", "name": "fig-landscape-text"}}

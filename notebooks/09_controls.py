@@ -69,7 +69,7 @@ if recompute:
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
     match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
     held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
-    steps, rows = 2 if small else 120, []
+    steps, rows = 2 if small else 80, []
     for pair in load_pairs("vit-digits", 1 if small else 3).values():
         rows.append(lineup(pair, align(pair, match_on, steps, seed), match_on, held_out, steps, rates, seed))
     record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows)}, [seed], began)
@@ -101,7 +101,7 @@ if recompute:
     tokenizer = corpora.byte_tokenizer()
     match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=32 if small else None)
     held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 64)
-    steps, rows, aligned = 2 if small else 100, [], []
+    steps, rows, aligned = 2 if small else 50, [], []
     for pair in load_pairs("neox-docstrings", 1 if small else 2).values():
         aligned.append(align(pair, match_on, steps, seed))
         rows.append(lineup(pair, aligned[-1], match_on, held_out, steps, rates, seed))
@@ -136,7 +136,7 @@ if recompute:
     if other:
         sources.append(corpora.describe(other, "eval"))
         texts[sources[-1]["corpus"]] = corpora.tokens(other, "eval", tokenizer, 128, limit=count)
-    rows = barriers_on(aligned[0], texts, 3 if small else 11)
+    rows = barriers_on(aligned[0], texts, 3 if small else 7)
     prompt = "Parameters\n    ----------\n    x : array_like\n        The "
     lines = {name: aligned[0][name] for name in ("naive", "dual")}
     said = sayings(lines, prompt, [0, 0.25, 0.5, 0.75, 1], 8 if small else 90, seed)

@@ -21,7 +21,7 @@
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke | laptop
 seed: int = 0
-steps: int = 150  # of learned matching
+steps: int = 100  # of learned matching
 recompute: bool = True  # otherwise draw what the results say
 
 # %%
@@ -62,7 +62,7 @@ if recompute:
             alignment = lmc.match(chosen, method=method, data=data, steps=steps, seed=seed)
             found[method] = score(alignment.merge([1 / count] * count))
             if count == 3:
-                walked = lmc.path(alignment, held_out, grid=3 if small else 9)
+                walked = lmc.path(alignment, held_out, grid=3 if small else 7)
                 triangles[method] = {"weights": walked.lambdas, "losses": walked.losses, "barrier": walked.barrier}
             print(f"K = {count}  {method:<12} loss {found[method][0]:.4f}  accuracy {found[method][1]:.3f}")
         for name, (loss, accuracy) in found.items():

@@ -34,11 +34,11 @@ from lmc.sweeps import sweep, train_pairs
 
 figures.use_style()
 small = profile == "smoke"
-grid = 3 if small else 11
+grid = 3 if small else 7
 digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
 match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
 held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
-learn = {"steps": 1 if small else 100, "seed": seed}
+learn = {"steps": 1 if small else 60, "seed": seed}
 plan = {"naive": [{}], "weights": [{}], "activations": [{}], "dual": [learn]}
 seeds = [(100, 101)] if small else [(100, 101), (102, 103)]  # none of the shipped pairs
 
@@ -60,7 +60,7 @@ def headline(numbers: dict) -> dict:
 # %%
 if recompute:
     began = time.monotonic()
-    recipe = Recipe(steps=3 if small else 300, batch=64, lr=2e-3, warmup=1 if small else 50)
+    recipe = Recipe(steps=3 if small else 250, batch=64, lr=2e-3, warmup=1 if small else 50)
     points = {}
     for width in (8, 16) if small else (16, 32, 64, 128):
         points[width] = {"pairs": train_pairs(Digits(width=width), recipe, seeds), "match_on": match_on}
@@ -91,8 +91,8 @@ if recompute:
     points = {}
     for length in (2, 4) if small else (100, 300, 1000):
         recipe = Recipe(steps=length, batch=64, lr=2e-3, warmup=1 if small else min(200, length // 3))
-        points[length] = {"pairs": train_pairs(Digits(), recipe, seeds), "match_on": match_on}
-    points[3000] = {"pairs": load_pairs("vit-digits", len(seeds)), "match_on": match_on}
+        points[length] = {"pairs": train_pairs(Digits(), recipe, seeds[:1]), "match_on": match_on}
+    points[3000] = {"pairs": load_pairs("vit-digits", 1), "match_on": match_on}
     numbers = sweep(points, held_out, plan, "training steps of the endpoints", grid)
     record("barrier-by-training", profile, {"headline": headline(numbers), **numbers}, [seed], began)
 found = results.read("barrier-by-training", profile)
@@ -123,7 +123,7 @@ if recompute:
     for windows in (2, 4) if small else (4, 16, 64, 256, 1024):
         drawn = corpora.tokens("embedded", "match", tokenizer, length, limit=windows)
         points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
-    fewer = {"activations": [{}], "dual": [{**learn, "steps": 1 if small else 100}]}
+    fewer = {"activations": [{}], "dual": [{**learn, "steps": 1 if small else 50}]}
     numbers = sweep(points, text_held_out, fewer, "tokens seen by matching", grid)
     record("barrier-by-data", profile, {"headline": headline(numbers), **numbers}, [seed], began)
 found = results.read("barrier-by-data", profile)
