@@ -90,9 +90,14 @@ def redraw(profile: str = "laptop", figure: str | None = None) -> None:
     ledger = figures()
     if figure is not None and figure not in ledger:
         raise ArgumentError(f"unknown figure {figure!r}; choose from {', '.join(ledger)}")
+    if figure is not None:
+        report(ledger[figure], profile)
+        return
     for entry in ledger.values():
-        if entry.id == figure or (figure is None and profile in entry.profiles):
+        if profile in entry.profiles and results.exist(entry.results, profile):
             report(entry, profile)
+        elif profile in entry.profiles:
+            say(f"{entry.id}: not measured yet; run: lmc reproduce --profile {profile} --figure {entry.id}")
 
 
 def _known(profile: str) -> None:

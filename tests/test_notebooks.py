@@ -9,7 +9,8 @@ import pytest
 import twins
 
 from lmc import _notebooks
-from lmc.reproduce import execute
+from lmc._execute import execute, kernel_environment, made_by
+from lmc._ledger import figures
 from tests.conftest import reproduce_smoke
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the notebook stack, not ours
@@ -67,6 +68,38 @@ def test_runs_at_smoke_and_names_no_machine(source: Path, smoke: Path, root: Pat
     assert node["metadata"]["lmc"]["parameters"] == {"profile": "smoke"}
     for private in (str(root), str(Path.home()), str(smoke), sys.prefix):
         assert f"{private}/" not in text
+    assert PRIVATE.search(text) is None
+
+
+@pytest.mark.parametrize("name", ["03_matching"])  # learned matching: the longest chain of arithmetic
+def test_the_same_numbers_come_out_byte_for_byte(
+    name: str, smoke: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path))
+    ledger = figures(root / "figures.yml")
+    with kernel_environment():
+        assert not execute(name, "smoke", tmp_path / "executed", {}, ledger).cached
+    mine = made_by(name, "smoke", ledger)
+    assert mine
+    for figure in mine:
+        path = f"smoke/{figure.results}.json"
+        assert (tmp_path / path).read_bytes() == (smoke / "results" / path).read_bytes(), figure.id
+
+
+# Not what a name looks like here, but what no file may hold: a token of a hub or a forge, a home, a temporary folder.
+PRIVATE = re.compile(r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|/home/\w+|[/\\]Users[/\\]\w+|/root/|/tmp/\w+")
+
+
+def test_no_committed_notebook_or_result_names_a_person_a_place_or_a_token(root: Path) -> None:
+    files = [
+        *(root / "notebooks").iterdir(),
+        *(root / "data/results").rglob("*.json"),
+        *(root / "data/pairs").rglob("*.json"),
+    ]
+    assert len(files) > 20
+    for path in (path for path in files if path.is_file()):
+        found = PRIVATE.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path.relative_to(root)}: {found}"
 
 
 def test_second_smoke_run_takes_everything_from_the_cache(smoke: Path) -> None:

@@ -119,6 +119,19 @@ def test_a_change_upstream_and_a_lost_result_are_made_good(checkout: Path) -> No
     assert results.read("second", "smoke").numbers["headline"] == {"x": 6.0}
 
 
+def test_any_lost_intermediate_is_made_good_with_the_same_bytes(checkout: Path) -> None:
+    ran(checkout)
+    numbers = {
+        path: path.read_bytes() for path in (checkout / "results/smoke").glob("*.json") if ".run." not in path.name
+    }
+    assert {path.name for path in numbers} == {"first.json", "second.json"}
+    lost = ["results/smoke/first.json", "results/smoke/first.run.json", "build/notebooks/smoke/01_first.ipynb"]
+    for path in lost:
+        (checkout / path).unlink()
+        assert ran(checkout) == {"01_first": True, "00_second": False}, path
+        assert {path: path.read_bytes() for path in numbers} == numbers, path
+
+
 def test_one_figure_runs_what_it_needs_and_no_more(checkout: Path) -> None:
     source(checkout, "02_other", "raise SystemExit")
     ledger = figures(checkout / "figures.yml")
@@ -228,6 +241,21 @@ def test_what_is_finished_needs_nothing(checkout: Path) -> None:
     needs = "needs: {smoke: {memory_gb: 1.0e+6}}"
     (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {needs}}}"))
     assert ran(checkout) == {"01_first": False, "00_second": False}
+
+
+def test_redrawing_computes_nothing(checkout: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["--redraw", "--profile", "smoke", "--figure", "first"]) == 2
+    assert "none here; run `lmc reproduce --profile smoke`" in capsys.readouterr().err
+    results.write("first", "smoke", {"headline": {"x": 7.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
+    claim = "claim: nearly zero, expected: {smoke: {x: {value: 6.0, tolerance: 0.5, seeds: 5}}}"
+    (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {claim}}}"))
+    assert main(["--redraw", "--profile", "smoke"]) == 0
+    out = capsys.readouterr().out
+    assert "the paper's claim: nearly zero" in out and "x: 7, expected 6 ± 0.5: NOT as expected" in out
+    assert "second: not measured yet; run: lmc reproduce --profile smoke --figure second" in out
+    drawn = sorted(path.name for path in (checkout / "build/figures/smoke").iterdir())
+    assert drawn == ["first.png", "first.svg"]
+    assert not (checkout / "build/notebooks").exists()
 
 
 def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) -> None:
