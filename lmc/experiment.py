@@ -9,7 +9,7 @@ What `compare` and `learning_rates` return is plain numbers in the layout that `
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -116,11 +116,12 @@ def best_start(pair: Pair, data: Data, found: list[Alignment]) -> Alignment:
 
 
 def learning_rates(
-    pairs: Mapping[str, Pair], data: object, rates: Iterable[float], steps: int, score: int
+    pairs: Mapping[str, Pair], data: object, rates: Mapping[str, Sequence[float]], steps: int, score: int
 ) -> dict[str, Any]:
-    """The barrier of both learned methods over a grid of learning rates, blind to evaluation data.
+    """The barrier of learned methods, each over its grid of learning rates, blind to evaluation data.
 
-    >>> numbers = learning_rates(pairs, match_on, [0.01, 0.02, 0.04], steps=100, score=128)
+    >>> rates = {"single": [0.01, 0.02, 0.04], "dual": [0.005, 0.01, 0.02]}
+    >>> numbers = learning_rates(pairs, match_on, rates, steps=100, score=128)
     >>> best_rates(numbers)
     {'single': 0.02, 'dual': 0.01}
 
@@ -129,12 +130,12 @@ def learning_rates(
     `samples` were `matched` and `scored`. Raises ArgumentError.
     """
     matched, scored = apart(as_data(data, next(iter(pairs.values()))[0]), score)
-    rates = list(rates)
-    found = compare(pairs, matched, scored, {m: [{"lr": r, "steps": steps} for r in rates] for m in LEARNED}, grid=11)
+    plan = {method: [{"lr": rate, "steps": steps} for rate in grid] for method, grid in rates.items()}
+    found = compare(pairs, matched, scored, plan, grid=11)
     grids = {}
     for method, table in found["methods"].items():
-        rows = [table["barrier"][i * len(pairs) :][: len(pairs)] for i in range(len(rates))]
-        grids[method] = {"rates": rates, "barrier": rows}
+        rows = [table["barrier"][i * len(pairs) :][: len(pairs)] for i in range(len(rates[method]))]
+        grids[method] = {"rates": list(rates[method]), "barrier": rows}
     return {
         "grids": grids,
         "headline": {f"best rate, {method}": rate for method, rate in best_rates({"grids": grids}).items()},

@@ -58,12 +58,13 @@ print("the same text" if here == trained["corpus"] else "ANOTHER text: numbers w
 # %% [markdown]
 # ## The experiment
 #
-# Training text comes from the documentation of Python, numpy, scipy and torch; matching sees that of pandas and
-# matplotlib, evaluation that of scikit-learn. Methods, pairs and seeds are those of {doc}`04_vit`.
+# Training text comes from the documentation of Python, numpy, scipy and torch. Matching reads it again, as it does with
+# the images of {doc}`04_vit`; evaluation reads that of scikit-learn, which neither has seen. Methods, pairs and seeds are
+# those of that chapter.
 
 # %%
 tokenizer = corpora.byte_tokenizer()
-match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=64 if small else None)
+match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=64 if small else None)
 held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=16 if small else 128)
 rates = results.read("neox-docstrings-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.numbers))

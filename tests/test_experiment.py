@@ -7,7 +7,7 @@ import torch
 import lmc
 from lmc import experiment, results
 from lmc.experiment import best_rates, best_start, compare, learning_rates, load_pairs, plan, record, summary
-from lmc.matching import CLOSED_FORM
+from lmc.matching import CLOSED_FORM, LEARNED
 from lmc.objective import Data
 
 
@@ -87,7 +87,7 @@ def test_learning_rate_grid_has_a_row_per_rate_and_a_column_per_pair(pairs, data
         return compare(pairs, match_on, held_out, plan, grid)
 
     monkeypatch.setattr(experiment, "compare", watch)
-    numbers = learning_rates(pairs, data, [1e-3, 1e-2], steps=1, score=5)
+    numbers = learning_rates(pairs, data, {method: [1e-3, 1e-2] for method in LEARNED}, steps=1, score=5)
     assert list(numbers["grids"]) == ["single", "dual"]
     for grid in numbers["grids"].values():
         assert grid["rates"] == [1e-3, 1e-2]
@@ -96,7 +96,7 @@ def test_learning_rate_grid_has_a_row_per_rate_and_a_column_per_pair(pairs, data
     whole, parts = data[0].flatten(1).tolist(), torch.cat([seen["matched"], seen["scored"]]).flatten(1).tolist()
     assert len(seen["scored"]) == 5 and sorted(parts) == sorted(whole)
     with pytest.raises(lmc.ArgumentError, match="score: expected 1 to 11 of 12 samples, found 12"):
-        learning_rates(pairs, data, [1e-3], steps=1, score=12)
+        learning_rates(pairs, data, {method: [1e-3] for method in LEARNED}, steps=1, score=12)
 
 
 def test_rows_of_the_grid_are_rates_and_columns_pairs(pairs, data, monkeypatch):
@@ -109,7 +109,7 @@ def test_rows_of_the_grid_are_rates_and_columns_pairs(pairs, data, monkeypatch):
         return {"unit": "nats per image", "methods": methods}
 
     monkeypatch.setattr(experiment, "compare", told)
-    numbers = learning_rates(pairs, data, [0.25, 0.5], steps=1, score=5)
+    numbers = learning_rates(pairs, data, {"single": [0.25], "dual": [0.25, 0.5]}, steps=1, score=5)
     assert numbers["grids"]["dual"] == {"rates": [0.25, 0.5], "barrier": [[0.25, 1.25], [0.5, 1.5]]}
     assert numbers["headline"] == {"best rate, single": 0.25, "best rate, dual": 0.25}
 
