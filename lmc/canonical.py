@@ -33,7 +33,21 @@ def canonicalize(model: Any, balance: bool = True) -> nn.Module:
     """
     spec = spec_of(model)
     original = state(model)
-    tensors = {name: t.double().clone() for name, t in original.items()}
+    tensors = {name: t.to(torch.float64, copy=True) for name, t in original.items()}
+    make_canonical(tensors, spec, balance)
+    new: Any = rebuild(model, spec, {name: t.to(original[name].dtype) for name, t in tensors.items()})
+    if spec.tied and model.config.tie_word_embeddings and not new.config.tie_word_embeddings:
+        head, embedding = spec.tied
+        warnings.warn(
+            f"{head} was tied to {embedding}; it absorbs the final norm and becomes a tensor of its own: "
+            f"{tensors[head].numel():,} more parameters",
+            stacklevel=2,
+        )
+    return new
+
+
+def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = True) -> None:
+    """Bring a state dict in float64, no two entries of which share memory, into canonical form, in place."""
     for norm in spec.norms:
         _absorb_norm(tensors, spec, norm)
     for gain in spec.gains:
@@ -55,15 +69,6 @@ def canonicalize(model: Any, balance: bool = True) -> nn.Module:
     if balance:
         for space in (s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale)):
             _balance(tensors, spec, space)
-    new: Any = rebuild(model, spec, {name: t.to(original[name].dtype) for name, t in tensors.items()})
-    if spec.tied and model.config.tie_word_embeddings and not new.config.tie_word_embeddings:
-        head, embedding = spec.tied
-        warnings.warn(
-            f"{head} was tied to {embedding}; it absorbs the final norm and becomes a tensor of its own: "
-            f"{tensors[head].numel():,} more parameters",
-            stacklevel=2,
-        )
-    return new
 
 
 def require_canonical(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> None:

@@ -39,16 +39,22 @@ def rebuild(
     the two are still equal (and, in BERT, their biases), and `untie` does not ask for two tensors. `epsilon_factor`
     multiplies the norms' ε.
     """
+    new = hold(model, spec, {name: t.clone() for name, t in tensors.items()}, untie)
+    if epsilon_factor != 1.0:
+        set_epsilon(new, spec, epsilon(model, spec) * epsilon_factor)
+    return new
+
+
+def hold(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], untie: bool = False) -> Any:
+    """Like `rebuild`, but the new model's parameters are `tensors` themselves: whoever changes those changes it."""
     new = hollow(model)
-    new.load_state_dict({name: t.clone() for name, t in tensors.items()}, assign=True, strict=True)
+    new.load_state_dict(tensors, assign=True, strict=True)
     if spec.tied and new.config.tie_word_embeddings:
         ties = model.all_tied_weights_keys.items()
         if not untie and all(torch.equal(tensors[one], tensors[other]) for one, other in ties):
             new.tie_weights()
         else:
             new.config.tie_word_embeddings = False
-    if epsilon_factor != 1.0:
-        set_epsilon(new, spec, epsilon(model, spec) * epsilon_factor)
     return new.eval()
 
 

@@ -1,6 +1,7 @@
 """The report of `lmc.check`: exact models pass in every type, a wrong symmetry is seen and named."""
 
 import copy
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 import lmc
 from lmc import exactness
+from lmc.dimensions import dimensions as gauges
 from lmc.exactness import EXACT, TOLERANCE
 from lmc.transform import Transform, kinds
 
@@ -37,7 +39,8 @@ def test_rows_are_the_canonical_form_each_kind_and_the_whole_group() -> None:
     report = lmc.check(model)
     assert [row.space for row in report.rows] == ["canonical form", *kinds(spec), "whole group"]
     dimensions = {row.space: row.dimension for row in report.rows}
-    assert dimensions["canonical form"] == 0
+    assert dimensions["canonical form"] == sum(gauges(spec).gauges.values()) > 0
+    assert all(row.share == row.dimension / sum(p.numel() for p in model.parameters()) for row in report.rows)
     assert dimensions["stream"] == 15 * 14 // 2
     assert dimensions["value"] == 2 * 2 * 8**2  # layers, heads
     assert dimensions["whole group"] == sum(spec.group_dimension(s) for s in spec.spaces)
@@ -90,3 +93,25 @@ def test_a_wrong_symmetry_is_seen_and_named(kind: str, breaks: Any, monkeypatch:
 def test_unknown_models_are_refused() -> None:
     with pytest.raises(lmc.UnsupportedModelError, match="Linear"):
         lmc.check(torch.nn.Linear(2, 2))
+
+
+def test_one_copy_in_float64_is_alive_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever logits are computed: besides the model itself, at most one in float64, or two of its own type."""
+    model = pico.neox(dtype=torch.float32, hidden_size=64, intermediate_size=8192)
+    own = sum(t.nbytes for t in model.state_dict().values())
+    gc.collect()
+    before = {id(t) for t in gc.get_objects() if issubclass(type(t), torch.Tensor)}
+    seen, stock = [], exactness._logits
+
+    def counted(work: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        gc.collect()
+        alive = [t for t in gc.get_objects() if issubclass(type(t), torch.Tensor) and id(t) not in before]
+        storages = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in alive if t.device.type != "meta"
+        }
+        seen.append(sum(storages.values()) / own)
+        return stock(work, inputs)
+
+    monkeypatch.setattr(exactness, "_logits", counted)
+    assert lmc.check(model).ok
+    assert max(seen) <= 2.2 and len(seen) > 10  # float64 is twice float32
