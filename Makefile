@@ -18,7 +18,12 @@ WANTED := -c constraints.txt -e ".[book,test]"
 # On Linux, PyPI's torch brings gigabytes of CUDA libraries: without a GPU, take PyTorch's CPU build where it can be had.
 CPU_TORCH := $(if $(PIP_FIND_LINKS),,$(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo yes))
 
-.PHONY: help install book test notebooks twins lint screenshots commit-results bench clean
+# The campaign needs torch, transformers, timm and scipy only, so it also runs where `make install` did not.
+GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
+SIZE ?= full
+MINUTES ?= 9
+
+.PHONY: help install book test notebooks gpu gpu-inputs twins lint screenshots commit-results bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 24
@@ -43,6 +48,12 @@ test: $(STAMP)  ## run all tests
 
 notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
 	@$(PY) -m lmc.reproduce --profile $(PROFILE) --jobs $(JOBS)
+
+gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM=1..7, SIZE=full|laptop|smoke, MINUTES=9)
+	@PYTHONPATH=. $(GPU_PY) -m lmc.campaign $(or $(ITEM),1) --size $(SIZE) --minutes $(MINUTES)
+
+gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7, SIZE=full|laptop)
+	@PYTHONPATH=. $(GPU_PY) -m lmc.campaign $(or $(ITEM),1) --size $(SIZE) --prepare
 
 twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
 	@$(PY) tools/twins.py

@@ -1,0 +1,102 @@
+"""What a setting's folder says so far, as the numbers of a results file: the layout that figures are drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lmc.campaign.settings import Curve, Setting
+from lmc.experiment import summary
+from lmc.files import read_json
+from lmc.matching import LEARNED
+
+
+def numbers(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
+    """Everything measured so far; `summary` and `headline` once there is a naive and a dual path.
+
+    The first corpus of the setting fills `endpoints` and `methods`, any other one has its own entry under `also`.
+    """
+    pairs = [f"pair-{i}" for i in range(len(setting.seeds))]
+    measured = {p: read_json(folder / p / "endpoints.json") for p in pairs if (folder / p / "endpoints.json").is_file()}
+    first, *others = setting.evaluated_on
+    found: dict[str, Any] = {
+        "setting": _described(setting),
+        "training": _training(setting, endpoints),
+        **_corpus(setting, folder, measured, first),
+    }
+    if others:
+        found["also"] = {corpus: _corpus(setting, folder, measured, corpus) for corpus in others}
+    rates = folder / "rates.json"
+    if rates.is_file():
+        found["grids"] = {
+            method: {"rates": [float(r) for r in grid], "barrier": [[b] for b in grid.values()]}
+            for method, grid in read_json(rates).items()
+        }
+    return found
+
+
+def curve(work: Curve, points: list[dict[str, Any]]) -> dict[str, Any]:
+    """The points of a curve that are measured, and the barriers of each method over them."""
+    at = [x for (x, _), point in zip(work.points, points, strict=True) if "headline" in point]
+    done = [point for point in points if "headline" in point]
+    methods = {m for point in done for m in point["summary"]}
+    return {
+        "axis": work.axis,
+        "at": at,
+        "barrier": {m: [point["summary"][m]["barrier"] for point in done] for m in sorted(methods)},
+        "points": points,
+    }
+
+
+def _described(setting: Setting) -> dict[str, Any]:
+    described = asdict(setting) | {"model": type(setting.shape).__name__}
+    described.pop("id")
+    return described
+
+
+def _training(setting: Setting, endpoints: Path) -> dict[str, Any]:
+    """The records of the endpoints, also of one that is still in training, and the tokens or images it took."""
+    seeds = [seed for pair in setting.seeds for seed in pair]
+    files = {seed: endpoints / f"seed-{seed}.json" for seed in seeds}
+    runs = {f"seed-{seed}": read_json(file) for seed, file in files.items() if file.is_file()}
+    length = getattr(setting.shape, "context", 1)
+    return {"samples": setting.recipe.steps * setting.recipe.batch * length, "runs": runs}
+
+
+def _corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: str) -> dict[str, Any]:
+    ends = {p: found[corpus] | {"cosine": found["cosine"]} for p, found in measured.items()}
+    methods: dict[str, dict[str, list[Any]]] = {}
+    units = set()
+    for method in setting.matching.methods:
+        table: dict[str, list[Any]] = {}
+        for pair in ends:
+            file = folder / pair / f"{method}.json"
+            if not file.is_file():
+                continue
+            walked = read_json(file)[corpus]
+            units.add((walked["metric"], walked["samples"]))
+            row = {key: walked[key] for key in ("losses", "accuracies", "barrier", "interval", "gap")}
+            at_ends = (walked["losses"][0], walked["losses"][-1])
+            row["endpoint_change"] = max(abs(x - y) for x, y in zip(at_ends, ends[pair]["losses"], strict=True))
+            row["runs"] = {"pair": pair, **_made(folder / pair, method)}
+            for key, value in row.items():
+                table.setdefault(key, []).append(value)
+            table["lambdas"] = walked["lambdas"]
+        if table:
+            methods[method] = table
+    found: dict[str, Any] = {"endpoints": ends, "methods": methods}
+    if units:
+        found["unit"], found["samples"] = units.pop()
+    naive = methods.get("naive", {}).get("barrier", [0])
+    if "dual" in methods and min(naive) > 0:  # the naive path of a pair is walked before its dual one
+        guess = sum(pair["guess"] for pair in ends.values()) / len(ends)
+        found |= summary(found, guess) | {"guess": guess}
+    return found
+
+
+def _made(folder: Path, method: str) -> dict[str, Any]:
+    """How a match was made and what it cost: its record, seconds, and peak memory on a GPU."""
+    made = read_json(folder / method / "alignment.json")["record"] | read_json(folder / f"{method}.cost.json")
+    kept = ("seed", "start", "steps", "lr", "batch", "precision", "seconds", "peak_bytes")
+    return {key: made[key] for key in kept if key in made and (method in LEARNED or key in ("seed", "seconds"))}

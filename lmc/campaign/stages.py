@@ -1,0 +1,189 @@
+"""Train, match, evaluate: a setting from nothing to its results, in pieces that resume.
+
+Every piece (an endpoint, a match, a walk along the line) is kept in the setting's folder once it is finished, and the
+results so far are handed to `publish` after each, so that a run that is cut off keeps what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmc import checkpoints
+from lmc.alignment import Alignment
+from lmc.campaign.batches import Batches, batches
+from lmc.campaign.budget import Budget
+from lmc.campaign.report import numbers
+from lmc.campaign.settings import Setting
+from lmc.campaign.training import endpoint_folder, train_endpoint
+from lmc.errors import ArgumentError
+from lmc.experiment import Pair, best_start
+from lmc.files import read_json, write_whole
+from lmc.line import path
+from lmc.matching import CLOSED_FORM, LEARNED, match
+from lmc.objective import Data, evaluate
+from lmc.pairing import independence
+
+STAGES = ("train", "match", "evaluate")
+
+
+class Campaign:
+    """One setting at one size.
+
+    Campaign(setting, Path("build/campaign/full"), Path("build/inputs"), torch.device("cuda"), Budget(540)).run()
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        folder: Path,
+        inputs: Path,
+        device: torch.device,
+        budget: Budget,
+        publish: Callable[[], None] = lambda: None,
+        compiled: bool = False,
+    ) -> None:
+        """`folder`: where endpoints and everything made from them is kept. `publish`: called after every piece."""
+        self.setting, self.device, self.budget, self.compiled = setting, device, budget, compiled
+        self.folder, self.endpoints = folder / setting.id, endpoint_folder(setting, folder)
+        self._inputs, self._publish = inputs, publish
+        self._data: Batches | None = None
+
+    @property
+    def data(self) -> Batches:
+        """The setting's data, read when it is first needed."""
+        if self._data is None:
+            self._data = batches(self.setting, self._inputs, self.device)
+        return self._data
+
+    def run(self, stages: tuple[str, ...] = STAGES, only: int | None = None) -> None:
+        """The stages pair by pair, or of one pair only.
+
+        Raises BudgetSpent, to be run again, and ArgumentError, DataError, DivergedError.
+        """
+        if unknown := set(stages) - set(STAGES):
+            raise ArgumentError(f"stage: expected {', '.join(STAGES)} or all, found {', '.join(sorted(unknown))}")
+        for index, seeds in enumerate(self.setting.seeds):
+            if only not in (None, index):
+                continue
+            if "train" in stages:
+                for seed in seeds:
+                    self._train(seed)
+            if "match" in stages or "evaluate" in stages:
+                self._pair(self.folder / f"pair-{index}", seeds, stages)
+
+    def numbers(self) -> dict[str, Any]:
+        """The results so far."""
+        return numbers(self.setting, self.folder, self.endpoints)
+
+    def _train(self, seed: int) -> None:
+        if (self.endpoints / f"seed-{seed}").is_dir():
+            return
+        train_endpoint(self.setting, seed, self.endpoints, self.data, self.device, self.budget, self.compiled)
+        self._publish()
+
+    def _pair(self, folder: Path, seeds: tuple[int, int], stages: tuple[str, ...]) -> None:
+        methods = self.setting.matching.methods
+        if all((folder / f"{name}.json").is_file() for name in ("endpoints", *methods)):
+            return
+        missing = [str(seed) for seed in seeds if not (self.endpoints / f"seed-{seed}").is_dir()]
+        if missing:
+            raise ArgumentError(f"{self.setting.id}: expected trained endpoints, seeds {', '.join(missing)} are not")
+        folder.mkdir(parents=True, exist_ok=True)
+        pair: Pair = tuple(checkpoints.load(self.endpoints / f"seed-{seed}") for seed in seeds)  # type: ignore[assignment]
+        self._piece(folder / "endpoints.json", lambda: self._measure(pair))
+        for method in methods:
+            if "match" in stages and not (folder / method).is_dir():
+                self._match(folder, pair, method)
+            if "evaluate" in stages:
+                self._piece(folder / f"{method}.json", lambda method=method: self._walk(folder / method))  # type: ignore[misc]
+
+    def _piece(self, file: Path, make: Callable[[], dict[str, Any]]) -> None:
+        """Compute what belongs into a file, unless it is there."""
+        if not file.is_file():
+            with self.budget.interrupting():
+                made = make()
+            write_whole(file, json.dumps(made))
+            self._publish()
+
+    def _measure(self, pair: Pair) -> dict[str, Any]:
+        """The endpoints' own losses, what there is to lose, and how independent the endpoints are."""
+        found: dict[str, Any] = {"cosine": independence(*pair)}
+        for corpus in self.setting.evaluated_on:
+            held_out = self.data.held_out(corpus, self.setting.scored)
+            scores = [evaluate(model.to(self.device), held_out) for model in pair]
+            found[corpus] = {
+                "losses": [float(loss.mean()) for loss, _ in scores],
+                "accuracies": [float(right.mean()) for _, right in scores],
+                "guess": self.data.guess(held_out),
+            }
+        for model in pair:
+            model.cpu()
+        return found
+
+    def _match(self, folder: Path, pair: Pair, method: str) -> None:
+        """One match, kept as an alignment folder; the learned ones at the best of their rates."""
+        settings = self.setting.matching
+        seen = self.data.samples(settings.samples)
+        with self.budget.interrupting():
+            closed = [Alignment.load(folder / name) for name in CLOSED_FORM if (folder / name).is_dir()]
+            options: dict[str, Any] = {}
+            if method in LEARNED:
+                start = best_start(pair, seen, closed)
+                rates = self._rates(pair, start, seen)
+                options = self._options(start, settings.steps, rates[method]) | {"resume": folder / f"{method}.partial"}
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
+            began = time.monotonic()
+            found = match(*pair, method=method, data=seen, device=self.device, **options)
+            cost = {"seconds": time.monotonic() - began}
+            if self.device.type == "cuda":
+                cost["peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
+            write_whole(folder / f"{method}.cost.json", json.dumps(cost))
+            found.save(folder / method)
+
+    def _options(self, start: Alignment, steps: int, rate: float) -> dict[str, Any]:
+        return {"start": start, "steps": steps, "lr": rate, "batch": self.setting.matching.batch}
+
+    def _rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
+        """The best learning rate of each learned method, found once, on the first pair, and used for all.
+
+        It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part.
+        """
+        file, settings = self.folder / "rates.json", self.setting.matching
+        grids: dict[str, dict[str, float]] = read_json(file) if file.is_file() else {}
+        part = len(seen) // 8
+        for method in (m for m in LEARNED if m in settings.methods):
+            for rate in settings.rates[method]:
+                if f"{rate:g}" in grids.get(method, {}):
+                    continue
+                options = self._options(start, settings.probe, rate)
+                found = match(*pair, method=method, data=seen[slice(part, None)], device=self.device, **options)
+                barrier = path(self._there(found), seen[slice(0, part)], grid=11).barrier
+                grids.setdefault(method, {})[f"{rate:g}"] = barrier
+                write_whole(file, json.dumps(grids))
+                self._publish()
+        return {m: settings.rates[m][list(grid.values()).index(min(grid.values()))] for m, grid in grids.items()}
+
+    def _walk(self, folder: Path) -> dict[str, Any]:
+        """The loss along the line on every held-out corpus."""
+        if not folder.is_dir():
+            raise ArgumentError(f"{self.setting.id}: expected a match to evaluate, {folder.name} is not there")
+        alignment = self._there(Alignment.load(folder))
+        walks = {}
+        for corpus in self.setting.evaluated_on:
+            walked = path(alignment, self.data.held_out(corpus, self.setting.scored), self.setting.grid)
+            walks[corpus] = asdict(walked)
+        return walks
+
+    def _there(self, alignment: Alignment) -> Alignment:
+        """The same alignment, whose models are merged and evaluated on the device."""
+        for model in alignment.models:
+            model.to(self.device)
+        return alignment

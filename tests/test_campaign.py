@@ -1,0 +1,305 @@
+"""The GPU campaign, rehearsed: every item in small, resumed after any stop, each number with how it came about."""
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lmc import checkpoints, results
+from lmc.campaign import batches, inputs
+from lmc.campaign.budget import Budget, BudgetSpent
+from lmc.campaign.run import Place, run
+from lmc.campaign.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
+from lmc.campaign.shapes import Gpt2, Language, Vit
+from lmc.campaign.stages import Campaign
+from lmc.campaign.training import endpoint_folder, train_endpoint
+from lmc.errors import ArgumentError, DataError, DivergedError
+from lmc.files import read_json
+from lmc.objective import Data, score
+from lmc.pairs.training import Recipe, Trainer
+
+CPU = torch.device("cpu")
+PLENTY = Budget(3600)
+pytestmark = pytest.mark.filterwarnings("ignore:.*was tied to:UserWarning")  # the canonical form says so, once a model
+
+
+@pytest.fixture(autouse=True)
+def fresh_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
+
+
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "campaign", tmp_path / "inputs", CPU)
+
+
+def smoke(id: str) -> Setting:
+    (found,) = [w for item in ITEMS for w in work(item, "smoke") if w.id == id]
+    assert isinstance(found, Setting)
+    return found
+
+
+# Every item, in small
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_every_item_runs_at_smoke_and_says_how_its_numbers_came_about(item, tmp_path):
+    """One thing of each kind and model; the others differ in sizes only, which smoke takes away."""
+    kinds = set()
+    for each in work(item, "smoke"):
+        kind = (type(each), type(getattr(each, "shape", None)), getattr(each, "corpus", None))
+        if kind in kinds:
+            continue
+        kinds.add(kind)
+        assert run(item, "smoke", PLENTY, place(tmp_path), only=each.id) == [each.id]
+        found = results.read(each.id, "smoke")
+        assert found.run["command"] == f"make gpu ITEM={item} SIZE=smoke"
+        assert {"seeds", "hardware", "precision", "date", "versions", "duration_s"} <= found.run.keys()
+        check(each, found)
+
+
+def check(each, found):
+    if isinstance(each, Cost):
+        (rows,) = found.numbers["steps"].values()
+        for kind in ("single", "dual"):
+            assert rows["ratio"][kind] == pytest.approx(rows[kind]["seconds"] / rows["plain"]["seconds"], rel=1e-6)
+        assert found.numbers["data_free"]["apart"] < 1e-4  # planted, and found again
+    elif isinstance(each, Curve):
+        assert found.numbers["at"] == [x for x, _ in each.points]
+        assert all(len(barriers) == len(each.points) for barriers in found.numbers["barrier"].values())
+        check(each.points[0][1], dataclasses.replace(found, numbers=found.numbers["points"][0]))
+    else:
+        assert list(found.numbers["methods"]) == sorted(each.matching.methods)
+        for table in found.numbers["methods"].values():
+            assert len(table["losses"]) == len(table["runs"]) == len(each.seeds)
+            assert len(table["losses"][0]) == len(table["lambdas"]) == each.grid
+            assert max(table["endpoint_change"]) < 1e-3  # alignment keeps the endpoints' functions
+        assert found.run["seeds"] == [seed for pair in each.seeds for seed in pair]
+        assert found.run["corpus"][0]["samples"] == each.scored == found.numbers["samples"]
+        length = each.shape.context if isinstance(each.shape, Language) else 1
+        assert found.numbers["training"]["samples"] == each.recipe.steps * each.recipe.batch * length
+        for method, grid in found.numbers["grids"].items():
+            assert grid["rates"] == list(each.matching.rates[method])
+            best = min(range(len(grid["rates"])), key=lambda i: grid["barrier"][i][0])
+            assert {run["lr"] for run in found.numbers["methods"][method]["runs"]} == {grid["rates"][best]}
+
+
+def test_the_table_is_what_the_campaign_promises():
+    works = [each for item in ITEMS for each in work(item, "full")]
+    assert len({each.id for each in works}) == len(works)
+    inner = [s for each in works if isinstance(each, Curve) for _, s in each.points]
+    for setting in [s for s in [*works, *inner, *LAPTOP.values()] if isinstance(s, Setting)]:
+        seeds = [seed for pair in setting.seeds for seed in pair]
+        assert len(setting.seeds) >= 3 and len(set(seeds)) == len(seeds)  # disjoint pairs
+        assert {"naive", "weights", "dual"} <= set(setting.matching.methods)
+        assert setting.grid == 25
+        rates = setting.matching.rates  # to first order dual at η is single at 2η: neither gets the better grid
+        assert [2 * rate for rate in rates["dual"]] == list(rates["single"])
+    full = SHAKESPEARE.shape
+    assert isinstance(full, Gpt2) and (full.layers, full.width, full.heads, full.vocabulary) == (6, 256, 4, 50257)
+
+
+def test_what_there_is_not_is_said_in_one_line(tmp_path):
+    with pytest.raises(ArgumentError, match="item: expected one of 1, 2, 3, 4, 5, 6, 7, found 8"):
+        work(8, "full")
+    with pytest.raises(ArgumentError, match="size laptop: item 1 has none, only items 3, 4 do"):
+        work(1, "laptop")
+    with pytest.raises(ArgumentError, match="only: expected one of gpt2-shakespeare, found 'x'"):
+        run(3, "smoke", PLENTY, place(tmp_path), only="x")
+    with pytest.raises(ArgumentError, match="expected trained endpoints, seeds 0, 1 are not"):
+        run(3, "smoke", PLENTY, place(tmp_path), stages=("match",))
+
+
+def test_the_command(tmp_path):
+    """In a process of its own: out of time is exit 3 and nothing lost; a wrong item is exit 2 and one line."""
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "lmc.campaign", *arguments, "--folder", str(tmp_path / "campaign")]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    stopped = call("3", "--size", "smoke", "--minutes", "0")
+    assert (stopped.returncode, stopped.stdout.partition(":")[0]) == (3, "to be continued")
+    wrong = call("8")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1) and wrong.stderr.startswith("error: item: expected")
+
+
+# Stopping and going on
+
+
+class Once(Budget):
+    """A budget that is spent at its n-th check of the time."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__(3600)
+        self.checks = checks
+
+    def left(self) -> float:
+        self.checks -= 1
+        return 0.0 if self.checks < 0 else 1000.0
+
+
+def test_training_that_stops_anywhere_ends_at_the_same_weights(tmp_path):
+    setting = smoke("gpt2-shakespeare")
+    data = batches.batches(setting, tmp_path, CPU)
+    whole = train_endpoint(setting, 0, tmp_path / "whole", data, CPU, PLENTY)
+    stops = 0
+    while True:
+        try:
+            parts = train_endpoint(setting, 0, tmp_path / "parts", data, CPU, Once(2))  # a step or two a call
+            break
+        except BudgetSpent:
+            stops += 1
+            assert not (tmp_path / "parts" / "seed-0").exists()
+    assert stops >= 2
+    one, other = (checkpoints.load(folder).state_dict() for folder in (whole, parts))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    curves = [read_json(folder.with_suffix(".json"))["curve"] for folder in (whole, parts)]
+    assert curves[0] == curves[1] and curves[0][-1][0] == setting.recipe.steps
+    assert [p.name for p in (tmp_path / "parts").iterdir() if "state" in p.name] == []
+
+
+def test_a_campaign_that_stops_after_every_piece_gives_the_same_numbers(tmp_path, monkeypatch):
+    setting = smoke("vit-cifar10")
+    whole = Campaign(setting, tmp_path / "whole", tmp_path, CPU, PLENTY)
+    whole.run()
+    published = []
+
+    def one_piece_more() -> bool:
+        budget = Budget(3600)
+        parts = Campaign(setting, tmp_path / "parts", tmp_path, CPU, budget)
+        parts._publish = lambda: (published.append(parts.numbers()), setattr(budget, "_end", 0))
+        try:
+            parts.run()
+        except BudgetSpent:
+            return True
+        return False
+
+    while one_piece_more():
+        assert len(published) < 100
+    assert len(published) > 2 + 1 + len(setting.matching.methods)  # endpoints, their losses, paths, rates
+    assert published[0]["methods"] == {} and "runs" in published[0]["training"]  # what was done is there at once
+    one, other = strip_times(whole.numbers()), strip_times(published[-1])
+    assert one == other
+
+
+def strip_times(value):
+    if isinstance(value, dict):
+        return {key: strip_times(item) for key, item in value.items() if key != "seconds"}
+    return [strip_times(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no timer signals on this system")
+def test_a_budget_interrupts_work_that_does_not_look_at_the_clock():
+    budget = Budget(0.05)
+    with pytest.raises(BudgetSpent), budget.interrupting():
+        for _ in range(1000):
+            time.sleep(0.01)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with pytest.raises(BudgetSpent), budget.interrupting():
+        pytest.fail("the time was over before")
+
+
+def test_settings_that_train_the_same_endpoints_share_them(tmp_path):
+    width = dict(LIMITS[0].points)
+    same = [s for curve in LIMITS for _, s in curve.points if s.shape == SHAKESPEARE.shape]
+    assert len({endpoint_folder(s, tmp_path) for s in same if s.recipe == SHAKESPEARE.recipe}) == 1
+    assert endpoint_folder(width[64], tmp_path) != endpoint_folder(SHAKESPEARE, tmp_path)
+
+
+# Data
+
+
+@pytest.mark.parametrize("id", ["gpt2-shakespeare", "vit-cifar10"])
+def test_batches_depend_on_seed_and_step_alone(id, tmp_path):
+    data = batches.batches(smoke(id), tmp_path, CPU)
+    first, again, later, other = (data.train(4, *key).inputs for key in ((0, 3), (0, 3), (0, 4), (1, 3)))
+    assert torch.equal(first, again) and not torch.equal(first, later) and not torch.equal(first, other)
+
+
+def test_augmented_images_are_the_shifted_and_mirrored_originals(tmp_path):
+    data = batches.batches(smoke("vit-cifar10"), tmp_path, CPU)
+    assert isinstance(data, batches.Pictures)
+    drawn, size, margin = data.train(16, 0, 0), data.shape.size, data.margin
+    sources = torch.nn.functional.pad(data.images, (margin,) * 4).float() / 127.5 - 1
+    windows = [sources[:, :, i : i + size, j : j + size] for i in range(2 * margin + 1) for j in range(2 * margin + 1)]
+    every = torch.stack([w for window in windows for w in (window, window.flip(3))])  # (places × 2, n, 3, size, size)
+    hits = (drawn.inputs[:, None, None] == every).flatten(3).all(-1)  # (16, places × 2, n)
+    assert hits.any(1).any(1).all()
+    assert torch.equal(data.labels[hits.any(1).int().argmax(1)], drawn.labels)
+    assert len(hits.any(2).int().argmax(1).unique()) > 4
+
+
+def test_matching_never_sees_evaluation_data(tmp_path):
+    data = batches.batches(smoke("vit-cifar10"), tmp_path, CPU)
+    seen, held_out = data.samples(10**6), data.held_out("synthetic-pictures", 10**6)
+    assert not set(map(bytes, seen.inputs.flatten(1).numpy())) & set(map(bytes, held_out.inputs.flatten(1).numpy()))
+
+
+def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, monkeypatch):
+    from tokenizers import ByteLevelBPETokenizer
+
+    (tmp_path / "data" / "tokenizers").mkdir(parents=True)
+    letters = ByteLevelBPETokenizer()
+    letters.train_from_iterator(["abcdefgh \n"], vocab_size=256)
+    letters.save_model(str(tmp_path / "data" / "tokenizers"), "gpt2")
+    (tmp_path / "data" / "plays").mkdir()
+    text = "aaaaaaaabbbbccd\n" * 20
+    (tmp_path / "data" / "plays" / "input.txt").write_text(text)
+    monkeypatch.setenv("LMC_TEST_DATA", str(tmp_path / "data"))
+    monkeypatch.setitem(inputs.CORPORA, "plays", inputs.TextCorpus("plays", "gpt2"))
+    monkeypatch.setitem(inputs.CORPORA, "plays-2", inputs.TextCorpus("plays", "gpt2", kept=2))
+    files = inputs.prepare(["plays", "plays-2", "synthetic-text"], tmp_path / "made")
+    assert [f.name for f in files] == ["plays-train.npy", "plays-eval.npy", "plays-2-train.npy", "plays-2-eval.npy"]
+    assert all(np.load(f).dtype == np.uint16 for f in files)
+    whole = [t for split in ("train", "eval") for t in inputs.stream("plays", split, tmp_path / "made").tolist()]
+    assert letters.decode(whole) == text
+    rare = inputs.tokens("plays-2", "eval", 16, tmp_path / "made")
+    assert rare[0].tolist() == [0] * 8 + [1] * 4 + [2] * 4  # a, b, and all else
+
+
+def test_what_cannot_be_prepared_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(inputs.CORPORA, "nowhere", inputs.TextCorpus("nowhere", "neox"))
+    with pytest.raises(DataError, match=r"corpus 'nowhere': expected a folder nowhere in \$LMC_TEST_DATA, found none"):
+        inputs.prepare(["nowhere"], tmp_path)
+
+
+def test_the_corpora_of_an_item():
+    assert corpora(work(1, "full")) == ["enwiki2015", "wikitext2"]
+    assert corpora(work(6, "full")) == ["tinyshakespeare"]
+    assert set(corpora(each for item in ITEMS for each in work(item, "full"))) <= inputs.CORPORA.keys()
+
+
+# Arithmetic
+
+
+def test_the_loss_is_that_of_evaluation():
+    model = Gpt2(1, 16, 2, context=8, vocabulary=20).build()
+    ids = torch.randint(20, (3, 8), generator=torch.Generator().manual_seed(0))
+    assert batches.mean_loss(model, Data(ids)).item() == pytest.approx(
+        score(model, Data(ids))[0].mean().item(), rel=1e-6
+    )
+
+
+def test_a_guess_is_the_entropy_of_what_was_seen(tmp_path):
+    data = batches.batches(smoke("vit-cifar10"), tmp_path, CPU)
+    held_out = data.held_out("synthetic-pictures", 64)
+    share = torch.bincount(data.labels).double() / len(data.labels)
+    assert data.guess(held_out) == pytest.approx(-share[held_out.labels].log().mean().item())
+
+
+def test_training_that_diverges_is_said():
+    trainer = Trainer(torch.nn.Linear(2, 1), Recipe(steps=1, batch=1, lr=0.5, warmup=0))
+    with pytest.raises(DivergedError, match=r"training loss is nan at step 1: lower the rate \(0.5\)"):
+        trainer.descend(trainer.model(torch.full((1, 2), torch.nan)).sum())
+
+
+def test_shapes_build_the_stock_models_of_their_names():
+    built = {type(s.shape).__name__: type(s.shape.build()).__name__ for s in (smoke(i) for i in ("pythia-14m", "olmo"))}
+    assert built == {"NeoX": "GPTNeoXForCausalLM", "Olmo": "OlmoForCausalLM"}
+    vit = Vit(1, 16, 2, size=8, patch=4, classes=3).build()
+    assert type(vit).__name__ == "VisionTransformer" and vit(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
