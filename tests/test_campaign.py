@@ -21,7 +21,6 @@ from lmc.campaign.stages import Campaign
 from lmc.campaign.training import endpoint_folder, train_endpoint
 from lmc.errors import ArgumentError, DataError, DivergedError
 from lmc.files import read_json
-from lmc.objective import Data, score
 from lmc.pairs.training import Recipe, Trainer
 
 CPU = torch.device("cpu")
@@ -246,7 +245,8 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     (tmp_path / "data" / "tokenizers").mkdir(parents=True)
     letters = ByteLevelBPETokenizer()
     letters.train_from_iterator(["abcdefgh \n"], vocab_size=256)
-    letters.save_model(str(tmp_path / "data" / "tokenizers"), "gpt2")
+    for file in map(Path, letters.save_model(str(tmp_path / "data" / "tokenizers"))):
+        file.rename(file.with_name(f"gpt2_{file.name}"))
     (tmp_path / "data" / "plays").mkdir()
     text = "aaaaaaaabbbbccd\n" * 20
     (tmp_path / "data" / "plays" / "input.txt").write_text(text)
@@ -275,14 +275,6 @@ def test_the_corpora_of_an_item():
 
 
 # Arithmetic
-
-
-def test_the_loss_is_that_of_evaluation():
-    model = Gpt2(1, 16, 2, context=8, vocabulary=20).build()
-    ids = torch.randint(20, (3, 8), generator=torch.Generator().manual_seed(0))
-    assert batches.mean_loss(model, Data(ids)).item() == pytest.approx(
-        score(model, Data(ids))[0].mean().item(), rel=1e-6
-    )
 
 
 def test_a_guess_is_the_entropy_of_what_was_seen(tmp_path):

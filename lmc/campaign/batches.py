@@ -9,24 +9,15 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lmc.campaign import inputs
 from lmc.campaign.settings import Setting
 from lmc.campaign.shapes import Language, Vit
-from lmc.objective import Data, logits
+from lmc.objective import Data
 from lmc.pairs.training import ORDER_SEED
 
 SYNTHETIC = 4096  # tokens or images of a rehearsal
-
-
-def mean_loss(model: nn.Module, batch: Data) -> Tensor:
-    """The mean cross-entropy in nats, as `objective.score` has it, without the accuracy."""
-    out = logits(model, batch.inputs)
-    if batch.labels is not None:
-        return F.cross_entropy(out.float(), batch.labels)
-    target = F.pad(batch.inputs[:, 1:], (0, 1), value=-100)  # nothing follows the last token
-    return F.cross_entropy(out.flatten(0, 1).float(), target.flatten())
 
 
 class Batches(ABC):

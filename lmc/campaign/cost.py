@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc.campaign.batches import mean_loss
 from lmc.campaign.budget import Budget
 from lmc.campaign.settings import Cost
 from lmc.campaign.training import autocast
 from lmc.canonical import canonicalize
 from lmc.family import spec as spec_of
 from lmc.matching import LEARNED, Endpoints, match
-from lmc.matching.learned import Learner, Recipe
+from lmc.matching.learned import Learner
+from lmc.matching.recipe import Recipe
 from lmc.models import epsilon, rebuild, state
-from lmc.objective import Data
+from lmc.objective import Data, losses
 from lmc.pairs.training import Recipe as Training
 from lmc.pairs.training import Trainer
 from lmc.transform import Transform
@@ -75,7 +75,7 @@ def _plain(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
 
     def step(index: int) -> None:
         with autocast(device, bf16=True):
-            loss = mean_loss(model, data)
+            loss = losses(model, data).mean()
         trainer.descend(loss)
 
     return step
@@ -87,9 +87,9 @@ def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
     endpoints = Endpoints.of((a, b), device)
     spec = endpoints.spec
     states = [{n: t.float().to(device) for n, t in state(m).items()} for m in endpoints.models]
-    model = rebuild(endpoints.models[0], spec, states[0]).requires_grad_(True)
+    model = rebuild(endpoints.models[0], spec, states[0], untie=True).requires_grad_(True)
     roots = [epsilon(m, spec) ** 0.5 if spec.epsilon else 0.0 for m in endpoints.models]
-    recipe = Recipe.default(kind, batch=len(data))
+    recipe = Recipe.default(kind, batch=len(data), precision="bfloat16")
     learner = Learner(spec, model, states, roots, endpoints.gauge, range(kind == "single", 2), recipe, seed=0)
     return lambda index: [learner.advance(data)].clear()
 

@@ -149,7 +149,9 @@ class Campaign:
             found.save(folder / method)
 
     def _options(self, start: Alignment, steps: int, rate: float) -> dict[str, Any]:
-        return {"start": start, "steps": steps, "lr": rate, "batch": self.setting.matching.batch}
+        precision = "bfloat16" if self.setting.bf16 else "float32"
+        batch = self.setting.matching.batch
+        return {"start": start, "steps": steps, "lr": rate, "batch": batch, "precision": precision}
 
     def _rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
         """The best learning rate of each learned method, found once, on the first pair, and used for all.

@@ -14,10 +14,11 @@ import torch
 from tqdm import tqdm
 
 from lmc import checkpoints, results
-from lmc.campaign.batches import Batches, mean_loss
+from lmc.campaign.batches import Batches
 from lmc.campaign.budget import Budget, BudgetSpent
 from lmc.campaign.settings import Setting
 from lmc.files import read_json, refuse_other_run, write_whole
+from lmc.objective import losses
 from lmc.pairs.training import Trainer
 
 SAVE_EVERY = 60.0  # seconds: what a killed run may lose
@@ -78,7 +79,7 @@ def train_endpoint(
                 saved = time.monotonic()
             batch = data.train(recipe.batch, seed, trainer.step)
             with autocast(device, setting.bf16):
-                loss = mean_loss(model, batch)
+                loss = losses(model, batch).mean()
             trainer.descend(loss)
             bar.update()
     write_whole(record, json.dumps(_record(seed, trainer, before + time.monotonic() - began)))
