@@ -41,9 +41,9 @@ class Recipe:
 class Trainer:
     """A model in training: it takes one loss after another, and can be written down and taken up again.
 
-    trainer = Trainer(model, Recipe(steps=100, batch=64, lr=1e-3, warmup=10))
-    while trainer.step < trainer.recipe.steps:
-        trainer.descend(loss_of(trainer.step))
+    >>> trainer = Trainer(model, Recipe(steps=100, batch=64, lr=1e-3, warmup=10))
+    >>> while trainer.step < trainer.recipe.steps:
+    ...     trainer.descend(loss_of(trainer.step))
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
