@@ -118,7 +118,7 @@ class Alignment:
         folder as seen from this one, so that an alignment and its parents can move together. Others, and those that
         were changed in memory, are saved inside, as `parent-{k}`. Raises CheckpointError if the folder is occupied.
         """
-        from lmc import __version__, checkpoints
+        from lmc import checkpoints
 
         with whole_folder(directory) as folder:
             parents = []
@@ -128,15 +128,8 @@ class Alignment:
                     inside = f"parent-{k}"
                     checkpoints.save(parent, folder / inside, tokenizer_from=checkpoints.source(parent))
                     reference = {"inside": inside}
-                elif "folder" in reference:
-                    reference = reference | {"folder": os.path.relpath(reference["folder"], folder.resolve())}
                 parents.append(reference)
-            for k, transform in enumerate(self.transforms):
-                transform.write(folder / f"transform-{k}.safetensors")
-            versions = {"lmc": __version__, **results.versions()}
-            described = {"method": self.method, "parents": parents, "record": self.record, "versions": versions}
-            (folder / "alignment.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
-            (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
+            write(folder, self.method, parents, self.transforms, self.record, self.log)
 
     @classmethod
     def load(cls, directory: str | Path) -> "Alignment":
@@ -213,6 +206,26 @@ class Alignment:
 
         weights = self._weights(at)
         return card(self, self._mixed(weights)[0], weights)
+
+
+def write(
+    folder: Path,
+    method: str,
+    parents: Sequence[dict[str, Any]],
+    transforms: Sequence[Transform],
+    record: dict[str, Any],
+    log: Sequence[dict[str, float]] = (),
+) -> None:
+    """Write an alignment's files into a folder; `parents` are references as `checkpoints.reference` makes them."""
+    from lmc import __version__
+
+    for k, transform in enumerate(transforms):
+        transform.write(folder / f"transform-{k}.safetensors")
+    here = [p | {"folder": os.path.relpath(p["folder"], folder.resolve())} if "folder" in p else p for p in parents]
+    versions = {"lmc": __version__, **results.versions()}
+    described = {"method": method, "parents": here, "record": record, "versions": versions}
+    (folder / "alignment.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
 
 
 def describe(directory: str | Path) -> dict[str, Any]:

@@ -7,13 +7,13 @@ non-compact groups is compact, so that matching has closed forms. The algebra ru
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmc.blocks import unfold, unfold_into
+from lmc.blocks import connected, unfold, unfold_into
 from lmc.errors import NotCanonicalError
 from lmc.family import spec as spec_of
 from lmc.groups import Group, Invertible, RotaryCommutant, Scale
@@ -32,42 +32,112 @@ def canonicalize(model: Any, balance: bool = True) -> nn.Module:
     are. Raises UnsupportedModelError.
     """
     spec = spec_of(model)
-    original = state(model)
-    tensors = {name: t.to(torch.float64, copy=True) for name, t in original.items()}
-    make_canonical(tensors, spec, balance)
-    new: Any = rebuild(model, spec, {name: t.to(original[name].dtype) for name, t in tensors.items()})
+    tensors = dict(Canonical(spec, state(model), balance).items())
+    new: Any = rebuild(model, spec, tensors)
     if spec.tied and model.config.tie_word_embeddings and not new.config.tie_word_embeddings:
-        head, embedding = spec.tied
-        warnings.warn(
-            f"{head} was tied to {embedding}; it absorbs the final norm and becomes a tensor of its own: "
-            f"{tensors[head].numel():,} more parameters",
-            stacklevel=2,
-        )
+        warn_untied(spec, tensors[spec.tied[0]].numel(), stacklevel=3)
     return new
 
 
-def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = True) -> None:
-    """Bring a state dict in float64, no two entries of which share memory, into canonical form, in place."""
+def warn_untied(spec: ModelSpec, size: int, stacklevel: int = 2) -> None:
+    """Say that the head is not the embedding any more."""
+    assert spec.tied is not None
+    head, embedding = spec.tied
+    warnings.warn(
+        f"{head} was tied to {embedding}; it absorbs the final norm and becomes a tensor of its own: "
+        f"{size:,} more parameters",
+        stacklevel=stacklevel,
+    )
+
+
+class Canonical(Mapping[str, Tensor]):
+    """A state dict in canonical form, computed where it is asked for: tensors that do not mix are independent.
+
+    >>> Canonical(spec, stored)["gpt_neox.layers.0.mlp.dense_4h_to_h.weight"]
+
+    `tensors` may be read from files on demand, as this is: only the last part that was asked for is kept.
+    """
+
+    def __init__(self, spec: ModelSpec, tensors: Mapping[str, Tensor], balance: bool = True) -> None:
+        self.spec, self.tensors, self.balance = spec, tensors, balance
+        mixed: dict[str, set[str]] = {name: {name} for name in tensors}
+        for names in _mixing(spec, balance):
+            for name in names & mixed.keys():
+                mixed[name] |= names
+        self.parts = [tuple(part) for part in connected(mixed)]
+        self.part_of = {name: part for part in self.parts for name in part}
+        self.last: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.last:
+            self.last = {}  # before the next part takes its place in memory
+            stored = {n: self.tensors[n] for n in self.part_of[name]}
+            exact = {n: t.to(torch.float64, copy=True) for n, t in stored.items()}
+            make_canonical(exact, self.spec, self.balance)
+            self.last = {n: t.to(stored[n].dtype) for n, t in exact.items()}
+        return self.last[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.part_of)
+
+    def __len__(self) -> int:
+        return len(self.part_of)
+
+
+def _mixing(spec: ModelSpec, balance: bool) -> Iterator[set[str]]:
+    """The sets of tensors that a step of `make_canonical` looks at together."""
     for norm in spec.norms:
-        _absorb_norm(tensors, spec, norm)
+        readers = [n for r in norm.readers for n in (r.weight, r.bias)]
+        yield {n for n in (norm.weight, norm.bias, *readers) if n is not None}
     for gain in spec.gains:
-        for name in gain.into:
-            for view in _views(tensors, spec, name):
-                view *= tensors[gain.weight]
-        tensors[gain.weight].fill_(1)
+        yield {gain.weight, *gain.into}
+    for mean in spec.means:
+        yield {mean.source, mean.into}
+    for move in spec.moves:
+        yield {n for n in (move.bias, move.into, move.through) if n is not None}
+    for space in _balanced_spaces(spec) if balance else ():
+        yield {name for name, _ in spec.uses(space.name)}
+
+
+def _balanced_spaces(spec: ModelSpec) -> list[Space]:
+    """The spaces that some tensors write and others read, with a group that is not compact."""
+
+    def sides(space: Space) -> set[bool]:
+        return {block.axes[block.dim(space.name)].dual for _, block in spec.uses(space.name)}
+
+    return [s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale) and len(sides(s)) == 2]
+
+
+def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = True) -> None:
+    """Bring a state dict in float64, or one of its parts, into canonical form, in place.
+
+    No two entries may share memory. A part is closed: what a step mixes is all there, or none of it.
+    """
+    for norm in spec.norms:
+        if norm.readers[0].weight in tensors:
+            _absorb_norm(tensors, spec, norm)
+    for gain in spec.gains:
+        if gain.weight in tensors:
+            for name in gain.into:
+                for view in _views(tensors, spec, name):
+                    view *= tensors[gain.weight]
+            tensors[gain.weight].fill_(1)
     if spec.stream_norm == "layernorm":
         for name in spec.rules:
-            if spec.writes(name):
+            if name in tensors and spec.writes(name):
                 for view in _views(tensors, spec, name):
                     view -= view.mean(-1, keepdim=True)
     for mean in spec.means:
-        _move_mean(tensors, spec, mean)
+        if mean.source in tensors:
+            _move_mean(tensors, spec, mean)
     for move in spec.moves:
-        _move_bias(tensors, spec, move)
+        if move.bias in tensors:
+            _move_bias(tensors, spec, move)
     for dead in spec.dead:
-        _take_bias(tensors, spec, dead.bias, dead.axis)
-    if balance:
-        for space in (s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale)):
+        if dead.bias in tensors:
+            _take_bias(tensors, spec, dead.bias, dead.axis)
+    for space in _balanced_spaces(spec) if balance else ():
+        if any(name in tensors for name, _ in spec.uses(space.name)):
             _balance(tensors, spec, space)
 
 
@@ -170,8 +240,6 @@ def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
         unfolded = unfold(block.of(tensors[name]), block.names, space)
         places.append((name, block, dual, unfolded.shape[-1]))
         sides[dual].append(unfolded)
-    if not (sides[0] and sides[1]):
-        return
     primal, dual_side = _balanced(space.group, torch.cat(sides[0], -1), torch.cat(sides[1], -1))
     at = [0, 0]
     for name, block, dual, width in places:

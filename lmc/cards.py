@@ -23,38 +23,44 @@ def card(
     endpoint: int = 0,
     measured: "PathResult | None" = None,
     notes: Sequence[str] = (),
+    references: Sequence[dict[str, Any]] | None = None,
 ) -> str:
     """The text for the model at some weights of the simplex, or for the aligned endpoint of that number.
 
-    `model` may lie on the meta device. `measured`: a path of this alignment; what it says of the model is quoted.
+    `model` may lie on the meta device, and so may the alignment's parents if there are `references` to them.
+    `measured`: a path of this alignment; what it says of the model is quoted.
     """
     from lmc import __version__
 
-    parents = [_parent(p) for p in alignment.parents]
+    known = [_known(p) for p in alignment.parents] if references is None else [_name(r) for r in references]
     if weights is None:
         title, first = (
             "Aligned model",
-            f"{parents[endpoint][0]}, with the same function, aligned with the others below.",
+            f"{known[endpoint][0]}, with the same function, aligned with the others below.",
         )
     else:
         place = f"λ = {weights[1]}" if len(weights) == 2 else f"weights {tuple(weights)}"
-        title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in parents)}."
-    lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(parents)]
+        title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in known)}."
+    lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(known)]
     lines.append(f"- method: {alignment.method}")
-    lines += [f"- {key}: {value}" for key, value in sorted(alignment.record.items())]
+    lines += [f"- {key}: {value}" for key, value in sorted(alignment.record.items()) if key != "cosines"]
     lines += [f"- {note}" for note in (*_losses(weights, endpoint, measured), *_changes(alignment, model), *notes)]
     versions = {"lmc": __version__, **results.versions()}
     lines.append(f"- made with: {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return "\n".join([f"# {title}", "", first, "", *lines]) + "\n"
 
 
-def _parent(model: nn.Module) -> tuple[str, str]:
+def _known(model: nn.Module) -> tuple[str, str]:
     """What it is called, and what it can be recognised by."""
     from lmc import checkpoints
 
     reference = checkpoints.reference(model)
     if reference is None:
         return "a model in memory", f"weights sha256 {digest(state(model))[:12]}"
+    return _name(reference)
+
+
+def _name(reference: dict[str, Any]) -> tuple[str, str]:
     if "@" in reference["name"]:  # repository@commit
         return reference["name"], "of the hub"
     return reference["name"], ", ".join(f"{file} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())

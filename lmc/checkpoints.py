@@ -120,13 +120,7 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
             )
     if device is not None:
         model.to(device)
-    reference: dict[str, Any] = {
-        "name": source.name,
-        "dtype": str(dtype).removeprefix("torch."),
-        "sha256": {file: sha256(source.folder / file) for file in files},
-    }
-    if source.repository is None:
-        reference["folder"] = str(source.folder)
+    reference = refer(source, blueprint.tensors, dtype)
     _references[model], _fingerprints[model] = reference, _fingerprint(model)
     return model
 
@@ -161,6 +155,16 @@ def save(
             _copy_tokenizer(hub.locate(tokenizer_from).folder, folder)
         text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"
         (folder / "README.md").write_text(f"---\nlibrary_name: {family.library}\n---\n\n{text}", encoding="utf8")
+
+
+def refer(source: Source, tensors: Mapping[str, Entry], dtype: torch.dtype) -> dict[str, Any]:
+    """How a checkpoint can be found again, see `reference`; it must be on disk."""
+    found: dict[str, Any] = {
+        "name": source.name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "sha256": {file: sha256(source.folder / file) for file in sorted({e.file for e in tensors.values()})},
+    }
+    return found | ({"folder": str(source.folder)} if source.repository is None else {})
 
 
 def reference(model: nn.Module) -> dict[str, Any] | None:

@@ -114,7 +114,7 @@ def match(
     from lmc import corpora, matching, objective
     from lmc.alignment import METHODS
     from lmc.files import refuse_occupied, whole_folder
-    from lmc.matching import workers
+    from lmc.matching import folders, workers
     from lmc.matching.recipe import PRECISIONS
 
     if method not in METHODS:
@@ -140,6 +140,11 @@ def match(
         if needs_data and data is not None:  # read before any weight: a corpus that does not fit is found early
             first = pair.blueprints[0]
             samples = _samples(data, first.model, "match", first.source.folder, limit, seed)
+        if method == "weights" and folders.can_stream(pair.blueprints, kind):
+            _say(f"matching with {method}, one part at a time")
+            folders.match_folders(pair.blueprints, out, kind, place, seed, export)
+            _say(_next(out, data))
+            return
         loaded = _load(pair, place, kind)
         _say(f"matching with {method}")
         try:
@@ -179,7 +184,7 @@ def match(
             alignment.export(folder / "models", dtype=kind or torch.float32)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
-    _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --at 0.5 --out MERGED")
+    _say(_next(out, data))
 
 
 @app.command()
@@ -327,6 +332,10 @@ def _warn(line: str) -> None:
 def _say(line: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
         print(line, flush=True)
+
+
+def _next(out: Path, data: str | None) -> str:
+    return f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --at 0.5 --out MERGED"
 
 
 def _compare(models: list[str]) -> "Pair":

@@ -61,7 +61,17 @@ class Transform:
 
     def moved(self, name: str, tensor: Tensor) -> Tensor:
         """g · tensor, for the tensor called `name` in the state dict, in the tensor's own precision."""
-        return moved_by(self.spec, name, tensor, self.elements, self.duals) if name in self.spec.rules else tensor
+        return (
+            moved_by(self.spec, name, tensor, self.moving, {n: self.duals[n] for n in self.moving})
+            if name in self.spec.rules
+            else tensor
+        )
+
+    @cached_property
+    def moving(self) -> dict[str, Tensor]:
+        """The elements that are not the identity, which would cost as much as any other."""
+        still = Transform.identity(self.spec).elements
+        return {name: e for name, e in self.elements.items() if not torch.equal(e, still[name])}
 
     def apply(self, model: nn.Module) -> nn.Module:
         """A new stock model with the same function; the algebra runs in float64 and is cast back at the end.
@@ -77,7 +87,7 @@ class Transform:
             raise ArgumentError(f"this transform was made for another {self.spec.family} shape than the model's")
         tensors = state(model)
         require_canonical(self.spec, tensors)
-        return ((name, self.moved(name, t.double()).to(t.dtype)) for name, t in tensors.items())
+        return iter(Moved(self, tensors).items())
 
     def inverse(self) -> "Transform":
         """g⁻¹. With permuted blocks: contents are inverted, then carried back along the inverse permutation."""
@@ -152,6 +162,28 @@ def compose(spec: ModelSpec, second: Mapping[str, Tensor], first: Mapping[str, T
         else:
             composed[s.name] = second[s.name] @ theirs
     return composed
+
+
+class Moved(Mapping[str, Tensor]):
+    """A state dict under a transform, computed where it is asked for, in float64 and cast back.
+
+    >>> Moved(g, stored)["gpt_neox.embed_in.weight"]
+    """
+
+    def __init__(self, transform: Transform, tensors: Mapping[str, Tensor]) -> None:
+        self.transform, self.tensors = transform, tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.tensors[name]
+        if not self.transform.moving:
+            return tensor
+        return self.transform.moved(name, tensor.double()).to(tensor.dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 def kinds(spec: ModelSpec) -> Iterator[str]:

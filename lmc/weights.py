@@ -9,7 +9,7 @@ Nothing here reads a weight.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,11 +26,12 @@ TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a weights file. `dtype` is a torch type where it is one that weights may have."""
+    """One tensor of a weights file, and its `name` there. `dtype` is a torch type where weights may have that type."""
 
     file: str
     shape: tuple[int, ...]
     dtype: torch.dtype | str
+    name: str = ""
 
 
 def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
@@ -103,7 +104,8 @@ def match(
     """The entries by the model's own tensor names, each there exactly once and of the right shape.
 
     `names` says what the stock class calls each tensor of the files, None where it ignores it; `twins` are pairs of
-    tensors that share memory, so that one of them may be absent. Raises CheckpointError: tensor, expected, found.
+    tensors that share memory: where one of them is absent, it is where the other is. Raises CheckpointError: tensor,
+    expected, found.
     """
     matched: dict[str, Entry] = {}
     source: dict[str, str] = {}
@@ -124,8 +126,11 @@ def match(
             raise CheckpointError(
                 f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {found_entry.dtype}"
             )
-        matched[own], source[own] = found_entry, name
+        matched[own], source[own] = replace(found_entry, name=name), name
     for name, shape in expected.items():
-        if name not in matched and twins.get(name) not in matched:
-            raise CheckpointError(f"{where}: tensor {name}: expected shape {list(shape)}, found in no weights file")
+        if name not in matched:
+            twin = matched.get(twins.get(name, name))
+            if twin is None:
+                raise CheckpointError(f"{where}: tensor {name}: expected shape {list(shape)}, found in no weights file")
+            matched[name] = twin
     return matched

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmc.blocks import act, gram, pair_gram, permute, unfold, unfold_into
+from lmc.blocks import act, connected, gram, pair_gram, permute, unfold, unfold_into
 from lmc.groups import Invertible, Orthogonal, Permutation
 from lmc.modelspec import ModelSpec, Space
 from lmc.transform import Transform
@@ -138,3 +138,9 @@ def test_inverse_is_an_element() -> None:
     for both in (g @ g.inverse(), g.inverse() @ g):
         for space, element in Transform.identity(SPEC).elements.items():
             assert torch.allclose(both.elements[space].double(), element.double(), atol=1e-12), space
+
+
+def test_keys_with_a_common_label_are_together():
+    """Also those that only a later key connects; groups and keys keep their order."""
+    labels = {"a": {1}, "b": {2}, "c": set(), "d": {3}, "e": {2, 1}, "f": {3}}
+    assert connected(labels) == [["a", "b", "e"], ["c"], ["d", "f"]]

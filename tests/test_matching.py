@@ -81,6 +81,40 @@ def test_objective_never_falls_and_converges(make):
         assert solution.objective[-1] > 1.2 * float(sum((p.a * p.b).sum() for p in pieces))
 
 
+def test_the_bound_is_reached_by_a_planted_pair_alone():
+    """A transform of A: one start without a sweep, at cosine 1. Another model: below it."""
+    a, b, _ = planted("neox", 0)
+    record = lmc.match(a, b, method="weights").record
+    assert record["sweeps"] == [0]
+    assert record["cosines"][0][-1] == pytest.approx(1, abs=1e-6)
+    record = lmc.match(a, canonical(pico.neox(seed=1, dtype=torch.float32)), method="weights").record
+    (cosines,) = record["cosines"]
+    assert len(cosines) == record["sweeps"][0] + 1
+    assert cosines == sorted(cosines)
+    assert cosines[-1] < 0.95
+
+
+@pytest.mark.parametrize("make", [pico.neox, pico.vit, pico.olmo2])
+def test_an_aligned_pair_is_left_alone(make):
+    """Matching A with g·B, where g matched them before, finds the identity, exactly."""
+    a, b = canonical(make(seed=0)), canonical(make(seed=1))
+    spec = lmc.spec(a)
+    once = match_weights(state(a), state(b), spec)
+    twice = match_weights(state(a), state(once.transform.apply(b)), spec)
+    assert once.converged
+    for name, element in lmc.Transform.identity(spec).elements.items():
+        assert torch.equal(twice.transform.elements[name], element), name
+
+
+def test_running_statistics_need_the_same_memory_for_any_number_of_samples():
+    """What is kept for a tap of n units is n² + 4n numbers, whatever was seen."""
+    running = _CrossCovariance(6)
+    for samples in (1, 10, 1000):
+        running.add(torch.randn(samples, 6), torch.randn(samples, 6))
+        kept = sum(t.numel() for t in vars(running).values() if isinstance(t, torch.Tensor))
+        assert kept == 6 * 6 + 4 * 6
+
+
 def test_objective_is_what_the_transform_achieves():
     """The solver's last objective is ⟨θ_A, g·θ_B⟩ recomputed from scratch with its transform."""
     a, b = canonical(pico.neox(seed=0)), canonical(pico.neox(seed=1))

@@ -24,13 +24,12 @@ from lmc.matching.activations import match_activations
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import PRECISIONS, Recipe
-from lmc.matching.solver import Solution
-from lmc.matching.weights import match_weights
+from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.models import epsilon, rebuild, recompute_activations, state
 from lmc.modelspec import ModelSpec
 from lmc.objective import Data, as_data, evaluate, require_loss
 from lmc.pairing import require_pairable
-from lmc.transform import Transform, rescale
+from lmc.transform import Transform
 
 CLOSED_FORM = ("weights", "activations")
 LEARNED = ("single", "dual")
@@ -169,28 +168,21 @@ class Endpoints:
         """Canonicalise the parents, with the input normalisation of the first."""
         spec = spec_of(parents[0])
         models = tuple(canonicalize(p) for p in preprocessing.common(parents))
-        gauge = tuple(Transform.identity(spec) for _ in models)
-        if spec.epsilon is not None:
-            first = epsilon(models[0], spec)
-            gauge = tuple(rescale(spec, math.sqrt(first / epsilon(m, spec))) for m in models)
+        gauge = same_epsilon(spec, [epsilon(m, spec) if spec.epsilon else 0.0 for m in models])
         return cls(spec, models, gauge, torch.device(device or next(parents[0].parameters()).device))
 
     def solve(self, method: str, samples: Data, seed: int) -> tuple[tuple[Transform, ...], dict[str, Any]]:
         """Match every endpoint to the first in closed form; returns the transforms and how the solver fared."""
-        gauged = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
-        transforms, solutions = [self.gauge[0]], []
-        for model, gauge in zip(gauged[1:], self.gauge[1:], strict=True):
-            solution = self._match_two(method, gauged[0], model, samples, seed)
-            transforms.append(solution.transform @ gauge)
-            solutions.append(solution)
-        sweeps = [len(s.objective) - 1 for s in solutions]
-        return tuple(transforms), {"sweeps": sweeps, "converged": all(s.converged for s in solutions)}
-
-    def _match_two(self, method: str, a: nn.Module, b: nn.Module, samples: Data, seed: int) -> Solution:
-        if method == "activations":
-            enough = len(samples) <= ACTIVATION_SAMPLES
-            return match_activations(a, b, self.spec, samples if enough else samples.draw(ACTIVATION_SAMPLES, seed, 0))
-        return match_weights(state(a), state(b), self.spec)
+        if method == "weights":
+            states = [{n: t.to(self.device) for n, t in state(m).items()} for m in self.models]
+            return match_all(
+                states, self.spec, [epsilon(m, self.spec) if self.spec.epsilon else 0.0 for m in self.models]
+            )
+        samples = samples if len(samples) <= ACTIVATION_SAMPLES else samples.draw(ACTIVATION_SAMPLES, seed, 0)
+        first, *others = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
+        solutions = [match_activations(first, other, self.spec, samples) for other in others]
+        moved = (s.transform @ g for s, g in zip(solutions, self.gauge[1:], strict=True))
+        return (self.gauge[0], *moved), report(solutions)
 
     def learn(
         self,

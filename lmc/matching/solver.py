@@ -11,6 +11,7 @@ such as the feed-forward layer of one block, so that a sweep needs the pieces of
 solves the part's own spaces, adds what they say about the rotation to a [d, d] matrix, and forgets them.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -150,7 +151,7 @@ class _Descent:
             pieces = part.read()
             if first:
                 self.before += sum(_inner(p.a, p.b) for p in pieces)
-                self.bound += sum(float(p.a.norm()) * float(p.b.norm()) for p in pieces)
+                self.bound += sum(math.sqrt(_inner(p.a, p.a) * _inner(p.b, p.b)) for p in pieces)
             if part.spaces:
                 problem = _Problem(self.spec, self._move(pieces, rotation, guess is not None))
                 for space in problem.outer:

@@ -1,6 +1,8 @@
 """Data-free matching: compare the weights themselves."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch import Tensor
 from lmc.blocks import connected
 from lmc.matching.solver import GLOBAL, Part, Piece, Solution, solve
 from lmc.modelspec import ModelSpec
+from lmc.transform import Moved, Transform, rescale
 
 
 def match_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec) -> Solution:
@@ -17,6 +20,36 @@ def match_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelS
     one part of the model, such as a feed-forward layer, are in use at a time.
     """
     return solve(spec, weight_parts(a, b, spec))
+
+
+def match_all(
+    states: Sequence[Mapping[str, Tensor]], spec: ModelSpec, epsilons: Sequence[float]
+) -> tuple[tuple[Transform, ...], dict[str, Any]]:
+    """Every model matched to the first: the transforms, and how the solver fared.
+
+    `states` as for `match_weights`; `epsilons`: the ε of each, where the spec says that it moves with the scale.
+    """
+    gauges = same_epsilon(spec, epsilons)
+    first = Moved(gauges[0], states[0])
+    solutions = [match_weights(first, Moved(g, s), spec) for g, s in zip(gauges[1:], states[1:], strict=True)]
+    transforms = (gauges[0], *(s.transform @ g for s, g in zip(solutions, gauges[1:], strict=True)))
+    return transforms, report(solutions)
+
+
+def same_epsilon(spec: ModelSpec, epsilons: Sequence[float]) -> tuple[Transform, ...]:
+    """The residual scale for each model that gives its norms the first one's ε."""
+    if spec.epsilon is None:
+        return tuple(Transform.identity(spec) for _ in epsilons)
+    return tuple(rescale(spec, math.sqrt(epsilons[0] / e)) for e in epsilons)
+
+
+def report(solutions: Sequence[Solution]) -> dict[str, Any]:
+    """How the solver fared with each model but the first: sweeps, and the cosine of A and gB after each."""
+    return {
+        "sweeps": [len(s.objective) - 1 for s in solutions],
+        "converged": all(s.converged for s in solutions),
+        "cosines": [[round(value / s.bound, 9) for value in s.objective] for s in solutions],
+    }
 
 
 def weight_parts(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec) -> list[Part]:

@@ -1,0 +1,160 @@
+"""Data-free matching by size: time, peak memory, and how exactly a planted symmetry is found again.
+
+    make bench ITEM=weights                     # or: python tools/bench_weights.py 14M 70M
+
+For every shape of the Pythia suite: a model A of random weights and B = g·A, for a random element g of the whole group,
+are written to disk; `lmc match A B --method weights --export` runs in a process of its own, whose wall time and largest
+resident memory are measured; what it wrote is compared with A. Writing the pair and comparing need as little memory as
+matching. The results go to data/results/bench/weights.json, one entry a shape; other entries stay. Two threads are
+used; on a machine that does other work too, the processor seconds say more than the wall time.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lmc
+from lmc import checkpoints, results
+from lmc.alignment import describe
+from lmc.canonical import Canonical
+from lmc.compat import ensure_torchvision
+from lmc.files import write_whole
+from lmc.groups import Permutation
+from lmc.stored import stored
+from lmc.transform import Moved, Transform
+
+OUT = Path(__file__).parents[1] / "data" / "results" / "bench" / "weights.json"
+# width, layers, heads; the feed-forward layer is four times as wide, the vocabulary 50,304, a quarter of a head rotates
+SHAPES = {"14M": (128, 6, 4), "70M": (512, 6, 8), "160M": (768, 12, 12), "410M": (1024, 24, 16), "1B": (2048, 16, 8)}
+THREADS = 2
+CHUNK = 1 << 24  # numbers compared at a time
+
+
+def main(names: list[str]) -> None:
+    """Measure each shape and write what was found down at once."""
+    for name in names or list(SHAPES):
+        load = os.getloadavg()[0]
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            row = measure(name, Path(folder))
+        run = {
+            "command": f"python tools/bench_weights.py {name}",
+            "date": datetime.now(UTC).date().isoformat(),
+            "hardware": results.hardware(),
+            "threads": THREADS,
+            "load at the start": load,
+            "seeds": [0, 1],
+            "versions": results.versions(),
+        }
+        print(name, json.dumps(row), flush=True)
+        for file, content in ((OUT, row), (OUT.with_suffix(".run.json"), run)):
+            known = json.loads(file.read_text()) if file.exists() else {}
+            write_whole(file, json.dumps(known | {name: content}, indent=1, sort_keys=True) + "\n")
+
+
+def measure(name: str, folder: Path, vocabulary: int = 50304) -> dict[str, Any]:
+    """Plant, match, compare."""
+    model = outline(*SHAPES[name], vocabulary)
+    checkpoints.save(model, folder / "a", dtype=torch.float32, tensors=random_weights(model))
+    g = plant(folder / "a", folder / "b")
+    command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "aligned", "--export"]
+    here = str(Path(__file__).parents[1])
+    environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": here}
+    began = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    record = describe(folder / "aligned")["record"]
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_gib": round(usage.ru_maxrss / 2**20, 2),
+        **recovery(folder, g),
+        "sweeps": record["sweeps"][0],
+        "cosine": record["cosines"][0][-1],
+    }
+
+
+def outline(width: int, layers: int, heads: int, vocabulary: int) -> Any:
+    """A stock GPT-NeoX of Pythia's settings on the meta device."""
+    ensure_torchvision()
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    config = GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        max_position_embeddings=2048,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+        use_parallel_residual=True,
+        tie_word_embeddings=False,
+    )
+    with torch.device("meta"):
+        return GPTNeoXForCausalLM(config)
+
+
+def random_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Random weights of usual size one by one: gains around 1, the rest around 0, nothing at a special value."""
+    generator = torch.Generator().manual_seed(0)
+    for name, t in model.state_dict().items():
+        noise = torch.randn(t.shape, generator=generator)
+        if t.ndim == 1:
+            yield name, 0.3 * noise + (1.0 if name.endswith("norm.weight") else 0.0)
+        else:
+            yield name, noise / t.shape[1] ** 0.5
+
+
+def plant(a: Path, b: Path) -> Transform:
+    """Write B = g·A for a random g; returns g."""
+    blueprint = checkpoints.inspect(a)
+    spec = lmc.spec(blueprint.model)
+    g = Transform.random(spec, seed=1)
+    moved = Moved(g, Canonical(spec, stored(blueprint)))
+    model: Any = blueprint.model
+    model.config.layer_norm_eps *= g.scale**2
+    checkpoints.save(model, b, dtype=torch.float32, tensors=moved.items())
+    return g
+
+
+@torch.no_grad()
+def recovery(folder: Path, g: Transform) -> dict[str, Any]:
+    """How far the aligned B is from the aligned A, and the logits of their mean from those of A itself."""
+    found = Transform.load(folder / "aligned" / "transform-1.safetensors") @ g
+    permutations = [s for s in g.spec.spaces if isinstance(s.group, Permutation)]
+    first, second = (checkpoints.inspect(folder / "aligned" / "models" / f"endpoint-{k}") for k in range(2))
+    x, y = stored(first), stored(second)
+    apart = size = 0.0
+    for name in g.spec.rules:
+        for p, q in zip(x[name].view(-1).split(CHUNK), y[name].view(-1).split(CHUNK), strict=True):
+            apart += float((p.double() - q.double()).square().sum())
+            size += float(p.double().square().sum())
+    mean = ((name, x[name].lerp(y[name], 0.5)) for name in x)
+    checkpoints.save(first.model, folder / "middle", dtype=torch.float32, tensors=mean)
+    tokens = torch.randint(1000, (2, 16), generator=torch.Generator().manual_seed(2))
+    expected, merged = (lmc.load(folder / which)(tokens).logits for which in ("a", "middle"))
+    return {
+        "distance": (apart / size) ** 0.5,
+        "permutations_exact": all(
+            bool((found.elements[s.name] == torch.arange(s.group.n)).all()) for s in permutations
+        ),
+        "midpoint_logits": float((merged - expected).abs().max() / expected.abs().max()),
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
