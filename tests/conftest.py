@@ -20,6 +20,7 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What looks at the one smoke run shares a process, and starts first, since it takes longest."""
     for item in items:
