@@ -37,9 +37,10 @@ def reproduce(
         >>> reproduce(profile="smoke", jobs=1)
 
     `out` is where executed copies go: `book/notebooks` for `laptop`, which the book shows, `build/notebooks/<profile>`
-    otherwise. Without `everything`, notebooks that run on request only redraw the results that are there, or are
-    left out where they cannot. `PrerequisiteError`, before anything starts, says what is not here (a network, a GPU, …)
-    and what to do. Every notebook is tried; `NotebookError` at the end tells which failed.
+    otherwise. Without `everything`, notebooks that run on request only redraw the results that are there; one that was
+    never measured is shown at profile `smoke` instead, and says so. `PrerequisiteError`, before anything starts, says
+    what is not here (a network, a GPU, …) and what to do. Every notebook is tried; `NotebookError` at the end tells
+    which failed.
     """
     _known(profile)
     if jobs < 1:
@@ -50,14 +51,16 @@ def reproduce(
         ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
         raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
     folder = Path(out) if out else executed_folder(profile)
-    light = set() if everything or figure or profile == "smoke" else _drawable(profile, ledger)
-    _require(order.keys() - light, profile, folder, ledger, jobs)
+    long = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
+    light = {name for name in long if _is_measured(name, profile, ledger)}
+    _require(order.keys() - long, profile, folder, ledger, jobs)
     started = time.monotonic()
     with kernel_environment(), ThreadPoolExecutor(jobs) as pool:
         futures: dict[str, Future[Run]] = {}
         for name, needed in order.items():  # in dependency order, so what a notebook waits for is never behind it
             given: dict[str, Any] = {"recompute": False} if name in light else {}
-            futures[name] = pool.submit(_after, [futures[n] for n in needed], name, profile, folder, given, ledger)
+            at = "smoke" if name in long - light else profile
+            futures[name] = pool.submit(_after, [futures[n] for n in needed], name, at, folder, given, ledger)
         try:
             failures = [str(error) for future in futures.values() if (error := _failure(future))]
         except KeyboardInterrupt:
@@ -67,16 +70,14 @@ def reproduce(
         raise NotebookError("\n".join(failures))
     runs = [future.result() for future in futures.values()]
     say(f"{len(runs)} notebooks at profile {profile} in {clock(time.monotonic() - started)}")
-    shown = [ledger[figure]] if figure else [f for name in order.keys() - light for f in made_by(name, profile, ledger)]
+    shown = [ledger[figure]] if figure else [f for name in order.keys() - long for f in made_by(name, profile, ledger)]
     for entry in sorted(shown, key=lambda entry: entry.id):
         report(entry, profile)
     return runs
 
 
-def _drawable(profile: str, ledger: dict[str, Figure]) -> set[str]:
-    """The notebooks to redraw whose results are all there; the first run of a new one has to measure them."""
-    ids = {name: [figure.results for figure in made_by(name, profile, ledger)] for name in redrawn(profile, ledger)}
-    return {name for name, wanted in ids.items() if all(results.exist(id, profile) for id in wanted)}
+def _is_measured(name: str, profile: str, ledger: dict[str, Figure]) -> bool:
+    return all(results.exist(figure.results, profile) for figure in made_by(name, profile, ledger))
 
 
 def redraw(profile: str = "laptop", figure: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """The orchestration, on notebooks of a few lines in a checkout made for the test."""
 
+import json
 import re
 import subprocess
 import sys
@@ -154,7 +155,9 @@ def test_what_is_long_is_redrawn_with_the_book_and_computed_when_asked(checkout:
     assert list(schedule("gpu", None, ledger)) == ["00_second", "01_first"]
     run = "import lmc.reproduce; lmc.reproduce.reproduce('gpu', jobs=1, everything={})"
     assert "01_first: done" in python(checkout, run.format(False))  # there was nothing to draw yet
-    (checkout / "build/notebooks/gpu/01_first.ipynb").unlink()
+    shown = checkout / "build/notebooks/gpu/01_first.ipynb"
+    assert json.loads(shown.read_text(encoding="utf-8"))["metadata"]["lmc"]["parameters"] == {"profile": "smoke"}
+    shown.unlink()
     results.write("first", "gpu", {"headline": {"x": 7.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
     assert "01_first: redrawn" in python(checkout, run.format(False))
     assert results.read("first", "gpu").numbers["headline"] == {"x": 7.0}
