@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+COARSE = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # ticks of a logarithmic scale
+FINE = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 4, 6, 8, 10, 15, 20)  # and of one that spans little
+
+
 def landscape_figure(numbers: dict[str, Any]) -> "Figure":
     """The loss over planes through three models, side by side, in one colour scale; lines join the endpoints.
 
@@ -48,7 +52,8 @@ def landscape_figure(numbers: dict[str, Any]) -> "Figure":
         place.grid(False)
         place.set_xlabel("distance in weight space")
     shown = figure.colorbar(filled, ax=list(axes[0]), label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
-    ticks = [level for level in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if levels[0] <= level <= levels[-1]]
+    inside = [[t for t in ticks if levels[0] <= t <= levels[-1]] for ticks in (COARSE, FINE)]
+    ticks = inside[0] if len(inside[0]) >= 3 else inside[1]
     shown.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     shown.ax.minorticks_off()
     return figure
