@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 import lmc
+from lmc.exactness import EXACT
 from lmc.family import FAMILIES
+from lmc.groups import Orthogonal, RotaryCommutant
 from lmc.models import state
-from lmc.modelspec import ModelSpec
+from lmc.modelspec import ModelSpec, Space
 from lmc.transform import Transform
 
 BUILDERS = {
@@ -98,3 +100,49 @@ def test_masked_models_are_matched_in_closed_form_only(method: str) -> None:
 def test_untied_and_tied_bert_share_one_table() -> None:
     specs: list[Any] = [lmc.spec(pico.bert(tie_word_embeddings=tied)) for tied in (True, False)]
     assert specs[0] == specs[1]
+
+
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "OlmoForCausalLM"])  # whose norms have no gain
+def test_gains_of_zero_and_near_zero_are_legal(name: str) -> None:
+    model = BUILDERS[name]()
+    with torch.no_grad():
+        for module in model.modules():
+            if type(module).__name__.endswith("Norm"):
+                module.weight[0] = 0
+                module.weight[1] = 1e-12
+    canonical = lmc.canonicalize(model)
+    moved = Transform.random(lmc.spec(model), 5).apply(canonical)
+    x = pico.inputs(model)
+    with lmc.float64():
+        before = pico.logits(model, x)
+        for other in (canonical, moved):
+            assert (pico.logits(other, x) - before).abs().max() <= EXACT * before.abs().max()
+
+
+@pytest.mark.parametrize(("layout", "exact"), [("plane freq", False), ("freq plane", True)])
+def test_interleaved_rotary_pairs_can_be_expressed(layout: str, exact: bool) -> None:
+    """No covered family turns the pairs (2i, 2i+1), as GPT-J does; the language can say so, and tells the two apart."""
+    pairs, positions, width = 3, 7, 5
+    spec = ModelSpec(
+        family="toy",
+        free={"freq": pairs, "in": width},
+        spaces=(Space("stream", Orthogonal(width)), Space("plane", RotaryCommutant(), over=("freq",))),
+        rules={"q": f"({layout}) in", "k": f"({layout.replace('plane', 'plane*')}) in"},
+    )
+    generator = torch.Generator().manual_seed(0)
+    q, k, x = (
+        torch.randn(n, width, generator=generator, dtype=torch.float64) for n in (2 * pairs, 2 * pairs, positions)
+    )
+
+    def scores(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        angles = torch.outer(torch.arange(positions).double(), 10.0 ** -torch.arange(pairs))  # (T, pairs)
+        turn = torch.polar(torch.ones_like(angles), angles)
+
+        def turned(w: torch.Tensor) -> torch.Tensor:
+            return torch.view_as_complex((x @ w.T).unflatten(1, (pairs, 2)).contiguous()) * turn
+
+        return (turned(q) @ turned(k).mH).real
+
+    g = Transform.random(spec, 0)
+    difference = (scores(g.moved("q", q), g.moved("k", k)) - scores(q, k)).abs().max()
+    assert difference <= 1e-12 if exact else difference > 0.1
