@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,7 +49,7 @@ class Alignment:
         """The aligned endpoints: stock models with the parents' functions (for `naive` these themselves)."""
         if self.method == "naive":
             return self.endpoints
-        return tuple(t.apply(canonicalize(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
+        return tuple(t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
 
     @cached_property
     def endpoints(self) -> tuple[nn.Module, ...]:
@@ -194,7 +195,7 @@ class Alignment:
         parent, transform = self.endpoints[k], self.transforms[k]
         if self.method == "naive":
             return hollow(parent), iter(state(parent).items())
-        canonical = canonicalize(parent)
+        canonical = _canonical(parent)
         outline = hollow(canonical)
         if transform.scale != 1:
             set_epsilon(outline, transform.spec, epsilon(canonical, transform.spec) * transform.scale**2)
@@ -226,6 +227,13 @@ def write(
     described = {"method": method, "parents": here, "record": record, "versions": versions}
     (folder / "alignment.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
     (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+
+
+def _canonical(parent: nn.Module) -> nn.Module:
+    """The canonical form; that a head is untied was said when the parents were matched, and the card says it again."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* was tied to ")
+        return canonicalize(parent)
 
 
 def describe(directory: str | Path) -> dict[str, Any]:

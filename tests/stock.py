@@ -1,0 +1,51 @@
+"""What a saved model computes for someone who has only the stock library."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+# Reads a checkpoint with the stock library in a process that cannot import lmc, and stores its logits.
+STOCK = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name == "lmc" or name.startswith("lmc."):
+            raise ImportError("lmc is hidden")
+sys.meta_path.insert(0, Hide())
+import torch
+from safetensors.torch import load_file, save_file
+try:
+    import torchvision
+except RuntimeError:  # a build for CUDA beside a torch without: declare what it would have
+    for name in [n for n in sys.modules if n.startswith("torchvision")]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+except ImportError:
+    pass
+folder, kind = sys.argv[1:]
+inputs = load_file(folder + "-inputs.safetensors")["inputs"]
+if kind == "timm":
+    import timm
+    model = timm.create_model("local-dir:" + folder, pretrained=True).float().eval()
+else:
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+with torch.no_grad():
+    out = model(inputs)
+out = out if isinstance(out, torch.Tensor) else out.logits
+save_file({"logits": out.contiguous()}, folder + "-logits.safetensors")
+"""
+
+
+def logits(folder: Path, inputs: Tensor) -> Tensor:
+    """The logits of a saved model, computed in float32 in a process without lmc."""
+    save_file({"inputs": inputs}, f"{folder}-inputs.safetensors")
+    kind = "timm" if inputs.is_floating_point() else "transformers"
+    done = subprocess.run([sys.executable, "-c", STOCK, str(folder), kind], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return load_file(f"{folder}-logits.safetensors")["logits"]
