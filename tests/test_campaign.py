@@ -46,20 +46,22 @@ def smoke(id: str) -> Setting:
 # Every item, in small
 
 
-@pytest.mark.parametrize("item", ITEMS)
-def test_every_item_runs_at_smoke_and_says_how_its_numbers_came_about(item, tmp_path):
-    """One thing of each kind and model; the others differ in sizes only, which smoke takes away."""
-    kinds = set()
-    for each in work(item, "smoke"):
-        kind = (type(each), type(getattr(each, "shape", None)), getattr(each, "corpus", None))
-        if kind in kinds:
-            continue
-        kinds.add(kind)
-        assert run(item, "smoke", PLENTY, place(tmp_path), only=each.id) == [each.id]
-        found = results.read(each.id, "smoke")
-        assert found.run["command"] == f"make gpu ITEM={item} SIZE=smoke"
-        assert {"seeds", "hardware", "precision", "date", "versions", "duration_s"} <= found.run.keys()
-        check(each, found)
+def one_of_each_kind():
+    """Item and work: one of each kind and model, as the others differ in sizes only, which smoke takes away."""
+    kinds = {}
+    for item in ITEMS:
+        for each in work(item, "smoke"):
+            kinds.setdefault((type(each), type(getattr(each, "shape", None))), (item, each))
+    return list(kinds.values())
+
+
+@pytest.mark.parametrize(("item", "each"), one_of_each_kind(), ids=[each.id for _, each in one_of_each_kind()])
+def test_work_runs_at_smoke_and_says_how_its_numbers_came_about(item, each, tmp_path):
+    assert run(item, "smoke", PLENTY, place(tmp_path), only=each.id) == [each.id]
+    found = results.read(each.id, "smoke")
+    assert found.run["command"] == f"make gpu ITEM={item} SIZE=smoke"
+    assert {"seeds", "hardware", "precision", "date", "versions", "duration_s"} <= found.run.keys()
+    check(each, found)
 
 
 def check(each, found):
