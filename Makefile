@@ -44,7 +44,7 @@ book: $(STAMP)  ## run the notebooks and render the book: book/_build/html/index
 	@$(PY) tools/book.py --profile $(PROFILE) --jobs $(JOBS)
 
 test: $(STAMP)  ## run all tests
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadgroup
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
 	@$(PY) -m lmc.reproduce --profile $(PROFILE) --jobs $(JOBS)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,21 +21,18 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks at the one smoke run shares a process, and starts first, since it takes longest."""
-    for item in items:
-        if "smoke" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("smoke"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-
-
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `executed/` and `results/` of every notebook at profile smoke."""
-    folder = tmp_path_factory.mktemp("smoke")
-    done = reproduce_smoke(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    """A folder with `executed/` and `results/` of every notebook at profile smoke: one for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            done = reproduce_smoke(folder)
+            folder.with_suffix(".log").write_text(done.stdout + done.stderr)
+            folder.with_suffix(".code").write_text(str(done.returncode))
+    assert folder.with_suffix(".code").read_text() == "0", folder.with_suffix(".log").read_text()
     return folder
 
 

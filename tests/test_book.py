@@ -20,14 +20,14 @@ def book(smoke: Path, root: Path) -> Path:
     before = tree(root / "book")
     done = render(smoke, root)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert str(smoke / "html/index.html") in done.stdout
+    assert str(smoke.with_name("html") / "index.html") in done.stdout
     assert tree(root / "book") == before, "rendering changed the book's sources"
-    return smoke / "html"
+    return smoke.with_name("html")
 
 
 def render(smoke: Path, root: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, str(root / "tools/book.py"), "--profile", "smoke"]
-    command += ["--executed", str(smoke / "executed"), "--out", str(smoke / "html")]
+    command += ["--executed", str(smoke / "executed"), "--out", str(smoke.with_name("html"))]
     environment = {**os.environ, "LMC_RESULTS": str(smoke / "results")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
