@@ -155,7 +155,7 @@ def grouped_figure(numbers: dict[str, Any]) -> "Figure":
         across = [i + (place - (len(methods) - 1) / 2) * width for i in range(len(texts))]
         bars = axes.bar(across, [row[method] for row in texts.values()], width, color=COLOURS[place], label=method)
         axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-    axes.set_xticks(range(len(texts)), [name.replace(" training", "\ntraining") for name in texts])
+    axes.set_xticks(range(len(texts)), list(texts))
     axes.set_ylabel(f"barrier [{numbers['unit']}]")
     axes.grid(False, axis="x")
     axes.legend()
