@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "Markdown",
     "accuracy_figure",
     "barrier_bars",
     "by_effort",
