@@ -88,7 +88,7 @@ def _mixing(spec: ModelSpec, balance: bool) -> Iterator[set[str]]:
     """The sets of tensors that a step of `make_canonical` looks at together."""
     for norm in spec.norms:
         readers = [n for r in norm.readers for n in (r.weight, r.bias)]
-        yield {n for n in (norm.weight, norm.bias, *readers) if n is not None}
+        yield {n for n in (norm.weight, norm.bias, norm.onward, *readers) if n is not None}
     for gain in spec.gains:
         yield {gain.weight, *gain.into}
     for mean in spec.means:
