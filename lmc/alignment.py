@@ -244,7 +244,8 @@ def describe(directory: str | Path) -> dict[str, Any]:
     """
     folder = Path(directory)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: not found, expected an alignment folder (made by lmc match)")
+        what = "is a file" if folder.exists() else "not found"
+        raise CheckpointError(f"{folder}: {what}, expected an alignment folder (made by lmc match)")
     file = folder / "alignment.json"
     found = read_json(file)
     method, parents, record = (found.get(key) for key in ("method", "parents", "record"))

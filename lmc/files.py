@@ -17,14 +17,18 @@ from lmc.errors import CheckpointError
 
 
 def refuse_occupied(directory: str | Path) -> Path:
-    """The path, if nothing is there but at most an empty folder. Raises CheckpointError."""
-    directory = Path(directory)
-    if not directory.name:
+    """The path, if nothing is there but at most an empty folder, and one can be made. Raises CheckpointError."""
+    directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
+    if not directory.name or directory.name == "..":
         raise CheckpointError(f"{directory}: expected the name of a new folder")
     if directory.is_file():
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty")
+    above = next(parent for parent in directory.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        found = "a folder that is read-only" if above.is_dir() else "a file"
+        raise CheckpointError(f"{directory}: expected a place for a new folder, found that {above.name} is {found}")
     return directory
 
 

@@ -341,6 +341,31 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "occupied": (lambda: occupy("o"), "match a b --method weights --out o", "o: output folder is not empty"),
     "occupied by merge": (lambda: (align(), occupy("o")), "merge aligned --out o", "o: output folder is not empty"),
     "occupied by convert": (lambda: occupy("o"), "convert a o", "o: output folder is not empty"),
+    "a folder inside a file": (
+        nothing,
+        "match a b --method weights --out text.txt/o",
+        "text.txt/o: expected a place for a new folder, found that text.txt is a file",
+    ),
+    "occupied, in a roundabout way": (
+        nothing,
+        "match a b --method weights --out a/o/../../a",
+        "a: output folder is not",
+    ),
+    "a file for an alignment": (nothing, "merge text.txt --out o", "text.txt: is a file, expected an alignment folder"),
+    "type of a merged model": (align, "merge aligned --dtype int8 --out o", "--dtype: expected one of float64"),
+    "images to measure a text model": (align, "merge aligned --data digits --out o", "corpus 'digits' holds images"),
+    "damaged measurement": (
+        lambda: spoil("aligned/path.json", "{}"),
+        "merge aligned --out o",
+        "not the result of a path",
+    ),
+    "nothing to convert": (nothing, "convert a o", "expected pickled weights, found model.safetensors: nothing to"),
+    "empty folder": (lambda: Path("none").mkdir(), "check none", "none/config.json: not found"),
+    "timm and transformers": (
+        lambda: lmc.save(pico.hf_vit(0, torch.float32), "ha"),
+        "check va ha",
+        "class: expected VisionTransformer, found ViTForImageClassification",
+    ),
     "other family": (
         nothing,
         "match a va --method weights --out o",
