@@ -38,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+STEPS = 300  # of learned matching, by default
 MEASURED = "path.json"  # in an alignment folder: the last path that was measured
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
 Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
@@ -67,11 +68,17 @@ def check(models: Models, seed: Seed = 0) -> None:
             raise typer.Exit(1)
         return
     from lmc import pairing
+    from lmc.results import duration
 
     pair = pairing.compare(models)
     first = checkpoints.load(models[0])
     print(f"{type(first).__name__}: these can be paired")
     print(pair)
+    step = pairing.step_seconds(first)
+    if step is not None:
+        shown = f"about {duration(STEPS * step)} for {STEPS} steps of learning"
+        shown += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
+        print(f"{'time for matching':<24} {shown}")
     for name in models[1:]:
         cosine = pairing.independence(first, checkpoints.load(name))
         print(f"{'cosine of the weights':<24} {cosine:.3f} ({models[0]}, {name})")
@@ -85,7 +92,7 @@ def match(
     out: Out,
     method: Annotated[str, typer.Option(help="naive, canonical, weights, activations, single or dual.")] = "dual",
     data: Data = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of learned matching.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of learned matching.")] = STEPS,
     lr: Annotated[float | None, typer.Option(help="Learning rate (default: the method's own).")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Windows or images in a step.")] = None,
     limit: Limit = None,

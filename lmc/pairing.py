@@ -7,14 +7,15 @@
 """
 
 import shutil
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lmc import preprocessing
 from lmc.checkpoints import Blueprint, inspect
@@ -23,7 +24,10 @@ from lmc.family import family_of
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
 from lmc.files import read_json
+from lmc.modelspec import STREAM
+from lmc.objective import logits
 
+CALIBRATION = 768  # rows of the matrix product that is timed
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
 
 
@@ -164,6 +168,43 @@ def independence(a: nn.Module, b: nn.Module) -> float:
             p, q = (w.double().flatten().cpu() for w in (parameter, others[name]))
             dot, norm_a, norm_b = dot + float(p @ q), norm_a + float(p @ p), norm_b + float(q @ q)
     return dot / (norm_a * norm_b) ** 0.5
+
+
+@torch.no_grad()
+def step_seconds(model: nn.Module) -> float | None:
+    """About how long one step of learned matching with its default batch takes here; None where there is no loss.
+
+    Measured: a forward pass on a few short samples, taken three times for forward and backward and in proportion to the
+    batch (attention over longer windows costs more), and a matrix product, for the rotation of all weights and the
+    pull-back of their gradient. An estimate, not a promise.
+    """
+    from lmc.corpora import LONGEST
+    from lmc.exactness import example_inputs
+    from lmc.matching import IMAGES, WINDOWS
+
+    spec, read, inputs = spec_of(model), family_of(model).inputs(model), example_inputs(model)
+    if isinstance(read, Tokens):
+        if not read.causal:
+            return None
+        share = WINDOWS * min(LONGEST, read.context) / inputs.numel()
+    else:
+        share = IMAGES / len(inputs)
+    forward = _seconds(lambda: logits(model, inputs))
+    stream = spec.space(STREAM).group
+    square = torch.ones(CALIBRATION, CALIBRATION, device=inputs.device)
+    per_product = _seconds(lambda: square @ square) / CALIBRATION**3
+    weights = sum(p.numel() for p in model.parameters())
+    return 3 * forward * share + (0 if stream.discrete else 2 * stream.n * weights * per_product)
+
+
+def _seconds(work: Callable[[], Tensor]) -> float:
+    """The shortest of three runs. Reading a number back waits for the device."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work().flatten()[0].item()
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def _count(batch: tuple[int, ...]) -> int:

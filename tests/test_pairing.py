@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import lmc
+from lmc import pairing
 from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
 from lmc.pairing import SHARED, compare, independence, require_pairable
 
@@ -156,3 +157,15 @@ def test_independence_sees_a_shared_initialisation() -> None:
             q += 0.1 * p  # what is left of a start in common after long training
     assert independence(a, b) > SHARED
     assert independence(a, pico.neox(2, tie_word_embeddings=True, **wide)) < SHARED
+
+
+def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows with what is measured, by the shares the docstring names."""
+    model = pico.neox(dtype=torch.float32)  # 12 × the default windows of 32 tokens against 2 of 32: 16 / 2 = 8 shares
+    monkeypatch.setattr(pairing, "_seconds", lambda work: (work(), 1.0)[1])
+    weights = sum(p.numel() for p in model.parameters())
+    assert pairing.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / pairing.CALIBRATION**3)
+    assert pairing.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)
+    assert pairing.step_seconds(pico.bert(dtype=torch.float32)) is None
+    monkeypatch.undo()
+    assert 0 < (pairing.step_seconds(model) or 0) < 60
