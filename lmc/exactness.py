@@ -9,6 +9,7 @@ Each row applies a random element of one kind of space and compares the logits w
 throughout (`lmc.float64`), where only a wrong symmetry is visible, and in the model's own type, where rounding is.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,10 @@ from lmc.family import family_of
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
 from lmc.models import epsilon, hold, set_epsilon, state
-from lmc.modelspec import ModelSpec
+from lmc.modelspec import SCALE, ModelSpec
 from lmc.objective import logits
 from lmc.precision import float64
-from lmc.transform import Transform, kinds
+from lmc.transform import Transform, kinds, moved_by
 
 CANONICAL, WHOLE = "canonical form", "whole group"
 
@@ -137,11 +138,8 @@ def _exact_changes(model: nn.Module, spec: ModelSpec, inputs: Tensor, whole: Tra
     before = _logits(work, inputs)
     errors = {CANONICAL: _change(first, before)}
     for kind in kinds(spec):
-        element = whole.only(kind)
-        for name, tensor in tensors.items():
-            tensor.copy_(element.moved(name, tensor))
-        if element.scale != 1:
-            set_epsilon(work, spec, epsilon(work, spec) * element.scale**2)
+        _move(tensors, whole, kind)
+        _rescale(work, whole, kind)
         after = _logits(work, inputs)
         errors[kind], before = _change(before, after), after
     return errors | {WHOLE: _change(first, before)}
@@ -158,14 +156,32 @@ def _native_changes(model: nn.Module, spec: ModelSpec, inputs: Tensor, whole: Tr
     canonical = hold(model, spec, tensors)
     errors = {CANONICAL: _change(first, _logits(canonical, inputs))}
     for kind in (*kinds(spec), WHOLE):
-        element = whole if kind == WHOLE else whole.only(kind)
-        moved = {name: element.moved(name, t.double()).to(t.dtype) for name, t in tensors.items()}
-        work = hold(canonical, spec, moved)
-        if element.scale != 1:
-            set_epsilon(work, spec, epsilon(work, spec) * element.scale**2)
+        work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
+        _rescale(work, whole, kind)
         errors[kind] = _change(first, _logits(work, inputs))
-        del moved, work
+        del work
     return errors
+
+
+def _moved(tensors: Mapping[str, Tensor], whole: Transform, kind: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that one kind of space moves, moved, one by one, each in its own type."""
+    spec = whole.spec
+    spaces = [s.name for s in spec.spaces if kind in (spec.kind(s.name), WHOLE)]
+    elements, duals = ({s: held[s] for s in spaces} for held in (whole.elements, whole.duals))
+    for name in dict.fromkeys(name for s in spaces for name, _ in spec.uses(s)):
+        yield name, moved_by(spec, name, tensors[name].double(), elements, duals).to(tensors[name].dtype)
+
+
+def _move(tensors: Mapping[str, Tensor], whole: Transform, kind: str) -> None:
+    """The same where they lie."""
+    for name, moved in _moved(tensors, whole, kind):
+        tensors[name].copy_(moved)
+
+
+def _rescale(work: nn.Module, whole: Transform, kind: str) -> None:
+    """The residual scale moves ε as well."""
+    if kind in (SCALE, WHOLE) and whole.scale != 1:
+        set_epsilon(work, whole.spec, epsilon(work, whole.spec) * whole.scale**2)
 
 
 def _change(before: Tensor, after: Tensor) -> float:
