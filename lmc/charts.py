@@ -257,4 +257,31 @@ def sayings_table(numbers: dict[str, Any]) -> Markdown:
     return Markdown("\n".join(lines))
 
 
-DRAWN = (landscape_figure, sweep_figure, ablation_figure, control_figure, grouped_figure, simplex_figure, count_figure)
+def scaling_figure(numbers: dict[str, Any]) -> "Figure":
+    """Barrier over the number of parameters, one line a method and one point a pair.
+
+    >>> scaling_figure(results.read("pythia-wikitext", "paper").numbers)
+    """
+    use_style()
+    figure, axes = pyplot().subplots()
+    for place, (name, table) in enumerate(by_effort(numbers["methods"]).items()):
+        runs = zip(table["runs"], table["barrier"], strict=True)
+        sizes, barriers = zip(*sorted((numbers["parameters"][run["pair"]], b) for run, b in runs), strict=True)
+        axes.plot(sizes, barriers, marker=MARKERS[place % 7], color=COLOURS[place % 7], label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters [millions]")
+    axes.set_ylabel(f"barrier [{numbers['unit']}]")
+    axes.legend()
+    return figure
+
+
+DRAWN = (
+    landscape_figure,
+    sweep_figure,
+    ablation_figure,
+    control_figure,
+    grouped_figure,
+    simplex_figure,
+    count_figure,
+    scaling_figure,
+)

@@ -42,7 +42,7 @@ STEPS = 300  # of learned matching, by default
 MEASURED = "path.json"  # in an alignment folder: the last path that was measured
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
 Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
-CORPUS = "embedded, wikitext, digits, cifar10, imagenet, a text file, or a folder"
+CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 Aligned = Annotated[Path, typer.Argument(help="An alignment folder, made by lmc match.")]
 Out = Annotated[Path, typer.Option(help="A new folder.")]
 Data = Annotated[str | None, typer.Option(help=f"The corpus: {CORPUS}.")]

@@ -368,7 +368,7 @@ def test_load_refuses_what_does_not_fit(language_model, classifier, tokenizer, t
 
 def test_unknown_names_list_the_known_ones(tmp_path):
     with pytest.raises(
-        DataError, match="unknown corpus 'wikitxt'; expected embedded, wikitext, digits, cifar10, imagenet"
+        DataError, match="unknown corpus 'wikitxt'; expected embedded, wikitext, fineweb, digits, cifar10, imagenet"
     ):
         corpora.describe("wikitxt", "eval")
     with pytest.raises(DataError, match="unknown split 'test'; expected one of train, match, eval"):

@@ -65,6 +65,7 @@ def publish(hub: Hub) -> None:
     _hf_olmo(hub.revision("models/allenai/DataDecide-dolma1_7-1B", "step69369-seed-default"))
     _wikitext(hub.revision("datasets/Salesforce/wikitext"))
     _imagenet(hub.revision("datasets/ILSVRC/imagenet-1k"))
+    _fineweb(hub.revision("datasets/HuggingFaceFW/fineweb-edu"))
 
 
 def _write(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor] | None) -> None:
@@ -256,6 +257,18 @@ def _wikitext(folder: Path) -> None:
         datasets.Dataset.from_dict(rows, features=features).to_parquet(inside / f"{split}-00000-of-00001.parquet")
 
 
+def _fineweb(folder: Path) -> None:
+    """As HuggingFaceFW/fineweb-edu: samples in folders of numbered shards, the text beside what is known of it."""
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: sample-10BT\n  data_files:\n  - split: train\n    path: sample/10BT/*\n---\n"
+    )
+    (folder / "sample" / "10BT").mkdir(parents=True)
+    for shard in range(2):
+        rows = {"text": [f"document {i} of shard {shard}" for i in range(5)], "id": [str(i) for i in range(5)]}
+        file = folder / "sample" / "10BT" / f"00{shard}_00000.parquet"
+        datasets.Dataset.from_dict(rows | {"score": [3.0] * 5}).to_parquet(file)
+
+
 def _imagenet(folder: Path) -> None:
     """As ILSVRC/imagenet-1k: pictures as bytes and path, labels of named classes, the parts in numbered shards."""
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list("0123456789"))})
@@ -444,6 +457,16 @@ IMAGENET = (
 def test_wikitext_arrives_as_its_rows_joined(client: Client) -> None:
     text = client.python("from lmc import corpora; print(repr(corpora.text('wikitext', 'eval')))")
     assert eval(text).startswith("\n\n = test = \n\n\n\n\n w0 w0 w3 . \n\n\n w1 w7 w3 . \n")
+
+
+def test_of_a_web_corpus_only_the_first_documents_are_fetched(hub: Hub, client: Client) -> None:
+    ask = (
+        "from lmc.corpora.hub import documents\n"
+        "found = documents('fineweb', 'HuggingFaceFW/fineweb-edu', 'sample-10BT', characters=60)\n"
+        "print(len(found), found[0])"
+    )
+    assert client.python(ask) == "3 document 0 of shard 0"
+    assert not [file for file in hub.sent if "001_" in file]
 
 
 def test_imagenet_needs_a_token_and_fetches_one_part(hub: Hub, client: Client) -> None:

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "match", "eval")
-NAMES = {"embedded": "text", "wikitext": "text", "digits": "images", "cifar10": "images", "imagenet": "images"}
+NAMES = {
+    "embedded": "text",
+    "wikitext": "text",
+    "fineweb": "text",
+    "digits": "images",
+    "cifar10": "images",
+    "imagenet": "images",
+}
 LONGEST = 2048  # tokens in a window, however long the model's context
 BARE = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
 MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds

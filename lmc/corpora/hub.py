@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lmc.errors import DataError
@@ -13,6 +15,28 @@ def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
 
     rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split="test")
     """
+    with _one_line(corpus, name[0]) as load_dataset:
+        return load_dataset(*name, split=split, **options)
+
+
+def documents(corpus: str, *name: str, characters: int, split: str = "train", column: str = "text") -> list[str]:
+    """The first documents of a large text corpus that hold so many characters; no more than these are fetched.
+
+    documents("fineweb", "HuggingFaceFW/fineweb-edu", "sample-10BT", characters=10**6)
+    """
+    found: list[str] = []
+    with _one_line(corpus, name[0]) as load_dataset:
+        for row in load_dataset(*name, split=split, streaming=True):
+            found.append(row[column])
+            characters -= len(row[column])
+            if characters <= 0:
+                break
+    return found
+
+
+@contextmanager
+def _one_line(corpus: str, name: str) -> Iterator[Any]:
+    """`datasets.load_dataset`, and a DataError for whatever goes wrong in using it."""
     try:
         import datasets
         from huggingface_hub.errors import HfHubHTTPError
@@ -20,9 +44,9 @@ def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
         raise DataError(f"corpus '{corpus}' needs 'datasets': pip install 'lmc-transformers[data]'") from error
     transport: Any = HfHubHTTPError.__bases__[0]
     try:
-        return datasets.load_dataset(*name, split=split, **options)
+        yield datasets.load_dataset
     except (OSError, ValueError, transport, datasets.exceptions.DatasetsError) as error:
-        reason = explain(error, f"datasets/{name[0]}")
+        reason = explain(error, f"datasets/{name}")
         raise DataError(
-            f"corpus '{corpus}': {name[0]} cannot be loaded from the hub: {reason}; or give a local folder instead"
+            f"corpus '{corpus}': {name} cannot be loaded from the hub: {reason}; or give a local folder instead"
         ) from error

@@ -1,4 +1,4 @@
-"""Text corpora: the embedded one, WikiText, a text file, a folder of text files."""
+"""Text corpora: the embedded one, WikiText, FineWeb-Edu, a text file, a folder of text files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lmc.corpora import docstrings
 from lmc.errors import DataError
 
 SUFFIXES = (".txt", ".txt.xz")
+WEB_TEXT = 2**24  # characters that are fetched of a web corpus: more than any matching reads
 HELD_OUT = 0.1  # the end of a single file, kept for evaluation
 # Which files of a folder serve a split: those of the first of these names that has any.
 FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
@@ -25,6 +26,8 @@ def read(corpus: str, split: str) -> tuple[str, str]:
         return corpus, docstrings.read(split)
     if corpus == "wikitext":
         return "wikitext-103-raw-v1", _wikitext(split)
+    if corpus == "fineweb":
+        return "fineweb-edu-sample-10BT", _fineweb(split)
     path = Path(corpus)
     text = _folder(path, split) if path.is_dir() else _divide(_open(path), split)
     text = re.sub(r"^</?doc\b.*\n?", "", text, flags=re.MULTILINE)  # the article tags of Wikipedia extracts
@@ -95,3 +98,12 @@ def _wikitext(split: str) -> str:
 
     rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split=ROWS[split])
     return "\n\n".join(rows["text"])
+
+
+def _fineweb(split: str) -> str:
+    """The first documents of a web corpus, to match on what no evaluation here reads."""
+    if split == "eval":
+        raise DataError("corpus 'fineweb' (eval): it is for training and matching; evaluate on wikitext")
+    from lmc.corpora.hub import documents
+
+    return "\n\n".join(documents("fineweb", "HuggingFaceFW/fineweb-edu", "sample-10BT", characters=WEB_TEXT))

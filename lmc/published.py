@@ -1,0 +1,177 @@
+"""The published checkpoints of the `paper` profile, as data: which pairs, at which revision, what to know of each.
+
+>>> a, b = load(PAIRS["pythia"][0])
+>>> numbers = study(PAIRS["pythia"][:2], "fineweb", "wikitext", steps=300, rates={"single": 0.02, "dual": 0.01})
+
+None of these was loaded where this project was built: there was no network. Their layouts are imitated by a stand-in
+server in the tests; sizes are computed from the architectures, and what is said of a pair is from its authors' cards.
+A layout that turns out different is refused with one line, never guessed at.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmc import checkpoints, corpora, forms, hub, pairing, weights
+from lmc.conversion import convert
+from lmc.errors import IncompatibleModelsError, UnsupportedModelError
+from lmc.experiment import Pair, compare, plan
+from lmc.files import read_json
+
+
+@dataclass(frozen=True)
+class Published:
+    """Two checkpoints trained apart. `parameters` of one, in millions; `note`: what a reader must know."""
+
+    label: str
+    names: tuple[str, str]
+    parameters: float
+    note: str = ""
+
+
+def _seeds(size: str, parameters: float) -> tuple[Published, ...]:
+    """Disjoint pairs of the nine PolyPythias seeds: with one left over, four."""
+    names = [f"EleutherAI/pythia-{size}-seed{seed}@step143000" for seed in range(1, 9)]
+    return tuple(
+        Published(f"{size}, seeds {i + 1} and {i + 2}", (names[i], names[i + 1]), parameters) for i in range(0, 8, 2)
+    )
+
+
+_SHARED = "one seed for both initialisations: not independent, a barrier says little (lmc warns, with the cosine)"
+_RECIPES = "two recipes, not two seeds"
+_DEIT = "DeiT-III recipes of two groups"
+
+PAIRS: dict[str, tuple[Published, ...]] = {
+    "pythia": (
+        *_seeds("14m", 14),
+        *_seeds("31m", 31),
+        *_seeds("70m", 70),
+        *_seeds("160m", 162),
+        *_seeds("410m", 405),
+        Published(
+            "1b and deduped",
+            ("EleutherAI/pythia-1b@step143000", "EleutherAI/pythia-1b-deduped@step143000"),
+            1012,
+            _SHARED,
+        ),
+    ),
+    "olmo": (
+        Published("OLMo-1B and AMD", ("allenai/OLMo-1B-hf", "amd/AMD-OLMo-1B"), 1177, _RECIPES),
+        Published(
+            "DataDecide-1B, two seeds",
+            (
+                "allenai/DataDecide-dolma1_7-1B@step69369-seed-default",
+                "allenai/DataDecide-dolma1_7-1B@step69369-seed-large-aux-2",
+            ),
+            1177,
+            "the original OLMo layout: converted, its own code never runs",
+        ),
+    ),
+    "vit": (
+        Published("ViT-S", ("deit3_small_patch16_224.fb_in1k", "naver-ai/deit_small_patch16_LS"), 22, _DEIT),
+        Published("ViT-B", ("deit3_base_patch16_224.fb_in1k", "naver-ai/deit_base_patch16_LS"), 87, _DEIT),
+        Published("ViT-L", ("deit3_large_patch16_224.fb_in1k", "naver-ai/deit_large_patch16_LS"), 304, _DEIT),
+        Published(
+            "ViT-B, AugReg and DeiT",
+            ("vit_base_patch16_224.augreg_in1k", "deit_base_patch16_224.fb_in1k"),
+            87,
+            f"{_RECIPES}; input normalisation and crop differ",
+        ),
+    ),
+}
+
+
+def load(one: Published) -> Pair:
+    """Both models, checked before their weights are read; vision transformers in the form of the first (`lmc.forms`).
+
+    >>> a, b = load(PAIRS["vit"][0])
+
+    Raises IncompatibleModelsError where they compute with other settings, CheckpointError, UnsupportedModelError.
+    """
+    places = [place(name) for name in one.names]
+    blueprints = [checkpoints.inspect(where) for where in places]
+    if blueprints[0].family.name != "vit":
+        pairing.compare(places)
+    first, second = (checkpoints.load(where) for where in places)
+    return first, forms.alike(second, first)
+
+
+def place(name: str) -> str:
+    """What to load for a name: itself, or the folder of a converted copy, where no stock class reads its files.
+
+    >>> place("stanford-crfm/alias-gpt2-small-x21")
+
+    Weights that are pickled, and OLMo's original layout, are converted once (`lmc convert`) and kept in the user's
+    cache folder. Raises CheckpointError, UnsupportedModelError.
+    """
+    source = hub.locate(name)
+    if source.repository is None or _stock(source):
+        return name
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    copy = home / "lmc" / "converted" / source.name.replace("/", "--")
+    if not copy.exists():
+        convert(source.name, copy)
+    return str(copy)
+
+
+def _stock(source: hub.Source) -> bool:
+    """Whether a stock class reads it: safetensors, and a class that comes without code."""
+    names = hub.names(source)
+    safe = weights.SAFE in names or f"{weights.SAFE}.index.json" in names
+    return safe and "auto_map" not in read_json(source.folder / "config.json")
+
+
+def study(
+    pairs: Sequence[Published],
+    match_on: str,
+    held_out: str,
+    steps: int,
+    rates: Mapping[str, float],
+    grid: int = 25,
+    limits: tuple[int | None, int | None] = (None, None),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every method on every pair, one pair in memory at a time; what `lmc.experiment.compare` returns, joined.
+
+    `match_on` and `held_out` are corpora, `limits` how many windows or images of each. On a GPU where there is one.
+    Pairs that cannot be paired are under `refused`, each with the reason; the others' sizes (millions) under
+    `parameters`, and under `guess` the mean loss of a model that ignores its input.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    joined: dict[str, Any] = {"methods": {}, "endpoints": {}, "parameters": {}, "refused": {}}
+    guesses = []
+    for one in pairs:
+        try:
+            models = load(one)
+        except (IncompatibleModelsError, UnsupportedModelError) as error:
+            joined["refused"][one.label] = str(error)
+            continue
+        tokenizer = checkpoints.source(models[0])
+        seen, unseen = (
+            corpora.load(corpus, models[0], split, tokenizer, limit, seed)
+            for corpus, split, limit in zip((match_on, held_out), ("match", "eval"), limits, strict=True)
+        )
+        guesses.append(_guess(unseen))
+        pair = models[0].to(device), models[1].to(device)
+        found = compare({one.label: pair}, seen, unseen, plan([one.label], [seed], steps, rates), grid)
+        joined |= {key: found[key] for key in ("unit", "samples")}
+        joined["endpoints"] |= found["endpoints"]
+        joined["parameters"][one.label] = sum(p.numel() for p in models[0].parameters()) / 1e6
+        for method, table in found["methods"].items():
+            mine = joined["methods"].setdefault(method, {"lambdas": table["lambdas"]})
+            for key in table.keys() - {"lambdas"}:
+                mine.setdefault(key, []).extend(table[key])
+    if not guesses:
+        raise IncompatibleModelsError("; ".join(f"{label}: {why}" for label, why in joined["refused"].items()))
+    return {**joined, "guess": sum(guesses) / len(guesses)}
+
+
+def _guess(data: Any) -> float:
+    """Nats that the frequencies of tokens, or of classes, cost on this very data: the best that ignores the input."""
+    answers = data[1] if isinstance(data, tuple) else data[:, 1:]
+    share = answers.flatten().bincount().double() / answers.numel()
+    return float(-(share * share.clamp_min(1e-300).log()).sum())
