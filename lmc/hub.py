@@ -122,12 +122,12 @@ def explain(error: BaseException, repository: str) -> str:
     if status == 429:
         return "the hub limits requests (429): wait some minutes, or set HF_TOKEN, and run the same command again"
     if _any(chain, errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set and no copy is here: unset it, or give a local folder"
+        return "HF_HUB_OFFLINE is set and no copy is here: unset it"
     names = {type(e).__name__ for e in chain}
     if names & _BROKEN or "Consistency check failed" in str(error):
         return "the download broke off; run the same command again, it continues where it stopped"
     if names & _UNREACHABLE:
-        return f"{constants.ENDPOINT} does not answer: connect to a network, or give a local folder"
+        return f"{constants.ENDPOINT} does not answer: connect to a network"
     return " ".join(str(error).split("\n")[0].split()) or type(error).__name__
 
 

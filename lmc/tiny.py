@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lmc import checkpoints, corpora, forms
 from lmc.compat import ensure_torchvision
@@ -22,22 +22,36 @@ WIDTH, CONTEXT = 16, 32
 def tiny(kind: str, folder: Path) -> tuple[tuple[Published, ...], str, str]:
     """Pairs of a kind ("pythia", "olmo" or "vit") saved in `folder`, and the corpora to match and to measure on.
 
-    Language models are random; vision transformers are a shipped pair. Each kind has what its published pairs have to
-    deal with: OLMo a pair whose settings differ, vision transformers one whose forms do.
+    Language models are trained for a moment; vision transformers are a shipped pair. Each kind has what its published
+    pairs have to deal with: OLMo a pair whose settings differ, vision transformers one whose forms do.
     """
     make = {"pythia": _neox, "olmo": _olmo, "vit": _vit}[kind]
+    corpus = "digits" if kind == "vit" else str(_text(folder / "text"))
     if kind != "vit":
         corpora.byte_tokenizer().save_pretrained(folder / "tokenizer")
     names = []
     for seed in range(3 if kind == "olmo" else 2):
         torch.manual_seed(seed)
-        checkpoints.save(make(seed), folder / str(seed), None if kind == "vit" else folder / "tokenizer")
+        model = make(seed)
+        if kind != "vit":
+            _train(model, corpora.tokens(corpus, "train", corpora.byte_tokenizer(), CONTEXT))
+        checkpoints.save(model, folder / str(seed), None if kind == "vit" else folder / "tokenizer")
         names.append(str(folder / str(seed)))
     pairs = [Published("stand-ins", (names[0], names[1]), 0.01, "tiny, made on the spot")]
     if kind == "olmo":
         pairs.append(Published("stand-ins of other settings", (names[0], names[2]), 0.01, "tiny, made on the spot"))
-    corpus = "digits" if kind == "vit" else str(_text(folder / "text"))
     return tuple(pairs), corpus, corpus
+
+
+def _train(model: Any, windows: Tensor, steps: int = 60) -> None:
+    """So that there is something to lose half way: the average of random models is no worse than they are."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        batch = windows[torch.randint(len(windows), (16,))]
+        loss = model(input_ids=batch, labels=batch).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
 
 
 def _text(folder: Path) -> Path:
@@ -62,9 +76,7 @@ def _neox(seed: int) -> nn.Module:
         "num_attention_heads": 2,
     }
     ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(vocab_size=256, max_position_embeddings=CONTEXT, initializer_range=0.3, **sizes, **ids)
-    ).eval()
+    return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=256, max_position_embeddings=CONTEXT, **sizes, **ids)).eval()
 
 
 def _olmo(seed: int) -> nn.Module:

@@ -265,6 +265,7 @@ class Client:
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HOME": str(folder / "cache"),
+            "XDG_CACHE_HOME": str(folder / "converted"),
             "HF_DEBUG": "",
             "NO_PROXY": "127.0.0.1",
             "PYTHONWARNINGS": "ignore",

@@ -429,7 +429,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a picture of no kind": (align, "path aligned --data text.txt --plot o.docx", "--plot: expected a file ending in"),
     "unknown figure": (nothing, "reproduce --figure nine", "'nine'"),
     "unknown profile": (nothing, "reproduce --profile desktop", "unknown profile 'desktop'"),
-    "a profile without notebooks": (nothing, "reproduce --profile paper", "profile 'paper': no notebook runs at it"),
+    "a profile that needs a network": (
+        nothing,
+        "reproduce --profile paper",
+        "needs the hub, but HF_HUB_OFFLINE is set",
+    ),
 }
 
 

@@ -291,7 +291,10 @@ def test_image_sets_of_the_hub(monkeypatch, corpus, column):
 
 @pytest.mark.parametrize("corpus", ["wikitext", "cifar10", "imagenet"])
 def test_no_network_and_no_datasets_are_said_in_one_line(monkeypatch, corpus):
-    with pytest.raises(DataError, match=f"corpus '{corpus}': .* cannot be loaded from the hub: .* give a local folder"):
+    with pytest.raises(
+        DataError,
+        match=f"corpus '{corpus}': .* cannot be loaded from the hub: HF_HUB_OFFLINE is set .* give a local folder",
+    ):
         corpora.describe(corpus, "eval")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=f"corpus '{corpus}' needs 'datasets': pip install"):

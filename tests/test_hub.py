@@ -393,6 +393,22 @@ def test_nothing_large_is_fetched_of_a_model_that_is_refused(hub: Hub, client: C
     assert "config.json" in hub.sent and "model.safetensors" not in hub.sent
 
 
+def test_the_published_pairs_are_loaded_as_the_paper_profile_does(client: Client, place: Path) -> None:
+    ask = (
+        "from lmc.published import PAIRS, Published, load\n"
+        "for pair in (PAIRS['pythia'][0], PAIRS['olmo'][0], Published('', ("
+        "'stanford-crfm/alias-gpt2-small-x21', 'stanford-crfm/battlestar-gpt2-small-x49'), 124)):\n"
+        "    print(*(type(model).__name__ for model in load(pair)))\n"
+        "a, b = load(Published('', ('deit3_small_patch16_224.fb_in1k', 'vit_base_patch16_224.augreg_in1k'), 22))\n"
+        "ones = bool((b.blocks[0].ls1.gamma == 1).all())\n"
+        "print(a.no_embed_class, b.no_embed_class, b.pretrained_cfg['mean'][0], ones)"
+    )
+    lines = client.python(ask).splitlines()
+    stock = ["GPTNeoXForCausalLM", "OlmoForCausalLM", "GPT2LMHeadModel"]
+    assert lines[:3] == [f"{name} {name}" for name in stock]
+    assert lines[3] == "True True 0.5 True"
+
+
 # What goes wrong
 
 
