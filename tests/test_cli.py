@@ -69,6 +69,7 @@ def lmc_process(line: str, cwd: Path, **options: Any) -> "subprocess.Popen[str]"
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where Ctrl-C is switched off
         **options,
     )
 
