@@ -85,6 +85,7 @@ def test_the_smoke_run_gives_what_is_expected(smoke: Path, root: Path, monkeypat
             value = numbers["headline"][name]
             assert bounds.met_by(value), f"{figure.id}, {name}: {value}, expected {bounds}"
             checked += 1
+    assert checked
 
 
 def test_the_committed_headline_is_what_is_expected_and_what_the_command_writes(root: Path) -> None:

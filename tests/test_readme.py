@@ -54,7 +54,7 @@ def lmc_commands(page: Path) -> list[str]:
 
 def test_readme_commands_run(root: Path, tmp_path: Path) -> None:
     commands = lmc_commands(root / "README.md")
-    assert [c.split()[1] for c in commands] == ["check", "check", "match", "path", "merge"]
+    assert [c.split()[1] for c in commands] == ["check", "check", "match", "path", "merge", *["reproduce"] * 3]
     run_in_order([c + " --steps 3" if " match " in c else c for c in map(strip_comment, commands)], root, tmp_path)
     ensure_torchvision()
     import timm
