@@ -83,7 +83,7 @@ plt.show()
 # %%
 if recompute:
     tokenizer = corpora.byte_tokenizer()
-    match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=32 if small else None)
+    match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=32 if small else None)
     held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=4 if small else 24)
     survey("landscape-text", "neox-docstrings-0", match_on, held_out, 3 if small else 11)
 found = results.read("landscape-text", profile)

@@ -78,7 +78,7 @@ found
 # %%
 if recompute:
     tokenizer = corpora.byte_tokenizer()
-    match_on = corpora.tokens("embedded", "match", tokenizer, 128, limit=32 if small else None)
+    match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=32 if small else None)
     held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 64)
     study("ablation-text", "neox-docstrings", 1, match_on, held_out, steps=40, lr=0.02)
 found = results.read("ablation-text", profile)

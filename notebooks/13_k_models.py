@@ -34,6 +34,7 @@ from lmc import charts, corpora, figures, results
 from lmc.controls import Ensemble
 from lmc.experiment import load_pairs, record
 from lmc.objective import as_data, evaluate
+from lmc.several import several
 
 figures.use_style()
 small = profile == "smoke"
@@ -72,6 +73,7 @@ if recompute:
     headline["dual barrier over the triangle"] = triangles["dual"]["barrier"]
     numbers = {"headline": headline, "unit": "nats per image", "counts": counts, "merges": merges}
     numbers |= {"accuracies": accuracies, "triangles": triangles, "steps": steps}
+    numbers |= several(models, match_on, held_out, counts=(3,) if small else (3, 5), steps=steps, seed=seed)
     record("k-models", profile, numbers, [seed], began)
 found = results.read("k-models", profile)
 
@@ -100,6 +102,18 @@ charts.table(
         for name in row
     }
 )
+
+# %% [markdown]
+# ## Together, or one by one
+#
+# Three and five networks, matched in one run of all of them, or every other network to the first alone, in runs of as
+# many steps each. `edges` is the largest barrier between two of them, `barrier` the largest over the whole simplex: matched
+# one by one, two networks that were never seen together meet only through the first.
+
+# %% tags=["remove-input"]
+columns = ("barrier", "edges", "middle", "accuracy", "steps")
+rows = {f"K = {k}, {way}": row for k, ways in found.numbers["several"].items() for way, row in ways.items()}
+charts.table({name: {column: row[column] for column in columns} for name, row in rows.items()})
 
 # %% tags=["remove-input"]
 found

@@ -121,7 +121,7 @@ if recompute:
     text_held_out = corpora.tokens("embedded", "eval", tokenizer, length, limit=8 if small else 64)
     chosen = load_pairs("neox-docstrings", 1)
     for windows in (2, 4) if small else (4, 16, 64, 256, 1024):
-        drawn = corpora.tokens("embedded", "match", tokenizer, length, limit=windows)
+        drawn = corpora.tokens("embedded", "train", tokenizer, length, limit=windows)
         points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
     fewer = {"activations": [{}], "dual": [{**learn, "steps": 1 if small else 50}]}
     numbers = sweep(points, text_held_out, fewer, "tokens seen by matching", grid)
