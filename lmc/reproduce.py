@@ -24,6 +24,8 @@ from lmc._schedule import redrawn, schedule
 from lmc.errors import ArgumentError, LmcError
 from lmc.results import PROFILES, checkout
 
+Step = tuple[str, str]  # a notebook at a profile
+
 
 def reproduce(
     profile: str = "laptop",
@@ -53,14 +55,16 @@ def reproduce(
     folder = Path(out) if out else executed_folder(profile)
     long = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
     light = {name for name in long if _is_measured(name, profile, ledger)}
+    unmeasured = long - light
     _require(order.keys() - long, profile, folder, ledger, jobs)
     started = time.monotonic()
     with kernel_environment(), ThreadPoolExecutor(jobs) as pool:
-        futures: dict[str, Future[Run]] = {}
-        for name, needed in order.items():  # in dependency order, so what a notebook waits for is never behind it
-            given: dict[str, Any] = {"recompute": False} if name in light else {}
-            at = "smoke" if name in long - light else profile
-            futures[name] = pool.submit(_after, [futures[n] for n in needed], name, at, folder, given, ledger)
+        futures: dict[Step, Future[Run]] = {}
+        for step, needed in _plan(order, profile, unmeasured, ledger).items():
+            name, at = step
+            given: dict[str, Any] = {"recompute": False} if at == profile and name in light else {}
+            where = folder if at == profile or name in unmeasured else executed_folder(at)
+            futures[step] = pool.submit(_after, [futures[n] for n in needed], name, at, where, given, ledger)
         try:
             failures = [str(error) for future in futures.values() if (error := _failure(future))]
         except KeyboardInterrupt:
@@ -74,6 +78,23 @@ def reproduce(
     for entry in sorted(shown, key=lambda entry: entry.id):
         report(entry, profile)
     return runs
+
+
+def _plan(
+    order: dict[str, list[str]], profile: str, unmeasured: set[str], ledger: dict[str, Figure]
+) -> dict[Step, list[Step]]:
+    """What runs at which profile, after what: in dependency order, so what a notebook waits for is never behind it.
+
+    What was never measured is shown at `smoke`, after what it reads, at `smoke` too.
+    """
+    plan: dict[Step, list[Step]] = {}
+    for name, needed in order.items():
+        if name in unmeasured:
+            upstream = schedule("smoke", made_by(name, "smoke", ledger)[0].id, ledger)
+            plan |= {(n, "smoke"): [(m, "smoke") for m in before] for n, before in upstream.items()}
+        else:
+            plan[name, profile] = [(n, "smoke" if n in unmeasured else profile) for n in needed]
+    return plan
 
 
 def _is_measured(name: str, profile: str, ledger: dict[str, Figure]) -> bool:

@@ -143,8 +143,11 @@ def test_one_figure_runs_what_it_needs_and_no_more(checkout: Path) -> None:
 
 def test_what_is_long_is_redrawn_with_the_book_and_computed_when_asked(checkout: Path) -> None:
     (checkout / "figures.yml").write_text(
-        "first: {title: t, notebook: 01_first, profiles: [gpu], results: first, draw: curves, on_request: true}\n"
-        "second: {title: t, notebook: 00_second, profiles: [gpu], results: second, draw: curves, on_request: true}\n"
+        "\n".join(
+            f"{id}: {{title: t, notebook: {notebook}, profiles: [smoke, gpu], results: {id}, draw: curves, "
+            "on_request: true}"
+            for id, notebook in (("first", "01_first"), ("second", "00_second"))
+        )
     )
     write = WRITE.format(id="first", value="1.0").replace("results.write", "_ = recompute and results.write")
     body = f"{write}\nprint(results.read('first', profile).numbers)"
@@ -170,6 +173,20 @@ def test_what_is_long_is_redrawn_with_the_book_and_computed_when_asked(checkout:
     )
     assert results.read("first", "gpu").numbers["headline"] == {"x": 1.0}
     assert "01_first: unchanged" in python(checkout, run.format(False))  # what was computed serves the book too
+
+
+def test_what_was_never_measured_is_shown_at_smoke_after_what_it_reads(checkout: Path) -> None:
+    (checkout / "figures.yml").write_text(
+        "first: {title: t, notebook: 01_first, profiles: [smoke, gpu], results: first, draw: curves}\n"
+        "second: {title: t, notebook: 00_second, profiles: [smoke, gpu], results: second, draw: curves, "
+        "inputs: [first], on_request: true}\n"
+    )
+    source(checkout, "00_second", READ, "recompute: bool = True")
+    out = python(checkout, "import lmc.reproduce; lmc.reproduce.reproduce('gpu', jobs=1, everything=False)")
+    assert out.count("01_first: done") == 2 and "00_second: done" in out, out
+    assert results.read("second", "smoke").numbers["headline"] == {"x": 2.0}
+    shown = {path.relative_to(checkout / "build/notebooks") for path in checkout.glob("build/notebooks/*/*.ipynb")}
+    assert shown == {Path("gpu/00_second.ipynb"), Path("gpu/01_first.ipynb"), Path("smoke/01_first.ipynb")}
 
 
 def test_a_failing_notebook_is_named_and_the_others_still_run(checkout: Path) -> None:
