@@ -62,7 +62,7 @@ def check(models: Models, seed: Seed = 0) -> None:
     from lmc import checkpoints, exactness
 
     if len(models) == 1:
-        report = exactness.check(checkpoints.load(models[0]), seed)
+        report = exactness.check_stored(models[0], seed)
         print(report)
         if not report.ok:
             raise typer.Exit(1)

@@ -9,19 +9,23 @@ Each row applies a random element of one kind of space and compares the logits w
 throughout (`lmc.float64`), where only a wrong symmetry is visible, and in the model's own type, where rounding is.
 """
 
-from collections.abc import Iterator, Mapping
+import copy
+import gc
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lmc.canonical import make_canonical
+from lmc.checkpoints import inspect, load
 from lmc.dimensions import dimensions
 from lmc.family import family_of
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
-from lmc.models import epsilon, hold, set_epsilon, state
+from lmc.models import epsilon, hold, hollow, set_epsilon, state
 from lmc.modelspec import SCALE, ModelSpec
 from lmc.objective import logits
 from lmc.precision import float64
@@ -93,21 +97,45 @@ def check(model: nn.Module, seed: int = 0) -> Report:
     The first row is the canonical form alone, the last the whole group. Besides the model, one copy of it in float64
     is alive at a time. Raises UnsupportedModelError.
     """
+    return _check(lambda: copy.deepcopy(model), seed)
+
+
+def check_stored(name: str | Path, seed: int = 0) -> Report:
+    """The same for a checkpoint, in the type it is stored in. It is read twice, so that nothing but one copy is alive.
+
+    >>> print(check_stored("run-1"))
+
+    Raises CheckpointError, UnsupportedModelError.
+    """
+    dtype = inspect(name).dtype
+    return _check(lambda: load(name, dtype=dtype), seed)
+
+
+def _check(fresh: Callable[[], nn.Module], seed: int) -> Report:
+    """`fresh` gives the model to use up, whenever it is called."""
+    model = fresh()
     spec = spec_of(model)
     dtype = next(model.parameters()).dtype
     inputs = example_inputs(model, seed=seed)
     whole = Transform.random(spec, seed)
     parameters = sum(p.numel() for p in model.parameters())
+    stock = _logits(model, inputs)
 
-    native = _native_changes(model, spec, inputs, whole)
+    shell, tensors = hollow(model), state(model)
+    del model
+    gc.collect()  # its modules refer to each other, and its weights would stay as long as they do
     with float64():
-        exact = _exact_changes(model, spec, inputs, whole)
+        exact = _exact_changes(shell, tensors, inputs, whole)
+    tensors.clear()
+    tensors |= state(fresh())
+    gc.collect()
+    native = _native_changes(shell, tensors, inputs, whole, stock)
     rows = []
     for name in exact:
         group, dimension = _describe(spec, name)
         ok = exact[name] <= EXACT and native[name] <= TOLERANCE[dtype]
         rows.append(Row(name, group, dimension, dimension / parameters, exact[name], native[name], ok))
-    return Report(type(model).__name__, spec.family, dtype, tuple(rows))
+    return Report(type(shell).__name__, spec.family, dtype, tuple(rows))
 
 
 def example_inputs(model: Any, n: int = 2, seed: int = 0) -> Tensor:
@@ -120,21 +148,23 @@ def example_inputs(model: Any, n: int = 2, seed: int = 0) -> Tensor:
     return torch.randn((n, *read.shape), generator=generator).to(device)
 
 
-def _doubles(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of every tensor in float64, each of its own memory."""
-    return {name: t.to(torch.float64, copy=True) for name, t in state(model).items()}
+def _to_double(tensors: dict[str, Tensor]) -> None:
+    """Every tensor in float64, each of its own memory; what it was is let go before the next."""
+    for name in tensors:
+        tensors[name] = tensors[name].to(torch.float64, copy=True)
 
 
 @torch.no_grad()
-def _exact_changes(model: nn.Module, spec: ModelSpec, inputs: Tensor, whole: Transform) -> dict[str, float]:
+def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor, whole: Transform) -> dict[str, float]:
     """The relative change of the logits in float64: one model whose tensors are moved where they lie.
 
     Every kind is applied on top of those before it, and compared with what they left; all of them are the whole group.
     """
-    tensors = _doubles(model)
-    first = _logits(hold(model, spec, tensors), inputs)
+    spec = whole.spec
+    _to_double(tensors)
+    first = _logits(hold(shell, spec, tensors), inputs)
     make_canonical(tensors, spec)
-    work = hold(model, spec, tensors)
+    work = hold(shell, spec, tensors)
     before = _logits(work, inputs)
     errors = {CANONICAL: _change(first, before)}
     for kind in kinds(spec):
@@ -146,14 +176,16 @@ def _exact_changes(model: nn.Module, spec: ModelSpec, inputs: Tensor, whole: Tra
 
 
 @torch.no_grad()
-def _native_changes(model: nn.Module, spec: ModelSpec, inputs: Tensor, whole: Transform) -> dict[str, float]:
+def _native_changes(
+    shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor, whole: Transform, first: Tensor
+) -> dict[str, float]:
     """The same in the model's own type: every element is applied to the canonical form, rounded once."""
-    first = _logits(model, inputs)
-    tensors = _doubles(model)
+    spec, types = whole.spec, {name: t.dtype for name, t in tensors.items()}
+    _to_double(tensors)
     make_canonical(tensors, spec)
-    for name, original in state(model).items():  # one by one, so that both types are never held whole
-        tensors[name] = tensors[name].to(original.dtype)
-    canonical = hold(model, spec, tensors)
+    for name, dtype in types.items():  # one by one, so that both types are never held whole
+        tensors[name] = tensors[name].to(dtype)
+    canonical = hold(shell, spec, tensors)
     errors = {CANONICAL: _change(first, _logits(canonical, inputs))}
     for kind in (*kinds(spec), WHOLE):
         work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
