@@ -1,6 +1,8 @@
 """Pages of the book that are made, not written: one per figure list, one per public module, and the headline."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from lmc import figures as drawing
@@ -65,9 +67,12 @@ def results_of(figure: Figure, profile: str) -> Results | None:
     """Results of the profile the book is made at, or of the first other profile that has any."""
     for candidate in dict.fromkeys((profile, *figure.profiles)):
         try:
-            return read(figure.results, candidate)
+            found = read(figure.results, candidate)
         except DataError:
             continue
+        # Two figures may be drawn from the same results; each is made again by its own name.
+        again = re.sub(r"--figure \S+", f"--figure {figure.id}", found.run["command"])
+        return replace(found, run={**found.run, "command": again})
     return None
 
 
