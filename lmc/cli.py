@@ -128,8 +128,8 @@ def match(
         raise ArgumentError(f"--method: expected one of {', '.join(METHODS)}, found {method!r}")
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    if lr is not None and not lr > 0:
-        raise ArgumentError(f"--lr: expected a positive number, found {lr}")
+    if lr is not None and not 0 < lr <= matching.LARGEST_RATE:
+        raise ArgumentError(f"--lr: expected a number in (0, {matching.LARGEST_RATE}], found {lr}")
     if precision not in PRECISIONS:
         raise ArgumentError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if data is not None:
@@ -178,7 +178,10 @@ def match(
         except DivergedError as error:
             if error.alignment is None or not leader:
                 raise
-            best = out.with_name(f"{out.name}.best")
+            if state is not None:  # where it went is no state to continue from
+                shutil.rmtree(state, ignore_errors=True)
+            names = (out.with_name(f"{out.name}.best{n}") for n in ("", *range(2, 1000)))
+            best = next(folder for folder in names if not folder.exists())
             error.alignment.save(best)
             raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
         if not leader:

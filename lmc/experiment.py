@@ -97,7 +97,7 @@ def compare(
                     "interval": walked.interval,
                     "gap": walked.gap,
                     "endpoint_change": max(abs(x - y) for x, y in zip(ends, endpoints[name]["losses"], strict=True)),
-                    "runs": {"pair": name} | {k: v for k, v in options.items() if k != "start"},
+                    "runs": {"pair": name} | {k: v.method if k == "start" else v for k, v in options.items()},
                 }
                 for key, value in row.items():
                     table.setdefault(key, []).append(value)

@@ -85,8 +85,8 @@ plt.show()
 # ## Two language models
 #
 # The same with two models of Pythia's architecture {cite:p}`biderman2023pythia`, which predict the next byte of English
-# text: the documentation that came with the Python packages on this machine. Training, matching and evaluation use
-# different packages, so no paragraph is seen twice.
+# text: the documentation that came with the Python packages on this machine. Training and
+# evaluation use different packages, and no paragraph is in both.
 
 # %%
 began = time.monotonic()

@@ -54,7 +54,9 @@ loaded = load_pairs("vit-digits", 1 if small else 3)
 #
 # Matching sees training images, evaluation images that nothing else has seen. Single and dual matching make the same
 # runs: every pair with one seed, and the first pair with the other seeds too. Each has its own best learning rate, from
-# the grid shown below.
+# the grid shown below. Both start from the same closed form, weights or activations: the one whose midpoint has the
+# lower loss on matching data. ({doc}`03_matching` starts from activations, and how far a few hundred steps come depends
+# on the start.)
 
 # %%
 digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
@@ -97,8 +99,8 @@ found
 # %% [markdown]
 # ## Learning rates
 #
-# A method that is given a bad learning rate loses any comparison. So both ran over one grid, on the same pairs, and the
-# experiment above takes the best of each. A part of the matching data was kept from the grid's matching, and its
+# A method that is given a bad learning rate loses any comparison. So both ran over one grid, on the same pairs and for
+# the same steps, and the experiment above takes the best of each. A part of the matching data was kept from the grid's matching, and its
 # barriers are measured there, so the choice between rates is blind to the evaluation data. (The endpoints were trained
 # on these images: the barriers below compare rates, those above are the result.)
 

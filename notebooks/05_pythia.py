@@ -100,7 +100,7 @@ found
 # ## Learning rates
 #
 # Chosen as in {doc}`04_vit`: windows of the matching text that the grid's matching does not see decide, not the text of
-# the evaluation.
+# the evaluation. Single has one rate more than dual, at the upper end, so that its best is not the last of its grid.
 
 # %%
 {"steps": rates.numbers["steps"], "windows": rates.numbers["samples"]}

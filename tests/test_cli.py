@@ -268,7 +268,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "path aligned --data short.txt",
         "corpus 'short.txt' (eval) is too short",
     ),
-    "learning rate": (nothing, "match a b --data text.txt --lr 0 --out o", "--lr: expected a positive number, found 0"),
+    "learning rate": (
+        nothing,
+        "match a b --data text.txt --lr 0 --out o",
+        "--lr: expected a number in (0, 0.3], found 0",
+    ),
+    "absurd learning rate": (nothing, "match a b --data text.txt --lr 1e9 --out o", "(0, 0.3], found 1000000000.0"),
     "no steps": (nothing, "match a b --data text.txt --steps 0 --out o", "--steps"),
     "device": (nothing, "match a b --data text.txt --device abacus --out o", "--device: 'abacus' cannot be used here"),
     "type": (nothing, "match a b --data text.txt --dtype float8 --out o", "--dtype: expected one of float64"),
@@ -568,3 +573,5 @@ def test_a_diverged_match_keeps_the_best_alignment(
     )
     assert not Path("aligned").exists()
     assert len(lmc.Alignment.load("aligned.best").log) == 55
+    assert not Path("aligned.partial").exists()  # nothing that would keep the next try from starting
+    assert "aligned.best2" in run("match a b --data text.txt --steps 60 --batch 2 --limit 8 --out aligned")[2]

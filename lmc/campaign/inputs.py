@@ -1,6 +1,6 @@
 """Corpora as small files: token ids in 16 bits, pictures as they came, so that all an item needs fits in 60 MB.
 
-    prepare(["tinyshakespeare"], Path("build/inputs"))       # from $LMC_TEST_DATA, ../shared/data, or the hub
+    prepare(["tinyshakespeare"], Path("build/inputs"))       # from $LMC_TEST_DATA, or the hub
     ids = tokens("tinyshakespeare", "eval", length=128)      # int32 [n, 128]
     images, labels = pictures("cifar10", "eval")             # uint8 [n, 3, 32, 32], int64 [n]
 
