@@ -38,6 +38,8 @@ def locate(name: str | Path) -> Source:
     Names that timm knows (`vit_base_patch16_224.augreg_in1k`) are repositories of `timm/`. Raises CheckpointError.
     """
     folder = Path(name).expanduser()
+    if not str(name).strip():
+        raise CheckpointError("model: expected a folder or a repository, found an empty name")
     if folder.is_dir():
         return Source(folder.resolve().name, folder.resolve())
     text = str(name)

@@ -55,8 +55,8 @@ class PathResult:
         try:
             lambdas = tuple(tuple(p) if isinstance(p, list) else p for p in plain["lambdas"])
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()} | {"lambdas": lambdas})
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{file}: not the result of a path ({error})") from None
+        except (KeyError, TypeError):
+            raise CheckpointError(f"{file}: expected what lmc path writes, found other or missing fields") from None
 
     def plot(self, file: str | Path | None = None) -> Any:
         """A matplotlib figure, also written to `file` if one is named: the loss along the line, or over the triangle.

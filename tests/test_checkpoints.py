@@ -404,6 +404,11 @@ def test_names_that_lead_nowhere(name: str, monkeypatch: pytest.MonkeyPatch, tmp
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_name_is_not_this_folder() -> None:
+    with pytest.raises(CheckpointError, match="found an empty name"):
+        lmc.load("")
+
+
 def test_nothing_is_read_from_a_folder_that_is_refused(
     sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -368,7 +368,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "damaged measurement": (
         lambda: spoil("aligned/path.json", "{}"),
         "merge aligned --out o",
-        "not the result of a path",
+        "expected what lmc path writes",
     ),
     "nothing to convert": (nothing, "convert a o", "expected pickled weights, found model.safetensors: nothing to"),
     "empty folder": (lambda: Path("none").mkdir(), "check none", "none/config.json: not found"),
