@@ -173,15 +173,17 @@ def simplex_figure(numbers: dict[str, Any]) -> "Figure":
     triangles = by_effort(numbers["triangles"])
     figure, axes = pyplot().subplots(1, len(triangles), figsize=(3.4 * len(triangles), 3.2), squeeze=False)
     losses = [loss for triangle in triangles.values() for loss in triangle["losses"]]
-    norm = LogNorm(min(losses), max(losses))
+    low, high = min(losses), max(max(losses), 1.001 * min(losses))
+    norm = LogNorm(low, high)
+    levels = [low * (high / low) ** (i / 24) for i in range(25)]  # a count alone would give powers of ten
     for place, (name, triangle) in zip(axes[0], triangles.items(), strict=True):
         across = [b + c / 2 for _, b, c in triangle["weights"]]
         up = [c * math.sqrt(0.75) for _, _, c in triangle["weights"]]
-        shown = place.tricontourf(across, up, triangle["losses"], levels=20, norm=norm, cmap="cividis_r")
+        shown = place.tricontourf(across, up, triangle["losses"], levels, norm=norm, cmap="cividis_r", extend="both")
         shown = place.scatter(across, up, c=triangle["losses"], norm=norm, cmap="cividis_r", s=28, edgecolors="white")
         for corner, (x, y, va) in zip("ABC", ((0, -0.04, "top"), (1, -0.04, "top"), (0.5, 0.9, "bottom")), strict=True):
             place.text(x, y, corner, ha="center", va=va)
-        place.set_title(name, fontsize=10)
+        place.set_title(name, fontsize=10, pad=22)
         place.set_aspect("equal")
         place.set_axis_off()
     figure.colorbar(shown, ax=list(axes[0]), label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
