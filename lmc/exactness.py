@@ -10,7 +10,6 @@ throughout (`lmc.float64`), where only a wrong symmetry is visible, and in the m
 """
 
 import copy
-import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,13 +122,10 @@ def _check(fresh: Callable[[], nn.Module], seed: int) -> Report:
 
     shell, tensors = hollow(model), _taken(model)
     del model
-    gc.collect()  # its modules refer to each other, and its weights would stay as long as they do
     with float64():
         exact = _exact_changes(shell, tensors, inputs, whole)
     tensors.clear()
-    gc.collect()
     tensors |= _taken(fresh())
-    gc.collect()
     native = _native_changes(shell, tensors, inputs, whole, stock)
     rows = []
     for name in exact:

@@ -3,6 +3,7 @@
 import copy
 import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pico
@@ -115,3 +116,29 @@ def test_one_copy_in_float64_is_alive_at_a_time(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(exactness, "_logits", counted)
     assert lmc.check(model).ok
     assert max(seen) <= 2.2 and len(seen) > 10  # float64 is twice float32
+
+
+def test_a_checkpoint_is_checked_in_its_own_type_and_never_held_beside_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lmc.save(pico.neox(dtype=torch.bfloat16, hidden_size=64, intermediate_size=8192), tmp_path / "m")
+    own = sum(t.nbytes for t in lmc.load(tmp_path / "m", dtype=torch.bfloat16).state_dict().values())
+    gc.collect()
+    before = {id(t) for t in gc.get_objects() if issubclass(type(t), torch.Tensor)}
+    seen, stock = [], exactness._logits
+
+    def counted(work: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        alive = [t for t in gc.get_objects() if issubclass(type(t), torch.Tensor) and id(t) not in before]
+        held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in alive if t.device.type != "meta"}
+        seen.append(sum(held.values()) / own)
+        return stock(work, inputs)
+
+    monkeypatch.setattr(exactness, "_logits", counted)
+    gc.disable()  # what only the collector would free counts as held
+    try:
+        report = exactness.check_stored(tmp_path / "m")
+    finally:
+        gc.enable()
+    assert report.ok and report.dtype == torch.bfloat16 and "stock bfloat16" in str(report)
+    first_of_two = seen[1]  # the copy in float64, four times bfloat16, and nothing else
+    assert first_of_two <= 4.4

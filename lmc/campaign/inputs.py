@@ -23,7 +23,6 @@ from torch import Tensor
 from lmc.corpora import texts
 from lmc.errors import DataError
 from lmc.files import whole_file
-from lmc.results import checkout
 
 SPLITS = ("train", "eval")
 TOKENIZERS = {"neox": "EleutherAI/pythia-14m", "gpt2": "openai-community/gpt2"}
@@ -184,8 +183,8 @@ def _archives(name: str, corpus: PictureCorpus, folder: Path) -> list[Path]:
 
 def _source(wanted: str) -> Path | None:
     """The folder of data that holds `wanted`, if there is one."""
-    places = [os.environ.get("LMC_TEST_DATA"), checkout().parent / "shared" / "data", checkout() / "shared" / "data"]
-    return next((Path(p) for p in places if p and (Path(p) / wanted).is_dir()), None)
+    place = os.environ.get("LMC_TEST_DATA")
+    return Path(place) if place and (Path(place) / wanted).is_dir() else None
 
 
 def _save(file: Path, array: np.ndarray) -> None:
