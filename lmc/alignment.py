@@ -63,7 +63,7 @@ class Alignment:
         at that, so that its ends are the parents exactly; any other method scales the merged model back to the first
         parent's ε. Raises ArgumentError for weights outside the simplex.
         """
-        outline, tensors = self._mixed(self._weights(at))
+        outline, tensors = self._mixed(barycentric(at, len(self.parents)))
         return rebuild(outline, self.transforms[0].spec, dict(tensors))
 
     def _mixed(self, weights: list[float]) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
@@ -94,23 +94,6 @@ class Alignment:
                 yield name, (back.moved(name, mixed) if back.scale != 1 else mixed).to(first.dtype)
 
         return outline, tensors()
-
-    def _weights(self, at: Place) -> list[float]:
-        count = len(self.parents)
-        plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
-        if isinstance(plain, SupportsFloat):
-            second = float(plain)
-            if count != 2:
-                raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
-            if not 0 <= second <= 1:
-                raise ArgumentError(f"at: expected λ between 0 and 1, found {second}")
-            return [1 - second, second]
-        if not isinstance(plain, Sequence) or not all(isinstance(w, SupportsFloat) for w in plain):
-            raise ArgumentError(f"at: expected a number, or {count} of them, found {at!r}")
-        weights = [float(w) for w in plain]
-        if len(weights) != count or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-            raise ArgumentError(f"at: expected {count} weights ≥ 0 that sum to 1, found {weights}")
-        return weights
 
     def save(self, directory: str | Path) -> None:
         """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
@@ -160,7 +143,7 @@ class Alignment:
         `measured`: a path of this alignment, whose losses the card quotes. Raises CheckpointError, ArgumentError.
         """
         if at is not None:
-            return (self._write(Path(directory), self._weights(at), 0, dtype, data, measured),)
+            return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, dtype, data, measured),)
         with whole_folder(directory) as folder:
             return tuple(
                 self._write(folder / f"endpoint-{k}", None, k, dtype, data, measured) for k in range(len(self.parents))
@@ -205,7 +188,7 @@ class Alignment:
         """What a model card says about the model merged there."""
         from lmc.cards import card
 
-        weights = self._weights(at)
+        weights = barycentric(at, len(self.parents))
         return card(self, self._mixed(weights)[0], weights)
 
 
@@ -234,6 +217,30 @@ def _canonical(parent: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* was tied to ")
         return canonicalize(parent)
+
+
+def barycentric(at: Place, count: int) -> list[float]:
+    """One weight for each of `count` models, from λ or from the weights themselves.
+
+    >>> barycentric(0.25, 2)
+    [0.75, 0.25]
+
+    Raises ArgumentError outside the simplex.
+    """
+    plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
+    if isinstance(plain, SupportsFloat):
+        second = float(plain)
+        if count != 2:
+            raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
+        if not 0 <= second <= 1:
+            raise ArgumentError(f"at: expected λ between 0 and 1, found {second}")
+        return [1 - second, second]
+    if not isinstance(plain, Sequence) or not all(isinstance(w, SupportsFloat) for w in plain):
+        raise ArgumentError(f"at: expected a number, or {count} of them, found {at!r}")
+    weights = [float(w) for w in plain]
+    if len(weights) != count or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+        raise ArgumentError(f"at: expected {count} weights ≥ 0 that sum to 1, found {weights}")
+    return weights
 
 
 def describe(directory: str | Path) -> dict[str, Any]:

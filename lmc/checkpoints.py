@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lmc import hf_olmo, hub, stock_timm, stock_transformers, weights
+from lmc import hub, stock_timm, stock_transformers, weights
 from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError, LmcError, UnsupportedModelError
-from lmc.family import Family, family_of, find
+from lmc.family import Family, family_of, find, hf_olmo
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
 from lmc.files import digest, read_json, sha256, whole_folder

@@ -217,12 +217,16 @@ def path(
     """
     from lmc import corpora, line
     from lmc.alignment import Alignment, describe
+    from lmc.files import refuse_no_place
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
     if plot is not None:
         line.refuse_plot(len(describe(alignment)["parents"]))
+    for file in (plot, result_file):
+        if file is not None:
+            refuse_no_place(file)
     aligned = Alignment.load(alignment)
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = replace(line.path(aligned, samples, grid, seed=seed), corpus=Path(data).name)
@@ -259,7 +263,7 @@ def merge(
     """
     weights, kind = _weights(at), _dtype(dtype)
     from lmc import corpora
-    from lmc.alignment import Alignment, describe
+    from lmc.alignment import Alignment, barycentric, describe
     from lmc.files import refuse_occupied
     from lmc.line import PathResult
 
@@ -267,8 +271,10 @@ def merge(
     if data is not None:
         corpora.kind(data)
     count = len(describe(alignment)["parents"])
-    if isinstance(weights, float) and count != 2:
-        raise ArgumentError(f"--at: expected {count} weights for {count} models, found the number {weights}")
+    try:
+        barycentric(weights, count)
+    except ArgumentError as error:
+        raise ArgumentError(f"--{error}") from None
     measured = PathResult.from_json(alignment / MEASURED) if (alignment / MEASURED).exists() else None
     aligned = Alignment.load(alignment)
     samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
@@ -401,8 +407,6 @@ def _weights(at: str) -> float | list[float]:
         weights = [float(part) for part in at.split(",")]
     except ValueError:
         raise ArgumentError(f"--at: expected a number, or weights like 0.2,0.3,0.5, found {at!r}") from None
-    if not all(0 <= w <= 1 for w in weights):
-        raise ArgumentError(f"--at: expected between 0 and 1, found {at}")
     return weights[0] if len(weights) == 1 else weights
 
 

@@ -3,7 +3,7 @@
 >>> convert("old", "new")
 
 Nothing is run but the unpickling of tensors (`weights_only`). Two things are converted: pickled weights of a stock
-class, and OLMo checkpoints in their original layout (`lmc.hf_olmo`), pickled or not.
+class, and OLMo checkpoints in their original layout (`lmc.family.hf_olmo`), pickled or not.
 """
 
 import pickle
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc import checkpoints, hf_olmo, hub, stock_transformers, weights
+from lmc import checkpoints, hub, stock_transformers, weights
 from lmc.checkpoints import Blueprint
 from lmc.errors import CheckpointError
-from lmc.family import Family, family_of
+from lmc.family import Family, family_of, hf_olmo
 from lmc.files import read_json, refuse_occupied, safetensors_of
 from lmc.hub import Source
 from lmc.weights import Entry

@@ -25,11 +25,18 @@ def refuse_occupied(directory: str | Path) -> Path:
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty")
-    above = next(parent for parent in directory.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        found = "a folder that is read-only" if above.is_dir() else "a file"
-        raise CheckpointError(f"{directory}: expected a place for a new folder, found that {above.name} is {found}")
-    return directory
+    return refuse_no_place(directory)
+
+
+def refuse_no_place(path: Path) -> Path:
+    """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", dir=above))  # permissions alone do not say it
+    except OSError as error:
+        found = f"not writable ({error.strerror})" if above.is_dir() else "a file"
+        raise CheckpointError(f"{path}: expected a place to write, found that {above} is {found}") from None
+    return path
 
 
 @contextmanager

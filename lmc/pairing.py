@@ -24,6 +24,7 @@ from lmc.family import family_of
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
 from lmc.files import read_json
+from lmc.models import hollow
 from lmc.modelspec import STREAM
 from lmc.objective import logits
 
@@ -55,9 +56,8 @@ def _require(a: Any, b: Any, which: str) -> None:
     here, there = ({name: list(t.shape) for name, t in m.state_dict().items()} for m in (a, b))
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
-            raise _differ(
-                which, f"shape of {name}", here.get(name, "no such tensor"), there.get(name, "no such tensor")
-            )
+            first, second = (found.get(name, "no such tensor") for found in (here, there))
+            raise _differ(which, f"shape of {name}", first, second, _rewriting(family.alike, a, b))
     mine, theirs = family.settings(a), family.settings(b)
     for name in sorted(mine.keys() | theirs.keys()):
         # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
@@ -78,8 +78,19 @@ def _first_difference(name: str, first: object, second: object) -> tuple[str, ob
     return name, first, second
 
 
-def _differ(which: str, what: str, first: object, second: object) -> IncompatibleModelsError:
-    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}")
+def _rewriting(alike: Callable[[Any, Any], nn.Module] | None, a: Any, b: Any) -> str:
+    """What to do about a difference of form, if that is all it is."""
+    if alike is None:
+        return ""
+    try:
+        alike(hollow(b), hollow(a))
+    except IncompatibleModelsError:
+        return ""
+    return f"; the second can be written in the form of the first: {alike.__module__}.{alike.__name__}(second, first)"
+
+
+def _differ(which: str, what: str, first: object, second: object, hint: str = "") -> IncompatibleModelsError:
+    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}{hint}")
 
 
 @dataclass(frozen=True)

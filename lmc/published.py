@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from lmc import checkpoints, corpora, forms, hub, pairing, weights
+from lmc import checkpoints, corpora, hub, pairing, weights
 from lmc.conversion import convert
 from lmc.errors import IncompatibleModelsError, UnsupportedModelError
 from lmc.experiment import Pair, compare, plan
@@ -86,7 +86,7 @@ PAIRS: dict[str, tuple[Published, ...]] = {
 
 
 def load(one: Published) -> Pair:
-    """Both models, checked before their weights are read; vision transformers in the form of the first (`lmc.forms`).
+    """Both models, checked before their weights are read; of a family with several forms in that of the first.
 
     >>> a, b = load(PAIRS["vit"][0])
 
@@ -94,10 +94,11 @@ def load(one: Published) -> Pair:
     """
     places = [place(name) for name in one.names]
     blueprints = [checkpoints.inspect(where) for where in places]
-    if blueprints[0].family.name != "vit":
+    alike = blueprints[0].family.alike
+    if alike is None:
         pairing.compare(places)
     first, second = (checkpoints.load(where) for where in places)
-    return first, forms.alike(second, first)
+    return first, second if alike is None else alike(second, first)
 
 
 def place(name: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc import checkpoints, corpora, forms
+from lmc import checkpoints, corpora
 from lmc.compat import ensure_torchvision
+from lmc.family import vit_forms
 from lmc.files import read_json
 from lmc.pairs import shipped
 from lmc.published import Published
@@ -111,4 +112,4 @@ def _vit(seed: int) -> nn.Module:
         return model
     config = read_json(folder / "config.json")
     form: dict[str, Any] = {**config["model_args"], "no_embed_class": True, "init_values": 1.0}
-    return forms.alike(model, timm.create_model(config["architecture"], **form))
+    return vit_forms.alike(model, timm.create_model(config["architecture"], **form))

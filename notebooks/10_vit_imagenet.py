@@ -60,7 +60,7 @@ else:
 # ## The pairs
 #
 # Two recipes may write one function in two ways: rows for the class token in the position embedding or not, LayerScale or
-# none. {func}`lmc.forms.alike` rewrites the second model in the form of the first, exactly. Another input normalisation
+# none. {func}`lmc.family.vit_forms.alike` rewrites the second model in the form of the first, exactly. Another input normalisation
 # goes into the patch embedding. A pair that still differs is refused, with the reason.
 
 # %%

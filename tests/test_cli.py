@@ -252,6 +252,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "no such model": (nothing, "check someone/model@main", "not available from the hub"),
     "a file": (nothing, "check text.txt", "text.txt: is a file"),
     "unknown method": (nothing, "match a b --method magic --out o", "--method: expected one of naive, canonical,"),
+    "a path's file where none can be": (
+        lambda: (align(), Path("f").write_text("")),
+        "path aligned --data text.txt --json f/r.json",
+        "f/r.json: expected a place to write, found that",
+    ),
     "one model": (nothing, "match a --method weights --out o", "models: expected at least two, found 1"),
     "no corpus": (nothing, "match a b --out o", "--data: the method dual needs a corpus"),
     "unknown corpus": (nothing, "match a b --data wikitxt --out o", "unknown corpus 'wikitxt'"),
@@ -355,7 +360,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a folder inside a file": (
         nothing,
         "match a b --method weights --out text.txt/o",
-        "text.txt/o: expected a place for a new folder, found that text.txt is a file",
+        "text.txt/o: expected a place to write, found that",
     ),
     "occupied, in a roundabout way": (
         nothing,
@@ -414,9 +419,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "check b",
         "transformers.BertForTokenClassification: no family covers this model class",
     ),
-    "λ too large": (align, "merge aligned --at 1.5 --out o", "--at: expected between 0 and 1, found 1.5"),
-    "λ negative": (align, "merge aligned --at=-0.1 --out o", "--at: expected between 0 and 1, found -0.1"),
-    "λ NaN": (align, "merge aligned --at nan --out o", "--at: expected between 0 and 1, found nan"),
+    "λ too large": (align, "merge aligned --at 1.5 --out o", "--at: expected λ between 0 and 1, found 1.5"),
+    "λ negative": (align, "merge aligned --at=-0.1 --out o", "--at: expected λ between 0 and 1, found -0.1"),
+    "λ NaN": (align, "merge aligned --at nan --out o", "--at: expected λ between 0 and 1, found nan"),
     "λ no number": (align, "merge aligned --at half --out o", "--at: expected a number"),
     "weights that do not sum to one": (align, "merge aligned --at 0.5,0.6 --out o", "sum to 1"),
     "no alignment": (nothing, "merge a --out o", "a/alignment.json: not found"),

@@ -235,6 +235,8 @@ def test_a_start_from_other_models_is_refused():
 def test_one_model_is_not_enough():
     with pytest.raises(lmc.ArgumentError, match="at least two"):
         lmc.match(pico.neox(), method="weights")
+    with pytest.raises(lmc.ArgumentError, match="models: expected stock models, found int"):
+        lmc.match(pico.neox(), 3, method="weights")
 
 
 def test_parents_are_not_touched():

@@ -11,14 +11,17 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.family import bert, gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, parts, qwen3, vit
+from lmc.family import bert, gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, parts, qwen3, vit, vit_forms
 from lmc.family.parts import Images, Tokens
 from lmc.modelspec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads."""
+    """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads.
+
+    `alike(model, like)`, where a family can be written in more than one form, writes a model in the form of another.
+    """
 
     name: str
     library: str  # "transformers" or "timm"
@@ -26,6 +29,7 @@ class Family:
     spec: Callable[[Any], ModelSpec]
     settings: Callable[[Any], dict[str, object]]
     inputs: Callable[[Any], Tokens | Images]
+    alike: Callable[[Any, Any], nn.Module] | None = None
 
 
 def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
@@ -40,7 +44,7 @@ FAMILIES = (
     _decoder("olmo", olmo.spec, "OlmoForCausalLM"),
     _decoder("olmo2", olmo2.spec, "Olmo2ForCausalLM"),
     Family("bert", "transformers", ("BertForMaskedLM",), bert.spec, parts.settings, bert.tokens),
-    Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images),
+    Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
     Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, parts.settings, hf_vit.images),
 )
 

@@ -80,7 +80,10 @@ def match(
     Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, OutOfMemoryError, DivergedError
     (whose `alignment` is the last good one).
     """
-    parents = tuple(m for entry in models for m in ([entry] if isinstance(entry, nn.Module) else entry))
+    parents: Any = tuple(m for entry in models for m in (entry if isinstance(entry, list | tuple) else [entry]))
+    for model in parents:
+        if not isinstance(model, nn.Module):
+            raise ArgumentError(f"models: expected stock models, found {type(model).__name__} (see lmc.load)")
     if method not in METHODS:
         raise ArgumentError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
     if len(parents) < 2:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from lmc.errors import IncompatibleModelsError
-from lmc.family import family_of
 from lmc.models import state
 
 PREPROCESSING = ("mean", "std", "crop_pct", "interpolation", "crop_mode")
@@ -32,14 +31,12 @@ def alike(model: Any, like: Any) -> nn.Module:
     new model keeps the preprocessing it was trained with. Raises IncompatibleModelsError where the two differ in any
     other tensor.
     """
-    timm = all(family_of(m).name == "vit" for m in (model, like))
-    if not timm or {n: t.shape for n, t in state(model).items()} == {n: t.shape for n, t in state(like).items()}:
+    tensors, wanted = dict(state(model)), {name: tuple(t.shape) for name, t in state(like).items()}
+    if type(model) is not type(like) or {name: tuple(t.shape) for name, t in tensors.items()} == wanted:
         return model
-    tensors = dict(state(model))
     if model.no_embed_class != like.no_embed_class:
         _move_positions(tensors, model, into_tokens=like.no_embed_class)
-    _rescale(tensors, layer_scale="blocks.0.ls1.gamma" in state(like))
-    wanted = {name: tuple(t.shape) for name, t in state(like).items()}
+    _rescale(tensors, layer_scale="blocks.0.ls1.gamma" in wanted)
     for name in sorted(wanted.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != wanted.get(name):

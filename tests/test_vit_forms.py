@@ -4,8 +4,9 @@ import pico
 import pytest
 import torch
 
-from lmc import forms, pairing
+from lmc import pairing
 from lmc.errors import IncompatibleModelsError
+from lmc.family import vit_forms
 
 FORMS = [
     {"no_embed_class": False},
@@ -24,7 +25,7 @@ def test_a_rewritten_model_is_the_same_function_and_can_be_paired(own: dict, oth
         pytest.skip("registers are tokens of their own, no way of writing")
     model, like = pico.vit(0, **own), pico.vit(1, **other)
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    new = forms.alike(model, like)
+    new = vit_forms.alike(model, like)
     x = pico.inputs(model)
     expected, found = pico.logits(model, x), pico.logits(new, x)
     absorbed = "init_values" in own and "init_values" not in other
@@ -34,15 +35,23 @@ def test_a_rewritten_model_is_the_same_function_and_can_be_paired(own: dict, oth
     assert own != other or new is model
 
 
+def test_the_refusal_of_a_pair_says_that_it_can_be_rewritten() -> None:
+    a, b = pico.vit(0, no_embed_class=True), pico.vit(1)
+    with pytest.raises(IncompatibleModelsError, match=r"pos_embed.*; the second can .*alike\(second, first\)"):
+        pairing.require_pairable([a, b])
+    with pytest.raises(IncompatibleModelsError, match=r"found \[[\d, ]+\]$"):
+        pairing.require_pairable([a, pico.vit(1, embed_dim=32)])
+
+
 def test_what_cannot_be_rewritten_is_named() -> None:
     with pytest.raises(IncompatibleModelsError, match=r"differ in more than class-token position and LayerScale"):
-        forms.alike(pico.vit(0, no_embed_class=True), pico.vit(1, embed_dim=32))
+        vit_forms.alike(pico.vit(0, no_embed_class=True), pico.vit(1, embed_dim=32))
     with pytest.raises(IncompatibleModelsError, match=r"reg_token: expected shape none, found \[1, 2, 16\]"):
-        forms.alike(pico.vit(0, reg_tokens=2), pico.vit(1, no_embed_class=True))
+        vit_forms.alike(pico.vit(0, reg_tokens=2), pico.vit(1, no_embed_class=True))
 
 
 def test_the_own_preprocessing_stays() -> None:
     model, like = pico.vit(0, no_embed_class=True), pico.vit(1)
     model.pretrained_cfg["mean"], like.pretrained_cfg["mean"] = (0.5,), (0.1,)
-    assert forms.alike(model, like).pretrained_cfg["mean"] == (0.5,)
+    assert vit_forms.alike(model, like).pretrained_cfg["mean"] == (0.5,)
     assert like.pretrained_cfg["mean"] == (0.1,)
