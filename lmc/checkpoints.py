@@ -247,7 +247,10 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
     if library == "transformers":  # a class we do not know is not even built
         architectures = config.get("architectures")
         if not isinstance(architectures, list) or len(architectures) != 1:
-            raise CheckpointError(f"{path}: architectures: expected the name of one model class, found {architectures}")
+            hint = "" if config else f"; a DeiT state dict is made a stock copy with: lmc convert {source.name} NEW"
+            raise CheckpointError(
+                f"{path}: architectures: expected the name of one model class, found {architectures}{hint}"
+            )
         if architectures[0] == hf_olmo.ARCHITECTURE:
             raise UnsupportedModelError(
                 f"{path}: architectures: expected a stock class, found {architectures[0]}, whose code comes with the "

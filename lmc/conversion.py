@@ -2,8 +2,9 @@
 
 >>> convert("old", "new")
 
-Nothing is run but the unpickling of tensors (`weights_only`). Two things are converted: pickled weights of a stock
-class, and OLMo checkpoints in their original layout (`lmc.family.hf_olmo`), pickled or not.
+Nothing is run but the unpickling of tensors (`weights_only`). Three things are converted: pickled weights of a stock
+class, OLMo checkpoints in their original layout (`lmc.family.hf_olmo`), pickled or not, and DeiT's bare state dicts
+(`lmc.family.deit`).
 """
 
 import pickle
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmc import checkpoints, hub, stock_transformers, weights
+from lmc import checkpoints, hub, stock_timm, stock_transformers, weights
 from lmc.checkpoints import Blueprint
 from lmc.errors import CheckpointError
-from lmc.family import Family, family_of, hf_olmo
+from lmc.family import deit, family_of, hf_olmo
 from lmc.files import read_json, refuse_occupied, safetensors_of
 from lmc.hub import Source
 from lmc.weights import Entry
@@ -32,28 +33,30 @@ def convert(source: str | Path, directory: str | Path) -> None:
     found = hub.locate(source)
     config = read_json(found.folder / "config.json")
     original = config.get("architectures") == [hf_olmo.ARCHITECTURE]
-    family, model = _stock(found, config) if original else checkpoints.empty(found)
+    model: Any = None
+    if original:
+        model = stock_transformers.build(*hf_olmo.stock_config(config, found.folder / "config.json"))
+    elif config:
+        _, model = checkpoints.empty(found)
     tensors: dict[str, Tensor] = {}
-    entries: dict[str, Entry] = {}
+    files: dict[str, str] = {}
     for file in _files(found, original):
         for name, tensor in _read(found.folder / file):
             if name in tensors:
-                raise CheckpointError(f"{found.folder}: tensor {name} is in both {entries[name].file} and {file}")
-            tensors[name], entries[name] = tensor, Entry(file, tuple(tensor.shape), tensor.dtype)
+                raise CheckpointError(f"{found.folder}: tensor {name} is in both {files[name]} and {file}")
+            tensors[name], files[name] = tensor, file
+    where = next(iter(files.values()))
     if original:
         tensors = dict(hf_olmo.stock_tensors(tensors, model.config))
-        where = next(iter(entries.values())).file
-        entries = {name: Entry(where, tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    elif not config:
+        architecture, arguments = deit.stock_arguments(tensors, found.folder / where)
+        model, tensors = stock_timm.build(architecture, **arguments), dict(deit.stock_tensors(tensors))
+    family = family_of(model)
+    entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     blueprint = Blueprint(found, model, family, checkpoints.match(found, family, model, entries))
     loaded = checkpoints.STOCK[family.library].read(found.folder, model, blueprint.dtype, tensors)
     has_tokenizer = checkpoints.tokenizer_files(found.folder)
     checkpoints.save(loaded, directory, tokenizer_from=found.folder if has_tokenizer else None)
-
-
-def _stock(source: Source, config: dict[str, Any]) -> tuple[Family, Any]:
-    architecture, fields = hf_olmo.stock_config(config, source.folder / "config.json")
-    model: nn.Module = stock_transformers.build(architecture, fields)
-    return family_of(model), model
 
 
 def _files(source: Source, original: bool) -> tuple[str, ...]:

@@ -22,10 +22,11 @@ _PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """The stock model of a folder in hub layout, on the meta device."""
     ensure_torchvision()
-    return _build(f"local-dir:{folder}")
+    return build(f"local-dir:{folder}")
 
 
-def _build(name: str, **arguments: Any) -> nn.Module:
+def build(name: str, **arguments: Any) -> nn.Module:
+    """A stock model on the meta device, in evaluation mode."""
     import timm
 
     try:
@@ -79,7 +80,7 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
             "classifier": origin.get("classifier", "head"),
         },
     }
-    _refuse_loss(model, _build(architecture, **arguments))
+    _refuse_loss(model, build(architecture, **arguments))
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     shards.write(folder, plan, tensors)  # one file: timm reads no shards
 

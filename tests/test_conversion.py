@@ -229,3 +229,60 @@ def test_there_must_be_something_to_convert(tmp_path: Path) -> None:
     (tmp_path / "a" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not found"):
         convert(tmp_path / "a", tmp_path / "b")
+
+
+def deit(folder: Path, **changes: Tensor | None) -> tuple[Any, dict[str, Tensor]]:
+    """A DeiT checkpoint as its authors' code writes it, and the timm model that computes the same."""
+    import timm
+
+    size = {"depth": 2, "img_size": 32, "num_classes": 10, "mlp_ratio": 1.0}
+    model = timm.create_model("deit3_small_patch16_224", pretrained=False, **size).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.1, generator=generator)
+    tensors = {
+        name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): t
+        for name, t in model.state_dict().items()
+    }
+    for name, tensor in changes.items():
+        tensors.pop(name)
+        tensors |= {} if tensor is None else {name: tensor}
+    folder.mkdir()
+    (folder / "config.json").write_text("{}\n")
+    torch.save({"model": tensors}, folder / "pytorch_model.bin")
+    return model, tensors
+
+
+def test_a_deit_state_dict_becomes_a_timm_model(tmp_path: Path) -> None:
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    model, tensors = deit(tmp_path / "deit")
+    with pytest.raises(CheckpointError, match=r"architectures: .*lmc convert .*deit NEW"):
+        lmc.load(tmp_path / "deit")
+    convert(tmp_path / "deit", tmp_path / "new")
+    new = lmc.load(tmp_path / "new")
+    renamed = checkpoint_filter_fn(dict(tensors), model, adapt_layer_scale=True)  # timm's own reading of such a file
+    assert {name: t.shape for name, t in renamed.items()} == {name: t.shape for name, t in new.state_dict().items()}
+    assert all(torch.equal(t, new.state_dict()[name]) for name, t in renamed.items())
+    pictures = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(new(pictures), model(pictures))
+    assert tuple(new.pretrained_cfg["mean"]) == model.pretrained_cfg["mean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"cls_token": torch.zeros(1, 1, 400)}, "cls_token: expected one of the widths 384, .*, found 400"),
+        ({"cls_token": None}, "expected a DeiT state dict, as config.json is empty, found no cls_token"),
+        ({"pos_embed": torch.zeros(1, 5, 384)}, "pos_embed: expected a square of patches, found 5 positions"),
+        ({"norm.weight": None}, r"tensor norm.weight"),
+        ({"norm.bias": torch.zeros(3)}, r"norm.bias.*\[384\].*\[3\]"),
+    ],
+    ids=["width", "no DeiT", "positions", "missing", "shape"],
+)
+def test_another_state_dict_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+    deit(tmp_path / "deit", **changes)
+    with pytest.raises(LmcError, match=complaint):
+        convert(tmp_path / "deit", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

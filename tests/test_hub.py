@@ -62,6 +62,7 @@ def publish(hub: Hub) -> None:
         _gpt2(hub.revision(f"models/stanford-crfm/{name}"), seed)
     _vit(hub.revision("models/timm/deit3_small_patch16_224.fb_in1k"), "deit3_small_patch16_224", "fb_in1k", 0)
     _vit(hub.revision("models/timm/vit_base_patch16_224.augreg_in1k"), "vit_base_patch16_224", "augreg_in1k", 1)
+    _deit(hub.revision("models/naver-ai/deit_small_patch16_LS"))
     _hf_olmo(hub.revision("models/allenai/DataDecide-dolma1_7-1B", "step69369-seed-default"))
     _wikitext(hub.revision("datasets/Salesforce/wikitext"))
     _imagenet(hub.revision("datasets/ILSVRC/imagenet-1k"))
@@ -206,6 +207,18 @@ def _vit(folder: Path, architecture: str, tag: str, seed: int) -> None:
     }
     _write(folder, config, model.state_dict())
     torch.save(model.state_dict(), folder / "pytorch_model.bin")  # timm's repositories hold both
+
+
+def _deit(folder: Path) -> None:
+    """As `naver-ai/deit_…_LS`: an empty configuration beside the pickled state dict of DeiT's training code."""
+    import timm
+
+    model = timm.create_model("deit3_small_patch16_224", pretrained=False, depth=1, img_size=32, mlp_ratio=1.0)
+    _write(folder, {}, None)
+    torch.save(
+        {n.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): t for n, t in model.state_dict().items()},
+        folder / "pytorch_model.bin",
+    )
 
 
 def _hf_olmo(folder: Path) -> None:
@@ -395,18 +408,20 @@ def test_nothing_large_is_fetched_of_a_model_that_is_refused(hub: Hub, client: C
 
 def test_the_published_pairs_are_loaded_as_the_paper_profile_does(client: Client, place: Path) -> None:
     ask = (
-        "from lmc.published import PAIRS, Published, load\n"
+        "import lmc\n"
+        "from lmc.published import PAIRS, Published, load, place\n"
         "for pair in (PAIRS['pythia'][0], PAIRS['olmo'][0], Published('', ("
         "'stanford-crfm/alias-gpt2-small-x21', 'stanford-crfm/battlestar-gpt2-small-x49'), 124)):\n"
         "    print(*(type(model).__name__ for model in load(pair)))\n"
         "a, b = load(Published('', ('deit3_small_patch16_224.fb_in1k', 'vit_base_patch16_224.augreg_in1k'), 22))\n"
         "ones = bool((b.blocks[0].ls1.gamma == 1).all())\n"
-        "print(a.no_embed_class, b.no_embed_class, b.pretrained_cfg['mean'][0], ones)"
+        "print(a.no_embed_class, b.no_embed_class, b.pretrained_cfg['mean'][0], ones)\n"
+        "print(lmc.load(place('naver-ai/deit_small_patch16_LS')).no_embed_class)"
     )
     lines = client.python(ask).splitlines()
     stock = ["GPTNeoXForCausalLM", "OlmoForCausalLM", "GPT2LMHeadModel"]
     assert lines[:3] == [f"{name} {name}" for name in stock]
-    assert lines[3] == "True True 0.5 True"
+    assert lines[3:] == ["True True 0.5 True", "True"]
 
 
 # What goes wrong
