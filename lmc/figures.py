@@ -8,7 +8,7 @@ list of losses and one barrier per seed; `"unit"` beside `"methods"` names the l
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +167,17 @@ def curves(numbers: dict[str, Any]) -> "Figure":
     axes.set_ylabel(f"loss on the line [{numbers.get('unit', 'nats')}]")
     axes.legend()
     return figure
+
+
+def pairs_table(pairs: Sequence[Any]) -> Any:
+    """The published pairs of a chapter (`lmc.published.Published`), as a table for a notebook.
+
+    >>> pairs_table(lmc.published.PAIRS["olmo"])
+    """
+    rows = ["| pair | parameters each, millions | to know |", "|---|---|---|"]
+    for pair in pairs:
+        rows.append(f"| {pair.label} | {pair.parameters:g} | {pair.note or 'two seeds of one recipe'} |")
+    return Markdown("\n".join(rows))
 
 
 def method_table(numbers: dict[str, Any]) -> Any:

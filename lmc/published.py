@@ -18,7 +18,7 @@ import torch
 
 from lmc import checkpoints, corpora, hub, pairing, weights
 from lmc.conversion import convert
-from lmc.errors import IncompatibleModelsError, UnsupportedModelError
+from lmc.errors import CheckpointError, IncompatibleModelsError, UnsupportedModelError
 from lmc.experiment import Pair, compare, plan
 from lmc.files import read_json
 
@@ -139,8 +139,8 @@ def study(
     """Every method on every pair, one pair in memory at a time; what `lmc.experiment.compare` returns, joined.
 
     `match_on` and `held_out` are corpora, `limits` how many windows or images of each. On a GPU where there is one.
-    Pairs that cannot be paired are under `refused`, each with the reason; the others' sizes (millions) under
-    `parameters`, and under `guess` the mean loss of a model that ignores its input.
+    Pairs that cannot be paired, or not be had, are under `refused`, each with the reason; the others' sizes (millions)
+    under `parameters`, and under `guess` the mean loss of a model that ignores its input.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     joined: dict[str, Any] = {"methods": {}, "endpoints": {}, "parameters": {}, "refused": {}}
@@ -148,7 +148,7 @@ def study(
     for one in pairs:
         try:
             models = load(one)
-        except (IncompatibleModelsError, UnsupportedModelError) as error:
+        except (CheckpointError, IncompatibleModelsError, UnsupportedModelError) as error:
             joined["refused"][one.label] = str(error)
             continue
         tokenizer = checkpoints.source(models[0])

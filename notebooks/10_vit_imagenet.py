@@ -34,9 +34,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, figures
+from lmc import charts, figures, results
 from lmc.errors import ArgumentError
-from lmc.experiment import record, summary
+from lmc.experiment import best_rates, record, summary
 from lmc.published import PAIRS, study
 from lmc.tiny import tiny
 
@@ -49,27 +49,19 @@ if small:
     pairs, match_on, held_out = tiny("vit", Path(tempfile.mkdtemp()))
     steps, grid, limits = 2, 3, (32, 8)
 else:
-    pairs, match_on, held_out = (
-        PAIRS["vit"],
-        os.environ.get("LMC_IMAGENET") or "imagenet",
-        os.environ.get("LMC_IMAGENET") or "imagenet",
-    )
+    pairs = PAIRS["vit"]
+    match_on = held_out = os.environ.get("LMC_IMAGENET") or "imagenet"
     limits = (10_000, None)
 
 # %% [markdown]
 # ## The pairs
 #
 # Two recipes may write one function in two ways: rows for the class token in the position embedding or not, LayerScale or
-# none. {func}`lmc.family.vit_forms.alike` rewrites the second model in the form of the first, exactly. Another input normalisation
-# goes into the patch embedding. A pair that still differs is refused, with the reason.
+# none. {func}`lmc.family.vit_forms.alike` rewrites the second model in the form of the first, exactly. Another input
+# normalisation goes into the patch embedding. A pair that still differs is refused, with the reason.
 
 # %%
-figures.Markdown(
-    "\n".join(
-        ["| pair | parameters each, millions | to know |", "|---|---|---|"]
-        + [f"| {pair.label} | {pair.parameters:g} | {pair.note or 'two seeds of one recipe'} |" for pair in pairs]
-    )
-)
+figures.pairs_table(pairs)
 
 # %% [markdown]
 # ## The experiment
@@ -82,7 +74,8 @@ figures.Markdown(
 # is an upper bound of what a method can reach. The paper's own settings are not public.
 
 # %%
-numbers = study(pairs, match_on, held_out, steps, {"single": 0.02, "dual": 0.01}, grid, limits, seed)
+rates = best_rates(results.read("vit-digits-rates", "laptop").numbers)
+numbers = study(pairs, match_on, held_out, steps, rates, grid, limits, seed)
 numbers |= summary(numbers, guess=numbers["guess"])
 found = record("vit-imagenet", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])
 found.numbers["refused"]  # pairs that cannot be paired, each with the reason

@@ -30,9 +30,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, figures
+from lmc import charts, figures, results
 from lmc.errors import ArgumentError
-from lmc.experiment import record, summary
+from lmc.experiment import best_rates, record, summary
 from lmc.published import PAIRS, study
 from lmc.tiny import tiny
 
@@ -56,12 +56,7 @@ else:
 # original layout: `lmc convert` maps their tensors to the stock class, and the code that comes with them is never run.
 
 # %%
-figures.Markdown(
-    "\n".join(
-        ["| pair | parameters each, millions | to know |", "|---|---|---|"]
-        + [f"| {pair.label} | {pair.parameters:g} | {pair.note or 'two seeds of one recipe'} |" for pair in pairs]
-    )
-)
+figures.pairs_table(pairs)
 
 # %% [markdown]
 # ## The experiment
@@ -72,7 +67,8 @@ figures.Markdown(
 # is an upper bound of what a method can reach. The paper's own settings are not public.
 
 # %%
-numbers = study(pairs, match_on, held_out, steps, {"single": 0.02, "dual": 0.01}, grid, limits, seed)
+rates = best_rates(results.read("neox-docstrings-rates", "laptop").numbers)
+numbers = study(pairs, match_on, held_out, steps, rates, grid, limits, seed)
 numbers |= summary(numbers, guess=numbers["guess"])
 found = record("olmo-wikitext", profile, numbers, [seed], began, corpora=[match_on, held_out])
 found.numbers["refused"]  # pairs that cannot be paired, each with the reason

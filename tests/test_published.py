@@ -28,8 +28,11 @@ def test_guessing_costs_the_entropy_of_the_answers() -> None:
 
 def test_a_study_refuses_with_reasons_and_measures_the_rest(tmp_path: Path) -> None:
     pairs, match_on, held_out = tiny("olmo", tmp_path)
-    found = published.study(pairs, match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
-    assert list(found["refused"].values()) == ["model 1 and model 2 differ in clip_qkv: expected None, found 8.0"]
+    gone = published.Published("not there", (str(tmp_path / "gone"),) * 2, 1)
+    found = published.study((gone, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
+    missing, other = found["refused"].values()
+    assert missing.endswith("gone: no such folder")
+    assert other == "model 1 and model 2 differ in clip_qkv: expected None, found 8.0"
     assert [run["pair"] for run in found["methods"]["dual"]["runs"]] == ["stand-ins"]
     assert list(found["parameters"]) == list(found["endpoints"]) == ["stand-ins"]
     with pytest.raises(IncompatibleModelsError, match=r"stand-ins of other settings: .* clip_qkv"):
