@@ -35,7 +35,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
     except RuntimeError as error:
         if "meta tensors" not in str(error):
             raise
-    return timm.create_model(name, pretrained=False, **arguments).eval().to("meta")  # timm 1.0.15 computes on the way
+    return timm.create_model(name, pretrained=False, **arguments).eval().to("meta")  # timm 1.0.16 computes on the way
 
 
 def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:

@@ -36,7 +36,7 @@ def neox(
         "intermediate_size": 24,
         "max_position_embeddings": 32,
         "rope_parameters": rope,
-        "rotary_pct": rotary_fraction,  # transformers 5.0 reads the fraction here
+        "rotary_pct": rotary_fraction,  # where transformers reads the fraction first
         "use_parallel_residual": True,
         "attention_bias": True,
         "tie_word_embeddings": False,
@@ -69,6 +69,11 @@ def _language(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, 
     stock = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
     model = getattr(transformers, stock)(getattr(transformers, f"{name}Config")(**(fields | config)))
     return randomize(model, seed).to(dtype).eval()
+
+
+def head(model: Any) -> str:
+    """What GPT-NeoX's head is called: `lm_head`, before transformers 5.14 `embed_out`."""
+    return "lm_head" if hasattr(model, "lm_head") else "embed_out"
 
 
 def llama(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.LlamaForCausalLM:

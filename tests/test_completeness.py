@@ -122,7 +122,7 @@ def flat_directions(model: nn.Module) -> tuple[int, float, float]:
 @pytest.mark.parametrize(("build", "config"), CASES)
 def test_the_table_counts_every_flat_direction(build: Any, config: dict[str, Any]) -> None:
     model = canonical(build, config)
-    tied = hasattr(model, "lm_head") and model.config.tie_word_embeddings
+    tied = hasattr(model, pico.head(model)) and model.config.tie_word_embeddings
     counted = dimensions(lmc.spec(model), tied)
     measured, above, below = flat_directions(model)
     assert above > 1e-8 and below < 1e-13, "no clear gap: the rank is not decided"

@@ -382,7 +382,7 @@ def test_the_residual_scale_without_epsilon_is_caught() -> None:
         (pico.neox, {"gpt_neox.layers.0.attention.dense.weight": "stream! (head.0 inside)"}),  # not at all
         (pico.neox, {"gpt_neox.layers.0.mlp.dense_4h_to_h.weight": "stream! units"}),
         (pico.neox, {"gpt_neox.layers.0.mlp.dense_h_to_4h.bias": "units"}),
-        (pico.neox, {"lm_head.weight": "vocab wide"}),
+        (pico.neox, {f"{pico.head(pico.neox())}.weight": "vocab wide"}),
         (pico.neox, {"gpt_neox.embed_in.weight": "vocab wide"}),
         (pico.vit, {"blocks.0.attn.proj.weight": "stream! (head.0 value.0)"}),
         (pico.vit, {"blocks.1.mlp.fc2.weight": "stream! units"}),

@@ -14,7 +14,7 @@ def spec(model: Any) -> ModelSpec:
     head_dim = d // heads
     # The width of the cos table, which need not be int(fraction · head_dim) when that is odd.
     rotary = 2 * model.gpt_neox.rotary_emb.inv_freq.shape[0]
-    head = "lm_head" if "lm_head" in dict(model.named_children()) else "embed_out"  # named so before transformers 5.x
+    head = "lm_head" if "lm_head" in dict(model.named_children()) else "embed_out"  # so before transformers 5.14
 
     attention, mlp = "gpt_neox.layers.{l}.attention.", "gpt_neox.layers.{l}.mlp."
     # The rotary module turns the pairs (i, i + r/2), so a pair is the outer factor and its frequency the inner one.
