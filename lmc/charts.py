@@ -78,7 +78,8 @@ def sweep_figure(numbers: dict[str, Any]) -> "Figure":
     axes.set_xlabel(numbers["varied"])
     axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
     axes.set_yscale("symlog", linthresh=0.01)
-    axes.set_ylim(bottom=0)
+    highest = max(barrier for method in numbers["methods"].values() for row in method["barrier"] for barrier in row)
+    axes.set_ylim(0, max(1.5 * highest, 0.01))
     axes.legend()
     return figure
 
@@ -134,7 +135,9 @@ def control_figure(numbers: dict[str, Any]) -> "Figure":
     axes.axvline(sum(parents) / len(parents), color=COLOURS[1], linestyle="--", linewidth=1)
     axes.set_yticks(range(len(order)), order)
     axes.invert_yaxis()
-    axes.set_xscale("log")
+    every = [loss for model in models.values() for loss in model["loss"]]
+    if max(every) > 10 * min(every):
+        axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.set_xlabel(f"held-out loss [{numbers['unit']}]")
     axes.grid(False, axis="y")

@@ -146,6 +146,9 @@ def rate_figure(numbers: dict[str, Any]) -> "Figure":
         mean = [sum(row) / len(row) for row in grid["barrier"]]
         axes.plot(grid["rates"], mean, color=colour, marker=MARKERS[place % len(MARKERS)], label=name)
     axes.set_xscale("log")
+    rates = sorted({rate for grid in numbers["grids"].values() for rate in grid["rates"]})
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.minorticks_off()
     axes.set_xlabel("learning rate")
     axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
     axes.set_ylim(bottom=0)

@@ -36,7 +36,6 @@ def neox(
         "intermediate_size": 24,
         "max_position_embeddings": 32,
         "rope_parameters": rope,
-        "rotary_pct": rotary_fraction,  # where transformers reads the fraction first
         "use_parallel_residual": True,
         "attention_bias": True,
         "tie_word_embeddings": False,
