@@ -285,7 +285,7 @@ def merge(
 
 @app.command()
 def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
-    """Copy pickled weights, or an OLMo checkpoint in its original layout, to stock safetensors.
+    """Copy pickled weights, OLMo's original layout, or a DeiT state dict, to stock safetensors.
 
     No code that comes with the checkpoint is run.
     """
