@@ -8,6 +8,7 @@
 What `compare` and `learning_rates` return is plain numbers in the layout that `lmc.figures` draws.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -175,7 +176,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     tools/expected.py writes what to expect.
 
     `guess` is the loss of a model that ignores its input: barrier ÷ (guess − mean endpoint loss) is *normalised*.
-    Means are over runs; `ratio` is to the naive barrier of the same pair.
+    Means are over runs; `ratio` is to the naive barrier of the same pair (1 where both are zero).
     """
     ends = [loss for pair in numbers["endpoints"].values() for loss in pair["losses"]]
     room = guess - sum(ends) / len(ends)
@@ -185,7 +186,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     rows, spread = {}, {}
     for name, method in numbers["methods"].items():
         barriers = method["barrier"]
-        ratios = [b / naive[run["pair"]] for run, b in zip(method["runs"], barriers, strict=True)]
+        ratios = [_ratio(b, naive[run["pair"]]) for run, b in zip(method["runs"], barriers, strict=True)]
         if name == "dual":
             spread = {
                 "dual barrier": barriers,
@@ -209,6 +210,10 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
         "dual, normalised": dual["normalised"],
     }
     return {"summary": rows, "headline": headline, "spread": spread, "seedless": ["naive barrier"]}
+
+
+def _ratio(barrier: float, naive: float) -> float:
+    return barrier / naive if naive else math.inf if barrier else 1.0
 
 
 def record(

@@ -1,5 +1,7 @@
 """The experiment runner: every run of the plan once, on the pairs it names, and a summary that is arithmetic."""
 
+import math
+
 import pico
 import pytest
 import torch
@@ -53,6 +55,9 @@ def test_summary_is_arithmetic():
     assert dual["ratio"] == pytest.approx((0.1 + 0.05) / 2)  # each to the naive barrier of its own pair
     assert dual["normalised"] == pytest.approx(0.25 / (3.5 - 1.5))
     assert found["headline"]["dual ÷ naive"] == dual["ratio"]
+    numbers["methods"]["naive"]["barrier"], numbers["methods"]["dual"]["barrier"] = [0.0, 0.0], [0.0, 0.1]
+    assert summary(numbers, guess=3.5)["summary"]["naive"]["ratio"] == 1  # nothing to gain
+    assert summary(numbers, guess=3.5)["summary"]["dual"]["ratio"] == math.inf
 
 
 def test_single_and_dual_make_the_same_runs_at_their_own_rates():
