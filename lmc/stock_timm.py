@@ -29,13 +29,8 @@ def build(name: str, **arguments: Any) -> nn.Module:
     """A stock model on the meta device, in evaluation mode."""
     import timm
 
-    try:
-        with torch.device("meta"):
-            return timm.create_model(name, pretrained=False, **arguments).eval()
-    except RuntimeError as error:
-        if "meta tensors" not in str(error):
-            raise
-    return timm.create_model(name, pretrained=False, **arguments).eval().to("meta")  # timm 1.0.16 computes on the way
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False, **arguments).eval()
 
 
 def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:

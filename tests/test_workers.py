@@ -49,7 +49,11 @@ def furthest(folder: Path, out: str) -> float:
     return max(float((one[n] - other[n]).abs().max()) for one, other in pairs for n in one)
 
 
-@pytest.mark.parametrize("options", [[], ["--shard"], ["--accumulate", "2", "--checkpointing"]], ids=" ".join)
+OLD = torch.__version__.startswith("2.6.")
+SHARD = pytest.param(["--shard"], marks=pytest.mark.skipif(OLD, reason="torch 2.6 cannot shard on the CPU"), id="shard")
+
+
+@pytest.mark.parametrize("options", [[], SHARD, ["--accumulate", "2", "--checkpointing"]], ids=" ".join)
 def test_two_processes_give_the_transforms_of_one(folder: Path, options: list[str]) -> None:
     out = "two" + "".join(options)
     said = match(folder, out, 2, *options)

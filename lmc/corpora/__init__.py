@@ -228,8 +228,8 @@ def _tokenizer(tokenizer: Any) -> Any:
         return tokenizer
     try:
         return AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+    except (ImportError, OSError, ValueError) as error:  # of other tokenizers, the libraries may be missing
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise DataError(f"no tokenizer can be loaded from '{tokenizer}' ({reason})") from error
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmc import corpora
+from lmc import checkpoints, corpora
 from lmc.compat import ensure_torchvision
 
 
@@ -165,15 +165,10 @@ class Digits(Task):
             yield F.cross_entropy(model(padded[chosen[:, None, None], rows, columns].unsqueeze(1)), labels[chosen])
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        from timm.models import save_for_hf
-
-        save_for_hf(model.half(), str(folder), safe_serialization=True)
+        checkpoints.save(model.half(), folder)
 
     def load(self, folder: Path) -> nn.Module:
-        ensure_torchvision()
-        import timm
-
-        return timm.create_model(f"local-dir:{folder}", pretrained=True).float().eval()
+        return checkpoints.load(folder)
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
