@@ -3,11 +3,12 @@
     python tools/expected.py smoke                       # every notebook, five times, with seeds 0 to 4
     python tools/expected.py smoke 04_vit 05_pythia      # only these
     python tools/expected.py laptop                      # from the runs inside the committed results
+    python tools/expected.py laptop 07_landscape         # this one again, five times; it reads committed results
 
-At smoke every notebook runs again for each seed. At other profiles that would take hours, so there the results
-themselves hold one value per run: `spread` maps a headline number to its values, one for each seed and pair; `seedless`
-names those that depend on no seed. Of what does not vary, a thousandth is tolerated, for the rounding of other
-processors.
+At smoke every notebook runs again for each seed. At other profiles that would take hours, so there only those named
+do, and otherwise results hold one value per run: `spread` maps a headline number to its values, one for each seed and
+pair; `seedless` names those that depend on no seed. Of what does not vary, a thousandth is tolerated, for the rounding
+of other processors.
 """
 
 import argparse
@@ -36,12 +37,14 @@ Found = dict[str, dict[str, Expected]]  # figure -> headline number -> what to e
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compute the expected numbers of figures.yml.")
     parser.add_argument("profile")
-    parser.add_argument("notebooks", nargs="*", help="at smoke: only these")
+    parser.add_argument("notebooks", nargs="*", help="run only these, for every seed")
     arguments = parser.parse_args()
     try:
         ledger = figures(LEDGER)
-        smoke = arguments.profile == "smoke"
-        found = by_seeds(ledger, arguments.notebooks) if smoke else by_runs(ledger, arguments.profile)
+        again = arguments.profile == "smoke" or arguments.notebooks
+        found = (
+            by_seeds(ledger, arguments.profile, arguments.notebooks) if again else by_runs(ledger, arguments.profile)
+        )
         text = rewrite(LEDGER.read_text(encoding="utf-8"), arguments.profile, found, ledger)
         LEDGER.write_text(text, encoding="utf-8")
     except LmcError as error:
@@ -65,11 +68,11 @@ def expect(values: list[float]) -> Expected:
     return Expected(value, _up(tolerance), len(values))
 
 
-def by_seeds(ledger: dict[str, Figure], only: list[str]) -> Found:
-    """Every smoke notebook, or `only` these and what they read, at every seed."""
-    order = schedule("smoke", None, ledger)
+def by_seeds(ledger: dict[str, Figure], profile: str, only: list[str]) -> Found:
+    """Every notebook, or `only` these, at every seed; at smoke, where nothing is committed, with what they read."""
+    order = schedule(profile, None, ledger)
     wanted = set(only) or set(order)
-    for name in reversed(order):
+    for name in reversed(order) if profile == "smoke" else ():
         wanted |= set(order[name]) if name in wanted else set()
     values: dict[str, dict[str, list[float]]] = {}
     before = os.environ.get("LMC_RESULTS")
@@ -80,10 +83,10 @@ def by_seeds(ledger: dict[str, Figure], only: list[str]) -> Found:
                 for name in (name for name in order if name in wanted):
                     seeded = "seed" in parameters(notebook(source(name)), name)
                     given = {"seed": seed} if seeded else {}
-                    execute(name, "smoke", Path(aside) / str(seed) / "executed", given, ledger)
+                    execute(name, profile, Path(aside) / str(seed) / "executed", given, ledger)
             for figure in ledger.values():
-                if figure.notebook in (only or order) and "smoke" in figure.profiles:
-                    for name, value in results.read(figure.results, "smoke").numbers.get("headline", {}).items():
+                if figure.notebook in (only or order) and profile in figure.profiles:
+                    for name, value in results.read(figure.results, profile).numbers.get("headline", {}).items():
                         values.setdefault(figure.id, {}).setdefault(name, []).append(value)
     if before is None:
         os.environ.pop("LMC_RESULTS")
