@@ -406,6 +406,21 @@ def test_true_text_through_a_true_vocabulary():
     assert neox.decode(windows[0]) in corpora.text(true_data("tinyshakespeare"), "eval")
 
 
+def test_text_in_pieces_gives_the_tokens_of_the_whole():
+    ensure_torchvision()
+    from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
+
+    vocabulary = {"vocab": "gpt2_vocab.json", "merges": "gpt2_merges.txt"}
+    gpt2 = GPT2TokenizerFast(**{key: true_data(f"tokenizers/{name}") for key, name in vocabulary.items()})
+    neox = PreTrainedTokenizerFast(tokenizer_file=true_data("tokenizers/pythia_20B_tokenizer.json"))
+    code = "def f(x):\n    return x  # 'naïve' \U0001f600 it's\n\n\t- a  b c\n" * 3000
+    for text in (corpora.text(true_data("wikitext2"), "eval")[:600_000], code):
+        for tokenizer, size in ((gpt2, 50257), (neox, 50277), (corpora.byte_tokenizer(), 256)):
+            found = corpora._encode(tokenizer, text)
+            assert found == tokenizer(text, **corpora.BARE).input_ids
+            assert len(tokenizer) == size and max(found) < size
+
+
 def test_wikipedia_extracts_lose_their_article_tags():
     text = corpora.text(true_data("enwiki2015"), "eval")
     assert "<doc" not in text and "</doc" not in text and len(text) > 500_000

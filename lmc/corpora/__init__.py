@@ -14,7 +14,9 @@ matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: it
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,8 @@ NAMES = {
 }
 LONGEST = 2048  # tokens in a window, however long the model's context
 BARE = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+PIECE = 1 << 15  # characters given to a tokenizer at once, and a bit more, to where
+WORD = re.compile(r"(?<=\S) (?=[A-Za-z])")  # they may end
 MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds
 
 
@@ -90,7 +94,7 @@ def tokens(
     content = text(corpus, split)
     if split != "eval":
         content = content[:MATCHING_TEXT]
-    ids = torch.tensor(tokenizer(content, **BARE).input_ids, dtype=torch.int64)
+    ids = torch.tensor(_encode(tokenizer, content), dtype=torch.int64)
     count = len(ids) // length
     if count == 0:
         raise DataError(f"corpus '{corpus}' ({split}) is too short: {len(ids)} tokens, but one sequence has {length}")
@@ -219,6 +223,21 @@ def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = No
         raise DataError(
             f"corpus '{corpus}' holds {kind(corpus)}, but {reader} reads {expected}: {options}, or a folder"
         )
+
+
+def _encode(tokenizer: Any, content: str) -> list[int]:
+    """The ids of a long text. Byte-level tokenizers get it in pieces, which is several times faster, and the same.
+
+    No token of theirs reaches over a place where one space stands between a character and a letter: it begins there.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not repr(backend.pre_tokenizer).startswith("ByteLevel"):
+        return list(tokenizer(content, **BARE).input_ids)
+    pieces, start = [], 0
+    while match := WORD.search(content, start + PIECE):
+        pieces.append(content[start : match.start()])
+        start = match.start()
+    return list(itertools.chain.from_iterable(tokenizer([*pieces, content[start:]], **BARE).input_ids))
 
 
 def _tokenizer(tokenizer: Any) -> Any:
