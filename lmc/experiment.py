@@ -11,6 +11,7 @@ What `compare` and `learning_rates` return is plain numbers in the layout that `
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +21,11 @@ from lmc import results
 from lmc.alignment import METHODS, Alignment
 from lmc.checkpoints import load
 from lmc.errors import ArgumentError
+from lmc.files import digest
+from lmc.kept import Kept
 from lmc.line import path
 from lmc.matching import CLOSED_FORM, LEARNED, match
+from lmc.models import state
 from lmc.objective import Data, as_data, evaluate
 from lmc.pairing import independence
 from lmc.pairs import shipped
@@ -62,11 +66,12 @@ def compare(
     plan: Mapping[str, Sequence[Mapping[str, Any]]],
     grid: int = 25,
     say: Callable[[str], None] = print,
+    keep: Kept | None = None,
 ) -> dict[str, Any]:
     """Every method of `plan` on every pair, each with each of its settings (arguments of `lmc.match`).
 
     A setting may name `pairs` to run on; otherwise it runs on all. It may name its `method`; otherwise that is its key
-    in the plan. Learned methods start from the best closed form.
+    in the plan. Learned methods start from the best closed form. Runs that `keep` has are not made again.
     Returns `unit`, `endpoints` (losses, accuracies and cosine per pair) and `methods`: per method one entry per run of
     `losses` and `accuracies` along `lambdas`, `barrier`, `interval`, `gap`, `endpoint_change` (by how much alignment
     moved the endpoints' losses) and the `runs` themselves.
@@ -74,6 +79,8 @@ def compare(
     first = next(iter(pairs.values()))[0]
     seen, unseen = as_data(match_on, first), as_data(held_out, first)
     endpoints = {name: _endpoints(pair, unseen) for name, pair in pairs.items()}
+    weights = {name: [digest(state(model)) for model in pair] for name, pair in pairs.items()} if keep else {}
+    data = [digest({"inputs": d.inputs} | ({} if d.labels is None else {"labels": d.labels})) for d in (seen, unseen)]
     starts: dict[str, list[Alignment]] = {name: [] for name in pairs}
     methods: dict[str, Any] = {}
     for label, settings in plan.items():
@@ -82,30 +89,51 @@ def compare(
             method = setting.get("method", label)
             for name in setting.get("pairs", pairs):
                 options = {key: value for key, value in setting.items() if key not in ("pairs", "method")}
-                if method in LEARNED:
-                    options["start"] = best_start(pairs[name], seen, starts[name])
-                began = time.monotonic()
-                alignment = match(*pairs[name], method=method, data=seen, **options)
-                seconds = time.monotonic() - began
-                if method in CLOSED_FORM:
-                    starts[name].append(alignment)
-                walked = path(alignment, unseen, grid)
-                ends = (walked.losses[0], walked.losses[-1])
-                row = {
-                    "losses": walked.losses,
-                    "accuracies": walked.accuracies,
-                    "barrier": walked.barrier,
-                    "interval": walked.interval,
-                    "gap": walked.gap,
-                    "endpoint_change": max(abs(x - y) for x, y in zip(ends, endpoints[name]["losses"], strict=True)),
-                    "runs": {"pair": name} | {k: v.method if k == "start" else v for k, v in options.items()},
-                }
+                run = partial(_run, name, pairs[name], method, options, seen, unseen, grid, starts[name])
+                row = run() if keep is None else keep.run([name, method, options, grid, *data, weights[name]], run)
+                change = zip((row["losses"][0], row["losses"][-1]), endpoints[name]["losses"], strict=True)
+                row["endpoint_change"] = max(abs(x - y) for x, y in change)
+                seconds, table["lambdas"] = row.pop("seconds"), row.pop("lambdas")
+                unit = {key: row.pop(key) for key in ("unit", "samples")}
                 for key, value in row.items():
                     table.setdefault(key, []).append(value)
-                table["lambdas"] = list(walked.lambdas)
-                say(f"{name}  {label:<12} barrier {walked.barrier:.4f}  ({seconds:.0f} s)  {row['runs']}")
+                say(f"{name}  {label:<12} barrier {row['barrier']:.4f}  ({seconds:.0f} s)  {row['runs']}")
         methods[label] = table
-    return {"unit": walked.metric, "samples": walked.samples, "endpoints": endpoints, "methods": methods}
+    return unit | {"endpoints": endpoints, "methods": methods}
+
+
+def _run(
+    name: str,
+    pair: Pair,
+    method: str,
+    options: dict[str, Any],
+    seen: Data,
+    unseen: Data,
+    grid: int,
+    starts: list[Alignment],
+) -> dict[str, Any]:
+    """One match and its path; a closed form is added to `starts`, and learning begins with the best of them."""
+    chosen = dict(options)
+    if method in LEARNED:
+        chosen["start"] = best_start(pair, seen, starts)
+    began = time.monotonic()
+    alignment = match(*pair, method=method, data=seen, **chosen)
+    seconds = time.monotonic() - began
+    if method in CLOSED_FORM:
+        starts.append(alignment)
+    walked = path(alignment, unseen, grid)
+    return {
+        "losses": list(walked.losses),
+        "accuracies": list(walked.accuracies),
+        "barrier": walked.barrier,
+        "interval": list(walked.interval),
+        "gap": walked.gap,
+        "runs": {"pair": name} | {k: v.method if k == "start" else v for k, v in chosen.items()},
+        "lambdas": list(walked.lambdas),
+        "seconds": seconds,
+        "unit": walked.metric,
+        "samples": walked.samples,
+    }
 
 
 def best_start(pair: Pair, data: Data, found: list[Alignment]) -> Alignment:
@@ -221,13 +249,18 @@ def record(
 ) -> results.Results:
     """Write results with how they came about: the seeds, the time since `began`, the command, and `run`.
 
+    Runs kept under this id (`lmc.kept`) from before an interruption add their time, and are then forgotten.
+
     >>> record("vit-digits", "laptop", numbers, [0, 1, 2], began, corpus=corpora.describe("digits", "eval"))
 
     `began` is by the clock of `time.monotonic`.
     """
     command = f"lmc reproduce --profile {profile} --figure {id}"
-    made = {"seeds": list(seeds), "duration_s": time.monotonic() - began, "command": command}
-    return results.write(id, profile, numbers, made | run)
+    seconds, keep = time.monotonic() - began, Kept.of(id, profile)
+    spent = seconds + keep.seconds(before=time.time() - seconds)
+    written = results.write(id, profile, numbers, {"seeds": list(seeds), "duration_s": spent, "command": command} | run)
+    keep.clear()
+    return written
 
 
 def _endpoints(pair: Pair, held_out: Data) -> dict[str, Any]:

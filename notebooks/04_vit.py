@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 
 from lmc import corpora, figures, pairs, results
 from lmc.experiment import best_rates, compare, load_pairs, plan, record, summary
+from lmc.kept import Kept
 
 figures.use_style()
 began = time.monotonic()
@@ -64,7 +65,8 @@ match_on = corpora.images("digits", "match", **digits)
 held_out = corpora.images("digits", "eval", **digits)
 rates = results.read("vit-digits-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.numbers))
-numbers = compare(loaded, match_on, held_out, methods, grid)
+keep = Kept.of("vit-digits", profile)  # finished runs, until the results are written
+numbers = compare(loaded, match_on, held_out, methods, grid, keep=keep)
 baselines = pairs.record("vit-digits-0")["baselines"]
 numbers |= {"baselines": baselines} | summary(numbers, guess=baselines["class_prior"])
 found = record("vit-digits", profile, numbers, seeds, began, corpus=corpora.describe("digits", "eval"))

@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 
 from lmc import corpora, figures, pairs, results
 from lmc.experiment import best_rates, compare, load_pairs, plan, record, summary
+from lmc.kept import Kept
 
 figures.use_style()
 began = time.monotonic()
@@ -68,7 +69,8 @@ match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=64 if small
 held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=16 if small else 128)
 rates = results.read("neox-docstrings-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.numbers))
-numbers = compare(loaded, match_on, held_out, methods, grid)
+keep = Kept.of("neox-docstrings", profile)  # finished runs, until the results are written
+numbers = compare(loaded, match_on, held_out, methods, grid, keep=keep)
 numbers |= {"baselines": trained["baselines"]} | summary(numbers, guess=trained["baselines"]["unigram"])
 found = record("neox-docstrings", profile, numbers, seeds, began, corpus=corpora.describe("embedded", "eval"))
 

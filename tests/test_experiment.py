@@ -1,6 +1,8 @@
 """The experiment runner: every run of the plan once, on the pairs it names, and a summary that is arithmetic."""
 
+import json
 import math
+import time
 
 import pico
 import pytest
@@ -9,6 +11,7 @@ import torch
 import lmc
 from lmc import experiment, results
 from lmc.experiment import best_rates, best_start, compare, learning_rates, load_pairs, plan, record, summary
+from lmc.kept import Kept
 from lmc.matching import CLOSED_FORM, LEARNED
 from lmc.objective import Data
 
@@ -38,6 +41,34 @@ def test_every_run_of_the_plan(pairs, data):
     for losses, run in zip(dual["losses"], dual["runs"], strict=True):  # rewriting does not move the endpoints
         assert losses[0] == pytest.approx(numbers["endpoints"][run["pair"]]["losses"][0], rel=1e-4)
     assert max(dual["endpoint_change"]) < 1e-3
+
+
+def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path))
+    plan = {"weights": [{}], "dual": [{"seed": 0, "steps": 1}, {"seed": 1, "steps": 1, "pairs": ["pair-1"]}]}
+    whole = compare(pairs, data, data, plan, grid=3, say=lambda line: None)
+    made = []
+
+    def interrupted(*models, method, **options):
+        made.append(method)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return lmc.match(*models, method=method, **options)
+
+    monkeypatch.setattr(experiment, "match", interrupted)
+    keep = Kept.of("two-pairs", "smoke")
+    with pytest.raises(KeyboardInterrupt):
+        compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
+    assert made == ["weights", "weights", "activations", "dual", "activations"]
+    again = compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
+    assert made[5:] == ["weights", "activations", "dual", "dual"]  # the starts of what was missing, and that
+    assert json.dumps(again, sort_keys=True) == json.dumps(whole, sort_keys=True)
+    spent = keep.seconds(before=math.inf)
+    found = record("two-pairs", "smoke", again, [0], time.monotonic())
+    assert found.run["duration_s"] >= spent > 0 and not keep.folder.exists()
+    other = {"weights": [{}]}
+    compare(pairs, data, (data[0] + 1, data[1]), other, grid=3, say=lambda line: None, keep=keep)
+    assert made[-2:] == ["weights", "weights"]  # other data is another run
 
 
 def test_summary_is_arithmetic():
