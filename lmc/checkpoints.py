@@ -226,7 +226,9 @@ def resolve(reference: object, beside: Path) -> nn.Module:
     try:
         model = load(where, dtype=DTYPES[dtype])
     except LmcError as error:
-        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}") from error
+        counted = isinstance(reference, dict) and "folder" in reference
+        where = " (a place that counts from the alignment's folder)" if counted else ""
+        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{where}") from error
     for file, found in _references[model]["sha256"].items():
         if digests.get(file) != found:
             expected = str(digests.get(file))[:12]

@@ -395,7 +395,7 @@ def _load(pair: "Pair", device: "torch.device | None", dtype: "torch.dtype | Non
 def _state_folder(out: Path, resume: bool) -> Path:
     """Where an interrupted run is kept, beside its output."""
     state = out.with_name(f"{out.name}.partial")
-    if resume and not state.exists():
+    if resume and not (state / "run.json").is_file():
         raise CheckpointError(f"{state}: expected the state of an interrupted run, found none")
     if state.exists() and not resume:
         raise CheckpointError(f"{state}: holds an interrupted run; continue it with --resume, or delete the folder")

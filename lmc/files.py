@@ -21,7 +21,7 @@ def refuse_occupied(directory: str | Path) -> Path:
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
     if not directory.name or directory.name == "..":
         raise CheckpointError(f"{directory}: expected the name of a new folder")
-    if directory.is_file():
+    if directory.exists() and not directory.is_dir():
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty")

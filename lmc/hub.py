@@ -57,7 +57,7 @@ def locate(name: str | Path) -> Source:
 
         return snapshot_download(repository, revision=revision or None, allow_patterns=SMALL)
 
-    copy = Path(_ask(text, repository, download))
+    copy = Path(_ask(text, repository, download, "; and there is no such folder here"))
     return Source(f"{repository}@{copy.name}", copy, repository, copy.name)
 
 
@@ -133,7 +133,7 @@ def explain(error: BaseException, repository: str) -> str:
     return " ".join(str(error).split("\n")[0].split()) or type(error).__name__
 
 
-def _ask(what: str, repository: str, question: Callable[[], T]) -> T:
+def _ask(what: str, repository: str, question: Callable[[], T], hint: str = "") -> T:
     """The hub's answer, or one line that says why there is none."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, SafetensorsParsingError
 
@@ -142,7 +142,7 @@ def _ask(what: str, repository: str, question: Callable[[], T]) -> T:
         return question()
     except (HfHubHTTPError, transport, HFValidationError, SafetensorsParsingError, OSError, ValueError) as error:
         # OSError: no network, offline, no disk
-        raise CheckpointError(f"{what}: not available from the hub: {explain(error, repository)}") from error
+        raise CheckpointError(f"{what}: not available from the hub: {explain(error, repository)}{hint}") from error
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -126,14 +126,18 @@ def path(alignment: "Alignment", data: object, grid: int | None = None, batch: i
     w = torch.tensor(points, dtype=torch.float64)
     corners = [points.index(corner) for corner in simplex(w.shape[1], 2)]
     means = table.mean(1)
-    middle = int((w - 1 / w.shape[1]).square().sum(1).argmin())
+    middle = (1 / w.shape[1],) * w.shape[1]
+    if middle in points:
+        centre = float(means[points.index(middle)])
+    else:  # an even grid passes it by
+        centre = float(evaluate(alignment.merge(middle), checked, batch)[0].mean())
     return PathResult(
         lambdas=tuple(p[1] for p in points) if w.shape[1] == 2 else tuple(points),
         losses=tuple(means.tolist()),
         accuracies=tuple(correct),
         barrier=float(_barrier(means[:, None], w, corners)),
         interval=_bootstrap(table, w, corners, seed),
-        gap=float(means[middle] - means[corners].min()),
+        gap=centre - float(means[corners].min()),
         metric="nats per token" if checked.labels is None else "nats per image",
         samples=len(checked),
     )

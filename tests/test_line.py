@@ -68,6 +68,7 @@ def test_path_of_a_pair(make, tmp_path):
     chord = [(1 - lam) * result.losses[0] + lam * result.losses[-1] for lam in result.lambdas]
     assert result.barrier == pytest.approx(max(x - y for x, y in zip(result.losses, chord, strict=True)))
     assert result.gap == pytest.approx(result.losses[2] - min(result.losses[0], result.losses[-1]))
+    assert lmc.path(alignment, data=data, grid=2).gap == pytest.approx(result.gap)  # the middle, on the grid or not
     assert result.interval[0] <= result.interval[1]
     assert result.metric == ("nats per token" if isinstance(data, torch.Tensor) else "nats per image")
     assert json.loads(result.to_json(tmp_path / "r.json")) == json.loads((tmp_path / "r.json").read_text())

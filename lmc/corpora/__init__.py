@@ -59,6 +59,8 @@ def kind(corpus: str) -> str:
     if corpus in NAMES:
         return NAMES[corpus]
     path = Path(corpus)
+    if not corpus.strip():
+        raise DataError(f"corpus: expected {', '.join(NAMES)}, a text file or a folder, found an empty name")
     if path.is_file():
         if path.name.endswith(texts.SUFFIXES):
             return "text"
