@@ -82,7 +82,7 @@ class Report:
         body = [
             (r.space, r.group, f"{r.dimension:,}", f"{r.share:.2%}", f"{r.exact:.1e}", f"{r.native:.1e}", verdict)
             for r in self.rows
-            for verdict in ["exact" if r.ok else "WRONG"]
+            for verdict in ["exact" if r.ok else "WRONG" if r.exact > EXACT else "ROUNDING"]  # too much in its own type
         ]
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in (head, *body)]

@@ -376,11 +376,7 @@ def layered(
 
     >>> layered(2, (Space("hidden", Permutation(6)),), {"mlp.{l}.up": "hidden stream?"})[1]
     {'mlp.0.up': 'hidden.0 stream?', 'mlp.1.up': 'hidden.1 stream?'}
-
-    Raises UnsupportedModelError without a layer.
     """
-    if layers < 1:
-        raise UnsupportedModelError(f"number of layers: expected at least 1, found {layers}")
     local = {space.name for space in spaces}
 
     def suffix(name: str, layer: int) -> str:

@@ -42,6 +42,9 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
     for number, model in enumerate(models[1:], start=2):
         which = f"model 1 and model {number}"
         _require(models[0], model, which)
+        classes = [getattr(getattr(m, "config", None), "id2label", None) for m in (models[0], model)]
+        if classes[0] != classes[1]:
+            warnings.warn(f"{which} name their classes differently (id2label): are they in one order?", stacklevel=1)
         for difference in preprocessing.differences(models[0], model):
             warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
 

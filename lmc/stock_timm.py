@@ -21,12 +21,12 @@ _PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """The stock model of a folder in hub layout, on the meta device."""
-    ensure_torchvision()
     return build(f"local-dir:{folder}")
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """A stock model on the meta device, in evaluation mode."""
+    ensure_torchvision()
     import timm
 
     with torch.device("meta"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,8 @@ def test_a_deit_state_dict_becomes_a_timm_model(tmp_path: Path) -> None:
     renamed = checkpoint_filter_fn(dict(tensors), model, adapt_layer_scale=True)  # timm's own reading of such a file
     assert {name: t.shape for name, t in renamed.items()} == {name: t.shape for name, t in new.state_dict().items()}
     assert all(torch.equal(t, new.state_dict()[name]) for name, t in renamed.items())
+    code = f"from lmc.conversion import convert; convert({str(tmp_path / 'deit')!r}, {str(tmp_path / 'alone')!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)  # where nothing has imported timm yet
     pictures = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     assert torch.equal(new(pictures), model(pictures))
     assert tuple(new.pretrained_cfg["mean"]) == model.pretrained_cfg["mean"]

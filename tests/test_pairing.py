@@ -72,6 +72,20 @@ def test_the_odd_one_out_is_numbered() -> None:
         require_pairable([pico.vit(0), pico.vit(1), pico.vit(2, num_classes=9)])
 
 
+def test_other_names_of_classes_are_warned_of() -> None:
+    a, b = pico.hf_vit(0), pico.hf_vit(1)
+    b.config.id2label = dict(enumerate("jihgfedcba"))
+    with pytest.warns(UserWarning, match="model 1 and model 2 name their classes differently"):
+        pairing.require_pairable([a, b])
+
+
+def test_the_context_counts_where_angles_go_by_it() -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    a, b = (pico.llama(k, rope_parameters=rope, max_position_embeddings=32 * (k + 1)) for k in range(2))
+    with pytest.raises(IncompatibleModelsError, match="max_position_embeddings: expected 32, found 64"):
+        pairing.require_pairable([a, b])
+
+
 def test_other_weights_types_and_ties_are_no_difference() -> None:
     require_pairable([pico.neox(0), pico.neox(1, dtype=torch.bfloat16), pico.neox(2, tie_word_embeddings=True)])
     require_pairable([pico.vit(0), pico.vit(1, dtype=torch.float16)])

@@ -77,7 +77,12 @@ def spec(model: nn.Module) -> ModelSpec:
     Depends on the configuration and the shapes only, so it is the same for a model and its canonical form.
     Raises UnsupportedModelError (class not covered, or a setting the family does not support).
     """
-    table = family_of(model).spec(model)
+    family = family_of(model)
+    stock: Any = model
+    layers = len(stock.blocks) if family.library == "timm" else stock.config.num_hidden_layers
+    if layers < 1:
+        raise UnsupportedModelError(f"{type(model).__name__}: number of layers: expected at least 1, found {layers}")
+    table = family.spec(model)
     missing = set(model.state_dict()) - set(table.rules) - table.constants()
     if missing:
         raise UnsupportedModelError(f"{type(model).__name__}: tensor {min(missing)} is not in the {table.family} table")

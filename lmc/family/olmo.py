@@ -2,7 +2,7 @@
 
 The norms have nothing to absorb, so a tied head stays tied. Their ε is a literal in the code: no residual scale. With
 `clip_qkv`, queries, keys and values are clamped entry by entry: of the maps inside a head, permutations of value
-dimensions and the signs of rotary planes are what is left.
+dimensions and the signs of rotary planes are declared (signs of values and quarter turns of planes are exact too).
 """
 
 from typing import Any

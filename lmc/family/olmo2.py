@@ -3,6 +3,7 @@
 Sublayers read the stream as it is and write it through a norm with a gain per channel. So the stream's rotations are
 lost; what is left are its signed permutations, under which the gains move along. The norms of queries and keys leave
 the sign of a rotary plane, and a factor that their gains share. Values, heads and units keep all their freedom.
+Not declared: quarter turns of planes, and the sign that a gain shares with the row it multiplies.
 """
 
 from typing import Any

@@ -56,7 +56,11 @@ def tokens(model: Any) -> Tokens:
 
 def settings(model: Any) -> dict[str, object]:
     """Every field of a transformers configuration that changes the function and is not visible in a shape."""
-    return {name: value for name, value in model.config.to_dict().items() if name not in _IRRELEVANT}
+    fields = model.config.to_dict()
+    found = {name: value for name, value in fields.items() if name not in _IRRELEVANT}
+    if (fields.get("rope_parameters") or {}).get("rope_type", "default") != "default":  # then angles go by the context
+        found["max_position_embeddings"] = fields.get("max_position_embeddings")
+    return found
 
 
 def hidden_units(count: int, activation: str = "", gated: bool = False) -> tuple[tuple[Space, ...], str, str]:
