@@ -45,7 +45,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
             if name in tensors:
                 raise CheckpointError(f"{found.folder}: tensor {name} is in both {files[name]} and {file}")
             tensors[name], files[name] = tensor, file
-    where = next(iter(files.values()))
+    where = next(iter(files.values()), "")
     if original:
         tensors = dict(hf_olmo.stock_tensors(tensors, model.config))
     elif not config:

@@ -273,6 +273,13 @@ def test_a_deit_state_dict_becomes_a_timm_model(tmp_path: Path) -> None:
     assert tuple(new.pretrained_cfg["mean"]) == model.pretrained_cfg["mean"]
 
 
+def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
+    deit(tmp_path / "deit")
+    torch.save({}, tmp_path / "deit" / "pytorch_model.bin")
+    with pytest.raises(LmcError, match="found no cls_token"):
+        convert(tmp_path / "deit", tmp_path / "new")
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
