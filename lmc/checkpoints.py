@@ -77,8 +77,8 @@ def inspect(name: str | Path) -> Blueprint:
     """
     source = hub.locate(name)
     family, model = empty(source)
-    if isinstance(family.inputs(model), Tokens):
-        _refuse_damaged_tokenizer(source.folder)
+    if isinstance(reads := family.inputs(model), Tokens):
+        _refuse_damaged_tokenizer(source.folder, reads.vocabulary)
     files = weights.layout(source.folder)
     if not files:
         there = hub.names(source)
@@ -290,7 +290,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _refuse_damaged_tokenizer(folder: Path) -> None:
+def _refuse_damaged_tokenizer(folder: Path, vocabulary: int | None = None) -> None:
+    """Also one of more tokens than the model has a `vocabulary`, added ones aside: those may never be used."""
     from tokenizers import Tokenizer
 
     path = folder / _TOKENIZER[0]
@@ -298,9 +299,11 @@ def _refuse_damaged_tokenizer(folder: Path) -> None:
         return
     read_json(path)
     try:
-        Tokenizer.from_file(str(path))
+        tokens = Tokenizer.from_file(str(path)).get_vocab_size(with_added_tokens=False)
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(f"{path}: no tokenizer can be built from it ({_reason(error)})") from error
+    if vocabulary is not None and tokens > vocabulary:
+        raise CheckpointError(f"{path}: expected at most vocab_size = {vocabulary:,} tokens, found {tokens:,}")
 
 
 def _no_tokenizer(folder: Path) -> CheckpointError:

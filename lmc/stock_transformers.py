@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc import shards
+from lmc import shards, weights
 from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError
 from lmc.files import read_json
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.preprocessing` reads it
+_FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in weights.TYPES.values())
 # Buffers of old checkpoints that the stock loader reads for no model, besides those that a class names itself.
 _LEGACY = r"rotary_emb\.inv_freq|attn\.masked_bias"
 
@@ -34,6 +35,9 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
     if config.get("quantization_config"):
         raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
+    dtype = config.get("dtype", config.get("torch_dtype"))  # the older name of the two
+    if dtype not in (None, "auto", *_FLOATS):
+        raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
     with torch.device("meta"):
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True))
     if (folder / PREPROCESSOR).exists():

@@ -271,6 +271,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: edit(f, quantization_config={"quant_method": "gptq"}),
         "quantization_config: expected none",
     ),
+    "a type that no weight has": (
+        lambda f: edit(f, dtype="int8"),
+        "config.json: dtype: expected one of float64, float32, float16, bfloat16, found 'int8'",
+    ),
+    "another tokenizer": (
+        lambda f: pico.tokenizer(f, 41),
+        "tokenizer.json: expected at most vocab_size = 40 tokens, found 41",
+    ),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: not found"),
     "half a file": (cut, "model.safetensors: not a readable safetensors file, truncated or damaged"),
     "empty file": (lambda f: cut(f, 0), "model.safetensors: not a readable safetensors file"),
