@@ -30,7 +30,6 @@ from lmc.objective import logits
 from lmc.precision import float64
 from lmc.transform import Transform, kinds, moved_by
 
-ROWS = 4096  # of an embedding or a head, moved at once
 CANONICAL, WHOLE = "canonical form", "whole group"
 
 # The largest relative change of the logits that rounding explains. This is the one place that says so. For the half
@@ -205,10 +204,8 @@ def _moved(tensors: Mapping[str, Tensor], whole: Transform, kind: str) -> Iterat
     elements, duals = ({s: held[s] for s in spaces} for held in (whole.elements, whole.duals))
     for name in dict.fromkeys(name for s in spaces for name, _ in spec.uses(s)):
         moved = torch.empty_like(tensors[name])
-        count, first = len(moved), spec.blocks(name)[0].names[0]
-        rows = ROWS if spec.free.get(first) == count else count  # of a vocabulary some at a time
-        for part, place in zip(tensors[name].split(rows), moved.split(rows), strict=True):
-            place.copy_(moved_by(spec, name, part.double(), elements, duals))
+        for rows in spec.parts(name, len(moved)):
+            moved[rows] = moved_by(spec, name, tensors[name][rows].double(), elements, duals)
         yield name, moved
 
 

@@ -37,6 +37,7 @@ from lmc.errors import UnsupportedModelError
 from lmc.groups import Group
 
 STREAM, SCALE, SIGN = "stream", "scale", "sign"
+ROWS = 4096  # of a vocabulary, moved at once
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,15 @@ class ModelSpec:
     def looked_up(self, tensor: str) -> bool:
         """Whether the tensor is an embedding: a batch reads only the rows of its own tokens."""
         return self.rules[tensor] == "vocab stream!"
+
+    def parts(self, tensor: str, count: int) -> list[slice]:
+        """Its `count` rows in slices that can be moved one after the other: some at a time where no group moves rows.
+
+        What is computed from a vocabulary's matrices, most of a small model, then never stands beside them whole.
+        """
+        first = self.blocks(tensor)[0].names[0]
+        step = ROWS if self.free.get(first) == count else max(count, 1)
+        return [slice(i, i + step) for i in range(0, count, step)]
 
     def stream_dim(self, tensor: str) -> int | None:
         """Which dimension of the tensor is the residual stream, whole; None where it has none, or one only permuted."""

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import lmc
-from lmc.matching import descent
+from lmc import modelspec
+from lmc.matching import descent, learned
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import Recipe
 from lmc.models import epsilon, rebuild, recompute_activations, state
 from lmc.objective import Data, evaluate, losses
-from lmc.transform import Transform, compose
+from lmc.transform import Transform, compose, moved_by
 
 LAYERS = ("GPTNeoXLayer", "GPT2Block", "LlamaDecoderLayer", "Block", "ViTLayer")
 KINDS = {"neox": ("stream", "scale", "value", "plane", "pass"), "vit": ("stream", "value", "qk")}
@@ -263,6 +264,27 @@ def test_only_the_rows_a_batch_reads_are_moved():
     made.materialise(made.weights(), few)
     changed = (made.parameters["gpt_neox.embed_in.weight"] != embedding).any(1)
     assert changed[:5].all() and not changed[5:].any()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_vocabulary_is_worked_on_some_rows_at_a_time(count, monkeypatch):
+    """It makes no difference, and no matrix of all its rows is made on the way."""
+    made, data = learner("neox", count=count)
+    with lmc.float64():
+        loss, gradients = made.gradients(data)
+    monkeypatch.setattr(modelspec, "ROWS", 7)
+    monkeypatch.setattr(learned, "ROWS", 3)
+    seen = []
+    monkeypatch.setattr(learned, "moved_by", lambda *a: (seen.append((a[1], len(a[2]))), moved_by(*a))[1])
+    with lmc.float64():
+        again, others = made.gradients(data)
+    assert again == pytest.approx(loss, rel=1e-13)
+    for one, other in zip(gradients, others, strict=True):
+        for name in one:
+            assert torch.allclose(one[name], other[name], rtol=1e-10, atol=1e-13)
+    head = made.spec.logits[0]
+    assert {n for name, n in seen if name == head} == {7, 40 % 7}
+    assert max(n for name, n in seen if "embed_in" in name) <= 3
 
 
 def test_early_stopping_returns_the_best_state_by_data_kept_aside(monkeypatch):

@@ -31,11 +31,12 @@ from lmc.matching import workers
 from lmc.matching.adam import LieAdam
 from lmc.matching.recipe import PRECISIONS, Recipe
 from lmc.models import set_epsilon
-from lmc.modelspec import SCALE, STREAM, ModelSpec, Space
+from lmc.modelspec import ROWS, SCALE, STREAM, ModelSpec, Space
 from lmc.objective import Data, losses
 from lmc.transform import Transform, compose, moved_by
 
 Elements = dict[str, Tensor]
+Rows = slice | Tensor
 
 
 class Learner:
@@ -172,14 +173,14 @@ class Learner:
     def materialise(self, w: Tensor, batch: Data) -> "Frame":
         """Write θ_w into the model, in the first endpoint's frame, as far as the batch reads it."""
         frame = Frame(self, batch)
-        for name, parameter in self.parameters.items():
-            mixed = frame.rows(name, self.states[0][name]) * float(w[0])
+        for name, rows in frame.parts():
+            mixed = frame.rows(self.states[0][name], rows) * float(w[0])
             for k in range(1, len(self.states)):
-                mixed.add_(frame.moved(k, name), alpha=float(w[k]))
-            if self.spec.looked_up(name) and frame.tokens is not None:
-                parameter[frame.tokens] = mixed
+                mixed.add_(frame.moved(k, name, rows), alpha=float(w[k]))
+            if self.mesh is None:
+                self.parameters[name][rows] = mixed
             else:
-                parameter.copy_(workers.slice_of(mixed, self.mesh))
+                self.parameters[name].copy_(workers.slice_of(mixed, self.mesh))
         if self.spec.epsilon is not None:
             set_epsilon(self.model, self.spec, frame.root(w) ** 2)
         return frame
@@ -190,14 +191,15 @@ class Learner:
         last = len(self.states) - 1
         totals = [{s.name: torch.zeros_like(self.elements[0][s.name]) for s in self.spaces} for _ in range(last)]
         root = frame.root(w)
-        for name, parameter in self.parameters.items():
+        for name, rows in frame.parts():
+            parameter = self.parameters[name]
             if parameter.grad is None:
                 continue
-            g, merged = frame.rows(name, parameter.grad), frame.rows(name, parameter)
+            g, merged = frame.rows(parameter.grad, rows), frame.rows(parameter, rows)
             # What the last endpoint adds to the merged weights is what remains when all others are taken away.
-            rest = merged - float(w[0]) * frame.rows(name, self.states[0][name])
+            rest = merged - float(w[0]) * frame.rows(self.states[0][name], rows)
             for k in range(1, last + 1):
-                y = rest if k == last else float(w[k]) * frame.moved(k, name)
+                y = rest if k == last else float(w[k]) * frame.moved(k, name, rows)
                 rest = rest - y if k < last else rest
                 for space in self.spaces:
                     total = totals[k - 1][space.name]
@@ -254,8 +256,8 @@ class Frame:
 
     def __init__(self, learner: Learner, batch: Data) -> None:
         self.spec, self.states = learner.spec, learner.states
-        alone = batch.labels is None and learner.mesh is None  # sharded weights are read by all processes
-        self.tokens = batch.inputs.unique() if alone else None
+        self.sharded = learner.mesh is not None  # weights are then read by all processes, whole
+        self.tokens = None if self.sharded or batch.labels is not None else batch.inputs.unique()
         dtype = next(iter(self.states[0].values())).dtype
         first, learns_scale = learner.elements[0], any(s.name == SCALE for s in learner.spaces)
         self.maps: list[tuple[Elements, Elements]] = []
@@ -267,13 +269,23 @@ class Frame:
             scale = (h if learns_scale else elements).get(SCALE)
             self.roots.append(root * (1.0 if scale is None else float(scale)))
 
-    def rows(self, name: str, tensor: Tensor) -> Tensor:
-        """The whole tensor; of an embedding the rows that the batch reads."""
-        return workers.whole(tensor) if self.tokens is None or not self.spec.looked_up(name) else tensor[self.tokens]
+    def parts(self) -> Iterator[tuple[str, Rows]]:
+        """Every tensor, in rows that can be worked on alone; of an embedding those that the batch reads."""
+        for name, tensor in self.states[0].items():
+            if self.tokens is not None and self.spec.looked_up(name):
+                yield from ((name, some) for some in self.tokens.split(ROWS))
+            elif self.sharded:
+                yield name, slice(None)
+            else:
+                yield from ((name, rows) for rows in self.spec.parts(name, len(tensor)))
 
-    def moved(self, k: int, name: str) -> Tensor:
-        """h_k · θ_k, for one tensor."""
-        return moved_by(self.spec, name, self.rows(name, self.states[k][name]), *self.maps[k])
+    def rows(self, tensor: Tensor, rows: Rows) -> Tensor:
+        """Some rows of a tensor, which may be sharded."""
+        return workers.whole(tensor)[rows]
+
+    def moved(self, k: int, name: str, rows: Rows) -> Tensor:
+        """h_k · θ_k, for some rows of a tensor."""
+        return moved_by(self.spec, name, self.rows(self.states[k][name], rows), *self.maps[k])
 
     def root(self, w: Tensor) -> float:
         """√ε of the merged model: it moves with the residual scale as a writer does, so it is averaged like one."""
