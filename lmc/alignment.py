@@ -86,6 +86,7 @@ class Alignment:
                     back = Transform(spec, {**back.elements, SCALE: scale})
                 value = parent
             set_epsilon(outline, spec, value)
+        _untie(outline, back)
         states = [(w, state(m)) for w, m in used]
 
         def tensors() -> Iterator[tuple[str, Tensor]]:
@@ -182,6 +183,7 @@ class Alignment:
         outline = hollow(canonical)
         if transform.scale != 1:
             set_epsilon(outline, transform.spec, epsilon(canonical, transform.spec) * transform.scale**2)
+        _untie(outline, transform)
         return outline, transform.stream(canonical)
 
     def card(self, at: Place) -> str:
@@ -217,6 +219,12 @@ def _canonical(parent: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* was tied to ")
         return canonicalize(parent)
+
+
+def _untie(outline: Any, transform: Transform) -> None:
+    """The residual scale moves an embedding and leaves the head: a head that was the embedding is so no more."""
+    if transform.scale != 1 and transform.spec.tied and outline.config.tie_word_embeddings:
+        outline.config.tie_word_embeddings = False
 
 
 def barycentric(at: Place, count: int) -> list[float]:

@@ -74,7 +74,7 @@ def _changes(alignment: "Alignment", model: Any) -> list[str]:
         head, embedding = spec.tied
         size = model.get_parameter(head).numel()
         notes.append(
-            f"{head} was tied to {embedding}; it absorbs the final norm and is a tensor of its own: "
+            f"{head} was tied to {embedding} and is a tensor of its own, as it absorbs the final norm or ε differs: "
             f"{size:,} more parameters"
         )
     normal = {(p.mean, p.std) for p in map(preprocessing.of, parents) if p is not None}

@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -22,14 +23,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lmc import hub, stock_timm, stock_transformers, weights
+from lmc import hub, preprocessing, stock_timm, stock_transformers, vocabulary, weights
 from lmc.compat import ensure_torchvision
-from lmc.errors import CheckpointError, LmcError, UnsupportedModelError
+from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError
 from lmc.family import Family, family_of, find, hf_olmo
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
 from lmc.files import digest, read_json, sha256, whole_folder
 from lmc.hub import Source
+from lmc.stock_transformers import PREPROCESSOR
+from lmc.stored import stored
 from lmc.weights import Entry
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "chat_template.json",
+    "spiece.model",
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
@@ -78,7 +83,13 @@ def inspect(name: str | Path) -> Blueprint:
     source = hub.locate(name)
     family, model = empty(source)
     if isinstance(reads := family.inputs(model), Tokens):
-        _refuse_damaged_tokenizer(source.folder, reads.vocabulary)
+        vocabulary.require_fit(source.folder, reads.vocabulary)
+    else:
+        try:
+            preprocessing.of(model)
+        except DataError as error:
+            file = PREPROCESSOR if family.library == "transformers" else "config.json"
+            raise CheckpointError(f"{source.folder / file}: {error}") from error
     files = weights.layout(source.folder)
     if not files:
         there = hub.names(source)
@@ -199,7 +210,7 @@ def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     folder = hub.locate(name).folder
     if not any((folder / file).exists() for file in _VOCABULARY):
         raise _no_tokenizer(folder)
-    _refuse_damaged_tokenizer(folder)
+    vocabulary.read(folder)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it finds a wrong value in many ways, all of them the files' fault
@@ -259,14 +270,21 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
                 f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
             )
         find(architectures[0], library)
-    try:
+    with buildable(path):
         model = STOCK[library].empty(source.folder, config)
+    spec_of(model)
+    return family_of(model), model
+
+
+@contextmanager
+def buildable(path: Path) -> Iterator[None]:
+    """Turns whatever a stock class says of a wrong value into one line that names the file it stands in."""
+    try:
+        yield
     except LmcError:
         raise
     except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
         raise CheckpointError(f"{path}: no model can be built from it ({_reason(error)})") from error
-    spec_of(model)
-    return family_of(model), model
 
 
 def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
@@ -283,27 +301,25 @@ def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
 def match(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
     stock = STOCK[family.library]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    return weights.match(found, stock.names(model, found), expected, stock.twins(model), str(source.folder))
+    names = {
+        name: None if own is None or own.startswith(family.unread) else own
+        for name, own in stock.names(model, found).items()
+    }
+    return weights.match(found, names, expected, stock.twins(model), str(source.folder))
+
+
+def require_tied(blueprint: Blueprint) -> None:
+    """Refuse files that hold two different tensors where the configuration says that they are one; reads these two."""
+    tensors, places = stored(blueprint), blueprint.tensors
+    for one, other in STOCK[blueprint.family.library].twins(blueprint.model).items():
+        if places[one].name < places[other].name and not torch.equal(tensors[one], tensors[other]):
+            raise CheckpointError(
+                f"{blueprint.source.folder}: tie_word_embeddings is set, expected {one} to be {other}, found another"
+            )
 
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _refuse_damaged_tokenizer(folder: Path, vocabulary: int | None = None) -> None:
-    """Also one of more tokens than the model has a `vocabulary`, added ones aside: those may never be used."""
-    from tokenizers import Tokenizer
-
-    path = folder / _TOKENIZER[0]
-    if not path.exists():
-        return
-    read_json(path)
-    try:
-        tokens = Tokenizer.from_file(str(path)).get_vocab_size(with_added_tokens=False)
-    except Exception as error:  # the library raises nothing narrower
-        raise CheckpointError(f"{path}: no tokenizer can be built from it ({_reason(error)})") from error
-    if vocabulary is not None and tokens > vocabulary:
-        raise CheckpointError(f"{path}: expected at most vocab_size = {vocabulary:,} tokens, found {tokens:,}")
 
 
 def _no_tokenizer(folder: Path) -> CheckpointError:

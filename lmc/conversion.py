@@ -7,7 +7,6 @@ class, OLMo checkpoints in their original layout (`lmc.family.hf_olmo`), pickled
 (`lmc.family.deit`).
 """
 
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,10 @@ def convert(source: str | Path, directory: str | Path) -> None:
     original = config.get("architectures") == [hf_olmo.ARCHITECTURE]
     model: Any = None
     if original:
-        model = stock_transformers.build(*hf_olmo.stock_config(config, found.folder / "config.json"))
+        path = found.folder / "config.json"
+        architecture, fields = hf_olmo.stock_config(config, path)
+        with checkpoints.buildable(path):
+            model = stock_transformers.build(architecture, fields)
     elif config:
         _, model = checkpoints.empty(found)
     tensors: dict[str, Tensor] = {}
@@ -50,7 +52,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
         tensors = dict(hf_olmo.stock_tensors(tensors, model.config))
     elif not config:
         architecture, arguments = deit.stock_arguments(tensors, found.folder / where)
-        model, tensors = stock_timm.build(architecture, **arguments), dict(deit.stock_tensors(tensors))
+        with checkpoints.buildable(found.folder / where):
+            model = stock_timm.build(architecture, **arguments)
+        tensors = dict(deit.stock_tensors(tensors))
     family = family_of(model)
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     blueprint = Blueprint(found, model, family, checkpoints.match(found, family, model, entries))
@@ -86,12 +90,18 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # damage shows in many ways
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path}: not readable as weights only, damaged or unsafe ({reason})") from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(t, Tensor) for name, t in content.items()
+    ):
         raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
+    for name, tensor in content.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            kind = "quantised" if tensor.is_quantized else "hollow" if tensor.is_meta else "sparse"
+            raise CheckpointError(f"{path}: tensor {name}: expected plain numbers, found a {kind} tensor")
     return content

@@ -10,6 +10,7 @@ throughout (`lmc.float64`), where only a wrong symmetry is visible, and in the m
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ class Report:
         body = [
             (r.space, r.group, f"{r.dimension:,}", f"{r.share:.2%}", f"{r.exact:.1e}", f"{r.native:.1e}", verdict)
             for r in self.rows
-            for verdict in ["exact" if r.ok else "WRONG" if r.exact > EXACT else "ROUNDING"]  # too much in its own type
+            for verdict in [_verdict(r)]
         ]
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in (head, *body)]
@@ -213,6 +214,14 @@ def _move(tensors: Mapping[str, Tensor], whole: Transform, kind: str) -> None:
     """The same where they lie."""
     for name, moved in _moved(tensors, whole, kind):
         tensors[name].copy_(moved)
+
+
+def _verdict(row: Row) -> str:
+    if row.ok:
+        return "exact"
+    if not math.isfinite(row.exact + row.native):
+        return "NOT FINITE"
+    return "WRONG" if row.exact > EXACT else "ROUNDING"  # too much in its own type
 
 
 def _rescale(work: nn.Module, whole: Transform, kind: str) -> None:

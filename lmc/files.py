@@ -98,7 +98,7 @@ def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
         values = [json.loads(part) for part in split(path.read_text(encoding="utf8"))]
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from None
     for value in values:
         if not isinstance(value, dict):

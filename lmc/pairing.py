@@ -9,7 +9,7 @@
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc import preprocessing
+from lmc import preprocessing, vocabulary
 from lmc.checkpoints import Blueprint, inspect
 from lmc.errors import IncompatibleModelsError
 from lmc.family import family_of
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
-from lmc.files import read_json
 from lmc.models import hollow
 from lmc.modelspec import STREAM
 from lmc.objective import logits
@@ -142,31 +141,8 @@ def compare(names: Sequence[str | Path]) -> Pair:
     blueprints = tuple(inspect(name) for name in names)
     require_pairable([b.model for b in blueprints])
     for number, other in enumerate(blueprints[1:], start=2):
-        _require_same_tokenizer(blueprints[0].source.folder, other.source.folder, f"model 1 and model {number}")
+        vocabulary.require_same(blueprints[0].source.folder, other.source.folder, f"model 1 and model {number}")
     return Pair(blueprints)
-
-
-def _require_same_tokenizer(a: Path, b: Path, which: str) -> None:
-    """A token must mean the same to both, and text must fall into the same tokens."""
-    files = [folder / "tokenizer.json" for folder in (a, b)]
-    if not all(file.exists() for file in files):
-        return
-    mine, theirs = (read_json(file) for file in files)
-    first, second = (_vocabulary(t) for t in (mine, theirs))
-    for token in sorted(first.keys() | second.keys()):
-        if first.get(token) != second.get(token):
-            ids = (first.get(token, "none"), second.get(token, "none"))
-            raise _differ(which, f"tokenizer.json, id of token {token!r}", *ids)
-    for part in ("normalizer", "pre_tokenizer", "model"):
-        if mine.get(part) != theirs.get(part):
-            raise IncompatibleModelsError(f"{which} differ in tokenizer.json, {part}: text becomes other tokens")
-
-
-def _vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:
-    """Token to id, of a tokenizer.json; unigram models list their tokens in order of id."""
-    plain = tokenizer["model"].get("vocab", {})
-    listed = plain if isinstance(plain, dict) else {entry[0]: i for i, entry in enumerate(plain)}
-    return listed | {t["content"]: t["id"] for t in tokenizer.get("added_tokens", [])}
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ A timm model carries it as `pretrained_cfg`; for a model of transformers it stan
 `preprocessor_config.json`, whose content the loader keeps with the model as `preprocessor_config`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from lmc.family.parts import Images
 from lmc.models import rebuild, state
 from lmc.stock_transformers import PREPROCESSOR
 
+_BYTE = 1 / 255  # what a pixel's byte is multiplied with
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # the numbers that files give them
 
 
@@ -46,17 +48,25 @@ def of(model: Any) -> Preprocessing | None:
     channels = read.shape[0]
     timm, other = getattr(model, "pretrained_cfg", None), getattr(model, "preprocessor_config", None)
     if timm and timm.get("mean") is not None and timm.get("std") is not None:
-        mean, std = timm["mean"], timm["std"]
-        crop, interpolation = timm.get("crop_pct") or 1.0, timm.get("interpolation") or "bicubic"
-    elif other is not None:
-        normal = other.get("do_normalize", True)
-        mean, std = (
-            other.get(key, 0.5) if normal else plain for key, plain in (("image_mean", 0.0), ("image_std", 1.0))
+        return Preprocessing(
+            _channels("mean", timm["mean"], channels),
+            _channels("std", timm["std"], channels),
+            _number("crop_pct", timm.get("crop_pct") or 1.0),
+            str(timm.get("interpolation") or "bicubic"),
         )
-        crop, interpolation = _crop(other), _RESAMPLE[int(other.get("resample", 2))]
-    else:
+    if other is None:
         return None
-    return Preprocessing(_channels(mean, channels), _channels(std, channels), float(crop), str(interpolation))
+    scale = _number("rescale_factor", other.get("rescale_factor", _BYTE)) if other.get("do_rescale", True) else 1.0
+    mean, std = (0.0,) * channels, (1.0,) * channels
+    if other.get("do_normalize", True):
+        mean = _channels("image_mean", other.get("image_mean", 0.5), channels)
+        std = _channels("image_std", other.get("image_std", 0.5), channels)
+    if scale != _BYTE:  # (255 · scale · p − m) / s, where p is the pixel in [0, 1]
+        mean, std = (tuple(v * _BYTE / scale for v in values) for values in (mean, std))
+    resample = other.get("resample", 2)
+    if resample not in range(len(_RESAMPLE)):
+        raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}")
+    return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample])
 
 
 def require(model: nn.Module) -> Preprocessing:
@@ -83,8 +93,11 @@ def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
 def differences(a: nn.Module, b: nn.Module) -> list[str]:
     """What matching cannot make equal: the part of a picture that each sees, and how it is resized."""
     one, other = of(a), of(b)
-    if one is None or other is None:
+    if one is None and other is None:
         return []
+    if one is None or other is None:
+        known = ["unknown" if p is None else f"mean {p.mean}, std {p.std}" for p in (one, other)]
+        return [f"input normalisation: {' and '.join(known)}"]
     pairs = {"crop": (one.crop, other.crop), "interpolation": (one.interpolation, other.interpolation)}
     return [f"{name}: {first} and {second}" for name, (first, second) in pairs.items() if first != second]
 
@@ -118,16 +131,26 @@ def _tell(model: Any, wanted: Preprocessing) -> None:
     if getattr(model, "pretrained_cfg", None):
         model.pretrained_cfg.update(mean=wanted.mean, std=wanted.std)
     else:
-        model.preprocessor_config.update(do_normalize=True, image_mean=list(wanted.mean), image_std=list(wanted.std))
+        new = {"do_rescale": True, "rescale_factor": _BYTE, "do_normalize": True}
+        model.preprocessor_config.update(new, image_mean=list(wanted.mean), image_std=list(wanted.std))
 
 
-def _channels(value: Any, channels: int) -> tuple[float, ...]:
-    values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+def _channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
+    """One number for each channel; of a std none is zero."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    values = tuple(_number(name, v, positive="std" in name) for v in values)
     if len(values) == channels:
         return values
     if len(set(values)) == 1:
         return values[:1] * channels
-    raise DataError(f"input normalisation: expected {channels} numbers, one a channel, found {len(values)}")
+    raise DataError(f"{name}: expected {channels} numbers, one a channel, found {len(values)}")
+
+
+def _number(name: str, value: Any, positive: bool = True) -> float:
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or (positive and value <= 0):
+        raise DataError(f"{name}: expected a {'positive ' if positive else ''}number, found {value!r}")
+    return float(value)
 
 
 def _crop(config: dict[str, Any]) -> float:
@@ -135,4 +158,5 @@ def _crop(config: dict[str, Any]) -> float:
     size, crop = config.get("size"), config.get("crop_size")
     if not config.get("do_center_crop") or not isinstance(size, dict) or not isinstance(crop, dict):
         return 1.0
-    return crop.get("height", 1) / size.get("shortest_edge", size.get("height", crop.get("height", 1)))
+    height = _number("crop_size", crop.get("height", 1))
+    return height / _number("size", size.get("shortest_edge", size.get("height", height)))

@@ -16,12 +16,20 @@ from lmc.weights import SAFE
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
 _PLAIN = "vit_base_patch16_224"
+_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "hard_swish", "mish", "leaky_relu", "elu", "selu")
 _PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """The stock model of a folder in hub layout, on the meta device."""
-    return build(f"local-dir:{folder}")
+    model: Any = build(f"local-dir:{folder}")
+    if config.get("num_classes", model.num_classes) != model.num_classes:
+        # timm's loader would give such a model a new head
+        found = config["num_classes"]
+        raise CheckpointError(f"{folder / 'config.json'}: num_classes: expected {model.num_classes}, found {found}")
+    if offset := (config.get("pretrained_cfg") or {}).get("label_offset"):
+        raise CheckpointError(f"{folder / 'config.json'}: label_offset: expected none, found {offset}")
+    return model
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
@@ -102,8 +110,17 @@ def _arguments(model: Any) -> dict[str, Any]:
         "reg_tokens": model.num_reg_tokens,
         "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
     }
+    activation = _activation(block.mlp.act)
+    arguments |= {} if activation is None else {"act_layer": activation}
     gain = getattr(block.ls1, "gamma", None)
     return arguments | ({} if gain is None else {"init_values": 1.0})  # of any value: the checkpoint holds the gains
+
+
+def _activation(module: nn.Module) -> str | None:
+    """What timm calls an activation, where it has a name for it."""
+    from timm.layers import get_act_layer
+
+    return next((name for name in _ACTIVATIONS if type(module) is get_act_layer(name)), None)
 
 
 def _refuse_loss(model: nn.Module, rebuilt: nn.Module) -> None:

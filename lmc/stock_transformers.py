@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from lmc import shards, weights
 from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError
-from lmc.files import read_json
+from lmc.files import digest, read_json
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.preprocessing` reads it
 _FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in weights.TYPES.values())
 # Buffers of old checkpoints that the stock loader reads for no model, besides those that a class names itself.
-_LEGACY = r"rotary_emb\.inv_freq|attn\.masked_bias"
+_LEGACY = r"rotary_emb\.inv_freq|attn\.masked_bias|(^|\.)position_ids$"
+_GENERATION = "generation_config.json"
 
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
@@ -33,13 +34,18 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if config.get("model_type") != stock.config_class.model_type:
         found, expected = config.get("model_type"), stock.config_class.model_type
         raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
-    if config.get("quantization_config"):
+    if config.get("quantization_config") is not None:
         raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
+    if config.get("transformers_weights") is not None:
+        other = config["transformers_weights"]
+        raise CheckpointError(f"{folder / 'config.json'}: transformers_weights: expected none, found {other!r}")
     dtype = config.get("dtype", config.get("torch_dtype"))  # the older name of the two
     if dtype not in (None, "auto", *_FLOATS):
         raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
     with torch.device("meta"):
-        model = stock(stock.config_class.from_pretrained(folder, local_files_only=True))
+        model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, return_dict=True))
+    if model.can_generate() and (folder / _GENERATION).exists():
+        model.generation_config = _generation(folder)
     if (folder / PREPROCESSOR).exists():
         model.preprocessor_config = read_json(folder / PREPROCESSOR)
     return model
@@ -81,21 +87,32 @@ def twins(model: Any) -> dict[str, str]:
 
 def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor] | None = None) -> nn.Module:
     """The model with its weights: from the folder's safetensors, or from `tensors`. Raises CheckpointError."""
-    from transformers import GenerationConfig
-
     stock = type(empty)
     with _silence():
         if tensors is None:
-            model = stock.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+            model = stock.from_pretrained(
+                folder, config=empty.config, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
         else:
             model = stock.from_pretrained(None, config=empty.config, state_dict=tensors, dtype=dtype)
-            if (folder / "generation_config.json").exists():
-                model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    if model.can_generate():
+        model.generation_config = copy.deepcopy(empty.generation_config)
     for one, other in empty.all_tied_weights_keys.items():
         _refuse_untied(model, one, other, str(folder))
     if hasattr(empty, "preprocessor_config"):
         model.preprocessor_config = copy.deepcopy(empty.preprocessor_config)
     return model.eval()
+
+
+def _generation(folder: Path) -> Any:
+    from transformers import GenerationConfig
+
+    read_json(folder / _GENERATION)
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # it finds a wrong value in many ways, all of them the file's fault
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{folder / _GENERATION}: cannot be read ({reason})") from error
 
 
 def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:
@@ -117,13 +134,18 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
         del config.auto_map
     config.save_pretrained(folder)
     if model.can_generate():
-        model.generation_config.save_pretrained(folder)
+        # As it is: the stock way refuses to save settings that it only warned of when it read them.
+        model.generation_config.to_json_file(folder / _GENERATION)
     if hasattr(model, "preprocessor_config"):
         (folder / PREPROCESSOR).write_text(json.dumps(model.preprocessor_config, indent=2) + "\n", encoding="utf8")
     names = _stored(model)
     limit = inspect.signature(PreTrainedModel.save_pretrained).parameters["max_shard_size"].default
-    stored = ((names[name], tensor) for name, tensor in tensors if name in names)
-    shards.write(folder, {names[name]: t for name, t in plan.items() if name in names}, stored, limit)
+    shards.write(
+        folder,
+        {names[name]: t for name, t in plan.items() if name in names},
+        _each_once(model, names, tensors),
+        limit,
+    )
 
 
 def _stored(model: Any) -> dict[str, str]:
@@ -137,6 +159,22 @@ def _stored(model: Any) -> dict[str, str]:
             own.pop(one, None)
     known = {id(tensor): name for name, tensor in own.items()}
     return {known[id(tensor)]: name for name, tensor in revert_weight_conversion(model, dict(own)).items()}
+
+
+def _each_once(
+    model: Any, names: Mapping[str, str], tensors: Iterable[tuple[str, Tensor]]
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors by their names in a file, without those tied to another one: they must still be what that is."""
+    ties = {one: other for one, other in model.all_tied_weights_keys.items() if one not in names}
+    seen: dict[str, str] = {}
+    for name, tensor in tensors:
+        if name in ties or name in ties.values():
+            seen[name] = digest({"": tensor})
+        if name in names:
+            yield names[name], tensor
+    for one, other in ties.items():
+        if one in seen and seen[one] != seen[other]:
+            raise CheckpointError(f"{one}: tied to {other}, but another tensor; not saved")
 
 
 @contextmanager

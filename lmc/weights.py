@@ -26,7 +26,7 @@ TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a weights file, and its `name` there. `dtype` is a torch type where weights may have that type."""
+    """One tensor of a weights file, and its `name` there. `dtype` is what the file calls it where torch has none."""
 
     file: str
     shape: tuple[int, ...]
@@ -122,9 +122,10 @@ def match(
             raise CheckpointError(
                 f"{file}: tensor {name}: expected shape {list(expected[own])}, found {list(found_entry.shape)}"
             )
-        if not isinstance(found_entry.dtype, torch.dtype):
+        if found_entry.dtype not in TYPES.values():
+            kind = str(found_entry.dtype).removeprefix("torch.")
             raise CheckpointError(
-                f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {found_entry.dtype}"
+                f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}"
             )
         matched[own], source[own] = replace(found_entry, name=name), name
     for name, shape in expected.items():

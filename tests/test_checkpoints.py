@@ -225,6 +225,11 @@ def test_convert_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # Every way to spoil a folder, and the line that must say so.
 
 
+def edit_pretrained(folder: Path, **fields: Any) -> None:
+    """Fields of timm's record of how a model was trained."""
+    edit(folder, pretrained_cfg=json.loads((folder / "config.json").read_text())["pretrained_cfg"] | fields)
+
+
 def edit(folder: Path, **fields: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | fields))
@@ -266,6 +271,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "another model type": (lambda f: edit(f, model_type="llama"), "model_type: expected 'gpt_neox', found 'llama'"),
     "heads do not divide": (lambda f: edit(f, num_attention_heads=3), "config.json: no model can be built"),
+    "no context": (lambda f: edit(f, max_position_embeddings=0), "context: expected at least 1 token, found 0"),
     "a width that is text": (lambda f: edit(f, hidden_size="wide"), "config.json: no model can be built"),
     "quantised": (
         lambda f: edit(f, quantization_config={"quant_method": "gptq"}),
@@ -278,6 +284,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another tokenizer": (
         lambda f: pico.tokenizer(f, 41),
         "tokenizer.json: expected at most vocab_size = 40 tokens, found 41",
+    ),
+    "quantised, in no way": (lambda f: edit(f, quantization_config={}), "quantization_config: expected none"),
+    "other weights": (lambda f: edit(f, transformers_weights="x.safetensors"), "transformers_weights: expected none"),
+    "too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json: not readable as JSON"),
+    "generation is no JSON": (
+        lambda f: (f / "generation_config.json").write_text("{"),
+        "generation_config.json: not readable as JSON",
+    ),
+    "generation": (
+        lambda f: (f / "generation_config.json").write_text('{"early_stopping": "xx"}'),
+        "generation_config.json: cannot be read",
     ),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: not found"),
     "half a file": (cut, "model.safetensors: not a readable safetensors file, truncated or damaged"),
@@ -350,6 +367,19 @@ def test_damage_is_one_clear_line(damage: str, sound: Path, tmp_path: Path) -> N
 
 
 VIT_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "other classes": (lambda f: edit(f, num_classes=5), "config.json: num_classes: expected 10, found 5"),
+    "labels with an offset": (
+        lambda f: edit(
+            f, pretrained_cfg=json.loads((f / "config.json").read_text())["pretrained_cfg"] | {"label_offset": 1}
+        ),
+        "config.json: label_offset: expected none, found 1",
+    ),
+    "a mean that is text": (
+        lambda f: edit(
+            f, pretrained_cfg=json.loads((f / "config.json").read_text())["pretrained_cfg"] | {"mean": "x", "std": 1}
+        ),
+        "config.json: mean: expected a number, found 'x'",
+    ),
     "unknown architecture": (lambda f: edit(f, architecture="vit_gigantic"), "config.json: no model can be built"),
     "another class": (
         lambda f: edit(f, architecture="resnet18", model_args={}, pretrained_cfg={}, global_pool="avg"),
@@ -369,6 +399,12 @@ VIT_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "pos_embed: expected finite values, found 3 of",
     ),
 }
+
+
+def test_a_configuration_that_asks_for_tuples_is_read_all_the_same(tmp_path: Path) -> None:
+    lmc.save(pico.neox(dtype=torch.float32), tmp_path / "a")
+    edit(tmp_path / "a", return_dict=False)
+    assert lmc.check(lmc.load(tmp_path / "a")).ok
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,17 @@ def test_pickled_weights_in_the_original_layout(tmp_path: Path) -> None:
         ({"layer_norm_with_affine": True}, "layer_norm_with_affine: expected False with LayerNorms, found True"),
         ({"layer_norm_eps": 1e-6}, "layer_norm_eps: expected 1e-05 with LayerNorms, found 1e-06"),
         (LADDER | {"clip_qkv": 8.0}, "clip_qkv: expected None with RMSNorms, found 8.0"),
-        ({"d_model": "wide"}, "d_model: expected a whole number, found wide"),
+        ({"d_model": "wide"}, "d_model: expected a positive whole number, found 'wide'"),
+        ({"n_heads": 0}, "n_heads: expected a positive whole number, found 0"),
+        ({"n_layers": True}, "n_layers: expected a positive whole number, found True"),
+        ({"mlp_ratio": "4"}, "mlp_ratio: expected a positive whole number, found '4'"),
+        ({"n_kv_heads": 2.0}, "n_kv_heads: expected a positive whole number, found 2.0"),
+        ({"rope_theta": "x"}, "rope_theta: expected a positive number, found 'x'"),
+        ({"clip_qkv": 0}, "clip_qkv: expected a positive number, found 0"),
+        ({"weight_tying": "no"}, "weight_tying: expected true or false, found 'no'"),
+        ({"max_sequence_length": 0}, "max_sequence_length: expected a positive whole number, found 0"),
+        ({"pad_token_id": 999}, r"config\.json: no model can be built from it"),
+        ({"bos_token_id": "a"}, r"config\.json: no model can be built from it"),
         ({"n_layers": 3}, r"model\.layers\.2\.\S+: expected shape .* found in no weights file"),
         ({"embedding_size": 50}, r"embed_tokens\.weight: expected shape \[50, 16\], found \[48, 16\]"),
         ({"weight_tying": False}, r"lm_head\.weight: expected shape .*found in no weights file"),
@@ -271,6 +281,46 @@ def test_a_deit_state_dict_becomes_a_timm_model(tmp_path: Path) -> None:
     pictures = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     assert torch.equal(new(pictures), model(pictures))
     assert tuple(new.pretrained_cfg["mean"]) == model.pretrained_cfg["mean"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.to(torch.int8), "expected float64, float32, float16 or bfloat16, found int8"),
+        (lambda t: t > 0, "expected float64, float32, float16 or bfloat16, found bool"),
+        (lambda t: t.to(torch.float8_e4m3fn), "found float8_e4m3fn"),
+        (lambda t: t.to(torch.complex64), "found complex64"),
+        (lambda t: t.to_sparse(), "expected plain numbers, found a sparse tensor"),
+        (lambda t: t.to("meta"), "expected plain numbers, found a hollow tensor"),
+    ],
+)
+def test_only_plain_numbers_are_weights(spoil: Any, message: str, tmp_path: Path) -> None:
+    model = pico.llama(dtype=torch.float32)
+    lmc.save(model, tmp_path / "a")
+    (tmp_path / "a" / "model.safetensors").unlink()
+    name = "model.layers.0.mlp.up_proj.weight"
+    torch.save(model.state_dict() | {name: spoil(model.state_dict()[name])}, tmp_path / "a" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=f"tensor {name}: .*{message}"):
+        convert(tmp_path / "a", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_damaged_pickle_is_one_line(tmp_path: Path) -> None:
+    model = pico.llama(dtype=torch.float32)
+    lmc.save(model, tmp_path / "a")
+    (tmp_path / "a" / "model.safetensors").unlink()
+    file = tmp_path / "a" / "pytorch_model.bin"
+    torch.save(model.state_dict(), file)
+    sound = file.read_bytes()
+    for seed in range(20):
+        damaged = bytearray(sound)
+        for at in torch.randint(len(sound), (40,), generator=torch.Generator().manual_seed(seed)).tolist():
+            damaged[at] ^= 0xFF
+        file.write_bytes(damaged)
+        try:  # where only numbers were hit it is a checkpoint like any other
+            convert(tmp_path / "a", tmp_path / f"b-{seed}")
+        except LmcError as error:
+            assert "\n" not in str(error) and not (tmp_path / f"b-{seed}").exists()
 
 
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ def test_a_wrong_symmetry_is_seen_and_named(kind: str, breaks: Any, monkeypatch:
     assert str(report).count("WRONG") == 2
 
 
+def test_logits_that_are_no_numbers_are_called_so() -> None:
+    report = lmc.check(pico.llama(dtype=torch.float32, rms_norm_eps=-10.0))
+    assert not report.ok and "NOT FINITE" in str(report) and "ROUNDING" not in str(report)
+
+
 def test_unknown_models_are_refused() -> None:
     with pytest.raises(lmc.UnsupportedModelError, match="Linear"):
         lmc.check(torch.nn.Linear(2, 2))

@@ -1,5 +1,6 @@
 """What is exported is stock: it loads where lmc cannot be imported, in the type asked for, and its card is true."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,48 @@ def test_streamed_export_is_the_model_in_memory(make: Any, tmp_path: Path) -> No
         again = lmc.load(tmp_path / name).state_dict()
         assert again.keys() == model.state_dict().keys()
         assert all(torch.equal(t, again[n]) for n, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [pico.llama, pico.qwen2])
+@pytest.mark.parametrize("method", ["canonical", "weights"])
+def test_an_endpoint_of_another_epsilon_keeps_its_function(make: Any, method: str, tmp_path: Path) -> None:
+    """The residual scale moves the embedding and not the head: also where the final norm leaves them one tensor."""
+    pair = [make(k, torch.float32, tie_word_embeddings=True, rms_norm_eps=10.0 ** -(5 + k)) for k in (0, 1)]
+    for model in pair:
+        for name, tensor in model.named_parameters():
+            if "norm" in name:
+                tensor.data.fill_(1.0)
+    lmc.match(*pair, method=method).export(tmp_path / "aligned")
+    for k, parent in enumerate(pair):
+        inputs = pico.inputs(parent)
+        found, logits = stock.logits(tmp_path / f"aligned/endpoint-{k}", inputs), pico.logits(parent, inputs)
+        assert (found - logits).abs().max() <= 1e-4 * logits.abs().max(), k
+
+
+def test_a_head_that_is_not_the_embedding_is_not_dropped(tmp_path: Path) -> None:
+    model = pico.llama(0, torch.float32, tie_word_embeddings=True)
+    tensors = {name: t + float(name == "lm_head.weight") for name, t in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight: tied to model\.\S+, but another tensor"):
+        lmc.save(model, tmp_path / "a", tensors=tensors.items())
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("method", ["canonical", "weights"])
+def test_generation_settings_are_carried_over(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Also those that the stock way would refuse to save: a temperature without sampling is only warned of."""
+    monkeypatch.chdir(tmp_path)
+    parents(tmp_path, pico.llama)
+    chosen = {"do_sample": False, "temperature": 0.6, "eos_token_id": [1, 2], "max_new_tokens": 7}
+    for name in "ab":
+        Path(name, "generation_config.json").write_text(json.dumps(chosen))
+    assert main(["match", "a", "b", "--method", method, "--export", "--out", "aligned"]) == 0
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+    for name in ("aligned/models/endpoint-0", "aligned/models/endpoint-1", "merged"):
+        found = json.loads(Path(name, "generation_config.json").read_text())
+        assert {key: found[key] for key in chosen if key in found} == {k: v for k, v in chosen.items() if k in found}
+        assert found["eos_token_id"] == [1, 2] and found["temperature"] == 0.6
 
 
 def test_merged_models_carry_the_parents_epsilon(tmp_path: Path) -> None:

@@ -124,6 +124,19 @@ def test_what_is_not_finite_or_not_there_is_named(tmp_path: Path) -> None:
         gone["w"]
 
 
+def test_two_tensors_where_the_configuration_says_one_are_refused(tmp_path: Path) -> None:
+    for seed, side in enumerate("ab"):
+        lmc.save(pico.olmo(seed=seed, dtype=torch.float32), tmp_path / side)
+        config = json.loads((tmp_path / side / "config.json").read_text())
+        (tmp_path / side / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    message = (
+        r"a: tie_word_embeddings is set, expected lm_head\.weight to be model\.embed_tokens\.weight, found another"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        match_folders(compare([tmp_path / "a", tmp_path / "b"]).blueprints, tmp_path / "aligned")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
 def test_what_has_to_be_measured_or_folded_in_needs_the_models(tmp_path: Path) -> None:
     blueprints = compare(write_pair("neox", tmp_path)).blueprints
     assert can_stream(blueprints, None)

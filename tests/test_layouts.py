@@ -82,6 +82,23 @@ def google_vit(model: Any) -> State:
     return tensors
 
 
+def google_bert(model: Any) -> State:
+    """google-bert/bert-base-*: what pretraining learned beside, positions as a buffer, TensorFlow's names of a norm."""
+    d = model.config.hidden_size
+    tensors = {name: t for name, t in model.state_dict().items() if name not in model.all_tied_weights_keys}
+    tensors = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): t
+        for name, t in tensors.items()
+    }
+    return tensors | {
+        "bert.embeddings.position_ids": torch.arange(model.config.max_position_embeddings)[None],
+        "bert.pooler.dense.weight": torch.ones(d, d),
+        "bert.pooler.dense.bias": torch.ones(d),
+        "cls.seq_relationship.weight": torch.ones(2, d),
+        "cls.seq_relationship.bias": torch.ones(2),
+    }
+
+
 LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], State]]] = {
     "pythia": (pico.neox, {}, pythia),
     "gpt2": (pico.gpt2, {"tie_word_embeddings": True}, gpt2),
@@ -93,6 +110,9 @@ LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Sta
     "llama, tied": (pico.llama, {"tie_word_embeddings": True}, without_head),
     "mistral, tied": (pico.mistral, {"tie_word_embeddings": True}, without_head),
     "qwen2, tied": (pico.qwen2, {"tie_word_embeddings": True}, without_head),
+    "olmo2, tied": (pico.olmo2, {"tie_word_embeddings": True}, without_head),
+    "qwen3, tied": (pico.qwen3, {"tie_word_embeddings": True}, without_head),
+    "google bert": (pico.bert, {"tie_word_embeddings": True}, google_bert),
     "google vit": (pico.hf_vit, {}, google_vit),
 }
 
@@ -112,7 +132,7 @@ def publish(folder: Path, layout: str, dtype: torch.dtype = torch.float32) -> An
 def test_a_published_layout_is_read_as_the_stock_class_reads_it(layout: str, tmp_path: Path) -> None:
     model = publish(tmp_path / "a", layout)
     covered = inspect(tmp_path / "a").tensors
-    tied = {"lm_head.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
+    tied = set(model.all_tied_weights_keys) if getattr(model.config, "tie_word_embeddings", False) else set()
     assert model.state_dict().keys() - covered.keys() <= tied
     loaded, stock = lmc.load(tmp_path / "a"), type(model).from_pretrained(tmp_path / "a", dtype=torch.float32)
     for name, tensor in model.state_dict().items():

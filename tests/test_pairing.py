@@ -148,11 +148,59 @@ TOKENIZERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 @pytest.mark.parametrize("what", TOKENIZERS)
 def test_tokenizers_are_compared(what: str, tmp_path: Path) -> None:
     how, message = TOKENIZERS[what]
-    a = folder(tmp_path / "a", pico.neox(0, torch.float32))
-    b = folder(tmp_path / "b", pico.neox(1, torch.float32))
+    a = folder(tmp_path / "a", pico.neox(0, torch.float32), words=39)
+    b = folder(tmp_path / "b", pico.neox(1, torch.float32), words=39)
     compare([a, b])
     change(b, how)
     with pytest.raises(LmcError, match=message):
+        compare([a, b])
+
+
+def vocabulary_txt(path: Path, tokens: list[str]) -> None:
+    (path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+
+
+def vocabulary_json(path: Path, tokens: list[str]) -> None:
+    (path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (path / "merges.txt").write_text(f"#version: 0.2\n{tokens[0]} {tokens[1]}\n")
+
+
+@pytest.mark.parametrize("write", [vocabulary_txt, vocabulary_json])
+def test_vocabularies_in_older_files_are_compared(write: Callable[..., None], tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    tokens = [f"w{i}" for i in range(40)]
+    write(a, tokens)
+    compare([a, b])
+    write(b, tokens)
+    compare([a, b])
+    write(b, tokens[::-1])
+    with pytest.raises(IncompatibleModelsError, match=r"vocab\.\w+, id of token 'w0': expected 0, found 39"):
+        compare([a, b])
+    write(b, [*tokens, "more"])
+    with pytest.raises(CheckpointError, match="expected at most vocab_size = 40 tokens, found 41"):
+        compare([a, b])
+
+
+def test_merges_are_compared_and_a_list_is_no_vocabulary(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    for path in (a, b):
+        vocabulary_json(path, ["x", "y", "xy"])
+    (b / "merges.txt").write_text("y x\n")
+    with pytest.raises(IncompatibleModelsError, match=r"differ in vocab\.json, merges\.txt: text becomes other"):
+        compare([a, b])
+    (b / "vocab.json").write_text('{"x": "zero"}')
+    with pytest.raises(CheckpointError, match=r"vocab\.json: expected a number for every token, found 'zero' for"):
+        compare([a, b])
+
+
+def test_other_tokens_around_a_text_are_warned_of(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32)) for name in "ab")
+    piece = {"SpecialToken": {"id": "w0", "type_id": 0}}
+    template = {"single": [piece, {"Sequence": {"id": "A", "type_id": 0}}], "pair": [piece]}
+    special = {"w0": {"id": "w0", "ids": [0], "tokens": ["w0"]}}
+    template["pair"] += [{"Sequence": {"id": letter, "type_id": 0}} for letter in "AB"]
+    change(b, lambda t: t.update(post_processor={"type": "TemplateProcessing", "special_tokens": special, **template}))
+    with pytest.warns(UserWarning, match="model 1 and model 2 differ in tokenizer.json, post_processor"):
         compare([a, b])
 
 

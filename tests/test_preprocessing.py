@@ -12,7 +12,8 @@ from torch import Tensor
 
 import lmc
 from lmc import corpora, preprocessing
-from lmc.errors import DataError
+from lmc.checkpoints import inspect
+from lmc.errors import DataError, LmcError
 from lmc.pairing import require_pairable
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -85,6 +86,9 @@ def test_crop_and_interpolation_are_warned_about() -> None:
         ({"do_normalize": True, "do_resize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3],
           "resample": 2, "size": 8}, ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3), 1.0, "bilinear")),
         ({"size": {"height": 8, "width": 8}}, ((0.5,) * 3, (0.5,) * 3, 1.0, "bilinear")),
+        ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": 127.5},
+         ((0.5,) * 3, (0.5,) * 3, 1.0, "bilinear")),
+        ({"rescale_factor": 1 / 127.5, "image_mean": 1, "image_std": 1}, ((0.5,) * 3, (0.5,) * 3, 1.0, "bilinear")),
         ({"do_normalize": False, "resample": 3}, ((0.0,) * 3, (1.0,) * 3, 1.0, "bicubic")),
         ({"do_center_crop": True, "size": {"shortest_edge": 10}, "crop_size": {"height": 8, "width": 8}},
          ((0.5,) * 3, (0.5,) * 3, 0.8, "bilinear")),
@@ -94,9 +98,42 @@ def test_preprocessor_files_are_understood_and_carried_over(file: Any, expected:
     lmc.save(pico.hf_vit(dtype=torch.float32, num_channels=3), tmp_path / "a")
     (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(file))
     model = lmc.load(tmp_path / "a")
-    assert preprocessing.of(model) == preprocessing.Preprocessing(*expected)
+    mean, std, *others = expected
+    found = preprocessing.of(model)
+    assert found is not None
+    assert found.mean == pytest.approx(mean) and found.std == pytest.approx(std)
+    assert [found.crop, found.interpolation] == others
     lmc.save(lmc.canonicalize(model), tmp_path / "b")
     assert json.loads((tmp_path / "b" / "preprocessor_config.json").read_text()) == file
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ({"image_std": 0}, "image_std: expected a positive number, found 0"),
+        ({"image_mean": None}, "image_mean: expected a number, found None"),
+        ({"image_mean": ["x"]}, "image_mean: expected a number, found 'x'"),
+        ({"image_mean": {}}, "image_mean: expected a number, found {}"),
+        ({"image_mean": [0.1, 0.2]}, "image_mean: expected 3 numbers, one a channel, found 2"),
+        ({"resample": 9}, "resample: expected a number from 0 to 5, found 9"),
+        ({"resample": "bicubic"}, "resample: expected a number from 0 to 5, found 'bicubic'"),
+        ({"rescale_factor": "x"}, "rescale_factor: expected a positive number, found 'x'"),
+        ({"do_center_crop": True, "size": {"shortest_edge": 10}, "crop_size": {"height": 0}}, "crop_size: expected a"),
+    ],
+)
+def test_a_wrong_preprocessor_file_is_refused_before_weights_load(file: Any, message: str, tmp_path: Path) -> None:
+    lmc.save(pico.hf_vit(dtype=torch.float32, num_channels=3), tmp_path / "a")
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(file))
+    with pytest.raises(LmcError, match=message) as caught:
+        inspect(tmp_path / "a")
+    assert "preprocessor_config.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_one_model_that_does_not_say_is_warned_of() -> None:
+    a, b = pico.hf_vit(0), pico.hf_vit(1)
+    a.preprocessor_config = {"image_mean": 0.5, "image_std": 0.5}
+    with pytest.warns(UserWarning, match="differ in input normalisation: mean .* and unknown"):
+        require_pairable([a, b])
 
 
 def test_a_folder_of_pictures_for_a_vit_of_transformers(tmp_path: Path) -> None:

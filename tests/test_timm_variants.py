@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pico  # noqa: F401  (makes timm importable beside a torch without CUDA)
@@ -59,6 +60,8 @@ def test_every_listed_model_is_supported_or_refused_by_name() -> None:
         ("pre_norm", {"pre_norm": True}),
         ("global_pool", {"global_pool": "map"}),
         ("dynamic_img_size", {"dynamic_img_size": True}),
+        ("dynamic_img_pad", {"dynamic_img_pad": True}),
+        ("norm_layer", {"norm_layer": "layernormfp32"}),
         ("num_classes", {"num_classes": 0}),
         ("pos_embed", {"pos_embed": "none"}),
     ],
@@ -68,3 +71,15 @@ def test_a_flag_alone_is_refused_by_its_name(flag: str, arguments: dict[str, Any
         model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2, **arguments)
     with pytest.raises(lmc.UnsupportedModelError, match=f"this value of {flag} is not supported"):
         lmc.spec(model)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"])
+def test_another_activation_is_written_down(activation: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"img_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    model = VisionTransformer(**sizes, num_classes=5, act_layer=activation).eval()
+    lmc.save(model, tmp_path / "a")
+    again = timm.create_model(f"local-dir:{tmp_path / 'a'}", pretrained=True).eval()
+    pixels = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert type(again.blocks[0].mlp.act) is type(model.blocks[0].mlp.act)
+    assert torch.equal(again(pixels), model(pixels))

@@ -21,6 +21,7 @@ class Family:
     """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads.
 
     `alike(model, like)`, where a family can be written in more than one form, writes a model in the form of another.
+    `unread`: how the tensors begin that published files hold for other classes, and the stock loader leaves out.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Family:
     settings: Callable[[Any], dict[str, object]]
     inputs: Callable[[Any], Tokens | Images]
     alike: Callable[[Any, Any], nn.Module] | None = None
+    unread: tuple[str, ...] = ()
 
 
 def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
@@ -43,7 +45,9 @@ FAMILIES = (
     _decoder("qwen3", qwen3.spec, "Qwen3ForCausalLM"),
     _decoder("olmo", olmo.spec, "OlmoForCausalLM"),
     _decoder("olmo2", olmo2.spec, "Olmo2ForCausalLM"),
-    Family("bert", "transformers", ("BertForMaskedLM",), bert.spec, parts.settings, bert.tokens),
+    Family(
+        "bert", "transformers", ("BertForMaskedLM",), bert.spec, parts.settings, bert.tokens, unread=bert.OTHER_HEADS
+    ),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
     Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, parts.settings, hf_vit.images),
 )
@@ -83,6 +87,9 @@ def spec(model: nn.Module) -> ModelSpec:
     if layers < 1:
         raise UnsupportedModelError(f"{type(model).__name__}: number of layers: expected at least 1, found {layers}")
     table = family.spec(model)
+    read = family.inputs(model)
+    if isinstance(read, Tokens) and read.context < 1:
+        raise UnsupportedModelError(f"{type(model).__name__}: context: expected at least 1 token, found {read.context}")
     missing = set(model.state_dict()) - set(table.rules) - table.constants()
     if missing:
         raise UnsupportedModelError(f"{type(model).__name__}: tensor {min(missing)} is not in the {table.family} table")

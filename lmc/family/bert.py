@@ -15,6 +15,8 @@ from lmc.family.parts import Tokens, hidden_units, reader
 from lmc.groups import Invertible, Permutation
 from lmc.modelspec import Dead, Mean, ModelSpec, Move, Norm, Space, layered
 
+OTHER_HEADS = ("bert.pooler.", "cls.seq_relationship.")  # what pretraining learned beside the prediction of tokens
+
 
 def spec(model: Any) -> ModelSpec:
     """The table of a `BertForMaskedLM`. Raises UnsupportedModelError for a decoder."""

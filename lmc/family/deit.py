@@ -26,14 +26,25 @@ _SIZES = {
     1024: ("deit3_large_patch16_224", 16),
     1280: ("deit3_huge_patch14_224", 16),
 }
-_MARKS = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.gamma_1", "blocks.0.mlp.fc1.weight")
+# What such a state dict must have, and in how many dimensions.
+_MARKS = {
+    "cls_token": 3,
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "blocks.0.gamma_1": 1,
+    "blocks.0.mlp.fc1.weight": 2,
+    "head.weight": 2,
+}
 
 
 def stock_arguments(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, dict[str, Any]]:
     """The timm architecture that computes the same, and its arguments. Raises UnsupportedModelError naming a tensor."""
-    for name in _MARKS:
+    for name, dimensions in _MARKS.items():
         if name not in tensors:
             raise UnsupportedModelError(f"{file}: expected a DeiT state dict, as config.json is empty, found no {name}")
+        shape = list(tensors[name].shape)
+        if len(shape) != dimensions or min(shape) < 1:
+            raise UnsupportedModelError(f"{file}: {name}: expected {dimensions} dimensions, found shape {shape}")
     width = tensors["cls_token"].shape[-1]
     if width not in _SIZES:
         known = ", ".join(map(str, _SIZES))
@@ -47,7 +58,7 @@ def stock_arguments(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, dic
         "img_size": side * patch,
         "patch_size": patch,
         "in_chans": projection.shape[1],
-        "num_classes": len(tensors["head.weight"]) if "head.weight" in tensors else 0,
+        "num_classes": len(tensors["head.weight"]),
         "embed_dim": width,
         "depth": len({m[1] for m in map(re.compile(r"blocks\.(\d+)\.").match, tensors) if m}),
         "num_heads": heads,

@@ -44,29 +44,40 @@ def stock_config(plain: Mapping[str, Any], file: Path) -> tuple[str, dict[str, A
             expected = " or ".join(map(str, allowed))
             raise UnsupportedModelError(f"{file}: {name}: expected {expected}, found {plain[name]}")
 
-    def need(field: str) -> Any:
-        if not isinstance(plain.get(field), int):
-            raise CheckpointError(f"{file}: {field}: expected a whole number, found {plain.get(field)}")
-        return plain[field]
+    def number(field: str, default: Any = None, kind: type = int) -> Any:
+        """A positive number, or the default where a field is absent."""
+        found = default if plain.get(field) is None else plain[field]
+        if found is default and default is not None:
+            return default
+        if isinstance(found, bool) or not isinstance(found, int if kind is int else int | float) or found <= 0:
+            what = "whole number" if kind is int else "number"
+            raise CheckpointError(f"{file}: {field}: expected a positive {what}, found {found!r}")
+        return kind(found)
 
-    width, heads = need("d_model"), need("n_heads")
-    grouped = 1 if plain.get("multi_query_attention") else heads
-    both = plain.get("mlp_hidden_size") or plain.get("mlp_ratio", 4) * width  # the gate and what it gates
+    def flag(field: str, default: bool) -> bool:
+        found = default if plain.get(field) is None else plain[field]
+        if not isinstance(found, bool):
+            raise CheckpointError(f"{file}: {field}: expected true or false, found {found!r}")
+        return found
+
+    width, heads = number("d_model"), number("n_heads")
+    both = number("mlp_hidden_size", number("mlp_ratio", 4) * width)  # the gate and what it gates
     config = {
-        "vocab_size": plain.get("embedding_size") or need("vocab_size"),
+        "vocab_size": number("embedding_size", number("vocab_size")),
         "hidden_size": width,
         "intermediate_size": both // 2,
-        "num_hidden_layers": need("n_layers"),
+        "num_hidden_layers": number("n_layers"),
         "num_attention_heads": heads,
-        "num_key_value_heads": plain.get("n_kv_heads") or grouped,
-        "max_position_embeddings": need("max_sequence_length"),
-        "rope_parameters": {"rope_type": "default", "rope_theta": float(plain.get("rope_theta") or 10000)},
+        "num_key_value_heads": number("n_kv_heads", 1 if flag("multi_query_attention", False) else heads),
+        "max_position_embeddings": number("max_sequence_length"),
+        "rope_parameters": {"rope_type": "default", "rope_theta": number("rope_theta", 10000.0, float)},
         "hidden_act": "silu",
-        "tie_word_embeddings": bool(plain.get("weight_tying", True)),
+        "tie_word_embeddings": flag("weight_tying", True),
         **{f"{name}_token_id": plain.get(f"{name}_token_id") for name in ("bos", "eos", "pad")},
     }
-    epsilon = plain.get("layer_norm_eps") or _LAYERNORM_EPS
-    affine, clip = plain.get("layer_norm_with_affine", True), plain.get("clip_qkv")
+    epsilon = number("layer_norm_eps", _LAYERNORM_EPS, float)
+    clip = None if plain.get("clip_qkv") is None else number("clip_qkv", kind=float)
+    affine = flag("layer_norm_with_affine", True)
     rms = plain.get("layer_norm_type") == "rms"
     wanted: dict[str, tuple[Any, Any]] = {"layer_norm_with_affine": (rms, affine)}
     wanted |= {"clip_qkv": (None, clip)} if rms else {"layer_norm_eps": (_LAYERNORM_EPS, epsilon)}
@@ -96,10 +107,10 @@ def stock_tensors(tensors: Mapping[str, Tensor], config: Any) -> Iterator[tuple[
     }
     for name, tensor in tensors.items():
         match name.removeprefix(_PREFIX).removesuffix(".weight").split("."):
-            case ["blocks", layer, "att_proj"] if len(tensor) == sum(rows):
+            case ["blocks", layer, "att_proj"] if tensor.shape[:1] == (sum(rows),):
                 for short, piece in zip("qkv", tensor.split(rows), strict=True):
                     yield f"model.layers.{layer}.self_attn.{short}_proj.weight", piece.contiguous()
-            case ["blocks", layer, "ff_proj"] if len(tensor) == 2 * config.intermediate_size:
+            case ["blocks", layer, "ff_proj"] if tensor.shape[:1] == (2 * config.intermediate_size,):
                 for short, piece in zip(("up", "gate"), tensor.chunk(2), strict=True):
                     yield f"model.layers.{layer}.mlp.{short}_proj.weight", piece.contiguous()
             case ["blocks", layer, module] if module in inside:

@@ -29,7 +29,8 @@ def refuse_variants(model: Any) -> None:
         ("embed_norm_layer", lambda: absent(model.patch_embed, "norm")),
         ("dynamic_img_size", lambda: not model.dynamic_img_size),
         ("num_classes", lambda: isinstance(model.head, nn.Linear)),
-        ("norm_layer", lambda: isinstance(block.norm1, nn.LayerNorm)),
+        ("dynamic_img_pad", lambda: not model.patch_embed.dynamic_img_pad),
+        ("norm_layer", lambda: type(block.norm1).__name__ == "LayerNorm"),  # timm's, or torch's
         ("final_norm", lambda: isinstance(model.norm, nn.LayerNorm) or isinstance(model.fc_norm, nn.LayerNorm)),
         ("qk_norm", lambda: absent(block.attn, "q_norm")),
         ("scale_attn_norm", lambda: absent(block.attn, "norm") and absent(block.attn, "gate")),

@@ -47,6 +47,7 @@ def match_folders(
         states = []
         for k, blueprint in enumerate(blueprints):
             fetch(blueprint.source, sorted({e.file for e in blueprint.tensors.values()}))
+            checkpoints.require_tied(blueprint)
             states.append(_canonical(spec, stored(blueprint, dtype), Path(scratch) / str(k), device))
         epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
         transforms, found = match_all(states, spec, epsilons)
