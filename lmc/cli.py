@@ -108,6 +108,10 @@ def match(
         int | None, typer.Option(min=1, help="Stop after that many checks (every 50 steps) without a better midpoint.")
     ] = None,
     shard: Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")] = False,
+    by_frequency: Annotated[
+        bool,
+        typer.Option("--by-frequency", help="Method weights: count embeddings by their tokens in --data."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     export: Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")] = False,
 ) -> None:
@@ -134,7 +138,9 @@ def match(
         raise ArgumentError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if data is not None:
         corpora.kind(data)
-    needs_data = method in ("activations", *matching.LEARNED)
+    if by_frequency and method != "weights":
+        raise ArgumentError(f"--by-frequency: expected the method weights, found {method}")
+    needs_data = by_frequency or method in ("activations", *matching.LEARNED)
     if needs_data and data is None:
         raise ArgumentError(f"--data: the method {method} needs a corpus ({CORPUS}), found none")
     refuse_occupied(out)
@@ -147,9 +153,10 @@ def match(
         if needs_data and data is not None:  # read before any weight: a corpus that does not fit is found early
             first = pair.blueprints[0]
             samples = _samples(data, first.model, "match", first.source.folder, limit, seed)
+        counts = _counts(samples, pair.blueprints[0].model) if by_frequency and samples is not None else None
         if method == "weights" and folders.can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
-            folders.match_folders(pair.blueprints, out, kind, place, seed, export)
+            folders.match_folders(pair.blueprints, out, kind, place, seed, export, counts)
             _say(_next(out, data))
             return
         loaded = _load(pair, place, kind)
@@ -170,6 +177,7 @@ def match(
                 checkpointing=checkpointing,
                 patience=patience,
                 shard=shard,
+                frequencies=counts,
             )
         except KeyboardInterrupt:
             if state is not None and state.exists():
@@ -371,6 +379,19 @@ def _samples(
     text = corpora.kind(corpus) == "text" and isinstance(family_of(model).inputs(model), Tokens)
     tokenizer = checkpoints.tokenizer(tokenizer_from) if text else None
     return corpora.load(corpus, model, split, tokenizer, limit, seed)
+
+
+def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
+    """How often each token of the vocabulary occurs."""
+    import torch
+
+    from lmc.family import family_of
+    from lmc.family.parts import Tokens
+
+    read = family_of(model).inputs(model)
+    if not isinstance(read, Tokens):
+        raise ArgumentError("--by-frequency: expected models that read text, found pictures")
+    return torch.bincount(samples.flatten(), minlength=read.vocabulary).double()
 
 
 def _held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None, seed: int) -> Any:

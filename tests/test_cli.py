@@ -246,6 +246,16 @@ def nothing() -> None:
 MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "unknown command": (nothing, "mach a b", "No such command 'mach'"),
     "unknown option": (nothing, "check a --sed 3", "No such option: --sed"),
+    "frequencies elsewhere": (
+        nothing,
+        "match a b --method dual --data embedded --by-frequency --out x",
+        "--by-frequency: expected the method weights, found dual",
+    ),
+    "frequencies of nothing": (
+        nothing,
+        "match a b --method weights --by-frequency --out x",
+        "--data: the method weights needs a corpus",
+    ),
     "missing option": (nothing, "match a b", "Missing option '--out'"),
     "no number": (nothing, "check a --seed many", "--seed"),
     "no such folder": (nothing, "check ./c", "./c: no such folder"),

@@ -5,8 +5,10 @@ import warnings
 import pico
 import pytest
 import torch
+from torch import Tensor
 
 import lmc
+from lmc.errors import ArgumentError
 from lmc.groups import Permutation
 from lmc.matching import CLOSED_FORM, Endpoints
 from lmc.matching.activations import _CrossCovariance, activation_pieces
@@ -14,6 +16,7 @@ from lmc.matching.solver import parts_of, solve
 from lmc.matching.weights import match_weights, weight_pieces
 from lmc.models import state
 from lmc.objective import Data
+from lmc.transform import Transform
 
 MODELS = {
     "neox": lambda dtype: pico.neox(dtype=dtype),
@@ -175,8 +178,8 @@ def test_learning_starts_from_the_better_closed_form(better, monkeypatch):
     a, b, _ = planted("vit", 0)
     solve_by = Endpoints.solve
 
-    def only(self, method, samples, seed):
-        return solve_by(self, method, samples, seed) if method == better else (self.gauge, {})
+    def only(self, method, samples, seed, frequencies=None):
+        return solve_by(self, method, samples, seed, frequencies) if method == better else (self.gauge, {})
 
     monkeypatch.setattr(Endpoints, "solve", only)
     inputs = pico.inputs(a, n=32)
@@ -245,3 +248,35 @@ def test_parents_are_not_touched():
     lmc.match(a, b, method="dual", data=pico.inputs(a, n=8), steps=2).merge(0.5)
     for model, kept in zip((a, b), before, strict=True):
         assert all(torch.equal(t, kept[n]) for n, t in state(model).items())
+
+
+def test_rows_of_the_embedding_count_by_their_tokens() -> None:
+    """A planted symmetry is found as well; rows that no token asks for may be anything."""
+    a = lmc.canonicalize(pico.neox(0))
+    spec = lmc.spec(a)
+    planted = lmc.canonicalize(Transform.random(spec, seed=1).apply(a))
+    b = {name: t.clone() for name, t in state(planted).items()}
+    unread, generator = slice(30, 40), torch.Generator().manual_seed(0)
+    b["gpt_neox.embed_in.weight"][unread] += 10 * torch.randn(10, 16, generator=generator, dtype=torch.float64)
+    counts = torch.arange(1.0, 41.0)
+    counts[unread] = 0
+    found = match_weights(state(a), b, spec, counts)
+    assert found.converged and found.objective[-1] == pytest.approx(found.bound, rel=1e-9)
+    plain = match_weights(state(a), b, spec)
+    assert plain.objective[-1] < 0.999 * plain.bound
+    pieces = [weight_pieces(state(a), b, spec, ["gpt_neox.embed_in.weight"], f)[0] for f in (None, torch.ones(40))]
+    assert torch.equal(pieces[0].a, pieces[1].a)
+
+
+@pytest.mark.parametrize(
+    ("frequencies", "method", "message"),
+    [
+        (torch.ones(39), "weights", r"frequencies: expected shape \[40\], found \[39\]"),
+        (torch.zeros(40), "weights", "frequencies: expected counts"),
+        (-torch.ones(40), "weights", "frequencies: expected counts"),
+        (torch.ones(40), "canonical", "frequencies: expected the method weights"),
+    ],
+)
+def test_counts_of_tokens_must_fit(frequencies: Tensor, method: str, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        lmc.match(pico.neox(0), pico.neox(1), method=method, frequencies=frequencies)

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lmc import preprocessing
 from lmc.alignment import METHODS, Alignment
 from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError, DivergedError
+from lmc.family import family_of
 from lmc.family import spec as spec_of
+from lmc.family.parts import Tokens
 from lmc.files import digest, refuse_other_run
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
@@ -56,6 +58,7 @@ def match(
     checkpointing: bool = False,
     patience: int | None = None,
     shard: bool = False,
+    frequencies: Tensor | None = None,
 ) -> Alignment:
     """Find the transforms under which the models' weights can be averaged.
 
@@ -65,6 +68,7 @@ def match(
     `method`: `naive` (average the raw weights), `canonical` (norms absorbed, balanced), `weights` (data-free),
     `activations` (closed form on cross-covariances), `single` and `dual` (learned, arXiv 2506.22712 and 2606.23607).
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches.
+    `frequencies`: how often each token occurs [vocabulary]; `weights` then counts each row of the embedding by it.
     `steps`, `lr`, `batch`, `lambdas`: of learned matching; None takes the measured default. `start`: an alignment of
     the same models to start from, instead of the better of `weights` and `activations`. `kinds`: the kinds of spaces
     that learn (`stream`, `value`, …). `resume`: a folder that keeps the state of a learned run and continues it.
@@ -103,6 +107,8 @@ def match(
     if lambdas is not None and not 0 <= lambdas[0] <= lambdas[1] <= 1:
         raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {lambdas}")
     require_pairable(parents)
+    if frequencies is not None:
+        _require_counts(frequencies, parents[0], method)
     if method in LEARNED:
         require_loss(parents[0])
     if start is not None and not isinstance(start, Alignment):
@@ -119,7 +125,7 @@ def match(
     record: dict[str, Any] = {"seed": seed}
 
     def closed_form(name: str) -> Alignment:
-        transforms, found = endpoints.solve(name, samples, seed)
+        transforms, found = endpoints.solve(name, samples, seed, frequencies)
         return Alignment(name, parents, transforms, record | found)
 
     if method == "naive":
@@ -157,6 +163,17 @@ def match(
     return alignment
 
 
+def _require_counts(frequencies: Tensor, model: nn.Module, method: str) -> None:
+    """Raise ArgumentError unless there is a count for each token, and a method that looks at them."""
+    read = family_of(model).inputs(model)
+    if method != "weights" or not isinstance(read, Tokens):
+        raise ArgumentError("frequencies: expected the method weights and models that read tokens, found others")
+    if frequencies.shape != (read.vocabulary,):
+        raise ArgumentError(f"frequencies: expected shape [{read.vocabulary}], found {list(frequencies.shape)}")
+    if not (frequencies >= 0).all() or not 0 < float(frequencies.sum()) < math.inf:
+        raise ArgumentError("frequencies: expected counts ≥ 0, not all of them 0, found others")
+
+
 @dataclass(frozen=True)
 class Endpoints:
     """The canonical endpoints of one match, on its device, and the transforms that give all the first one's ε."""
@@ -174,13 +191,14 @@ class Endpoints:
         gauge = same_epsilon(spec, [epsilon(m, spec) if spec.epsilon else 0.0 for m in models])
         return cls(spec, models, gauge, torch.device(device or next(parents[0].parameters()).device))
 
-    def solve(self, method: str, samples: Data, seed: int) -> tuple[tuple[Transform, ...], dict[str, Any]]:
+    def solve(
+        self, method: str, samples: Data, seed: int, frequencies: Tensor | None = None
+    ) -> tuple[tuple[Transform, ...], dict[str, Any]]:
         """Match every endpoint to the first in closed form; returns the transforms and how the solver fared."""
         if method == "weights":
             states = [{n: t.to(self.device) for n, t in state(m).items()} for m in self.models]
-            return match_all(
-                states, self.spec, [epsilon(m, self.spec) if self.spec.epsilon else 0.0 for m in self.models]
-            )
+            epsilons = [epsilon(m, self.spec) if self.spec.epsilon else 0.0 for m in self.models]
+            return match_all(states, self.spec, epsilons, frequencies)
         samples = samples if len(samples) <= ACTIVATION_SAMPLES else samples.draw(ACTIVATION_SAMPLES, seed, 0)
         first, *others = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
         solutions = [match_activations(first, other, self.spec, samples) for other in others]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lmc import checkpoints, preprocessing
 from lmc.alignment import Alignment, write
@@ -37,10 +37,11 @@ def match_folders(
     device: torch.device | None = None,
     seed: int = 0,
     export: bool = False,
+    frequencies: Tensor | None = None,
 ) -> None:
     """Write the alignment that `lmc.match(method="weights")` finds into a new folder, as `Alignment.save` does.
 
-    `export` adds the aligned models, as `Alignment.export` does. Raises CheckpointError.
+    `export` adds the aligned models, as `Alignment.export` does. `frequencies` as there. Raises CheckpointError.
     """
     spec = spec_of(blueprints[0].model)
     with whole_folder(out) as folder, tempfile.TemporaryDirectory(prefix=".canonical-", dir=folder.parent) as scratch:
@@ -50,7 +51,7 @@ def match_folders(
             checkpoints.require_tied(blueprint)
             states.append(_canonical(spec, stored(blueprint, dtype), Path(scratch) / str(k), device))
         epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
-        transforms, found = match_all(states, spec, epsilons)
+        transforms, found = match_all(states, spec, epsilons, frequencies)
         record: dict[str, Any] = {"seed": seed, **found}
         references = [checkpoints.refer(b.source, b.tensors, s.dtype) for b, s in zip(blueprints, states, strict=True)]
         write(folder, "weights", references, transforms, record)

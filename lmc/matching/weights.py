@@ -13,27 +13,35 @@ from lmc.modelspec import ModelSpec
 from lmc.transform import Moved, Transform, rescale
 
 
-def match_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec) -> Solution:
+def match_weights(
+    a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec, frequencies: Tensor | None = None
+) -> Solution:
     """The transform g of B that brings its weights closest to A's: min ‖θ_A − g·θ_B‖² over the compact group.
 
     `a`, `b`: state dicts in canonical, balanced form. They may be read from files as they are asked for: the tensors of
-    one part of the model, such as a feed-forward layer, are in use at a time.
+    one part of the model, such as a feed-forward layer, are in use at a time. With `frequencies`, how often each token
+    occurs [V], a row of the embedding counts in proportion to its token, and all rows together as much as before.
     """
-    return solve(spec, weight_parts(a, b, spec))
+    return solve(spec, weight_parts(a, b, spec, frequencies))
 
 
 def match_all(
-    states: Sequence[Mapping[str, Tensor]], spec: ModelSpec, epsilons: Sequence[float]
+    states: Sequence[Mapping[str, Tensor]],
+    spec: ModelSpec,
+    epsilons: Sequence[float],
+    frequencies: Tensor | None = None,
 ) -> tuple[tuple[Transform, ...], dict[str, Any]]:
     """Every model matched to the first: the transforms, and how the solver fared.
 
-    `states` as for `match_weights`; `epsilons`: the ε of each, where the spec says that it moves with the scale.
+    `states` and `frequencies` as for `match_weights`; `epsilons`: the ε of each, where it moves with the scale.
     """
     gauges = same_epsilon(spec, epsilons)
     first = Moved(gauges[0], states[0])
-    solutions = [match_weights(first, Moved(g, s), spec) for g, s in zip(gauges[1:], states[1:], strict=True)]
+    others = (Moved(g, s) for g, s in zip(gauges[1:], states[1:], strict=True))
+    solutions = [match_weights(first, other, spec, frequencies) for other in others]
     transforms = (gauges[0], *(s.transform @ g for s, g in zip(solutions, gauges[1:], strict=True)))
-    return transforms, report(solutions)
+    counted = {} if frequencies is None else {"tokens counted": int(frequencies.sum())}
+    return transforms, report(solutions) | counted
 
 
 def same_epsilon(spec: ModelSpec, epsilons: Sequence[float]) -> tuple[Transform, ...]:
@@ -52,20 +60,28 @@ def report(solutions: Sequence[Solution]) -> dict[str, Any]:
     }
 
 
-def weight_parts(a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec) -> list[Part]:
+def weight_parts(
+    a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec, frequencies: Tensor | None = None
+) -> list[Part]:
     """The tensors, those together that share a space besides the stream's."""
     shown = {
         n: {axis for block in spec.blocks(n) for axis in block.names} & spec.space_names - GLOBAL for n in spec.rules
     }
 
     def part(names: list[str]) -> Part:
-        return Part(frozenset().union(*(shown[n] for n in names)), lambda: weight_pieces(a, b, spec, names))
+        return Part(
+            frozenset().union(*(shown[n] for n in names)), lambda: weight_pieces(a, b, spec, names, frequencies)
+        )
 
     return [part(names) for names in connected(shown)]
 
 
 def weight_pieces(
-    a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec, names: Iterable[str] | None = None
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    spec: ModelSpec,
+    names: Iterable[str] | None = None,
+    frequencies: Tensor | None = None,
 ) -> list[Piece]:
     """Every block of every tensor (of `names`), in at least single precision.
 
@@ -76,5 +92,8 @@ def weight_pieces(
         x, y = (s[name].to(torch.promote_types(s[name].dtype, torch.float32)) for s in (a, b))
         if name in spec.logits:
             x, y = x - x.mean(0), y - y.mean(0)
+        if frequencies is not None and spec.looked_up(name):
+            root = (frequencies * (len(frequencies) / frequencies.sum())).sqrt()[:, None].to(x)
+            x, y = root * x, root * y
         pieces += [Piece(block, block.of(x), block.of(y)) for block in spec.blocks(name)]
     return pieces
