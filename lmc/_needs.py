@@ -18,6 +18,7 @@ from lmc.errors import ArgumentError, LmcError
 
 PATIENCE = 5  # seconds for the hub's first answer
 GB = 1e9
+GUIDE = "book/gpu.md"  # which data, and where it comes from
 
 
 class PrerequisiteError(LmcError):
@@ -29,12 +30,14 @@ class Needs:
     """`needs` of a figure in figures.yml, for one profile; sizes in GB (10⁹ bytes), as a hub shows them.
 
     `token` names a gated repository (`datasets/OWNER/NAME` or `OWNER/NAME`); where the environment variable `instead`
-    names an existing folder with the same data, no token is asked for.
+    names an existing folder with the same data, no token is asked for. `folder` is the environment variable that has to
+    name a folder of data.
     """
 
     network: bool = False
     token: str = ""
     instead: str = ""
+    folder: str = ""
     gpu_gb: float = 0
     memory_gb: float = 0
     disk_gb: float = 0
@@ -62,6 +65,7 @@ class Needs:
         said = {
             "network": self.network,
             f"a token for {self.token}": bool(self.token),
+            f"a folder of data named by {self.folder}": bool(self.folder),
             f"{self.download_gb:g} GB to download": self.download_gb,
             f"{self.disk_gb:g} GB of disk": self.disk_gb,
             f"a GPU with {self.gpu_gb:g} GB": self.gpu_gb,
@@ -89,7 +93,8 @@ def together(needs: Iterable[Needs], jobs: int) -> list[Needs]:
     total = {name: round(sum(getattr(n, name) for n in needs), 3) for name in ("disk_gb", "download_gb", "hours")}
     total |= {name: held(name) for name in ("gpu_gb", "memory_gb")}
     gated = sorted({(entry.token, entry.instead) for entry in needs if entry.token}) or [("", "")]
-    first = Needs(any(n.network for n in needs), *gated[0], **total)
+    folder = next((n.folder for n in needs if n.folder), "")
+    first = Needs(any(n.network for n in needs), *gated[0], folder, **total)
     return [first, *(Needs(token=token, instead=instead) for token, instead in gated[1:])]
 
 
@@ -99,6 +104,7 @@ def missing(needs: Needs) -> list[str]:
     found = [
         unreachable,
         _token(needs, ask=not unreachable),
+        _folder(needs.folder),
         _gpu(needs.gpu_gb),
         _memory(needs.memory_gb),
         _disk(max(needs.disk_gb, needs.download_gb)),
@@ -121,6 +127,13 @@ def _network(needs: Needs) -> str:
         reason = getattr(error, "reason", error)
         return f"the hub, but {constants.ENDPOINT} does not answer ({reason}): connect to a network, or set HF_ENDPOINT"
     return ""
+
+
+def _folder(variable: str) -> str:
+    found = os.environ.get(variable, "")
+    if not variable or (found and Path(found).is_dir()):
+        return ""
+    return f"a folder of data, {variable} {f'names none: {found}' if found else 'is not set'}: see {GUIDE}"
 
 
 def _token(needs: Needs, ask: bool) -> str:

@@ -214,6 +214,8 @@ def count_figure(numbers: dict[str, Any]) -> "Figure":
 def table(rows: dict[str, dict[str, Any]], digits: int = 3) -> Markdown:
     """Rows of numbers as a table for a notebook; numbers with `digits` decimals, lists as their mean and range.
 
+    What a row does not have stays empty.
+
     >>> table({"naive": {"loss": [5.1, 5.7], "accuracy": 0.1}})
     """
 
@@ -225,9 +227,9 @@ def table(rows: dict[str, dict[str, Any]], digits: int = 3) -> Markdown:
             )
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
-    columns = list(next(iter(rows.values())))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = [f"| | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
-    lines += [f"| {name} | {' | '.join(cell(row[c]) for c in columns)} |" for name, row in rows.items()]
+    lines += [f"| {name} | {' | '.join(cell(row.get(c, '')) for c in columns)} |" for name, row in rows.items()]
     return Markdown("\n".join(lines))
 
 

@@ -188,6 +188,8 @@ def method_table(numbers: dict[str, Any]) -> Any:
 
     >>> method_table({"summary": {"naive": {"barrier": 1.5, "range": [1.4, 1.6], "ratio": 1.0, ...}}})
     """
+    if "summary" not in numbers:  # pairs that have hardly learned, as at smoke
+        return Markdown("The naive barrier of a pair is 0: there is nothing to compare methods with.")
     rows = ["| method | runs | barrier | range | ÷ naive | normalised | gap | endpoints moved |", "|" + "---|" * 8]
     for name, row in by_effort(numbers["summary"]).items():
         low, high = row["range"]

@@ -111,7 +111,7 @@ def test_what_several_notebooks_need_together() -> None:
     one = Needs(network=True, token="a/b", gpu_gb=16, memory_gb=8, disk_gb=5, download_gb=3.4, hours=2)
     two = Needs(token="datasets/c/d", gpu_gb=10, disk_gb=1, hours=0.5)
     first, second = together([one, two, Needs()], jobs=1)
-    assert first == Needs(True, "a/b", "", 16, 8, 6, 3.4, 2.5) and second == Needs(token="datasets/c/d")
+    assert first == Needs(True, "a/b", "", "", 16, 8, 6, 3.4, 2.5) and second == Needs(token="datasets/c/d")
     assert together([one, two], jobs=2)[0].gpu_gb == 26  # both at once
     assert together([Needs()], jobs=2) == []
     assert str(first) == (
@@ -137,3 +137,15 @@ def test_a_mistake_in_the_ledger_is_named(tmp_path: Path, entry: str, message: s
     )
     with pytest.raises(ArgumentError, match=f"figures.yml, one, paper: {message}"):
         figures(tmp_path / "figures.yml")
+
+
+def test_a_folder_of_data_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = Needs(folder="LMC_TEST_DATA")
+    assert str(needs) == "a folder of data named by LMC_TEST_DATA"
+    assert together([Needs(hours=1), needs], jobs=1) == [Needs(folder="LMC_TEST_DATA", hours=1)]
+    monkeypatch.delenv("LMC_TEST_DATA", raising=False)
+    assert missing(needs) == ["a folder of data, LMC_TEST_DATA is not set: see book/gpu.md"]
+    monkeypatch.setenv("LMC_TEST_DATA", str(tmp_path / "none"))
+    assert missing(needs) == [f"a folder of data, LMC_TEST_DATA names none: {tmp_path / 'none'}: see book/gpu.md"]
+    monkeypatch.setenv("LMC_TEST_DATA", str(tmp_path))
+    assert missing(needs) == []

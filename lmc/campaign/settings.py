@@ -188,7 +188,7 @@ LAPTOP: dict[str, Setting] = {
         shape=Gpt2(layers=4, width=64, heads=4, context=64, vocabulary=2048),
         corpus="tinyshakespeare-2048",
         recipe=Recipe(steps=1500, batch=16, lr=3e-3, warmup=60),
-        matching=Matching(steps=200, batch=16, probe=40, rates=_LOWER),
+        matching=Matching(steps=800, batch=16, probe=40, rates=_LOWER),
         scored=128,
         bf16=False,
     ),
