@@ -43,12 +43,13 @@ CHUNK = 1 << 24  # numbers compared at a time
 def main(names: list[str]) -> None:
     """Measure each shape and write what was found down at once."""
     for name in names or list(SHAPES):
-        load = os.getloadavg()[0]
+        load, began = os.getloadavg()[0], time.monotonic()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             row = measure(name, Path(folder))
         run = {
             "command": f"python tools/bench_weights.py {name}",
             "date": datetime.now(UTC).date().isoformat(),
+            "duration_s": round(time.monotonic() - began),
             "hardware": results.hardware(),
             "threads": THREADS,
             "load at the start": load,

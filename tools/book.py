@@ -21,6 +21,7 @@ from typing import Any
 
 import pages
 import yaml
+from costs import cost_tables
 
 from lmc._ledger import figures
 from lmc._notebooks import redraws
@@ -107,6 +108,7 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
         (book / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
     pages.api(book / "api")
     pages.figure_pages(book / "made", profile)
+    cost_tables(book / "made")
     (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
 
 
