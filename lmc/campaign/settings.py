@@ -180,15 +180,21 @@ ITEMS: dict[int, tuple[Work, ...]] = {
     ),
 }
 
+
+def _halving(highest: float) -> dict[str, tuple[float, ...]]:
+    """Four rates of dual matching from there down, and twice these of single."""
+    dual = tuple(highest / 2**k for k in (3, 2, 1, 0))
+    return {"single": tuple(2 * rate for rate in dual), "dual": dual}
+
+
 # What two busy CPU cores can do in an hour, stated beside every number: narrower, shallower, and trained briefly.
-_LOWER: dict[str, tuple[float, ...]] = {"single": (2.5e-3, 5e-3, 1e-2, 2e-2), "dual": (1.25e-3, 2.5e-3, 5e-3, 1e-2)}
 LAPTOP: dict[str, Setting] = {
     "gpt2-shakespeare": replace(
         SHAKESPEARE,
         shape=Gpt2(layers=4, width=64, heads=4, context=64, vocabulary=2048),
         corpus="tinyshakespeare-2048",
         recipe=Recipe(steps=1500, batch=16, lr=3e-3, warmup=60),
-        matching=Matching(steps=800, batch=16, probe=40, rates=_LOWER),
+        matching=Matching(steps=800, batch=16, probe=100, rates=_halving(1e-2)),
         scored=128,
         bf16=False,
     ),
@@ -196,7 +202,7 @@ LAPTOP: dict[str, Setting] = {
         CIFAR,
         shape=Vit(layers=4, width=96, heads=4, size=32, patch=8, classes=10),
         recipe=Recipe(steps=4000, batch=64, lr=2e-3, warmup=100),
-        matching=Matching(steps=300, batch=64, probe=40, rates=_LOWER),
+        matching=Matching(steps=300, batch=64, probe=100, rates=_halving(2.5e-3)),
         scored=1000,
         bf16=False,
     ),
