@@ -23,7 +23,7 @@ from lmc.campaign.report import numbers
 from lmc.campaign.settings import Setting
 from lmc.campaign.training import endpoint_folder, train_endpoint
 from lmc.errors import ArgumentError
-from lmc.experiment import Pair, best_start
+from lmc.experiment import Pair, apart, best_start
 from lmc.files import read_json, write_whole
 from lmc.line import path
 from lmc.matching import CLOSED_FORM, LEARNED, match
@@ -160,14 +160,14 @@ class Campaign:
         """
         file, settings = self.folder / "rates.json", self.setting.matching
         grids: dict[str, dict[str, float]] = read_json(file) if file.is_file() else {}
-        part = len(seen) // 8
+        matched, scored = apart(seen, len(seen) // 8)  # at random: pictures come class by class
         for method in (m for m in LEARNED if m in settings.methods):
             for rate in settings.rates[method]:
                 if f"{rate:g}" in grids.get(method, {}):
                     continue
                 options = self._options(start, settings.probe, rate)
-                found = match(*pair, method=method, data=seen[slice(part, None)], device=self.device, **options)
-                barrier = path(self._there(found), seen[slice(0, part)], grid=11).barrier
+                found = match(*pair, method=method, data=matched, device=self.device, **options)
+                barrier = path(self._there(found), scored, grid=11).barrier
                 grids.setdefault(method, {})[f"{rate:g}"] = barrier
                 write_whole(file, json.dumps(grids))
                 self._publish()
