@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -79,7 +80,7 @@ def made_by(name: str, profile: str, ledger: dict[str, Figure]) -> list[Figure]:
 
 
 def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
-    """Everything the numbers depend on: text, parameters, package source, shipped data, versions of the stack."""
+    """Everything the numbers depend on: text, parameters, package source, data, results that are read, versions."""
     root = checkout()
     io = [[figure.results, *figure.inputs] for figure in mine]
     digest = hashlib.sha256(json.dumps([node, given, io, results.versions()], sort_keys=True).encode())
@@ -89,6 +90,11 @@ def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
     if given.get("recompute") is False:
         read += [figure.results for figure in mine]
     inputs = [folder / f"{id}.json" for id in read for folder in folders]
+    text = "\n".join("".join(cell["source"]) for cell in node["cells"])
+    for id, profile in re.findall(r'results\.read\("([\w-]+)", "(\w+)"\)', text):  # of a fixed profile
+        inputs += [folder(profile) / f"{id}.json" for folder in (results.fresh_folder, results.committed_folder)]
+    for variable in sorted(set(re.findall(r"LMC_[A-Z_]+", text))):  # a corpus of the reader's own
+        digest.update(f"{variable}={os.environ.get(variable, '')}\0".encode())
     for path in sorted(path for path in files if path.is_file()):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     for path in sorted(set(inputs)):

@@ -3,7 +3,7 @@
 >>> print(Needs(network=True, gpu_gb=16, download_gb=3.4, disk_gb=5, hours=2))
 network, 3.4 GB to download, 5 GB of disk, a GPU with 16 GB, about 2 h
 >>> missing(Needs(gpu_gb=16))                                       # on a machine without one
-['a GPU with 16 GB, found none: profile laptop runs without']
+['a GPU with 16 GB, found none: a smaller profile runs without']
 """
 
 import os
@@ -169,7 +169,7 @@ def _gpu(wanted: float) -> str:
     if largest >= wanted:
         return ""
     found = f"one with {largest:.0f} GB" if count else "none"
-    return f"a GPU with {wanted:g} GB, found {found}: profile laptop runs without"
+    return f"a GPU with {wanted:g} GB, found {found}: a smaller profile runs without"
 
 
 def _memory(wanted: float) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError
+from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -259,7 +259,10 @@ def path(
 def merge(
     alignment: Aligned,
     out: Out,
-    at: Annotated[str, typer.Option(help="λ in [0, 1]: 0 is the first model. Or K weights: 0.2,0.3,0.5.")] = "0.5",
+    at: Annotated[
+        str | None,
+        typer.Option(help="λ in [0, 1], 0 is the first model; or K weights, 0.2,0.3,0.5. Default: the middle."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, bfloat16, float16 or float64.")] = "float32",
     data: Annotated[str | None, typer.Option(help=f"Where to measure what a lower type costs: {CORPUS}.")] = None,
     limit: Limit = None,
@@ -269,7 +272,7 @@ def merge(
 
     A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
     """
-    weights, kind = _weights(at), _dtype(dtype)
+    weights, kind = None if at is None else _weights(at), _dtype(dtype)
     from lmc import corpora
     from lmc.alignment import Alignment, barycentric, describe
     from lmc.files import refuse_occupied
@@ -279,6 +282,8 @@ def merge(
     if data is not None:
         corpora.kind(data)
     count = len(describe(alignment)["parents"])
+    if weights is None:
+        weights = 0.5 if count == 2 else [1 / count] * count
     try:
         barycentric(weights, count)
     except ArgumentError as error:
@@ -288,7 +293,7 @@ def merge(
     samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
     (card,) = aligned.export(out, at=weights, dtype=kind, data=samples, measured=measured)
     print(card)
-    _say(f"wrote {out}: merged at {at}")
+    _say(f"wrote {out}: merged at {at or ('0.5' if count == 2 else f'{count} equal weights')}")
 
 
 @app.command()
@@ -339,6 +344,12 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(str(error))
         except OSError as error:  # no permission, disk full: the user's to repair
             return _fail(str(error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return _fail(
+                "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
+            )
         except (KeyboardInterrupt, typer.Abort):
             print("interrupted", file=sys.stderr)
             return 130
@@ -359,7 +370,7 @@ def _say(line: str) -> None:
 
 
 def _next(out: Path, data: str | None) -> str:
-    return f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --at 0.5 --out MERGED"
+    return f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED"
 
 
 def _compare(models: list[str]) -> "Pair":

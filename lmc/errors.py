@@ -47,3 +47,12 @@ class DivergedError(LmcError):
 
 class OutOfMemoryError(LmcError):
     """A step of learned matching does not fit into memory; the message says what to lower."""
+
+
+# How torch says on the CPU that memory is short: as a plain RuntimeError. CUDA's OutOfMemoryError is one, too.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether this is how a machine or a device says that its memory is short."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)

@@ -64,7 +64,7 @@ def of(model: Any) -> Preprocessing | None:
     if scale != _BYTE:  # (255 · scale · p − m) / s, where p is the pixel in [0, 1]
         mean, std = (tuple(v * _BYTE / scale for v in values) for values in (mean, std))
     resample = other.get("resample", 2)
-    if resample not in range(len(_RESAMPLE)):
+    if not isinstance(resample, int) or resample not in range(len(_RESAMPLE)):
         raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}")
     return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample])
 
@@ -156,7 +156,8 @@ def _number(name: str, value: Any, positive: bool = True) -> float:
 def _crop(config: dict[str, Any]) -> float:
     """The share of the resized picture's shorter side that is cut out."""
     size, crop = config.get("size"), config.get("crop_size")
-    if not config.get("do_center_crop") or not isinstance(size, dict) or not isinstance(crop, dict):
+    if not config.get("do_center_crop") or size is None or crop is None:
         return 1.0
+    size, crop = (value if isinstance(value, dict) else {"height": value} for value in (size, crop))  # of before
     height = _number("crop_size", crop.get("height", 1))
     return height / _number("size", size.get("shortest_edge", size.get("height", height)))

@@ -19,7 +19,7 @@ from typing import Any
 from lmc import results
 from lmc._execute import NotebookError, Run, clock, execute, is_current, kernel_environment, made_by, say
 from lmc._ledger import Figure, figures
-from lmc._needs import PrerequisiteError, missing, together
+from lmc._needs import Needs, PrerequisiteError, missing, together
 from lmc._schedule import redrawn, schedule
 from lmc.errors import ArgumentError, LmcError
 from lmc.results import PROFILES, checkout
@@ -56,7 +56,12 @@ def reproduce(
     long = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
     light = {name for name in long if _is_measured(name, profile, ledger)}
     unmeasured = long - light
-    _require(order.keys() - long, profile, folder, ledger, jobs)
+    wanted = order.keys() - long
+    if figure is None and profile == "laptop":
+        without = _without_data(wanted, profile, folder, ledger)
+        order = {name: needed for name, needed in order.items() if not without & {name, *needed}}
+        wanted -= without
+    _require(wanted, profile, folder, ledger, jobs)
     started = time.monotonic()
     with kernel_environment(), ThreadPoolExecutor(jobs) as pool:
         futures: dict[Step, Future[Run]] = {}
@@ -125,6 +130,17 @@ def redraw(profile: str = "laptop", figure: str | None = None) -> None:
 def _known(profile: str) -> None:
     if profile not in PROFILES:
         raise ArgumentError(f"unknown profile {profile!r}; choose from {', '.join(PROFILES)}")
+
+
+def _without_data(names: Iterable[str], profile: str, folder: Path, ledger: dict[str, Figure]) -> set[str]:
+    """Those that read a folder of data that is not here: they are left out of a run of everything, and named."""
+    found = set()
+    for name in names:
+        lacking = [line for f in made_by(name, profile, ledger) for line in missing(f.needs.get(profile, Needs()))]
+        if lacking and not is_current(name, profile, folder, ledger):
+            say(f"{name}: left out, it needs {lacking[0]}")
+            found.add(name)
+    return found
 
 
 def _require(order: Iterable[str], profile: str, folder: Path, ledger: dict[str, Figure], jobs: int) -> None:
@@ -219,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
             redraw(arguments.profile, arguments.figure)
         else:
             reproduce(arguments.profile, arguments.figure, arguments.jobs, arguments.out)
-    except LmcError as error:
+    except (LmcError, OSError) as error:  # an unwritable place is the user's to repair
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -43,7 +43,9 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if dtype not in (None, "auto", *_FLOATS):
         raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
     with torch.device("meta"):
-        model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, return_dict=True))
+        # What a model returns beside its logits is no part of it, and gets in the way of using and saving it.
+        plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+        model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
     if model.can_generate() and (folder / _GENERATION).exists():
         model.generation_config = _generation(folder)
     if (folder / PREPROCESSOR).exists():

@@ -7,6 +7,7 @@
 Vocabularies in sentencepiece's own format (tokenizer.model alone) are not looked into.
 """
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,14 +44,17 @@ def read(folder: Path) -> Vocabulary | None:
     if (path := folder / "vocab.json").exists():
         ids = read_json(path)
         for token, number in ids.items():
-            if not isinstance(number, int):
+            if not isinstance(number, int) or isinstance(number, bool):
                 raise CheckpointError(f"{path}: expected a number for every token, found {number!r} for {token!r}")
         merges = folder / "merges.txt"
         lines = _lines(merges) if merges.exists() else []
-        return Vocabulary(path, ids, len(ids), {"merges.txt": [x for x in lines if not x.startswith("#version")]})
+        size = max(ids.values(), default=-1) + 1
+        return Vocabulary(
+            path, ids | _added(folder), size, {"merges.txt": [x for x in lines if not x.startswith("#version")]}
+        )
     if (path := folder / "vocab.txt").exists():
         ids = {token: i for i, token in enumerate(_lines(path))}
-        return Vocabulary(path, ids, len(ids))
+        return Vocabulary(path, ids | _added(folder), len(ids))
     return None
 
 
@@ -90,19 +94,26 @@ def _fast(path: Path) -> Vocabulary:
 
     plain = read_json(path)
     try:
-        size = Tokenizer.from_file(str(path)).get_vocab_size(with_added_tokens=False)
+        tokenizer = Tokenizer.from_file(str(path))
+        size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
     except Exception as error:  # the library raises nothing narrower
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: no tokenizer can be built from it ({reason})") from error
     listed = plain["model"].get("vocab", {})  # unigram models list their tokens in order of id
     ids = dict(listed) if isinstance(listed, dict) else {entry[0]: i for i, entry in enumerate(listed)}
     ids |= {t["content"]: t["id"] for t in plain.get("added_tokens") or []}
-    cuts = {part: plain.get(part) for part in _CUTS}
-    return Vocabulary(path, ids, size, cuts, plain.get("post_processor"))
+    cuts = {part: today.get(part) for part in _CUTS}  # as it would be written today, however old the file is
+    return Vocabulary(path, ids, size, cuts, today.get("post_processor"))
+
+
+def _added(folder: Path) -> dict[str, int]:
+    """Tokens that were added later, beside a vocabulary without a tokenizer.json."""
+    file = folder / "added_tokens.json"
+    return read_json(file) if file.exists() else {}
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf8").splitlines()
+        return path.read_text(encoding="utf8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not readable as text ({error})") from None

@@ -272,6 +272,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another model type": (lambda f: edit(f, model_type="llama"), "model_type: expected 'gpt_neox', found 'llama'"),
     "heads do not divide": (lambda f: edit(f, num_attention_heads=3), "config.json: no model can be built"),
     "no context": (lambda f: edit(f, max_position_embeddings=0), "context: expected at least 1 token, found 0"),
+    "no ε": (lambda f: edit(f, layer_norm_eps=0.0), "layer_norm_eps: expected a positive number, found 0.0"),
     "a width that is text": (lambda f: edit(f, hidden_size="wide"), "config.json: no model can be built"),
     "quantised": (
         lambda f: edit(f, quantization_config={"quant_method": "gptq"}),
@@ -403,8 +404,11 @@ VIT_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 def test_a_configuration_that_asks_for_tuples_is_read_all_the_same(tmp_path: Path) -> None:
     lmc.save(pico.neox(dtype=torch.float32), tmp_path / "a")
-    edit(tmp_path / "a", return_dict=False)
-    assert lmc.check(lmc.load(tmp_path / "a")).ok
+    edit(tmp_path / "a", return_dict=False, output_attentions=True, output_hidden_states=True)
+    model = lmc.load(tmp_path / "a")
+    assert lmc.check(model).ok
+    lmc.save(model, tmp_path / "b")
+    require_pairable([model, lmc.load(tmp_path / "b")])
 
 
 @pytest.mark.parametrize(

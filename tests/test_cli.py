@@ -471,6 +471,39 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, here: Path, run:
     assert {p: p.stat().st_mtime_ns for p in here.rglob("*")} == before
 
 
+def test_memory_that_is_short_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever it happens: loading, moving to a device, evaluating."""
+
+    def short(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.chdir(tmp_path)
+    align()
+    monkeypatch.setattr("lmc.checkpoints.load", short)
+    for command in (
+        "path aligned --data embedded",
+        "merge aligned --out merged",
+        "match a b --method naive --out other",
+    ):
+        assert main(command.split()) == 2
+        assert capsys.readouterr().err.startswith("error: out of memory: close other work")
+    assert not (tmp_path / "merged").exists() and not (tmp_path / "other").exists()
+
+
+def test_three_models_are_merged_in_the_middle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("abc"):
+        lmc.save(pico.neox(k, torch.float32), tmp_path / name)
+    assert main(["match", "a", "b", "c", "--method", "naive", "--out", "aligned"]) == 0
+    assert "lmc merge aligned --out MERGED" in capsys.readouterr().out
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+    assert "merged at 3 equal weights" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("mistake", ["unknown method", "truncated weights", "missing option"])
 def test_a_mistake_as_the_user_sees_it(mistake: str, here: Path) -> None:
     spoil, line, message = MISTAKES[mistake]

@@ -89,10 +89,10 @@ def test_no_token_a_token_without_access_and_a_folder_instead(
 def test_no_gpu_too_small_a_gpu_and_one_that_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = SimpleNamespace(is_available=lambda: False)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert missing(Needs(gpu_gb=16)) == ["a GPU with 16 GB, found none: profile laptop runs without"]
+    assert missing(Needs(gpu_gb=16)) == ["a GPU with 16 GB, found none: a smaller profile runs without"]
     size = SimpleNamespace(total_memory=12e9)
     vars(cuda).update(is_available=lambda: True, device_count=lambda: 2, get_device_properties=lambda _: size)
-    assert missing(Needs(gpu_gb=16)) == ["a GPU with 16 GB, found one with 12 GB: profile laptop runs without"]
+    assert missing(Needs(gpu_gb=16)) == ["a GPU with 16 GB, found one with 12 GB: a smaller profile runs without"]
     assert missing(Needs(gpu_gb=12)) == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pico
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 import lmc
 from lmc import pairing
@@ -191,6 +192,33 @@ def test_merges_are_compared_and_a_list_is_no_vocabulary(tmp_path: Path) -> None
     (b / "vocab.json").write_text('{"x": "zero"}')
     with pytest.raises(CheckpointError, match=r"vocab\.json: expected a number for every token, found 'zero' for"):
         compare([a, b])
+
+
+def test_a_tokenizer_saved_again_is_the_same(tmp_path: Path) -> None:
+    """Older files write merges as text and lack fields that are written today."""
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}
+    (a / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    Tokenizer.from_file(str(a / "tokenizer.json")).save(str(b / "tokenizer.json"))
+    assert (a / "tokenizer.json").read_text() != (b / "tokenizer.json").read_text()
+    compare([a, b])
+
+
+def test_tokens_added_beside_an_older_vocabulary_are_compared(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    for k, path in enumerate((a, b)):
+        vocabulary_json(path, [f"w{i}" for i in range(38)])
+        (path / "added_tokens.json").write_text(json.dumps({"<x>": 38 + k, "<y>": 39 - k}))
+    with pytest.raises(IncompatibleModelsError, match="id of token '<x>': expected 38, found 39"):
+        compare([a, b])
+
+
+def test_fields_that_change_nothing_are_no_difference(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.bert(k, torch.float32), words=None) for k, name in enumerate("ab"))
+    plain = json.loads((a / "config.json").read_text())
+    more = {"position_embedding_type": "absolute", "tokenizer_class": "BertTokenizer", "directionality": "bidi"}
+    (a / "config.json").write_text(json.dumps(plain | more))
+    compare([a, b])
 
 
 def test_other_tokens_around_a_text_are_warned_of(tmp_path: Path) -> None:

@@ -325,3 +325,36 @@ def test_the_longest_notebook_comes_first_and_long_ones_only_when_asked(checkout
     assert list(schedule("laptop", None, ledger, everything=False)) == ["02_third", "01_first"]
     assert list(schedule("laptop", "c", ledger)) == ["02_third"]  # what it reads is committed
     assert list(schedule("laptop", "b", ledger)) == ["00_second"]
+
+
+def test_the_key_of_a_run_holds_what_its_text_names(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the reader's own, and results of a profile that is not the run's."""
+    from lmc._execute import is_current
+
+    source(checkout, "01_first", 'os.environ.get("LMC_OTHER_TEXT")\n' + WRITE.format(id="first", value="1.0"))
+    source(checkout, "00_second", 'results.read("rates", "laptop")\n' + WRITE.format(id="second", value="2.0"))
+    results.write("rates", "laptop", {"x": 1}, {"seeds": [0], "duration_s": 0.0, "command": "c"})
+    assert main(["--profile", "smoke", "--out", str(checkout / "out")]) == 0
+    ledger = figures(checkout / "figures.yml")
+    names = ("01_first", "00_second")
+    assert [is_current(name, "smoke", checkout / "out", ledger) for name in names] == [True, True]
+    results.write("rates", "laptop", {"x": 2}, {"seeds": [0], "duration_s": 0.0, "command": "c"})
+    assert [is_current(name, "smoke", checkout / "out", ledger) for name in names] == [True, False]
+    monkeypatch.setenv("LMC_OTHER_TEXT", "mine.txt")
+    assert [is_current(name, "smoke", checkout / "out", ledger) for name in names] == [False, False]
+
+
+def test_a_run_of_everything_leaves_out_what_lacks_its_data(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = LEDGER.replace("smoke", "laptop")
+    ledger = ledger.replace("draw: barrier_bars}", "draw: barrier_bars, needs: {laptop: {folder: LMC_NO_DATA}}}", 1)
+    (checkout / "figures.yml").write_text(ledger)
+    third = "third: {title: t, notebook: 02_third, profiles: [laptop], results: third, draw: barrier_bars}\n"
+    (checkout / "figures.yml").write_text(ledger + third)
+    source(checkout, "02_third", WRITE.format(id="third", value="3.0"))
+    assert main(["--out", str(checkout / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "01_first: left out, it needs a folder of data, LMC_NO_DATA is not set" in said
+    assert results.read("third", "laptop").numbers["headline"] == {"x": 3.0}
+    assert main(["--figure", "first", "--out", str(checkout / "out")]) == 2  # asked for by name, it is refused

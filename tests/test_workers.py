@@ -15,8 +15,8 @@ import lmc
 TOLERANCE = 1e-6  # of transforms after five steps: sums over a batch are taken in another order, in single precision
 
 
-def match(folder: Path, out: str, processes: int, *options: str) -> str:
-    """Run `lmc match` on the folder's models, under torchrun where there are several processes."""
+def run(folder: Path, out: str, processes: int, *options: str) -> "subprocess.CompletedProcess[str]":
+    """`lmc match` on the folder's models, under torchrun where there are several processes."""
     command = ["-m", "lmc", "match", "a", "b", "--data", "text.txt", "--steps", "5", "--batch", "6", "--limit", "12"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     line = [sys.executable, *(launcher if processes > 1 else []), *command, "--out", out, *options]
@@ -25,7 +25,12 @@ def match(folder: Path, out: str, processes: int, *options: str) -> str:
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(Path(lmc.__file__).parents[1]),
     }
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def match(folder: Path, out: str, processes: int, *options: str) -> str:
+    """The same, which must succeed; what it says."""
+    done = run(folder, out, processes, *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -62,3 +67,16 @@ def test_two_processes_give_the_transforms_of_one(folder: Path, options: list[st
     start = lmc.match(*(lmc.load(folder / n) for n in "ab"), method="weights")
     moved = load_file(folder / "one" / "transform-1.safetensors")["stream"] - start.transforms[1].elements["stream"]
     assert moved.abs().max() > 1e3 * TOLERANCE  # learning moved them by far more than that
+
+
+@pytest.mark.parametrize("options", [["--batch", "5"], ["--batch", "6", "--accumulate", "2"]], ids=" ".join)
+def test_unequal_shares_of_sharded_models_are_refused(folder: Path, options: list[str]) -> None:
+    """Each process would make another number of forward passes, and wait for the others for ever."""
+    done = run(folder, "uneven", 2, "--shard", *options)
+    assert done.returncode != 0 and not (folder / "uneven").exists()
+    assert "error: shard: expected a batch that falls into equal parts, found batch" in done.stderr
+
+
+@pytest.mark.skipif(OLD, reason="torch 2.6 cannot shard on the CPU")
+def test_early_stopping_of_sharded_models_comes_to_an_end(folder: Path) -> None:
+    match(folder, "patient", 2, "--shard", "--patience", "1", "--limit", "50", "--steps", "51")

@@ -4,6 +4,7 @@ A family names the exact stock classes it covers (a subclass may compute somethi
 a model's configuration and shapes, never from its weights, so a model on the meta device is enough.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,11 @@ def spec(model: nn.Module) -> ModelSpec:
     if layers < 1:
         raise UnsupportedModelError(f"{type(model).__name__}: number of layers: expected at least 1, found {layers}")
     table = family.spec(model)
+    if table.epsilon is not None:
+        value = getattr(stock.config, table.epsilon.field)
+        if not 0 < value < math.inf:
+            name = f"{type(model).__name__}: {table.epsilon.field}"
+            raise UnsupportedModelError(f"{name}: expected a positive number, found {value}")
     read = family.inputs(model)
     if isinstance(read, Tokens) and read.context < 1:
         raise UnsupportedModelError(f"{type(model).__name__}: context: expected at least 1 token, found {read.context}")

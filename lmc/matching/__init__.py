@@ -142,6 +142,10 @@ def match(
             key=lambda s: float(evaluate(s.merge(middle).to(endpoints.device), probe)[0].mean()),
         )
     batch = batch or (WINDOWS if samples.labels is None else IMAGES)
+    if shard and min(batch, len(samples)) % (workers.count() * accumulate):
+        # Sharded weights travel in every forward pass: all processes must make equally many.
+        what = f"batch {min(batch, len(samples))}, {workers.count()} processes, accumulate {accumulate}"
+        raise ArgumentError(f"shard: expected a batch that falls into equal parts, found {what}")
     recipe = Recipe.default(
         method,
         steps=steps,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lmc.errors import ArgumentError, DivergedError, OutOfMemoryError
+from lmc.errors import ArgumentError, DivergedError, OutOfMemoryError, is_out_of_memory
 from lmc.matching import workers
 from lmc.matching.learned import Learner
 from lmc.objective import Data
@@ -19,9 +19,6 @@ EVERY = 50  # steps between two checks; a killed run with a state folder loses a
 ASIDE = 0.1  # share of the data that early stopping keeps from matching, and
 MOST_ASIDE = 256  # samples of it at most
 DIVERGED = 1.0  # nats that the loss between two checks may lie above the first step's
-
-# How torch says on the CPU that memory is short: as a plain RuntimeError.
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -79,9 +76,10 @@ def _end(learner: Learner, why: str | None, last: bool = False, diverged: bool =
 
 def _apart(samples: Data, seed: int) -> tuple[Data, Data]:
     """Most of the samples, and those that matching shall not see."""
-    count = min(MOST_ASIDE, int(ASIDE * len(samples)))
+    sharing = workers.count()
+    count = min(MOST_ASIDE, int(ASIDE * len(samples))) // sharing * sharing  # as many for each process
     if count < 1:
-        raise ArgumentError(f"patience: expected at least {1 / ASIDE:.0f} samples, found {len(samples)}")
+        raise ArgumentError(f"patience: expected at least {sharing / ASIDE:.0f} samples, found {len(samples)}")
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
     return samples[order[count:]], samples[order[:count]]
 
@@ -91,8 +89,8 @@ def _memory(learner: Learner) -> Iterator[None]:
     """Turns every way of running out of memory into one line that says what to lower."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # CUDA's OutOfMemoryError is a RuntimeError
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         recipe = learner.recipe
         each = math.ceil(recipe.batch / recipe.accumulate / workers.count())

@@ -1,6 +1,6 @@
 """Data-free matching of checkpoints on disk: no model is ever held, only the tensors of one part at a time.
 
->>> pair = lmc.pairing.compare(["run-1", "run-2"])
+>>> pair = pairing.compare(["run-1", "run-2"])
 >>> match_folders(pair.blueprints, Path("aligned"), export=True)
 
 Every checkpoint is brought into canonical form once, part by part, into files beside the output that are removed at the
