@@ -47,11 +47,8 @@ def read(folder: Path) -> Vocabulary | None:
             if not isinstance(number, int) or isinstance(number, bool):
                 raise CheckpointError(f"{path}: expected a number for every token, found {number!r} for {token!r}")
         merges = folder / "merges.txt"
-        lines = _lines(merges) if merges.exists() else []
-        size = max(ids.values(), default=-1) + 1
-        return Vocabulary(
-            path, ids | _added(folder), size, {"merges.txt": [x for x in lines if not x.startswith("#version")]}
-        )
+        lines = [x for x in _lines(merges) if not x.startswith("#version")] if merges.exists() else []
+        return Vocabulary(path, ids | _added(folder), max(ids.values(), default=-1) + 1, {"merges.txt": lines})
     if (path := folder / "vocab.txt").exists():
         ids = {token: i for i, token in enumerate(_lines(path))}
         return Vocabulary(path, ids | _added(folder), len(ids))

@@ -29,6 +29,9 @@ _IRRELEVANT = frozenset(
     )
 )
 
+# What says in older files what `rope_parameters` says, which is all that a stock class reads.
+_BEFORE = frozenset(("rotary_pct", "rotary_emb_base", "partial_rotary_factor", "rope_theta", "rope_scaling"))
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -58,7 +61,8 @@ def tokens(model: Any) -> Tokens:
 def settings(model: Any) -> dict[str, object]:
     """Every field of a transformers configuration that changes the function and is not visible in a shape."""
     fields = model.config.to_dict()
-    found = {name: value for name, value in fields.items() if name not in _IRRELEVANT}
+    meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
+    found = {name: value for name, value in fields.items() if name not in meaningless}
     if (fields.get("rope_parameters") or {}).get("rope_type", "default") != "default":  # then angles go by the context
         found["max_position_embeddings"] = fields.get("max_position_embeddings")
     return found
