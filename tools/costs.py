@@ -15,7 +15,7 @@ def cost_tables(folder: Path) -> None:
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
             continue
         numbers, run = (json.loads((BENCH / f"{part}{suffix}.json").read_text()) for suffix in ("", ".run"))
-        text = "\n".join(table(numbers)) + f"\n\n{_made(run)}\n"
+        text = "\n".join(table(numbers)) + f"\n\n{_made(part, run)}\n"
         (folder / f"cost-{part}.md").write_text(text, encoding="utf-8")
 
 
@@ -39,11 +39,11 @@ def _memory(numbers: dict[str, Any]) -> list[str]:
 
 
 def _weights(numbers: dict[str, Any]) -> list[str]:
-    rows = ["| shape | parameters | seconds | processor seconds | peak memory, GiB | 1 − cosine of A and gB |"]
+    rows = ["| shape | parameters | seconds | processor seconds | peak memory, GiB | A to aligned B, relative |"]
     rows += ["|---|---|---|---|---|---|"]
     for shape, row in sorted(numbers.items(), key=lambda item: item[1]["parameters"]):
         times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} | {row['peak_gib']:.1f}"
-        rows.append(f"| {shape} | {row['parameters']:,} | {times} | {1 - row['cosine']:.0e} |")
+        rows.append(f"| {shape} | {row['parameters']:,} | {times} | {row['distance']:.0e} |")
     return rows
 
 
@@ -55,10 +55,10 @@ def _growth(numbers: dict[str, Any]) -> list[str]:
     return rows
 
 
-def _made(run: dict[str, Any]) -> str:
-    """Where and when; of a file that holds several runs, the first and the last of them."""
+def _made(part: str, run: dict[str, Any]) -> str:
+    """Where and when, and the command that measures it again."""
     runs = [run] if "command" in run else list(run.values())
     dates = sorted({r["date"] for r in runs})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    commands = ", ".join(f"`{r['command']}`" for r in runs)
-    return f"{runs[0]['hardware']}, {runs[0]['threads']} threads; {when}. Again: {commands}"
+    threads = f"{runs[0]['threads']} thread{'s' if runs[0]['threads'] > 1 else ''}"
+    return f"{runs[0]['hardware']}, {threads}; {when}. Again: `make bench ITEM={part}`"
