@@ -39,7 +39,7 @@ def test_three_standard_deviations_of_at_least_five_values() -> None:
     found = expected.expect([0.10, 0.12, 0.08, 0.11, 0.09])
     assert found == Expected(0.1, 0.048, 5)  # 3 × 0.0158, rounded up to two digits
     assert expected.expect([2.0] * 6) == Expected(2.0, 0.002, 6)  # a thousandth where nothing is random
-    assert expected.expect([0.0] * 5) == Expected(0.0, 0.0, 5)
+    assert expected.expect([0.0] * 5) == Expected(0.0, 1e-4, 5)  # another processor may find a barrier of 1e-6
     with pytest.raises(ValueError, match="at least 5 values, found 4"):
         expected.expect([1.0] * 4)
 

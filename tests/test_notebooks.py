@@ -1,8 +1,10 @@
+import gc
 import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,13 @@ from tests.conftest import reproduce_smoke
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the notebook stack, not ours
 
 SOURCES = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("[0-9]*.py"))
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """What the notebook stack leaves open is closed here, so that no other test is told of it."""
+    yield
+    gc.collect()
 
 
 def test_twins_are_in_sync(root: Path) -> None:

@@ -1,10 +1,12 @@
 """The orchestration, on notebooks of a few lines in a checkout made for the test."""
 
+import gc
 import json
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from lmc._schedule import redrawn, schedule
 from lmc.errors import ArgumentError
 from lmc.reproduce import main
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the notebook stack, not ours
 NOTEBOOK = """\
 # ---
 # jupyter:
@@ -40,6 +43,13 @@ first:  {title: t, notebook: 01_first, profiles: [smoke], results: first, draw: 
 second: {title: t, notebook: 00_second, profiles: [smoke, gpu], results: second, draw: barrier_bars, inputs: [first]}
 """
 READ = 'x = results.read("first", profile).numbers["headline"]["x"]\n' + WRITE.format(id="second", value="x + 1")
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """What the notebook stack leaves open is closed here, so that no other test is told of it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
