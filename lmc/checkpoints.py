@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lmc import hub, preprocessing, stock_timm, stock_transformers, vocabulary, weights
 from lmc.compat import ensure_torchvision
-from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError
+from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, one_line
 from lmc.family import Family, family_of, find, hf_olmo
 from lmc.family import spec as spec_of
 from lmc.family.parts import Tokens
@@ -214,7 +214,7 @@ def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it finds a wrong value in many ways, all of them the files' fault
-        raise CheckpointError(f"{folder}: no tokenizer can be built from it ({_reason(error)})") from error
+        raise CheckpointError(f"{folder}: no tokenizer can be built from it ({one_line(error)})") from error
 
 
 def resolve(reference: object, beside: Path) -> nn.Module:
@@ -284,7 +284,7 @@ def buildable(path: Path) -> Iterator[None]:
     except LmcError:
         raise
     except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
-        raise CheckpointError(f"{path}: no model can be built from it ({_reason(error)})") from error
+        raise CheckpointError(f"{path}: no model can be built from it ({one_line(error)})") from error
 
 
 def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
@@ -316,10 +316,6 @@ def require_tied(blueprint: Blueprint) -> None:
             raise CheckpointError(
                 f"{blueprint.source.folder}: tie_word_embeddings is set, expected {one} to be {other}, found another"
             )
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _no_tokenizer(folder: Path) -> CheckpointError:

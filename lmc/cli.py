@@ -272,7 +272,7 @@ def merge(
 
     A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
     """
-    weights, kind = None if at is None else _weights(at), _dtype(dtype)
+    kind = _dtype(dtype)
     from lmc import corpora
     from lmc.alignment import Alignment, barycentric, describe
     from lmc.files import refuse_occupied
@@ -282,8 +282,7 @@ def merge(
     if data is not None:
         corpora.kind(data)
     count = len(describe(alignment)["parents"])
-    if weights is None:
-        weights = 0.5 if count == 2 else [1 / count] * count
+    weights = [1 / count] * count if at is None else _weights(at)
     try:
         barycentric(weights, count)
     except ArgumentError as error:
@@ -293,7 +292,7 @@ def merge(
     samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
     (card,) = aligned.export(out, at=weights, dtype=kind, data=samples, measured=measured)
     print(card)
-    _say(f"wrote {out}: merged at {at or ('0.5' if count == 2 else f'{count} equal weights')}")
+    _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 
 
 @app.command()

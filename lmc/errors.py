@@ -56,3 +56,8 @@ _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     """Whether this is how a machine or a device says that its memory is short."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

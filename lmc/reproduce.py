@@ -57,7 +57,7 @@ def reproduce(
     light = {name for name in long if _is_measured(name, profile, ledger)}
     unmeasured = long - light
     wanted = order.keys() - long
-    if figure is None and profile == "laptop":
+    if figure is None and profile == "laptop":  # elsewhere nearly all need something: there nothing starts without it
         without = _without_data(wanted, profile, folder, ledger)
         order = {name: needed for name, needed in order.items() if not without & {name, *needed}}
         wanted -= without

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmc import shards, weights
 from lmc.compat import ensure_torchvision
-from lmc.errors import CheckpointError
+from lmc.errors import CheckpointError, one_line
 from lmc.files import digest, read_json
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.preprocessing` reads it
@@ -113,8 +113,7 @@ def _generation(folder: Path) -> Any:
     try:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # it finds a wrong value in many ways, all of them the file's fault
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{folder / _GENERATION}: cannot be read ({reason})") from error
+        raise CheckpointError(f"{folder / _GENERATION}: cannot be read ({one_line(error)})") from error
 
 
 def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:

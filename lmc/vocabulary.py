@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmc.errors import CheckpointError, IncompatibleModelsError
+from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json
 
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
@@ -94,8 +94,7 @@ def _fast(path: Path) -> Vocabulary:
         tokenizer = Tokenizer.from_file(str(path))
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
     except Exception as error:  # the library raises nothing narrower
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: no tokenizer can be built from it ({reason})") from error
+        raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error
     listed = plain["model"].get("vocab", {})  # unigram models list their tokens in order of id
     ids = dict(listed) if isinstance(listed, dict) else {entry[0]: i for i, entry in enumerate(listed)}
     ids |= {t["content"]: t["id"] for t in plain.get("added_tokens") or []}

@@ -69,6 +69,13 @@ def test_the_page_of_figures_lists_them_all(book: Path, root: Path) -> None:
         assert figure.title in text and f"--figure {figure.id}" in text
 
 
+def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
+    text = main_part(book / "cost.html")
+    assert text.count("<table") == 4 and "Not measured yet" not in text
+    found = json.loads((root / "data/results/bench/weights.json").read_text())["1B"]
+    assert f"<p>{found['seconds']:,.0f}</p>" in text and f"<p>{found['peak_gib']:.1f}</p>" in text
+
+
 def test_a_chapter_says_at_its_top_how_it_was_made(book: Path) -> None:
     for page in (book / "notebooks").glob("*.html"):
         head = re.sub(r"<[^>]+>", "", main_part(page).partition("admonition-title")[2].partition("</p>")[0])

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from lmc import checkpoints, results
+from lmc.alignment import Alignment
 from lmc.campaign import batches, inputs
 from lmc.campaign.budget import Budget, BudgetSpent
 from lmc.campaign.run import Place, run
@@ -21,6 +23,7 @@ from lmc.campaign.stages import Campaign
 from lmc.campaign.training import endpoint_folder, train_endpoint
 from lmc.errors import ArgumentError, DataError, DivergedError
 from lmc.files import read_json
+from lmc.objective import Data
 from lmc.pairs.training import Recipe, Trainer
 
 CPU = torch.device("cpu")
@@ -53,6 +56,27 @@ def one_of_each_kind():
         for each in work(item, "smoke"):
             kinds.setdefault((type(each), type(getattr(each, "shape", None))), (item, each))
     return list(kinds.values())
+
+
+def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
+    """Pictures come class by class: a part cut off the front would be one class that matching never sees."""
+    setting, seen = smoke("vit-cifar10"), []
+    data = Data(torch.randn(80, 3, 8, 8), torch.arange(80) // 20)
+    monkeypatch.setattr("lmc.campaign.stages.match", lambda *pair, data, **options: seen.append(data))
+    monkeypatch.setattr(Campaign, "_there", lambda self, alignment: alignment)
+
+    def score(alignment, data, grid):
+        seen.append(data)
+        return SimpleNamespace(barrier=1.0)
+
+    monkeypatch.setattr("lmc.campaign.stages.path", score)
+    campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
+    campaign.folder.mkdir(parents=True)
+    campaign._rates((None, None), Alignment("naive", (), (), {}), data)
+    matched, scored = seen[:2]
+    assert len(scored.labels.unique()) >= 3 and len(matched.labels.unique()) == 4
+    pixels = {tuple(x.flatten().tolist()) for part in (matched, scored) for x in part.inputs}
+    assert len(matched) + len(scored) == len(data) == len(pixels)  # nothing in both
 
 
 @pytest.mark.parametrize(("item", "each"), one_of_each_kind(), ids=[each.id for _, each in one_of_each_kind()])

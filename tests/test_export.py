@@ -99,8 +99,8 @@ def test_generation_settings_are_carried_over(
     assert main(["merge", "aligned", "--out", "merged"]) == 0
     for name in ("aligned/models/endpoint-0", "aligned/models/endpoint-1", "merged"):
         found = json.loads(Path(name, "generation_config.json").read_text())
-        assert {key: found[key] for key in chosen if key in found} == {k: v for k, v in chosen.items() if k in found}
-        assert found["eos_token_id"] == [1, 2] and found["temperature"] == 0.6
+        assert {"temperature": 0.6, "eos_token_id": [1, 2], "max_new_tokens": 7}.items() <= found.items()
+        assert not found.get("do_sample")  # the default is not written
 
 
 def test_merged_models_carry_the_parents_epsilon(tmp_path: Path) -> None:

@@ -79,4 +79,5 @@ def test_unequal_shares_of_sharded_models_are_refused(folder: Path, options: lis
 
 @pytest.mark.skipif(OLD, reason="torch 2.6 cannot shard on the CPU")
 def test_early_stopping_of_sharded_models_comes_to_an_end(folder: Path) -> None:
-    match(folder, "patient", 2, "--shard", "--patience", "1", "--limit", "50", "--steps", "51")
+    """Three samples kept aside would be two forward passes of one process and one of the other."""
+    match(folder, "patient", 2, "--shard", "--patience", "1", "--limit", "30", "--batch", "2", "--steps", "51")

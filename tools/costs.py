@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench import SHAPES
+
 BENCH = Path(__file__).resolve().parents[1] / "data/results/bench"
-WIDTHS = {"14M": 128, "31M": 256, "70M": 512}
 
 
 def cost_tables(folder: Path) -> None:
@@ -23,7 +24,8 @@ def _step(numbers: dict[str, Any]) -> list[str]:
     rows = ["| shape | tokens | single ÷ plain | dual ÷ plain | 1 + 2d/(3T) |", "|---|---|---|---|---|"]
     for name, row in numbers["steps"].items():
         shape, tokens = name.removesuffix(" tokens").split(", ")
-        line = 1 + 2 * WIDTHS[shape] / (3 * int(tokens))
+        width = SHAPES[shape][0]
+        line = 1 + 2 * width / (3 * int(tokens))
         rows.append(
             f"| {shape} | {int(tokens):,} | {row['single ÷ plain']:.2f} | {row['dual ÷ plain']:.2f} | {line:.2f} |"
         )
