@@ -55,16 +55,18 @@ A_WEEK = 7 * 24 * 3600.0  # it takes no budget here
 
 # %% tags=["remove-input"]
 settings = {id: work(item, size)[0] for id, item in ITEMS.items()}
-charts.table(
-    {
-        id: {
-            **vars(s.shape),
-            **{f"training {k}": v for k, v in vars(s.recipe).items() if k in ("steps", "batch", "lr")},
-        }
-        | {"matching steps": s.matching.steps, "matching batch": s.matching.batch, "pairs": len(s.seeds)}
-        for id, s in settings.items()
+choices = {
+    id: {
+        **vars(s.shape),
+        **{f"training, {name}": value for name, value in vars(s.recipe).items() if name in ("steps", "batch", "lr")},
+        "matching, steps": s.matching.steps,
+        "matching, batch": s.matching.batch,
+        "pairs": len(s.seeds),
     }
-)
+    for id, s in settings.items()
+}
+names = dict.fromkeys(name for row in choices.values() for name in row)
+charts.table({name: {id: row.get(name, "") for id, row in choices.items()} for name in names})
 
 # %%
 if recompute:
