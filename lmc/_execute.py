@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -20,10 +21,11 @@ from lmc import results
 from lmc._ledger import Figure
 from lmc._notebooks import MissingExtraError, notebook, parameters, settle_ids
 from lmc._schedule import source
-from lmc.errors import ArgumentError, LmcError
+from lmc.errors import ArgumentError, DataError, LmcError
 from lmc.results import checkout
 
 HEARTBEAT = 10  # seconds between progress lines of a running notebook
+_aside: set[Path] = set()  # folders in use, for a run that is interrupted
 
 
 class NotebookError(LmcError):
@@ -58,14 +60,30 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
     if _cached(target, key, [] if redraw else mine, profile) or (redraw and is_current(name, profile, folder, ledger)):
         say(f"{name}: unchanged")
         return Run(name, profile, target, cached=True, seconds=0.0)
-    with tempfile.TemporaryDirectory(prefix="lmc-") as aside:
-        path, began = Path(aside) / target.name, time.monotonic()
+    with _folder_aside() as aside:
+        path, began = aside / target.name, time.monotonic()
         _papermill(node, path, name, given, place.parent)
         seconds = time.monotonic() - began
         executed = json.loads(path.read_text(encoding="utf-8"))
-        _install(_tidy(executed, name, given, key, seconds), target)
-    say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}")
+        working = _working(executed["cells"])
+        tidy = _tidy(executed, name, given, key, seconds)
+        _replace(target, json.dumps(tidy, indent=1, ensure_ascii=False) + "\n")
+    say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}, {clock(working)} of it in cells after imports")
     return Run(name, profile, target, cached=False, seconds=seconds)
+
+
+@contextmanager
+def _folder_aside() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lmc-", ignore_cleanup_errors=True) as aside:
+        _aside.add(Path(aside))
+        yield Path(aside)
+    _aside.discard(Path(aside))
+
+
+def forget_aside() -> None:
+    """Remove the folders of notebooks that are running, for an exit that waits for nothing."""
+    for folder in _aside:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_current(name: str, profile: str, folder: Path, ledger: dict[str, Figure]) -> bool:
@@ -93,6 +111,8 @@ def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
     text = "\n".join("".join(cell["source"]) for cell in node["cells"])
     for id, profile in re.findall(r'results\.read\("([\w-]+)", "(\w+)"\)', text):  # of a fixed profile
         inputs += [folder(profile) / f"{id}.json" for folder in (results.fresh_folder, results.committed_folder)]
+    if "measured_on_gpu(" in text:  # whatever there is
+        inputs += [f for where in (results.fresh_folder, results.committed_folder) for f in where("gpu").glob("*.json")]
     for variable in sorted(set(re.findall(r"LMC_[A-Z_]+", text))):  # a corpus of the reader's own
         digest.update(f"{variable}={os.environ.get(variable, '')}\0".encode())
     for path in sorted(path for path in files if path.is_file()):
@@ -103,12 +123,19 @@ def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
 
 
 def _cached(target: Path, key: str, mine: list[Figure], profile: str) -> bool:
-    """An executed copy counts only while the results it wrote are still there, with their provenance."""
+    """An executed copy counts only while the results it wrote are still there, whole, with their provenance."""
     folder = results.fresh_folder(profile)
     wrote = [folder / f"{figure.results}{kind}" for figure in mine for kind in (".json", ".run.json")]
     if not all(path.is_file() for path in (target, *wrote)):
         return False
-    return json.loads(target.read_text(encoding="utf-8"))["metadata"].get("lmc", {}).get("key") == key
+    try:
+        [results.read(figure.results, profile) for figure in mine]
+    except DataError:
+        return False
+    try:
+        return bool(json.loads(target.read_text(encoding="utf-8"))["metadata"].get("lmc", {}).get("key") == key)
+    except (ValueError, KeyError, TypeError):  # damaged: run again
+        return False
 
 
 def _papermill(node: Any, path: Path, name: str, given: dict[str, Any], cwd: Path) -> None:
@@ -158,13 +185,26 @@ def _last_words(cells: list[dict[str, Any]]) -> str:
 
 
 def _keep(path: Path, profile: str) -> str:
-    """Keep the executed copy of a failed notebook where the book never looks."""
+    """Keep the executed copy of a failed notebook where the book never looks, without the places of this machine."""
     if not path.is_file():
         return ""
     kept = checkout() / "build/failed" / profile / path.name
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, kept)
+    executed = json.loads(path.read_text(encoding="utf-8"))
+    for part in (executed, *executed["cells"]):
+        part["metadata"].pop("papermill", None)
+    text = json.dumps(executed, indent=1, ensure_ascii=False) + "\n"
+    places = {str(path.parent): "", str(checkout()): ".", sys.prefix: "$PREFIX", sys.base_prefix: "$PYTHON"}
+    places |= {tempfile.gettempdir(): "$TMP", str(Path.home()): "~"}
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place + os.sep, f"{places[place]}/" if places[place] else "")
+    _replace(kept, text)
     return f"; executed copy: {kept.relative_to(checkout())}"
+
+
+def _working(cells: list[dict[str, Any]]) -> float:
+    """Seconds in the cells that do not begin with imports: what a chapter takes once its libraries are there."""
+    code = [cell for cell in cells if not re.match(r"(?:import|from) ", "".join(cell["source"]))]
+    return sum(cell["metadata"].get("papermill", {}).get("duration") or 0.0 for cell in code)
 
 
 def _tidy(executed: dict[str, Any], name: str, given: dict[str, Any], key: str, seconds: float) -> dict[str, Any]:
@@ -184,10 +224,10 @@ def _tidy(executed: dict[str, Any], name: str, given: dict[str, Any], key: str, 
     return settle_ids(nbformat.from_dict(executed), name)
 
 
-def _install(executed: Any, target: Path) -> None:
+def _replace(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    aside.write_text(json.dumps(executed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, target)
 
 

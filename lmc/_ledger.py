@@ -10,6 +10,14 @@ from lmc._notebooks import MissingExtraError
 from lmc.errors import ArgumentError
 from lmc.results import PROFILES, checkout
 
+KINDS: dict[str, type] = {  # of the plain values in the file
+    **dict.fromkeys(("title", "notebook", "results", "draw", "claim"), str),
+    **dict.fromkeys(("profiles", "inputs"), list),
+    **dict.fromkeys(("expected", "minutes", "needs"), dict),
+    **dict.fromkeys(("headline", "on_request"), bool),
+    "item": int,
+}
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -36,10 +44,15 @@ class Figure:
     inputs: tuple[str, ...] = ()
     headline: bool = False
     on_request: bool = False  # too long for `make book`: redrawn from committed results there
+    item: int | None = None  # of the campaign, which makes the results at profile `gpu`, without a notebook
     claim: str = ""
     expected: dict[str, dict[str, Expected]] = field(default_factory=dict)  # profile -> headline name -> Expected
     minutes: dict[str, float] = field(default_factory=dict)  # profile -> minutes on two cores
     needs: dict[str, Needs] = field(default_factory=dict)  # profile -> what its notebook needs beyond a processor
+
+    def by_campaign(self, profile: str) -> bool:
+        """Whether the results at a profile come from `lmc.campaign` rather than from the notebook that shows them."""
+        return self.item is not None and profile == "gpu"
 
 
 def figures(path: Path | None = None) -> dict[str, Figure]:
@@ -53,11 +66,22 @@ def figures(path: Path | None = None) -> dict[str, Figure]:
     except ImportError as error:
         raise MissingExtraError('yaml is missing; run: pip install -e ".[book]"') from error
     path = path or checkout() / "figures.yml"
-    entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ArgumentError(f"{path.name}: not readable: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, dict):
+        raise ArgumentError(f"{path.name}: expected figures by id, found a {type(entries).__name__}")
     return {id: _figure(id, entry) for id, entry in entries.items()}
 
 
-def _figure(id: str, entry: dict[str, Any]) -> Figure:
+def _figure(id: str, entry: Any) -> Figure:
+    if not isinstance(entry, dict):
+        raise ArgumentError(f"figures.yml, {id}: expected fields, found {entry!r}")
+    for name, value in entry.items():
+        if name in KINDS and not isinstance(value, KINDS[name]):
+            wanted = {str: "text", list: "a list", dict: "a mapping", bool: "true or false", int: "a number"}
+            raise ArgumentError(f"figures.yml, {id}, {name}: expected {wanted[KINDS[name]]}, found {value!r}")
     known = set(Figure.__dataclass_fields__) - {"id"}
     if unknown := entry.keys() - known:
         raise ArgumentError(f"figures.yml, {id}: unknown {_list(unknown)}; known: {_list(known)}")
@@ -65,10 +89,14 @@ def _figure(id: str, entry: dict[str, Any]) -> Figure:
         raise ArgumentError(f"figures.yml, {id}: lacks {_list(missing)}")
     if wrong := set(entry["profiles"]) - set(PROFILES):
         raise ArgumentError(f"figures.yml, {id}: unknown profile {_list(wrong)}; of {_list(PROFILES)}")
-    expected = {
-        profile: {name: Expected(**bounds) for name, bounds in numbers.items()}
-        for profile, numbers in entry.get("expected", {}).items()
-    }
+    try:
+        expected = {
+            profile: {name: Expected(**bounds) for name, bounds in numbers.items()}
+            for profile, numbers in entry.get("expected", {}).items()
+        }
+    except (AttributeError, TypeError):
+        line = "profile → name → value, tolerance and seeds; write them with tools/expected.py"
+        raise ArgumentError(f"figures.yml, {id}, expected: expected {line}") from None
     needs = {profile: Needs.read(n, f"figures.yml, {id}, {profile}") for profile, n in entry.get("needs", {}).items()}
     tuples = {"profiles": tuple(entry["profiles"]), "inputs": tuple(entry.get("inputs", ()))}
     return Figure(**{**entry, **tuples, "expected": expected, "needs": needs, "id": id})

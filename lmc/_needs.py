@@ -168,8 +168,9 @@ def _gpu(wanted: float) -> str:
     largest = max((torch.cuda.get_device_properties(i).total_memory / GB for i in range(count)), default=0.0)
     if largest >= wanted:
         return ""
-    found = f"one with {largest:.0f} GB" if count else "none"
-    return f"a GPU with {wanted:g} GB, found {found}: a smaller profile runs without"
+    if not count:
+        return f"a GPU with {wanted:g} GB, found none: a smaller profile runs without"
+    return f"a GPU with {wanted:g} GB, found one with {largest:.0f} GB: use --jobs 1, or a smaller profile"
 
 
 def _memory(wanted: float) -> str:

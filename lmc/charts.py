@@ -145,9 +145,9 @@ def control_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def grouped_figure(numbers: dict[str, Any]) -> "Figure":
-    """Barrier by method, a group of bars for every text.
+    """Barrier by method, a group of bars for every text: means over pairs, and each pair as a point.
 
-    >>> grouped_figure({"unit": "nats", "texts": {"one": {"parents": 1.9, "naive": 1.4, "dual": 0.1}}})
+    >>> grouped_figure({"unit": "nats", "texts": {"one": {"parents": [1.9], "naive": [1.4], "dual": [0.1]}}})
     """
     use_style()
     texts = numbers["texts"]
@@ -156,8 +156,12 @@ def grouped_figure(numbers: dict[str, Any]) -> "Figure":
     width = 0.8 / len(methods)
     for place, method in enumerate(methods):
         across = [i + (place - (len(methods) - 1) / 2) * width for i in range(len(texts))]
-        bars = axes.bar(across, [row[method] for row in texts.values()], width, color=COLOURS[place], label=method)
-        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+        heights = [sum(row[method]) / len(row[method]) for row in texts.values()]
+        axes.bar(across, heights, width, color=COLOURS[place], label=method)
+        for x, mean, row in zip(across, heights, texts.values(), strict=True):
+            axes.plot([x] * len(row[method]), row[method], "o", color="black", markersize=3)
+            top = max(row[method])
+            axes.annotate(f"{mean:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xticks(range(len(texts)), list(texts))
     axes.set_ylabel(f"barrier [{numbers['unit']}]")
     axes.grid(False, axis="x")

@@ -317,7 +317,7 @@ def reproduce(
         bool, typer.Option("--redraw", help="Draw from the results that are there; compute nothing.")
     ] = False,
 ) -> None:
-    """Recompute and redraw the book's figures."""
+    """Recompute and redraw the book's figures; the exit code is 1 where a number is not what figures.yml expects."""
     from lmc import reproduce as notebooks
 
     if listing:
@@ -326,6 +326,8 @@ def reproduce(
         notebooks.redraw(profile, figure)
     else:
         notebooks.reproduce(profile, figure, jobs)
+        if code := notebooks.said(notebooks.unexpected(profile, figure)):
+            raise typer.Exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:

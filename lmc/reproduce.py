@@ -4,6 +4,8 @@
 
 A notebook that ran is kept, executed, with the key of everything its numbers depend on; while the key stays the same
 it is not run again. So an interrupted run continues where it stopped. `python -m lmc.reproduce` is `lmc reproduce`.
+
+At profile `gpu` the results come from the campaign instead of notebooks (`lmc._campaigns`), which only show them.
 """
 
 import argparse
@@ -17,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from lmc import results
-from lmc._execute import NotebookError, Run, clock, execute, is_current, kernel_environment, made_by, say
+from lmc._campaigns import measure
+from lmc._execute import NotebookError, Run, clock, execute, forget_aside, is_current, kernel_environment, made_by, say
 from lmc._ledger import Figure, figures
 from lmc._needs import Needs, PrerequisiteError, missing, together
 from lmc._schedule import redrawn, schedule
 from lmc.errors import ArgumentError, LmcError
+from lmc.files import refuse_no_place
 from lmc.results import PROFILES, checkout
 
 Step = tuple[str, str]  # a notebook at a profile
@@ -48,11 +52,19 @@ def reproduce(
     if jobs < 1:
         raise ArgumentError(f"jobs: expected at least 1, found {jobs}")
     ledger = figures()
+    if figure in ledger and profile in ledger[figure].profiles and ledger[figure].by_campaign(profile):
+        _by_campaign([ledger[figure]], profile)
+        return []
+    if figure is None and (chosen := [f for f in ledger.values() if profile in f.profiles and f.by_campaign(profile)]):
+        _by_campaign(chosen, profile)
+        return []
     order = schedule(profile, figure, ledger, everything)
     if not order:
         ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
         raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
     folder = Path(out) if out else executed_folder(profile)
+    for place in (folder, results.fresh_folder(profile), checkout() / "build/figures" / profile):
+        refuse_no_place(place / "file")
     long = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
     light = {name for name in long if _is_measured(name, profile, ledger)}
     unmeasured = long - light
@@ -74,6 +86,7 @@ def reproduce(
             failures = [str(error) for future in futures.values() if (error := _failure(future))]
         except KeyboardInterrupt:
             say("interrupted: what is finished is kept, run the same command again to continue")
+            forget_aside()
             os._exit(130)  # kernels follow their parent; threads waiting for them would not
     if failures:
         raise NotebookError("\n".join(failures))
@@ -83,6 +96,15 @@ def reproduce(
     for entry in sorted(shown, key=lambda entry: entry.id):
         report(entry, profile)
     return runs
+
+
+def _by_campaign(chosen: list[Figure], profile: str) -> None:
+    """Measure figures at profile `gpu`, one after the other, and report them."""
+    refuse_no_place(results.fresh_folder(profile) / "file")
+    _ask({f.results: f.needs[profile] for f in chosen if profile in f.needs}, profile, jobs=1, what="results")
+    measure(chosen)
+    for entry in chosen:
+        report(entry, profile)
 
 
 def _plan(
@@ -147,10 +169,15 @@ def _require(order: Iterable[str], profile: str, folder: Path, ledger: dict[str,
     """Say what the run will take, and refuse to start what cannot end. What is finished already needs nothing."""
     needs = {f.notebook: f.needs[profile] for f in ledger.values() if f.notebook in order and profile in f.needs}
     needs = {name: n for name, n in needs.items() if not is_current(name, profile, folder, ledger)}
+    _ask(needs, profile, jobs, "notebooks")
+
+
+def _ask(needs: dict[str, Needs], profile: str, jobs: int, what: str) -> None:
     total = together(needs.values(), jobs)
     if not total:
         return
-    say(f"profile {profile}, {len(needs)} notebooks: {'; '.join(str(entry) for entry in total)}")
+    count = f"{len(needs)} {what.removesuffix('s') if len(needs) == 1 and what == 'notebooks' else what}"
+    say(f"profile {profile}, {count}: {'; '.join(str(entry) for entry in total)}")
     if lacking := [line for entry in total for line in missing(entry)]:
         raise PrerequisiteError(f"profile {profile} needs {'; '.join(lacking)}")
 
@@ -217,8 +244,36 @@ def report(figure: Figure, profile: str) -> None:
     say(f"  {found.provenance}")
 
 
+def unexpected(profile: str, figure: str | None = None) -> list[str]:
+    """Headline numbers of fresh results that are not what figures.yml expects: the figure's, or all of a profile.
+
+    >>> unexpected("laptop", "vit-digits")
+    []
+    """
+    found = []
+    for entry in [f for f in figures().values() if figure in (None, f.id) and profile in f.profiles]:
+        if not (results.fresh_folder(profile) / f"{entry.results}.json").is_file():
+            continue
+        numbers = results.read(entry.results, profile).numbers.get("headline", {})
+        bounds = entry.expected.get(profile, {})
+        found += [
+            f"{entry.id}, {name}" for name in bounds.keys() & numbers.keys() if not bounds[name].met_by(numbers[name])
+        ]
+    return found
+
+
+def said(lines: list[str]) -> int:
+    """The exit code of a run: 1, after naming them, where numbers are not as expected."""
+    if lines:
+        print(f"not as expected: {'; '.join(sorted(lines))}", file=sys.stderr)
+    return int(bool(lines))
+
+
 def main(argv: list[str] | None = None) -> int:
-    """`python -m lmc.reproduce`: the same options as `lmc reproduce`, and `--out` for a run beside the book's."""
+    """`python -m lmc.reproduce`: the same options as `lmc reproduce`, and `--out` for a run beside the book's.
+
+    Exit code 1 where a number is not what figures.yml expects, 2 for bad input.
+    """
     parser = argparse.ArgumentParser(prog="lmc reproduce", description="Run the notebooks and redraw the figures.")
     parser.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
     parser.add_argument("--figure", help="only this figure (see --list)")
@@ -235,6 +290,7 @@ def main(argv: list[str] | None = None) -> int:
             redraw(arguments.profile, arguments.figure)
         else:
             reproduce(arguments.profile, arguments.figure, arguments.jobs, arguments.out)
+            return said(unexpected(arguments.profile, arguments.figure))
     except (LmcError, OSError) as error:  # an unwritable place is the user's to repair
         print(f"error: {error}", file=sys.stderr)
         return 2

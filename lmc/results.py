@@ -87,9 +87,28 @@ def read(id: str, profile: str) -> Results:
     for source, folder in (("fresh", fresh_folder(profile)), ("committed", committed_folder(profile))):
         path = folder / f"{_checked(id)}.json"
         if path.is_file():
-            run = json.loads(path.with_suffix(".run.json").read_text())
-            return Results(id, profile, json.loads(path.read_text()), run, source)  # type: ignore[arg-type]
+            numbers, run = (_load(file, profile) for file in (path, path.with_suffix(".run.json")))
+            if missing := {"seeds", "hardware", "date", "duration_s", "command"} - run.keys():
+                raise DataError(f"{_shown(path)}: its .run.json lacks {', '.join(sorted(missing))}")
+            return Results(id, profile, numbers, run, source)  # type: ignore[arg-type]
     raise DataError(f"results {id!r} at profile {profile!r}: none here; run `lmc reproduce --profile {profile}`")
+
+
+def _load(path: Path, profile: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = "not there" if isinstance(error, FileNotFoundError) else f"not readable ({error})"
+        again = f"delete it and run `lmc reproduce --profile {profile}`, or restore it with git"
+        raise DataError(f"{_shown(path)}: {reason}; {again}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{_shown(path)}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def _shown(path: Path) -> str:
+    root = checkout()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def exist(id: str, profile: str) -> bool:

@@ -58,7 +58,7 @@ if recompute:
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
     match_on = corpora.images("digits", "match", **digits, limit=48 if small else None)
     held_out = corpora.images("digits", "eval", **digits, limit=16 if small else None)
-    study("ablation-vit", "vit-digits", 1 if small else 2, match_on, held_out, steps=60, lr=0.02)
+    study("ablation-vit", "vit-digits", 1 if small else 3, match_on, held_out, steps=60, lr=0.02)
 found = results.read("ablation-vit", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each pair.", "name": "fig-ablation-vit"}}
@@ -80,10 +80,10 @@ if recompute:
     tokenizer = corpora.byte_tokenizer()
     match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=32 if small else None)
     held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 64)
-    study("ablation-text", "neox-docstrings", 1, match_on, held_out, steps=40, lr=0.02)
+    study("ablation-text", "neox-docstrings", 1 if small else 3, match_on, held_out, steps=40, lr=0.02)
 found = results.read("ablation-text", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for a language model, with the residual scale.", "name": "fig-ablation-text"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}}
 charts.ablation_figure(found.numbers)
 plt.show()
 

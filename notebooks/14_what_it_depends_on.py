@@ -14,7 +14,8 @@
 # networks here are smaller by orders of magnitude and are trained in this notebook, on handwritten digits, so the figure
 # answers the same question for another range of sizes.
 #
-# The numbers come from the profile and run named under each figure.
+# The numbers come from the profile and run named under each figure. The same questions at the size of a GPU are the figures
+# `limit-width`, `limit-depth`, `limit-training` and `limit-alignment` ({doc}`../gpu`).
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke | laptop
@@ -40,7 +41,7 @@ match_on = corpora.images("digits", "match", **digits, limit=64 if small else No
 held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
 learn = {"steps": 1 if small else 60, "seed": seed}
 plan = {"naive": [{}], "weights": [{}], "activations": [{}], "dual": [learn]}
-seeds = [(100, 101)] if small else [(100, 101), (102, 103)]  # none of the shipped pairs
+seeds = [(100, 101)] if small else [(100, 101), (102, 103), (104, 105)]  # none of the shipped pairs
 
 
 def headline(numbers: dict) -> dict:
@@ -53,7 +54,7 @@ def headline(numbers: dict) -> dict:
 # %% [markdown]
 # ## Size
 #
-# Four widths of the residual stream at four layers, two pairs each, all trained alike. Wider networks have more hidden
+# Four widths of the residual stream at four layers, three pairs each, all trained alike. Wider networks have more hidden
 # units to choose from, so any one of them finds a closer partner in the other network: the usual explanation why wider
 # networks are easier to connect {cite:p}`ainsworth2023git`.
 
@@ -68,7 +69,7 @@ if recompute:
     record("barrier-by-width", profile, {"headline": headline(numbers), **numbers}, [seed], began)
 found = results.read("barrier-by-width", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over two pairs, each pair as a point. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over three pairs, each pair as a point. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
 charts.sweep_figure(found.numbers)
 plt.show()
 
@@ -91,13 +92,13 @@ if recompute:
     points = {}
     for length in (2, 4) if small else (100, 300, 1000):
         recipe = Recipe(steps=length, batch=64, lr=2e-3, warmup=1 if small else min(200, length // 3))
-        points[length] = {"pairs": train_pairs(Digits(), recipe, seeds[:1]), "match_on": match_on}
-    points[3000] = {"pairs": load_pairs("vit-digits", 1), "match_on": match_on}
+        points[length] = {"pairs": train_pairs(Digits(), recipe, seeds), "match_on": match_on}
+    points[3000] = {"pairs": load_pairs("vit-digits", len(seeds)), "match_on": match_on}
     numbers = sweep(points, held_out, plan, "training steps of the endpoints", grid)
     record("barrier-by-training", profile, {"headline": headline(numbers), **numbers}, [seed], began)
 found = results.read("barrier-by-training", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for.", "name": "fig-barrier-by-training"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over three pairs, each pair as a point.", "name": "fig-barrier-by-training"}}
 charts.sweep_figure(found.numbers)
 plt.show()
 
@@ -119,7 +120,7 @@ if recompute:
     points = {}
     tokenizer, length = corpora.byte_tokenizer(), 128
     text_held_out = corpora.tokens("embedded", "eval", tokenizer, length, limit=8 if small else 64)
-    chosen = load_pairs("neox-docstrings", 1)
+    chosen = load_pairs("neox-docstrings", len(seeds))
     for windows in (2, 4) if small else (4, 16, 64, 256, 1024):
         drawn = corpora.tokens("embedded", "train", tokenizer, length, limit=windows)
         points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
@@ -128,7 +129,7 @@ if recompute:
     record("barrier-by-data", profile, {"headline": headline(numbers), **numbers}, [seed], began)
 found = results.read("barrier-by-data", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of one pair of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of three pairs of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}}
 charts.sweep_figure(found.numbers)
 plt.show()
 

@@ -26,25 +26,17 @@
 # setting is one command on a GPU, and was not run: {doc}`../gpu`.
 
 # %% tags=["parameters"]
-profile: str = "laptop"  # smoke | laptop | gpu
+profile: str = "laptop"  # smoke | laptop; on a GPU, the campaign measures what this chapter reads
 recompute: bool = True  # otherwise draw what the results say
 
 # %%
-import tempfile
-from pathlib import Path
-
 import matplotlib.pyplot as plt
-import torch
 
 from lmc import charts, figures, results
-from lmc.campaign.budget import Budget
-from lmc.campaign.run import Place, run
-from lmc.campaign.settings import work
+from lmc.campaign.chapter import conduct, measured_on_gpu, setting, settings_table
 
 figures.use_style()
-size = {"smoke": "smoke", "laptop": "laptop", "gpu": "full"}[profile]
 ITEMS = {"gpt2-shakespeare": 3, "vit-cifar10": 4}  # of the campaign
-A_WEEK = 7 * 24 * 3600.0  # it takes no budget here
 
 # %% [markdown]
 # ## The settings
@@ -54,26 +46,12 @@ A_WEEK = 7 * 24 * 3600.0  # it takes no budget here
 # own grid, scored on matching data that the probes did not see.
 
 # %% tags=["remove-input"]
-settings = {id: work(item, size)[0] for id, item in ITEMS.items()}
-choices = {
-    id: {
-        **vars(s.shape),
-        **{f"training, {name}": value for name, value in vars(s.recipe).items() if name in ("steps", "batch", "lr")},
-        "matching, steps": s.matching.steps,
-        "matching, batch": s.matching.batch,
-        "pairs": len(s.seeds),
-    }
-    for id, s in settings.items()
-}
-names = dict.fromkeys(name for row in choices.values() for name in row)
-charts.table({name: {id: row.get(name, "") for id, row in choices.items()} for name in names})
+settings_table({id: setting(item, id, profile) for id, item in ITEMS.items()})
 
 # %%
 if recompute:
-    build = Path(tempfile.mkdtemp()) if profile == "smoke" else results.checkout() / "build"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for item in ITEMS.values():
-        run(item, size, Budget(A_WEEK), Place(build / "campaign", build / "inputs", device))
+    for id, item in ITEMS.items():
+        conduct(item, id, profile)
 text, vision = (results.read(id, profile) for id in ITEMS)
 
 # %% [markdown]
@@ -118,3 +96,9 @@ charts.table(
     },
     digits=4,
 )
+
+# %% [markdown]
+# ## The full settings, on a GPU
+
+# %% tags=["remove-input"]
+measured_on_gpu(list(ITEMS))

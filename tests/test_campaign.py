@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from lmc import checkpoints, results
 from lmc.alignment import Alignment
@@ -22,6 +23,7 @@ from lmc.campaign.shapes import Gpt2, Language, Vit
 from lmc.campaign.stages import Campaign
 from lmc.campaign.training import endpoint_folder, train_endpoint
 from lmc.errors import ArgumentError, DataError, DivergedError
+from lmc.figures import draw
 from lmc.files import read_json
 from lmc.objective import Data
 from lmc.pairs.training import Recipe, Trainer
@@ -95,9 +97,12 @@ def check(each, found):
             assert rows["ratio"][kind] == pytest.approx(rows[kind]["seconds"] / rows["plain"]["seconds"], rel=1e-6)
         assert found.numbers["data_free"]["apart"] < 1e-4  # planted, and found again
     elif isinstance(each, Curve):
-        assert found.numbers["at"] == [x for x, _ in each.points]
-        assert all(len(barriers) == len(each.points) for barriers in found.numbers["barrier"].values())
-        check(each.points[0][1], dataclasses.replace(found, numbers=found.numbers["points"][0]))
+        assert found.numbers["points"] == [x for x, _ in each.points]
+        for method, row in found.numbers["methods"].items():
+            inner = [point["methods"][method]["barrier"] for point in found.numbers["settings"]]
+            assert row["barrier"] == inner and len(inner) == len(each.points)
+        check(each.points[0][1], dataclasses.replace(found, numbers=found.numbers["settings"][0]))
+        assert draw("sweep_figure", found.numbers).axes  # what figures.yml draws it with
     else:
         assert list(found.numbers["methods"]) == sorted(each.matching.methods)
         for table in found.numbers["methods"].values():
@@ -132,12 +137,20 @@ def test_the_table_is_what_the_campaign_promises():
 def test_what_there_is_not_is_said_in_one_line(tmp_path):
     with pytest.raises(ArgumentError, match="item: expected one of 1, 2, 3, 4, 5, 6, 7, found 8"):
         work(8, "full")
-    with pytest.raises(ArgumentError, match="size laptop: item 1 has none, only items 3, 4 do"):
-        work(1, "laptop")
+    with pytest.raises(ArgumentError, match="size laptop: item 2 has none, only items 1, 3, 4, 5, 7 do"):
+        work(2, "laptop")
     with pytest.raises(ArgumentError, match="only: expected one of gpt2-shakespeare, found 'x'"):
         run(3, "smoke", PLENTY, place(tmp_path), only="x")
     with pytest.raises(ArgumentError, match="expected trained endpoints, seeds 0, 1 are not"):
         run(3, "smoke", PLENTY, place(tmp_path), stages=("match",))
+
+
+def test_a_second_run_in_one_folder_is_refused(tmp_path):
+    there = place(tmp_path)
+    there.folder.joinpath("smoke").mkdir(parents=True)
+    with FileLock(there.folder / "smoke" / ".lock"), pytest.raises(ArgumentError, match="another run works here"):
+        run(3, "smoke", PLENTY, there)
+    assert run(3, "smoke", PLENTY, there) == ["gpt2-shakespeare"]  # and the lock is gone
 
 
 def test_the_command(tmp_path):
@@ -278,7 +291,12 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     (tmp_path / "data" / "plays" / "input.txt").write_text(text)
     monkeypatch.setenv("LMC_TEST_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(inputs.CORPORA, "plays", inputs.TextCorpus("plays", "gpt2"))
-    monkeypatch.setitem(inputs.CORPORA, "plays-2", inputs.TextCorpus("plays", "gpt2", kept=2))
+    monkeypatch.setitem(inputs.CORPORA, "plays-2", inputs.TextCorpus("plays", "gpt2", kept=2, ranked="plays"))
+    other = inputs.TextCorpus("letters", "gpt2", kept=2, ranked="plays", splits=("eval",))  # counted on another corpus
+    monkeypatch.setitem(inputs.CORPORA, "letters-2", other)
+    (tmp_path / "data" / "letters").mkdir()
+    for split, letters_of_it in {"train": "ab\n", "test": "dddddddba\n"}.items():
+        (tmp_path / "data" / "letters" / f"{split}.txt").write_text(letters_of_it * 20)
     files = inputs.prepare(["plays", "plays-2", "synthetic-text"], tmp_path / "made")
     assert [f.name for f in files] == ["plays-train.npy", "plays-eval.npy", "plays-2-train.npy", "plays-2-eval.npy"]
     assert all(np.load(f).dtype == np.uint16 for f in files)
@@ -286,6 +304,7 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     assert letters.decode(whole) == text
     rare = inputs.tokens("plays-2", "eval", 16, tmp_path / "made")
     assert rare[0].tolist() == [0] * 8 + [1] * 4 + [2] * 4  # a, b, and all else
+    assert inputs.stream("letters-2", "eval", tmp_path / "made")[:10].tolist() == [2] * 7 + [1, 0, 2]
 
 
 def test_what_cannot_be_prepared_is_said_in_one_line(tmp_path, monkeypatch):

@@ -54,9 +54,11 @@ def test_controls_and_groups():
     models = {"parents": {"loss": [0.1, 0.3]}, "naive": {"loss": [5.0, 7.0]}}
     axes = charts.control_figure({"unit": "nats", "models": models, "order": ["parents", "naive"]}).axes[0]
     assert {text.get_text() for text in axes.texts} == {"0.200", "6.000"}
-    texts = {"one": {"parents": 1.0, "dual": 0.1, "naive": 2.0}, "two": {"parents": 1.0, "dual": 0.2, "naive": 3.0}}
+    first = {"parents": [1.0, 1.0], "dual": [0.1, 0.3], "naive": [2.0, 4.0]}
+    texts = {"one": first, "two": {"parents": [1.0, 1.0], "dual": [0.2, 0.2], "naive": [3.0, 3.0]}}
     axes = charts.grouped_figure({"unit": "nats", "texts": texts}).axes[0]
-    assert [bar.get_height() for bar in axes.patches] == [2.0, 3.0, 0.1, 0.2]  # naive first
+    assert [bar.get_height() for bar in axes.patches] == [3.0, 3.0, 0.2, 0.2]  # naive first
+    assert [list(points.get_ydata()) for points in axes.lines] == [[2.0, 4.0], [3.0, 3.0], [0.1, 0.3], [0.2, 0.2]]
 
 
 def test_triangles_and_counts():

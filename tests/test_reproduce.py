@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from lmc import results
 from lmc._ledger import figures
 from lmc._schedule import redrawn, schedule
+from lmc.campaign.settings import work
 from lmc.errors import ArgumentError
 from lmc.reproduce import main
 
@@ -199,6 +201,85 @@ def test_what_was_never_measured_is_shown_at_smoke_after_what_it_reads(checkout:
     assert shown == {Path("gpu/00_second.ipynb"), Path("gpu/01_first.ipynb"), Path("smoke/01_first.ipynb")}
 
 
+def test_at_profile_gpu_the_campaign_measures_and_no_notebook_runs(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    entry = "title: t, notebook: 01_first, profiles: [gpu], draw: barrier_bars"
+    needs = "needs: {gpu: {hours: 2}}"
+    file = checkout / "figures.yml"
+    file.write_text(
+        f"a: {{{entry}, results: a, item: 2, {needs}}}\nb: {{{entry}, results: b, item: 1, {needs}}}\n"
+        f"c: {{{entry}, results: b, item: 1}}\n"
+    )
+    asked: list[tuple[int, str, str]] = []
+
+    def run(item: int, size: str, budget: object, place: object, only: str) -> None:
+        asked.append((item, size, only))
+        results.write(only, "gpu", {"headline": {"x": 1.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
+
+    monkeypatch.setattr("lmc.campaign.run.run", run)
+    monkeypatch.setattr("lmc._campaigns.checkout", lambda: checkout)
+    assert main(["--profile", "gpu", "--figure", "a"]) == 0
+    assert asked == [(2, "full", "a")]
+    assert main(["--profile", "gpu"]) == 0
+    assert asked[1:] == [(1, "full", "b"), (2, "full", "a")]  # each once, item by item
+    out = capsys.readouterr().out
+    assert "profile gpu, 2 results: about 4 h\n" in out and "campaign, item 1: b" in out
+    assert not (checkout / "build/notebooks").exists()
+    file.write_text(file.read_text().replace("hours: 2", "gpu_gb: 1.0e+6"))
+    assert main(["--profile", "gpu", "--figure", "a"]) == 2
+    assert "profile gpu needs a GPU with 1e+06 GB" in capsys.readouterr().err and len(asked) == 3
+
+
+def test_a_number_that_is_not_as_expected_is_exit_code_1(checkout: Path, capsys: pytest.CaptureFixture) -> None:
+    bounds = "expected: {smoke: {x: {value: VALUE, tolerance: 0.5, seeds: 5}}}"
+    ledger = LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {bounds}}}")
+    (checkout / "figures.yml").write_text(ledger.replace("VALUE", "1.2"))
+    assert main(["--profile", "smoke", "--figure", "first"]) == 0
+    (checkout / "figures.yml").write_text(ledger.replace("VALUE", "6.0"))
+    assert main(["--profile", "smoke", "--figure", "first"]) == 1
+    out, err = capsys.readouterr()
+    assert "x: 1, expected 6 ± 0.5: NOT as expected" in out and err == "not as expected: first, x\n"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"headline": {}}'])
+def test_damaged_results_are_one_line_and_made_good(checkout: Path, text: str, capsys: pytest.CaptureFixture) -> None:
+    ran(checkout)
+    damaged = checkout / "results/smoke/first.run.json"
+    damaged.write_text(text)
+    assert main(["--redraw", "--profile", "smoke", "--figure", "first"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and "first" in err and err.count("\n") == 1
+    assert ran(checkout) == {"01_first": True, "00_second": False}
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_starts(
+    checkout: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (checkout / "build").mkdir()
+    (checkout / "build/figures").write_text("in the way")
+    assert main(["--profile", "smoke"]) == 2
+    out, err = capsys.readouterr()
+    assert "build/figures is a file" in err and out == ""
+
+
+def test_an_interrupted_run_leaves_nothing_behind(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source(checkout, "01_first", "print('here', flush=True); time.sleep(60)")
+    (aside := tmp_path / "aside").mkdir()
+    monkeypatch.setenv("TMPDIR", str(aside))
+    process = start(checkout)
+    for _ in range(600):
+        if any(aside.glob("lmc-*/*")):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in out, out + err
+    assert not list(aside.glob("lmc-*"))
+
+
 def test_a_failing_notebook_is_named_and_the_others_still_run(checkout: Path) -> None:
     source(checkout, "00_bad", "print('before')\n1 / 0")
     process = start(checkout, "--jobs", "1")
@@ -261,7 +342,7 @@ def test_what_is_missing_is_said_before_anything_starts(checkout: Path, capsys: 
     (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {needs}}}"))
     assert main(["--profile", "smoke"]) == 2
     out, err = capsys.readouterr()
-    assert out == "profile smoke, 1 notebooks: 2 GB to download, 1e+06 GB of memory, about 3 h\n"
+    assert out == "profile smoke, 1 notebook: 2 GB to download, 1e+06 GB of memory, about 3 h\n"
     assert re.fullmatch(r"error: profile smoke needs 1e\+06 GB of memory, found .* free: close programs.*\n", err)
     assert not (checkout / "build").exists()
 
@@ -303,12 +384,23 @@ def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) 
         ("{title: t, notebook: n, profiles: [smoke], results: r}", "lacks draw"),
         ("{title: t, notebook: n, profiles: [desk], results: r, draw: d}", "unknown profile desk"),
         ("{title: t, notebook: n, profiles: [], results: r, draw: d, colour: red}", "unknown colour; known: claim"),
+        ("{title: t, notebook: n, profiles: smoke, results: r, draw: d}", "profiles: expected a list, found 'smoke'"),
+        ("{title: t, notebook: n, profiles: [], results: r, draw: d, expected: {smoke: {x: 1}}}", "expected: expected"),
+        ("nothing", "expected fields, found 'nothing'"),
     ],
 )
 def test_a_mistake_in_the_ledger_is_named(tmp_path: Path, entry: str, message: str) -> None:
     (tmp_path / "figures.yml").write_text(f"one: {entry}\n")
-    with pytest.raises(ArgumentError, match=f"figures.yml, one: {message}"):
+    with pytest.raises(ArgumentError, match=f"figures.yml, one(:|,) {message}"):
         figures(tmp_path / "figures.yml")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n"])
+def test_a_ledger_that_is_none_is_one_line(checkout: Path, text: str, capsys: pytest.CaptureFixture) -> None:
+    (checkout / "figures.yml").write_text(text)
+    assert main(["--list"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: figures.yml: ") and err.count("\n") == 1
 
 
 def test_the_ledger_names_notebooks_and_drawings_that_exist(root: Path) -> None:
@@ -317,7 +409,10 @@ def test_the_ledger_names_notebooks_and_drawings_that_exist(root: Path) -> None:
     for figure in figures(root / "figures.yml").values():
         assert (root / "notebooks" / f"{figure.notebook}.py").is_file(), figure.id
         assert figure.draw in drawing.drawings(), figure.id
-        assert {*figure.expected, *figure.minutes} <= set(figure.profiles), figure.id
+        assert {*figure.expected, *figure.minutes, *figure.needs} <= set(figure.profiles), figure.id
+        assert figure.by_campaign("gpu") == ("gpu" in figure.profiles), figure.id
+        if figure.by_campaign("gpu"):  # and the campaign knows it under that item
+            assert figure.results in [each.id for each in work(figure.item or 0, "full")], figure.id
 
 
 def test_the_longest_notebook_comes_first_and_long_ones_only_when_asked(checkout: Path) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from lmc.errors import LmcError
 
+UNLIMITED = 366 * 24 * 3600.0  # seconds, for a run that is to end by itself
+
 
 class BudgetSpent(LmcError):
     """The time given is over; what was done is kept, and the same command goes on from there."""

@@ -30,12 +30,13 @@ TOKENIZERS = {"neox": "EleutherAI/pythia-14m", "gpt2": "openai-community/gpt2"}
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """`kept`: only so many of the training text's most frequent tokens keep an id; all others share the last one."""
+    """`kept`: only so many of the most frequent tokens of the corpus `ranked` keep an id; all others share the last."""
 
     folder: str
     tokenizer: str
     hub: str = ""  # the corpus's name for `lmc.corpora`, where there is no folder
     kept: int | None = None
+    ranked: str = ""
     splits: tuple[str, ...] = SPLITS
 
 
@@ -54,7 +55,9 @@ CORPORA: dict[str, TextCorpus | PictureCorpus] = {
     "enwiki2015": TextCorpus("enwiki2015", "neox"),
     "wikitext2": TextCorpus("wikitext2", "neox", hub="wikitext", splits=("eval",)),
     "tinyshakespeare": TextCorpus("tinyshakespeare", "gpt2"),
-    "tinyshakespeare-2048": TextCorpus("tinyshakespeare", "gpt2", kept=2047),
+    "tinyshakespeare-2048": TextCorpus("tinyshakespeare", "gpt2", kept=2047, ranked="tinyshakespeare"),
+    "enwiki2015-2048": TextCorpus("enwiki2015", "neox", kept=2047, ranked="enwiki2015"),
+    "wikitext2-2048": TextCorpus("wikitext2", "neox", hub="wikitext", kept=2047, ranked="enwiki2015", splits=("eval",)),
     "cifar10": PictureCorpus("cifar10_jpeg", 32, "CIFAR-10 (JPEG copies)", hub="cifar10"),
     "tiny-imagenet": PictureCorpus(
         "tiny_imagenet200", 64, "Tiny ImageNet (100 training images a class)", archives=("train_000-099", "val")
@@ -131,8 +134,7 @@ def _token_file(name: str, split: str, folder: Path) -> Path:
     tokenizer = _tokenizer(corpus.tokenizer, source)
     ids = _encode(tokenizer, texts.read(place, split)[1])
     if corpus.kept is not None:
-        seen = ids if split == "train" else _encode(tokenizer, texts.read(place, "train")[1])
-        counts = np.bincount(seen, minlength=2**16)
+        counts = np.bincount(np.load(_token_file(corpus.ranked, "train", folder)), minlength=2**16)
         frequent = np.argsort(-counts, kind="stable")[: corpus.kept]
         table = np.full(2**16, corpus.kept, dtype=np.uint16)
         table[frequent] = np.arange(corpus.kept)

@@ -37,16 +37,19 @@ def numbers(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
 
 
 def curve(work: Curve, points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The points of a curve that are measured, and the barriers of each method over them."""
-    at = [x for (x, _), point in zip(work.points, points, strict=True) if "headline" in point]
-    done = [point for point in points if "headline" in point]
-    methods = {m for point in done for m in point["summary"]}
-    return {
-        "axis": work.axis,
-        "at": at,
-        "barrier": {m: [point["summary"][m]["barrier"] for point in done] for m in sorted(methods)},
-        "points": points,
-    }
+    """The points of a curve that are measured, in the layout of `lmc.sweeps.sweep`; all that is known under `settings`.
+
+    A point counts once it has a naive and a dual path; the barriers of a method are those of its pairs.
+    """
+    done = [(x, point) for (x, _), point in zip(work.points, points, strict=True) if "headline" in point]
+    methods = work.points[0][1].matching.methods
+    found: dict[str, Any] = {"varied": work.axis, "points": [x for x, _ in done], "settings": points}
+    found["methods"] = {m: {"barrier": [point["methods"][m]["barrier"] for _, point in done]} for m in methods}
+    if done:
+        found["unit"] = done[0][1]["unit"]
+        ends = {x: point["headline"]["dual barrier"] for x, point in (done[0], done[-1])}
+        found["headline"] = {f"dual barrier, {work.axis} {x:g}": barrier for x, barrier in ends.items()}
+    return found
 
 
 def _described(setting: Setting) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from lmc import results
 from lmc.campaign import cost, report
@@ -43,9 +45,25 @@ def run(
     chosen = [w for w in work(item, size) if only in (None, w.id)]
     if not chosen:
         raise ArgumentError(f"only: expected one of {', '.join(w.id for w in work(item, size))}, found {only!r}")
-    for each in chosen:
-        _Run(item, size, each, budget, place, stages).go()
+    with _alone(place.folder / size):
+        for each in chosen:
+            _Run(item, size, each, budget, place, stages).go()
     return [each.id for each in chosen]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The folder for this process: two that write the same pieces would lose each other's. Raises ArgumentError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArgumentError(f"{folder}: another run works here; wait for it, or choose another --folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _Run:

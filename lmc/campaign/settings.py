@@ -187,6 +187,20 @@ def _halving(highest: float) -> dict[str, tuple[float, ...]]:
     return {"single": tuple(2 * rate for rate in dual), "dual": dual}
 
 
+def _wikipedia(id: str, shape: Language) -> Setting:
+    """A small language model on Wikipedia, matched like the small GPT-2 below."""
+    return Setting(
+        id,
+        shape,
+        corpus="enwiki2015-2048",
+        held_out=("enwiki2015-2048", "wikitext2-2048"),
+        recipe=Recipe(steps=2000, batch=16, lr=3e-3, warmup=60),
+        matching=Matching(steps=800, batch=16, probe=100, rates=_halving(2e-2)),
+        scored=256,
+        bf16=False,
+    )
+
+
 # What two busy CPU cores can do in an hour, stated beside every number: narrower, shallower, and trained briefly.
 LAPTOP: dict[str, Setting] = {
     "gpt2-shakespeare": replace(
@@ -196,6 +210,18 @@ LAPTOP: dict[str, Setting] = {
         recipe=Recipe(steps=1500, batch=16, lr=3e-3, warmup=60),
         matching=Matching(steps=800, batch=16, probe=100, rates=_halving(2e-2)),
         scored=128,
+        bf16=False,
+    ),
+    "pythia-14m": _wikipedia("pythia-wikipedia", NeoX(layers=4, width=64, heads=4, context=64, vocabulary=2048)),
+    "olmo": _wikipedia("olmo-wikipedia", Olmo(4, 64, 4, context=64, vocabulary=2048, hidden=256)),
+    "vit-tiny-imagenet": replace(
+        CIFAR,
+        id="vit-tiny-imagenet",
+        shape=Vit(layers=4, width=96, heads=4, size=64, patch=16, classes=200),
+        corpus="tiny-imagenet",
+        recipe=Recipe(steps=4000, batch=64, lr=2e-3, warmup=100),
+        matching=Matching(steps=300, batch=64, probe=100, rates=_halving(1e-2)),
+        scored=2000,
         bf16=False,
     ),
     "vit-cifar10": replace(

@@ -1,0 +1,76 @@
+"""What the book's chapters show of the campaign: small settings run there, and what a GPU has left.
+
+>>> conduct(3, "gpt2-shakespeare", "laptop")                        # on two cores, about 40 minutes
+>>> settings_table({"gpt2-shakespeare": setting(3, "gpt2-shakespeare", "laptop")})
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+
+from lmc import charts, figures, results
+from lmc.campaign.budget import UNLIMITED, Budget
+from lmc.campaign.run import Place, run
+from lmc.campaign.settings import SIZES, Setting, work
+from lmc.errors import ArgumentError
+
+SIZE = {profile: size for size, profile in SIZES.items()}
+
+
+def setting(item: int, id: str, profile: str) -> Setting:
+    """A setting by the id of its results. Raises ArgumentError."""
+    found = [w for w in work(item, SIZE[profile]) if w.id == id and isinstance(w, Setting)]
+    if not found:
+        raise ArgumentError(f"item {item} at profile {profile}: no setting {id!r}")
+    return found[0]
+
+
+def conduct(item: int, id: str, profile: str) -> results.Results:
+    """Run what a setting still lacks, in `build/`; at smoke everything, in a folder that is gone afterwards."""
+    with ExitStack() as aside:
+        build = results.checkout() / "build"
+        if profile == "smoke":
+            build = Path(aside.enter_context(tempfile.TemporaryDirectory(prefix="lmc-")))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        run(item, SIZE[profile], Budget(UNLIMITED), Place(build / "campaign", build / "inputs", device), only=id)
+    return results.read(id, profile)
+
+
+def settings_table(settings: Mapping[str, Setting]) -> figures.Markdown:
+    """Every choice of some settings, side by side: shape, recipe, matching and evaluation."""
+    columns = {
+        name: {
+            **vars(s.shape),
+            "trained on": s.corpus,
+            **{f"training, {key}": value for key, value in vars(s.recipe).items() if key in ("steps", "batch", "lr")},
+            "matching, steps": s.matching.steps,
+            "matching, batch": s.matching.batch,
+            "pairs": len(s.seeds),
+            "evaluated on": ", ".join(s.evaluated_on),
+            "windows or images": s.scored,
+        }
+        for name, s in settings.items()
+    }
+    rows = dict.fromkeys(row for column in columns.values() for row in column)
+    return charts.table({row: {name: column.get(row, "") for name, column in columns.items()} for row in rows})
+
+
+def measured_on_gpu(ids: Sequence[str]) -> figures.Markdown:
+    """The mean barriers of every method, a row for each of these settings that was measured at profile `gpu`."""
+    there = [results.read(id, "gpu") for id in ids if results.exist(id, "gpu")]
+    absent = [id for id in ids if not results.exist(id, "gpu")]
+    rows = {
+        found.id: {name: float(row["barrier"]) for name, row in figures.by_effort(found.numbers["summary"]).items()}
+        for found in there
+        if "summary" in found.numbers
+    }
+    text = [charts.table(rows).text, *(f"- {found.id}: {found.provenance}" for found in there)] if there else []
+    if absent:
+        commands = "; ".join(f"`lmc reproduce --profile gpu --figure {id}`" for id in absent)
+        text.append(f"Not measured yet, for want of a GPU: {commands}.")
+    return figures.Markdown("\n\n".join(text))
