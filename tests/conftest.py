@@ -32,7 +32,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
             done = reproduce_smoke(folder)
             folder.with_suffix(".log").write_text(done.stdout + done.stderr)
             folder.with_suffix(".code").write_text(str(done.returncode))
-    assert folder.with_suffix(".code").read_text() == "0", folder.with_suffix(".log").read_text()
+    code = folder.with_suffix(".code").read_text()
+    assert code in ("0", "1"), folder.with_suffix(".log").read_text()  # 1: test_expected says which number is off
     return folder
 
 

@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from lmc import corpora, pairs
+from lmc._ledger import figures
+from lmc.experiment import compare, load_pairs
+
+DIGITS = {"size": 8, "mean": (0.5,), "std": (0.5,)}
 KINDS = ("vit-digits", "neox-docstrings")
 METHODS = {"naive", "canonical", "weights", "activations", "single", "dual"}
 
@@ -84,3 +89,25 @@ def test_the_best_learning_rate_is_inside_its_grid_and_the_one_used(kind: str, r
         assert 0 < best < len(means) - 1, method
         assert grid["rates"][best] == rates["headline"][f"best rate, {method}"]
         assert {run["lr"] for run in found["methods"][method]["runs"]} == {grid["rates"][best]}, method
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_the_headline_made_again_gives_the_committed_number(kind: str, root: Path) -> None:
+    """Dual matching of the second pair at full length, as the chapter runs it."""
+    numbers, expected = committed(root, kind), figures(root / "figures.yml")[kind].expected["laptop"]
+    dual, name = numbers["methods"]["dual"], f"{kind}-1"
+    at = [run["pair"] for run in dual["runs"]].index(name)
+    options = {key: dual["runs"][at][key] for key in ("steps", "lr", "seed")}
+    if kind == "vit-digits":
+        match_on, held_out = (corpora.images("digits", split, **DIGITS) for split in ("match", "eval"))
+    else:
+        if [corpora.describe("embedded", split) for split in ("train", "eval")] != pairs.record(name)["corpus"]:
+            pytest.skip("the installed packages' documentation is another text than the committed numbers are about")
+        tokenizer = corpora.byte_tokenizer()
+        match_on = corpora.tokens("embedded", "train", tokenizer, 128)
+        held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=128)
+    loaded = {name: load_pairs(kind, 2)[name]}
+    again = compare(loaded, match_on, held_out, {"dual": [options]})["methods"]["dual"]
+    assert again["runs"][0].items() >= dual["runs"][at].items()
+    assert again["barrier"][0] == pytest.approx(dual["barrier"][at], abs=expected["dual barrier"].tolerance)
+    assert again["losses"][0] == pytest.approx(dual["losses"][at], abs=expected["dual barrier"].tolerance)

@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -311,11 +312,26 @@ def test_a_killed_run_continues_where_it_stopped(checkout: Path) -> None:
     assert ran(checkout) == {"01_first": False, "00_second": True}
 
 
-def test_two_runs_at_once_leave_whole_files(checkout: Path) -> None:
+def test_two_runs_at_once_do_not_disturb_each_other(checkout: Path) -> None:
+    """Both write the same files again and again, while a third process reads them; the numbers are those of one run."""
+    twenty = "for value in range(21):\n    time.sleep(0.02)\n    "
+    source(checkout, "01_first", twenty + WRITE.format(id="first", value="value / 20"))
+    ran(checkout)
+    numbers = [checkout / f"results/smoke/{id}.json" for id in ("first", "second")]
+    alone = [path.read_bytes() for path in numbers]
+    shutil.rmtree(checkout / "results")
+    shutil.rmtree(checkout / "build")
     both = [start(checkout) for _ in range(2)]
+    seen = set()
+    while any(process.poll() is None for process in both):
+        if results.exist("first", "smoke"):
+            seen.add(results.read("first", "smoke").numbers["headline"]["x"])  # whole at any time
     for process in both:
         out, err = process.communicate(timeout=240)
         assert process.returncode == 0, out + err
+    assert len(seen) > 2  # the reader was there while they wrote
+    assert [path.read_bytes() for path in numbers] == alone
+    assert len(list((checkout / "results/smoke").iterdir())) == 4  # two files each, nothing left aside
     assert executed(checkout) == ["00_second.ipynb", "01_first.ipynb"]
     assert ran(checkout) == {"01_first": False, "00_second": False}
 

@@ -6,9 +6,10 @@
     python tools/expected.py laptop 07_landscape         # this one again, five times; it reads committed results
 
 At smoke every notebook runs again for each seed. At other profiles that would take hours, so there only those named
-do, and otherwise results hold one value per run: `spread` maps a headline number to its values, one for each seed and
-pair; `seedless` names those that depend on no seed. Of what does not vary, a thousandth is tolerated, for the rounding
-of other processors.
+do, and otherwise results hold one value per run: `spread` maps a headline number, their mean, to its values, one for
+each seed and pair, and the mean of n runs deviates by 1/√n of what a run does (an upper estimate, since the pairs stay
+the same); `seedless` names those that depend on no seed. Of what does not vary, a thousandth is tolerated, for the
+rounding of other processors.
 """
 
 import argparse
@@ -55,8 +56,8 @@ def main() -> int:
     return 0
 
 
-def expect(values: list[float]) -> Expected:
-    """Mean ± 3 standard deviations, rounded so that the file can be read; the tolerance is rounded up.
+def expect(values: list[float], of_mean: bool = False) -> Expected:
+    """Mean ± 3 standard deviations, of one value or of their mean, rounded so that the file can be read, tolerances up.
 
     expect([0.10, 0.11, 0.12, 0.11, 0.11])
     """
@@ -64,6 +65,7 @@ def expect(values: list[float]) -> Expected:
         raise ValueError(f"expected at least {SEEDS} values, found {len(values)}")
     mean = sum(values) / len(values)
     deviation = math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1))
+    deviation /= math.sqrt(len(values)) if of_mean else 1
     value = float(f"{mean:.5g}")
     tolerance = max(3 * deviation, ROUNDING * abs(mean) or NOTHING) + abs(value - mean)
     return Expected(value, _up(tolerance), len(values))
@@ -112,7 +114,7 @@ def of_results(numbers: dict[str, Any]) -> dict[str, Expected]:
     """Headline number -> what to expect, from `spread` and `seedless`; what has fewer than five runs is left out."""
     runs = {name: values for name, values in numbers.get("spread", {}).items() if len(values) >= SEEDS}
     runs |= {name: [numbers["headline"][name]] * SEEDS for name in numbers.get("seedless", [])}
-    return {name: expect(runs[name]) for name in numbers.get("headline", {}) if name in runs}
+    return {name: expect(runs[name], of_mean=True) for name in numbers.get("headline", {}) if name in runs}
 
 
 def rewrite(text: str, profile: str, found: Found, ledger: dict[str, Figure]) -> str:
@@ -124,8 +126,11 @@ def rewrite(text: str, profile: str, found: Found, ledger: dict[str, Figure]) ->
         if id in found:
             profiles = {p: numbers for p, numbers in ledger[id].expected.items() if p != profile} | {profile: found[id]}
             body = re.sub(r"(?m)^  expected:.*\n(?:    .*\n)*", "", part)
-            kept, space = body.rstrip("\n"), body[len(body.rstrip("\n")) :]
-            part = "\n".join([kept, *_lines(profiles)]) + (space or "\n")
+            lines = body.splitlines()
+            tail: list[str] = []  # blank lines and comments before the next entry: that one's
+            while lines and (not lines[-1] or lines[-1].startswith("#")):
+                tail.insert(0, lines.pop())
+            part = "\n".join([*lines, *_lines(profiles), *tail]) + "\n"
         done.append(part)
     return "".join(done)
 

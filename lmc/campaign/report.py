@@ -11,6 +11,8 @@ from lmc.experiment import summary
 from lmc.files import read_json
 from lmc.matching import LEARNED
 
+TIMES = ("seconds", "hardware", "peak_bytes")  # what differs between two equal runs
+
 
 def numbers(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
     """Everything measured so far; `summary` and `headline` once there is a naive and a dual path.
@@ -36,6 +38,17 @@ def numbers(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
     return found
 
 
+def costs(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
+    """Seconds and, on a GPU, peak bytes of every training and match so far: for the record, never among the numbers."""
+    training = {
+        name: {key: run[key] for key in TIMES if key in run} for name, run in _records(setting, endpoints).items()
+    }
+    pairs = [folder / f"pair-{i}" for i in range(len(setting.seeds))]
+    files = {p.name: {m: p / f"{m}.cost.json" for m in setting.matching.methods} for p in pairs}
+    matching = {p: {m: read_json(file) for m, file in row.items() if file.is_file()} for p, row in files.items()}
+    return {"training": training, "matching": {pair: row for pair, row in matching.items() if row}}
+
+
 def curve(work: Curve, points: list[dict[str, Any]]) -> dict[str, Any]:
     """The points of a curve that are measured, in the layout of `lmc.sweeps.sweep`; all that is known under `settings`.
 
@@ -59,12 +72,18 @@ def _described(setting: Setting) -> dict[str, Any]:
 
 
 def _training(setting: Setting, endpoints: Path) -> dict[str, Any]:
-    """The records of the endpoints, also of one that is still in training, and the tokens or images it took."""
-    seeds = [seed for pair in setting.seeds for seed in pair]
-    files = {seed: endpoints / f"seed-{seed}.json" for seed in seeds}
-    runs = {f"seed-{seed}": read_json(file) for seed, file in files.items() if file.is_file()}
+    """The training curves of the endpoints, also of one that is still in training, and the tokens or images it took."""
+    runs = {
+        name: {key: value for key, value in run.items() if key not in TIMES}
+        for name, run in _records(setting, endpoints).items()
+    }
     length = getattr(setting.shape, "context", 1)
     return {"samples": setting.recipe.steps * setting.recipe.batch * length, "runs": runs}
+
+
+def _records(setting: Setting, endpoints: Path) -> dict[str, dict[str, Any]]:
+    files = {f"seed-{seed}": endpoints / f"seed-{seed}.json" for pair in setting.seeds for seed in pair}
+    return {name: read_json(file) for name, file in files.items() if file.is_file()}
 
 
 def _corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: str) -> dict[str, Any]:
@@ -99,7 +118,7 @@ def _corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: st
 
 
 def _made(folder: Path, method: str) -> dict[str, Any]:
-    """How a match was made and what it cost: its record, seconds, and peak memory on a GPU."""
-    made = read_json(folder / method / "alignment.json")["record"] | read_json(folder / f"{method}.cost.json")
-    kept = ("seed", "start", "steps", "lr", "batch", "precision", "seconds", "peak_bytes")
-    return {key: made[key] for key in kept if key in made and (method in LEARNED or key in ("seed", "seconds"))}
+    """How a match was made, from its record."""
+    record = read_json(folder / method / "alignment.json")["record"]
+    kept = ("seed", "start", "steps", "lr", "batch", "precision") if method in LEARNED else ("seed",)
+    return {key: record[key] for key in kept if key in record}

@@ -82,9 +82,13 @@ class _Run:
         elif isinstance(self.work, Curve):
             self._curve(self.work)
         else:
-            campaign = self._campaign(self.work, lambda: self._write(campaign.numbers(), self._data_of(campaign)))
+            campaign = self._campaign(self.work, lambda: publish())
+
+            def publish() -> None:
+                self._write(campaign.numbers(), self._data_of(campaign) | {"costs": campaign.costs()})
+
             campaign.run(self.stages)
-            self._write(campaign.numbers(), self._data_of(campaign))
+            publish()
 
     def _cost(self, work: Cost) -> None:
         kept = self.folder / work.id / "found.json"
@@ -101,7 +105,8 @@ class _Run:
 
         def publish() -> None:
             points = [campaign.numbers() for campaign in campaigns]
-            self._write(report.curve(work, points), self._data_of(campaigns[0]))
+            costs = {campaign.setting.id: campaign.costs() for campaign in campaigns}
+            self._write(report.curve(work, points), self._data_of(campaigns[0]) | {"costs": costs})
 
         campaigns += [self._campaign(setting, publish) for _, setting in work.points]
         for index in range(max(len(setting.seeds) for _, setting in work.points)):  # a whole curve of first pairs first

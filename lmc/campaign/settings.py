@@ -195,7 +195,7 @@ def _wikipedia(id: str, shape: Language) -> Setting:
         corpus="enwiki2015-2048",
         held_out=("enwiki2015-2048", "wikitext2-2048"),
         recipe=Recipe(steps=2000, batch=16, lr=3e-3, warmup=60),
-        matching=Matching(steps=800, batch=16, probe=100, rates=_halving(2e-2)),
+        matching=Matching(steps=800, batch=16, probe=200, rates=_halving(4e-2)),
         scored=256,
         bf16=False,
     )

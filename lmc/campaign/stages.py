@@ -19,7 +19,7 @@ from lmc import checkpoints
 from lmc.alignment import Alignment
 from lmc.campaign.batches import Batches, batches
 from lmc.campaign.budget import Budget
-from lmc.campaign.report import numbers
+from lmc.campaign.report import costs, numbers
 from lmc.campaign.settings import Setting
 from lmc.campaign.training import endpoint_folder, train_endpoint
 from lmc.errors import ArgumentError
@@ -81,6 +81,10 @@ class Campaign:
     def numbers(self) -> dict[str, Any]:
         """The results so far."""
         return numbers(self.setting, self.folder, self.endpoints)
+
+    def costs(self) -> dict[str, Any]:
+        """What everything took so far."""
+        return costs(self.setting, self.folder, self.endpoints)
 
     def _train(self, seed: int) -> None:
         if (self.endpoints / f"seed-{seed}").is_dir():
