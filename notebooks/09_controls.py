@@ -173,8 +173,9 @@ charts.sayings_table(second.numbers)
 # %% [markdown]
 # ## Every method, in numbers
 #
-# One-sided and two-sided, with and without data, both pairs, from the results of {doc}`04_vit` and {doc}`05_pythia`;
-# the columns are explained there. A negative `gap` means that the midpoint is better than both parents.
+# One-sided and two-sided, with and without data, from the results of {doc}`04_vit` and {doc}`05_pythia`, where the columns
+# are explained. A negative `gap` means that the midpoint is better than both parents. {doc}`../results` sets all experiments
+# of the book side by side.
 
 # %% tags=["remove-input"]
 figures.method_table(results.read("vit-digits", profile).numbers)
@@ -189,7 +190,7 @@ figures.method_table(results.read("neox-docstrings", profile).numbers)
 # reads it; it is an extra and was not run for this book:
 #
 # ```bash
-# pip install lm-eval
+# pip install "lmc-transformers[downstream]"        # in a clone: pip install -e ".[downstream]"
 # lmc merge aligned --at 0.5 --out merged
 # lm_eval --model hf --model_args pretrained=merged --tasks lambada_openai,arc_easy,piqa --device cuda:0
 # ```

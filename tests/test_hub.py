@@ -67,6 +67,7 @@ def publish(hub: Hub) -> None:
     _wikitext(hub.revision("datasets/Salesforce/wikitext"))
     _imagenet(hub.revision("datasets/ILSVRC/imagenet-1k"))
     _fineweb(hub.revision("datasets/HuggingFaceFW/fineweb-edu"))
+    _cifar(hub.revision("datasets/uoft-cs/cifar10"))
 
 
 def _write(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor] | None) -> None:
@@ -294,6 +295,21 @@ def _imagenet(folder: Path) -> None:
             datasets.Dataset.from_dict(rows, features=features).to_parquet(file)
 
 
+def _cifar(folder: Path) -> None:
+    """As uoft-cs/cifar10: one configuration, the picture's column called `img`."""
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=list("0123456789"))})
+    (folder / "plain_text").mkdir()
+    parts = "".join(f"  - split: {s}\n    path: plain_text/{s}-*\n" for s in ("train", "test"))
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: plain_text\n  data_files:\n{parts}  default: true\n---\n"
+    )
+    for part, labels in (("train", range(10)), ("test", range(9, -1, -1))):
+        rows = {"img": [_picture(i) for i in labels], "label": list(labels)}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(
+            folder / "plain_text" / f"{part}-00000-of-00001.parquet"
+        )
+
+
 def _picture(seed: int) -> dict[str, Any]:
     pixels = np.random.RandomState(seed).randint(256, size=(20, 24, 3)).astype(np.uint8)
     data = io.BytesIO()
@@ -515,6 +531,14 @@ def test_imagenet_needs_a_token_and_fetches_one_part(hub: Hub, client: Client) -
     assert shape == "(12, 3, 16, 16" and json.loads(labels) == [i % 10 for i in range(12)]
     fetched = {file for file in hub.sent if file.endswith(".parquet")}
     assert fetched == {"data/validation-00000-of-00001.parquet"}
+
+
+def test_cifar10_comes_through_datasets(hub: Hub, client: Client) -> None:
+    ask = IMAGENET.replace('"imagenet"', '"cifar10"').replace("'imagenet'", "'cifar10'")
+    assert "cifar10" in ask
+    shape, labels = client.python(ask).split(") ")
+    assert shape == "(10, 3, 16, 16" and json.loads(labels) == list(range(9, -1, -1))
+    assert "plain_text/test-00000-of-00001.parquet" in hub.sent
 
 
 def test_a_data_set_that_breaks_off_is_one_line(hub: Hub, client: Client) -> None:
