@@ -7,7 +7,7 @@ A kind that is left out is left out of everything: it is not in the starting poi
 kind reset to the identity) and it does not learn.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lmc.alignment import Alignment
@@ -79,29 +79,34 @@ def ablate(
     grid: int = 11,
     seed: int = 0,
     tried: Collection[str] | None = None,
+    again: Sequence[int] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """The barrier of dual matching under every variant of `variants` (or of those `tried`), on every pair.
 
-    Returns `unit`, `steps`, `lr`, and `methods`: per variant `kinds`, and one `barrier` and `gap` for every pair.
+    The first pair is matched `again` with these seeds. Returns `unit`, `steps`, `lr`, `runs` (pair and seed of each),
+    and `methods`: per variant `kinds`, and one `barrier` and `gap` for every run.
     """
     first = next(iter(pairs.values()))[0]
     spec, seen, unseen = spec_of(first), as_data(match_on, first), as_data(held_out, first)
     learns = {spec.kind(space.name) for space in spec.spaces if space.group.dimension}
     methods: dict[str, Any] = {}
     starts = {name: best_start(pair, seen, []) for name, pair in pairs.items()}
+    runs = [*((name, seed) for name in pairs), *((next(iter(pairs)), other) for other in again)]
     for variant, allowed in variants(spec).items():
         if tried is not None and variant not in tried:
             continue
         row: dict[str, list[float]] = {"barrier": [], "gap": []}
         moving = [kind for kind in allowed if kind in learns]
-        for name, pair in pairs.items():
+        for name, at in runs:
             found = restricted(starts[name], allowed)
             if moving:
-                found = match(*pair, method="dual", data=seen, start=found, kinds=moving, steps=steps, lr=lr, seed=seed)
+                options = {"kinds": moving, "steps": steps, "lr": lr, "seed": at}
+                found = match(*pairs[name], method="dual", data=seen, start=found, **options)
             walked = path(found, unseen, grid)
             row["barrier"].append(walked.barrier)
             row["gap"].append(walked.gap)
             say(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
         methods[variant] = {"kinds": list(allowed), **row}
-    return {"unit": walked.metric, "steps": steps, "lr": lr, "methods": methods}
+    made = [{"pair": name, "seed": at} for name, at in runs]
+    return {"unit": walked.metric, "steps": steps, "lr": lr, "runs": made, "methods": methods}
