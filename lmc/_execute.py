@@ -178,10 +178,10 @@ def _progress(path: Path, name: str, ended: threading.Event) -> None:
 
 
 def _last_words(cells: list[dict[str, Any]]) -> str:
-    """The last line on standard error, where progress bars write."""
+    """The last progress bar on standard error."""
     outputs = [output for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
-    text = "".join("".join(output["text"]) for output in outputs)
-    return text.replace("\r", "\n").strip().rpartition("\n")[2]
+    lines = "".join("".join(output["text"]) for output in outputs).replace("\r", "\n").splitlines()
+    return next((line.strip() for line in reversed(lines) if "%|" in line), "")
 
 
 def _keep(path: Path, profile: str) -> str:

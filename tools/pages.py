@@ -4,7 +4,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lmc import figures as drawing
 from lmc._ledger import Figure, figures
@@ -59,26 +58,22 @@ METHODS = {  # what is rewritten, and what it takes to find it
 
 def method_page(folder: Path) -> None:
     """`methods.md`: the barriers of every method in every experiment that compared them, in one table."""
-    lines = [f"| experiment | profile | pairs | {' | '.join(METHODS)} | dual ÷ naive | dual, gap |"]
-    lines += ["|---|---|---|" + "---|" * (len(METHODS) + 2)]
-    lines += [f"| *what is rewritten* | | | {' | '.join(f'*{what}*' for what in METHODS.values())} | | |"]
+    lines = [f"| experiment | pairs | {' | '.join(METHODS)} | dual ÷ naive | dual, gap |"]
+    lines += ["|---|---|" + "---|" * (len(METHODS) + 2)]
+    lines += [f"| *rewritten* | | {' | '.join(f'*{what}*' for what in METHODS.values())} | | |"]
     for figure in figures().values():
         for profile in ("paper", "gpu", "laptop"):
             if figure.draw == "sweep_figure" or profile not in figure.profiles or not exist(figure.results, profile):
                 continue
             numbers = read(figure.results, profile).numbers
             if (summary := numbers.get("summary")) is not None:
-                cells = [_spread(summary[m]) if m in summary else "" for m in METHODS]
-                dual, title = summary["dual"], f"[{figure.title}](#{figure.id}-figure)"
+                cells = [f"{summary[m]['barrier']:.3f}" if m in summary else "" for m in METHODS]
+                dual, title = summary["dual"], f"{{ref}}`{figure.title} <{figure.id}-figure>`"
+                title += "" if profile == "laptop" else f", profile `{profile}`"
                 pairs = len({run["pair"] for run in numbers["methods"]["dual"]["runs"]})
-                row = [title, f"`{profile}`", str(pairs), *cells, f"{dual['ratio']:.1%}", f"{dual['gap']:+.3f}"]
+                row = [title, str(pairs), *cells, f"{dual['ratio']:.1%}", f"{dual['gap']:+.3f}"]
                 lines.append(f"| {' | '.join(row)} |")
     (folder / "methods.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _spread(row: dict[str, Any]) -> str:
-    low, high = row["range"]
-    return f"{row['barrier']:.3f} ({low:.3f}–{high:.3f})"
 
 
 def headed(text: str, name: str, profile: str) -> str:
