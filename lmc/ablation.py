@@ -101,7 +101,7 @@ def ablate(
         for name, at in runs:
             found = restricted(starts[name], allowed)
             if moving:
-                options = {"kinds": moving, "steps": steps, "lr": lr, "seed": at}
+                options: dict[str, Any] = {"kinds": moving, "steps": steps, "lr": lr, "seed": at}
                 found = match(*pairs[name], method="dual", data=seen, start=found, **options)
             walked = path(found, unseen, grid)
             row["barrier"].append(walked.barrier)

@@ -96,7 +96,7 @@ def tokens(
     content = text(corpus, split)
     if split != "eval":
         content = content[:MATCHING_TEXT]
-    ids = torch.tensor(_encode(tokenizer, content), dtype=torch.int64)
+    ids = torch.as_tensor(_encode(tokenizer, content), dtype=torch.int64)
     count = len(ids) // length
     if count == 0:
         raise DataError(f"corpus '{corpus}' ({split}) is too short: {len(ids)} tokens, but one sequence has {length}")
@@ -206,14 +206,17 @@ def byte_tokenizer() -> PreTrainedTokenizerBase:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    # Byte-level tokenizers write bytes as printable characters: those that are stand for themselves, the others follow.
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    vocabulary = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=_byte_vocabulary(), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+
+
+def _byte_vocabulary() -> dict[str, int]:
+    """Byte-level tokenizers write bytes as printable characters: those that are stand for themselves, others follow."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = None) -> None:
@@ -227,7 +230,7 @@ def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = No
         )
 
 
-def _encode(tokenizer: Any, content: str) -> list[int]:
+def _encode(tokenizer: Any, content: str) -> Any:
     """The ids of a long text. Byte-level tokenizers get it in pieces, which is several times faster, and the same.
 
     No token of theirs reaches over a place where one space stands between a character and a letter: it begins there.
@@ -235,11 +238,17 @@ def _encode(tokenizer: Any, content: str) -> list[int]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not repr(backend.pre_tokenizer).startswith("ByteLevel"):
         return list(tokenizer(content, **BARE).input_ids)
+    alone = repr(backend.pre_tokenizer).startswith("ByteLevel(add_prefix_space=False") and backend.normalizer is None
+    if alone and tokenizer.get_vocab() == _byte_vocabulary():  # ids are bytes: a thousand times faster, and the same
+        return np.frombuffer(content.encode(), dtype=np.uint8).astype(np.int64)
     pieces, start = [], 0
     while match := WORD.search(content, start + PIECE):
         pieces.append(content[start : match.start()])
         start = match.start()
-    return list(itertools.chain.from_iterable(tokenizer([*pieces, content[start:]], **BARE).input_ids))
+    pieces.append(content[start:])
+    if backend.truncation is None and backend.padding is None:  # without the offsets that the wrapper asks for
+        return [id for piece in backend.encode_batch_fast(pieces, add_special_tokens=False) for id in piece.ids]
+    return list(itertools.chain.from_iterable(tokenizer(pieces, **BARE).input_ids))
 
 
 def _tokenizer(tokenizer: Any) -> Any:
