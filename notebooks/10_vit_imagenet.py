@@ -29,7 +29,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc import charts, figures, results
-from lmc.campaign.chapter import conduct, measured_on_gpu, setting, settings_table
+from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
 from lmc.experiment import best_rates, record, summary
 from lmc.published import PAIRS, study
 from lmc.tiny import tiny
@@ -63,6 +63,12 @@ plt.show()
 
 # %% tags=["remove-input"]
 figures.method_table(found.numbers)
+
+# %% [markdown]
+# The learning rates were chosen from these: the barrier on matching data that a short probe had not seen, by rate.
+
+# %% tags=["remove-input"]
+rates_table({id: found})
 
 # %% tags=["remove-input"]
 found
@@ -137,12 +143,12 @@ if published:
     figures.accuracy_figure(whole.numbers)
     plt.show()
 
-# % tags=["remove-input"]
+# %% tags=["remove-input"]
 figures.method_table(whole.numbers) if published else figures.Markdown(
     "Not measured: `lmc reproduce --profile paper --figure vit-imagenet`."
 )
 
-# % tags=["remove-input"]
+# %% tags=["remove-input"]
 whole if published else None
 
 # %% tags=["remove-input"]

@@ -32,8 +32,8 @@ recompute: bool = True  # otherwise draw what the results say
 # %%
 import matplotlib.pyplot as plt
 
-from lmc import charts, figures, results
-from lmc.campaign.chapter import conduct, measured_on_gpu, setting, settings_table
+from lmc import figures, results
+from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
 
 figures.use_style()
 ITEMS = {"gpt2-shakespeare": 3, "vit-cifar10": 4}  # of the campaign
@@ -86,16 +86,7 @@ vision
 # The grids behind the two learned methods: barrier after a short probe, by rate.
 
 # %% tags=["remove-input"]
-charts.table(
-    {
-        f"{id}, {method}": {
-            f"{rate:g}": sum(runs) / len(runs) for rate, runs in zip(grid["rates"], grid["barrier"], strict=True)
-        }
-        for id, found in zip(ITEMS, (text, vision), strict=True)
-        for method, grid in found.numbers["grids"].items()
-    },
-    digits=4,
-)
+rates_table({"gpt2-shakespeare": text, "vit-cifar10": vision})
 
 # %% [markdown]
 # ## The full settings, on a GPU

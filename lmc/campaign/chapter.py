@@ -60,6 +60,19 @@ def settings_table(settings: Mapping[str, Setting]) -> figures.Markdown:
     return charts.table({row: {name: column.get(row, "") for name, column in columns.items()} for row in rows})
 
 
+def rates_table(found: Mapping[str, results.Results]) -> figures.Markdown:
+    """The barrier after a short probe, by learning rate: what the rates of the learned methods were chosen from."""
+    rows = {
+        f"{name}, {method}": {
+            f"{rate:g}": sum(runs) / len(runs) for rate, runs in zip(grid["rates"], grid["barrier"], strict=True)
+        }
+        for name, one in found.items()
+        for method, grid in one.numbers["grids"].items()
+    }
+    rates = sorted({rate for row in rows.values() for rate in row}, key=float)
+    return charts.table({name: {r: row.get(r, "") for r in rates} for name, row in rows.items()}, digits=4)
+
+
 def measured_on_gpu(ids: Sequence[str]) -> figures.Markdown:
     """The mean barriers of every method, a row for each of these settings that was measured at profile `gpu`."""
     there = [results.read(id, "gpu") for id in ids if results.exist(id, "gpu")]
