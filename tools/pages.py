@@ -46,21 +46,12 @@ def figure_pages(folder: Path, profile: str) -> None:
     (folder / "headline.md").write_text("\n\n".join(front) + "\n", encoding="utf-8")
 
 
-METHODS = {  # what is rewritten, and what it takes to find it
-    "naive": "nothing",
-    "canonical": "both, by themselves",
-    "weights": "one side, no data",
-    "activations": "one side, data",
-    "single": "one side, learned",
-    "dual": "both sides, learned",
-}
+METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 
 
 def method_page(folder: Path) -> None:
     """`methods.md`: the barriers of every method in every experiment that compared them, in one table."""
-    lines = [f"| experiment | pairs | {' | '.join(METHODS)} | dual ÷ naive | dual, gap |"]
-    lines += ["|---|---|" + "---|" * (len(METHODS) + 2)]
-    lines += [f"| *rewritten* | | {' | '.join(f'*{what}*' for what in METHODS.values())} | | |"]
+    lines = [f"| experiment | pairs | {' | '.join(METHODS)} | ratio | gap |", "|---|---|" + "---|" * (len(METHODS) + 2)]
     for figure in figures().values():
         for profile in ("paper", "gpu", "laptop"):
             if figure.draw == "sweep_figure" or profile not in figure.profiles or not exist(figure.results, profile):
@@ -68,7 +59,7 @@ def method_page(folder: Path) -> None:
             numbers = read(figure.results, profile).numbers
             if (summary := numbers.get("summary")) is not None:
                 cells = [f"{summary[m]['barrier']:.3f}" if m in summary else "" for m in METHODS]
-                dual, title = summary["dual"], f"{{ref}}`{figure.title} <{figure.id}-figure>`"
+                dual, title = summary["dual"], f"{{ref}}`{figure.id} <{figure.id}-figure>`"
                 title += "" if profile == "laptop" else f", profile `{profile}`"
                 pairs = len({run["pair"] for run in numbers["methods"]["dual"]["runs"]})
                 row = [title, str(pairs), *cells, f"{dual['ratio']:.1%}", f"{dual['gap']:+.3f}"]
