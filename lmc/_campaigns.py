@@ -25,4 +25,4 @@ def measure(chosen: Iterable[Figure]) -> None:
     place = Place(build / "campaign", build / "inputs", device)
     for item, id in sorted({(figure.item or 0, figure.results) for figure in chosen}):
         say(f"campaign, item {item}: {id}")
-        run(item, "full", Budget(UNLIMITED), place, only=id)
+        run(item, "full", Budget(UNLIMITED), place, only=id, wait=True)

@@ -1,5 +1,6 @@
 """figures.yml read and checked: each figure, the notebook and results behind it, and what it should show."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ def figures(path: Path | None = None) -> dict[str, Figure]:
         raise ArgumentError(f"{path.name}: not readable: {' '.join(str(error).split())}") from None
     if not isinstance(entries, dict):
         raise ArgumentError(f"{path.name}: expected figures by id, found a {type(entries).__name__}")
-    return {id: _figure(id, entry) for id, entry in entries.items()}
+    return {str(id): _figure(str(id), entry) for id, entry in entries.items()}
 
 
 def _figure(id: str, entry: Any) -> Figure:
@@ -87,6 +88,10 @@ def _figure(id: str, entry: Any) -> Figure:
         raise ArgumentError(f"figures.yml, {id}: unknown {_list(unknown)}; known: {_list(known)}")
     if missing := {"title", "notebook", "profiles", "results", "draw"} - entry.keys():
         raise ArgumentError(f"figures.yml, {id}: lacks {_list(missing)}")
+    names = [*entry["profiles"], *entry.get("inputs", ())]
+    minutes = entry.get("minutes", {}).values()
+    if not all(isinstance(x, str) for x in names) or not all(isinstance(x, int | float) for x in minutes):
+        raise ArgumentError(f"figures.yml, {id}: expected names in profiles and inputs, and numbers in minutes")
     if wrong := set(entry["profiles"]) - set(PROFILES):
         raise ArgumentError(f"figures.yml, {id}: unknown profile {_list(wrong)}; of {_list(PROFILES)}")
     try:
@@ -94,6 +99,9 @@ def _figure(id: str, entry: Any) -> Figure:
             profile: {name: Expected(**bounds) for name, bounds in numbers.items()}
             for profile, numbers in entry.get("expected", {}).items()
         }
+        bounds = [x for numbers in expected.values() for e in numbers.values() for x in (e.value, e.tolerance, e.seeds)]
+        if not all(math.isfinite(x) for x in bounds):
+            raise TypeError
     except (AttributeError, TypeError):
         line = "profile → name → value, tolerance and seeds; write them with tools/expected.py"
         raise ArgumentError(f"figures.yml, {id}, expected: expected {line}") from None

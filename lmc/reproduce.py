@@ -24,7 +24,7 @@ from lmc._execute import NotebookError, Run, clock, execute, forget_aside, is_cu
 from lmc._ledger import Figure, figures
 from lmc._needs import Needs, PrerequisiteError, missing, together
 from lmc._schedule import redrawn, schedule
-from lmc.errors import ArgumentError, LmcError
+from lmc.errors import ArgumentError, LmcError, is_out_of_memory
 from lmc.files import refuse_no_place
 from lmc.results import PROFILES, checkout
 
@@ -102,7 +102,16 @@ def _by_campaign(chosen: list[Figure], profile: str) -> None:
     """Measure figures at profile `gpu`, one after the other, and report them."""
     refuse_no_place(results.fresh_folder(profile) / "file")
     _ask({f.results: f.needs[profile] for f in chosen if profile in f.needs}, profile, jobs=1, what="results")
-    measure(chosen)
+    try:
+        measure(chosen)
+    except KeyboardInterrupt:
+        raise NotebookError("interrupted: what is finished is kept, run the same command again to continue") from None
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NotebookError(
+            "out of memory: what is finished is kept; choose a larger GPU or a smaller figure"
+        ) from None
     for entry in chosen:
         report(entry, profile)
 
@@ -176,7 +185,7 @@ def _ask(needs: dict[str, Needs], profile: str, jobs: int, what: str) -> None:
     total = together(needs.values(), jobs)
     if not total:
         return
-    count = f"{len(needs)} {what.removesuffix('s') if len(needs) == 1 and what == 'notebooks' else what}"
+    count = f"{len(needs)} {what if len(needs) > 1 or what == 'results' else what.removesuffix('s')}"
     say(f"profile {profile}, {count}: {'; '.join(str(entry) for entry in total)}")
     if lacking := [line for entry in total for line in missing(entry)]:
         raise PrerequisiteError(f"profile {profile} needs {'; '.join(lacking)}")
@@ -194,7 +203,11 @@ def listing() -> str:
         rows.append((figure.id, figure.notebook, ", ".join(times), figure.title))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
-    needs = {f"{f.notebook} at profile {p}": str(needs) for f in ledger for p, needs in f.needs.items()}
+    needs = {
+        f"{f.id if f.by_campaign(p) else f.notebook} at profile {p}": str(needs)
+        for f in ledger
+        for p, needs in f.needs.items()
+    }
     return "\n".join([*lines, *(f"{where} needs {what}" for where, what in needs.items())])
 
 
@@ -233,7 +246,7 @@ def report(figure: Figure, profile: str) -> None:
     drawing.save(drawing.draw(figure.draw, found.numbers), folder / figure.id)
     say(f"{figure.id}: {(folder / figure.id).relative_to(checkout())}.svg and .png")
     if figure.claim:
-        say(f"  the paper's claim: {' '.join(figure.claim.split())}")
+        say(f"  claim, not measured here: {' '.join(figure.claim.split())}")
     expected = figure.expected.get(profile, {})
     for name, measured in found.numbers.get("headline", {}).items():
         if (bounds := expected.get(name)) is None:

@@ -4,6 +4,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,9 +149,21 @@ def test_what_there_is_not_is_said_in_one_line(tmp_path):
 def test_a_second_run_in_one_folder_is_refused(tmp_path):
     there = place(tmp_path)
     there.folder.joinpath("smoke").mkdir(parents=True)
-    with FileLock(there.folder / "smoke" / ".lock"), pytest.raises(ArgumentError, match="another run works here"):
+    own = FileLock(there.folder / "smoke" / ".gpt2-shakespeare.lock")
+    with own, pytest.raises(ArgumentError, match="gpt2-shakespeare: another run does this in"):
         run(3, "smoke", PLENTY, there)
+    with own:  # another setting is free
+        assert run(4, "smoke", PLENTY, there) == ["vit-cifar10"]
     assert run(3, "smoke", PLENTY, there) == ["gpt2-shakespeare"]  # and the lock is gone
+
+
+def test_a_chapter_waits_for_the_run_of_another(tmp_path):
+    there = place(tmp_path)
+    (there.folder / "smoke").mkdir(parents=True)
+    lock = FileLock(there.folder / "smoke" / ".gpt2-shakespeare.lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.5, lock.release).start()
+    assert run(3, "smoke", PLENTY, there, wait=True) == ["gpt2-shakespeare"]
 
 
 def test_the_command(tmp_path):

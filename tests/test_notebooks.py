@@ -41,7 +41,9 @@ def test_twin_is_free_of_outputs_and_takes_the_parameters(source: Path) -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     assert len({cell["id"] for cell in node["cells"]}) == len(node["cells"])
     assert "profile" in _notebooks.parameters(_notebooks.notebook(source), source.stem)
-    assert 'profile: str = "laptop"' in source.read_text(encoding="utf-8")
+    text = source.read_text(encoding="utf-8")
+    assert 'profile: str = "laptop"' in text
+    assert not re.search(r"(?m)^#\s*%\s", text), "a broken cell marker"
 
 
 def test_first_cell_clones_this_version_on_colab_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

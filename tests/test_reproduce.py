@@ -378,7 +378,7 @@ def test_redrawing_computes_nothing(checkout: Path, capsys: pytest.CaptureFixtur
     (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {claim}}}"))
     assert main(["--redraw", "--profile", "smoke"]) == 0
     out = capsys.readouterr().out
-    assert "the paper's claim: nearly zero" in out and "x: 7, expected 6 ± 0.5: NOT as expected" in out
+    assert "claim, not measured here: nearly zero" in out and "x: 7, expected 6 ± 0.5: NOT as expected" in out
     assert "second: not measured yet; run: lmc reproduce --profile smoke --figure second" in out
     drawn = sorted(path.name for path in (checkout / "build/figures/smoke").iterdir())
     assert drawn == ["first.png", "first.svg"]
@@ -402,6 +402,13 @@ def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) 
         ("{title: t, notebook: n, profiles: [], results: r, draw: d, colour: red}", "unknown colour; known: claim"),
         ("{title: t, notebook: n, profiles: smoke, results: r, draw: d}", "profiles: expected a list, found 'smoke'"),
         ("{title: t, notebook: n, profiles: [], results: r, draw: d, expected: {smoke: {x: 1}}}", "expected: expected"),
+        ("{title: t, notebook: n, profiles: [[laptop]], results: r, draw: d}", "expected names in profiles"),
+        ("{title: t, notebook: n, profiles: [], results: r, draw: d, minutes: {laptop: long}}", "expected names in"),
+        (
+            "{title: t, notebook: n, profiles: [], results: r, draw: d, "
+            "expected: {smoke: {x: {value: .nan, tolerance: 1, seeds: 5}}}}",
+            "expected: expected",
+        ),
         ("nothing", "expected fields, found 'nothing'"),
     ],
 )

@@ -123,5 +123,5 @@ def _table(figure: Figure, results: Results) -> str:
     for name, value in results.numbers.get("headline", {}).items():
         bounds = expected.get(name)
         rows.append(f"| {name} | {value:.4g} | {f'{bounds.value:.4g} ± {bounds.tolerance:.2g}' if bounds else '–'} |")
-    claim = f"The paper's claim, not measured by this project: {figure.claim}" if figure.claim else ""
+    claim = f"A claim, not measured by this project: {figure.claim}" if figure.claim else ""
     return "\n".join(rows) + (f"\n\n{claim}" if claim else "")

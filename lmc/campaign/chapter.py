@@ -37,7 +37,14 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
         if profile == "smoke":
             build = Path(aside.enter_context(tempfile.TemporaryDirectory(prefix="lmc-")))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        run(item, SIZE[profile], Budget(UNLIMITED), Place(build / "campaign", build / "inputs", device), only=id)
+        run(
+            item,
+            SIZE[profile],
+            Budget(UNLIMITED),
+            Place(build / "campaign", build / "inputs", device),
+            only=id,
+            wait=True,
+        )
     return results.read(id, profile)
 
 
@@ -61,7 +68,10 @@ def settings_table(settings: Mapping[str, Setting]) -> figures.Markdown:
 
 
 def rates_table(found: Mapping[str, results.Results]) -> figures.Markdown:
-    """The barrier after a short probe, by learning rate: what the rates of the learned methods were chosen from."""
+    """The barrier after a short probe, by learning rate: what the rates of the learned methods were chosen from.
+
+    The lowest is bold. At an end of a grid, a better one may lie beyond it, and the table says so.
+    """
     rows = {
         f"{name}, {method}": {
             f"{rate:g}": sum(runs) / len(runs) for rate, runs in zip(grid["rates"], grid["barrier"], strict=True)
@@ -70,7 +80,13 @@ def rates_table(found: Mapping[str, results.Results]) -> figures.Markdown:
         for method, grid in one.numbers["grids"].items()
     }
     rates = sorted({rate for row in rows.values() for rate in row}, key=float)
-    return charts.table({name: {r: row.get(r, "") for r in rates} for name, row in rows.items()}, digits=4)
+    shown, at_an_end = {}, []
+    for name, row in rows.items():
+        best = min(row, key=lambda rate: row[rate])
+        shown[name] = {r: f"**{row[r]:.4f}**" if r == best else row.get(r, "") for r in rates}
+        at_an_end += [name] if best in (min(row, key=float), max(row, key=float)) else []
+    beyond = f"\n\nThe lowest is at an end of the grid, so that a better rate may lie beyond: {', '.join(at_an_end)}."
+    return figures.Markdown(charts.table(shown, digits=4).text + (beyond if at_an_end else ""))
 
 
 def measured_on_gpu(ids: Sequence[str]) -> figures.Markdown:

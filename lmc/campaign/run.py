@@ -34,32 +34,42 @@ class Place:
 
 
 def run(
-    item: int, size: str, budget: Budget, place: Place, stages: tuple[str, ...] = STAGES, only: str | None = None
+    item: int,
+    size: str,
+    budget: Budget,
+    place: Place,
+    stages: tuple[str, ...] = STAGES,
+    only: str | None = None,
+    wait: bool = False,
 ) -> list[str]:
     """Do what an item, or `only` one piece of its work, still lacks; returns the ids of its results.
 
         run(3, "smoke", Budget(540), Place(Path("build/campaign"), Path("build/inputs"), torch.device("cpu")))
 
-    Raises BudgetSpent when the time is over: what was done is kept, and the same call goes on.
+    Raises BudgetSpent when the time is over: what was done is kept, and the same call goes on. Raises ArgumentError
+    where another process does the same work, unless this one is to `wait` for it.
     """
     chosen = [w for w in work(item, size) if only in (None, w.id)]
     if not chosen:
         raise ArgumentError(f"only: expected one of {', '.join(w.id for w in work(item, size))}, found {only!r}")
-    with _alone(place.folder / size):
-        for each in chosen:
+    for each in chosen:
+        with _alone(place.folder / size / f".{each.id}.lock", wait):
             _Run(item, size, each, budget, place, stages).go()
     return [each.id for each in chosen]
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The folder for this process: two that write the same pieces would lose each other's. Raises ArgumentError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+def _alone(file: Path, wait: bool) -> Iterator[None]:
+    """One process at a time: two that write the same pieces would lose each other's. Raises ArgumentError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, timeout=-1 if wait else 0)
     try:
         lock.acquire()
     except Timeout:
-        raise ArgumentError(f"{folder}: another run works here; wait for it, or choose another --folder") from None
+        where = file.name.strip(".").removesuffix(".lock")
+        raise ArgumentError(
+            f"{where}: another run does this in {file.parent}; wait, or choose another --folder"
+        ) from None
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from lmc import checkpoints
 from lmc.alignment import Alignment
@@ -87,9 +88,11 @@ class Campaign:
         return costs(self.setting, self.folder, self.endpoints)
 
     def _train(self, seed: int) -> None:
-        if (self.endpoints / f"seed-{seed}").is_dir():
-            return
-        train_endpoint(self.setting, seed, self.endpoints, self.data, self.device, self.budget, self.compiled)
+        self.endpoints.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.endpoints}.lock"):  # settings may share endpoints: who comes second finds them trained
+            if (self.endpoints / f"seed-{seed}").is_dir():
+                return
+            train_endpoint(self.setting, seed, self.endpoints, self.data, self.device, self.budget, self.compiled)
         self._publish()
 
     def _pair(self, folder: Path, seeds: tuple[int, int], stages: tuple[str, ...]) -> None:
