@@ -4,7 +4,6 @@ import dataclasses
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,10 +159,16 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path):
 def test_a_chapter_waits_for_the_run_of_another(tmp_path):
     there = place(tmp_path)
     (there.folder / "smoke").mkdir(parents=True)
-    lock = FileLock(there.folder / "smoke" / ".gpt2-shakespeare.lock", thread_local=False)
-    lock.acquire()
-    threading.Timer(0.5, lock.release).start()
-    assert run(3, "smoke", PLENTY, there, wait=True) == ["gpt2-shakespeare"]
+    file = there.folder / "smoke" / ".gpt2-shakespeare.lock"
+    hold = (
+        "import sys, time, filelock\nwith filelock.FileLock(sys.argv[1]):\n    print('held', flush=True); time.sleep(1)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(file)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(ArgumentError, match="another run does this"):
+            run(3, "smoke", PLENTY, there)
+        assert run(3, "smoke", PLENTY, there, wait=True) == ["gpt2-shakespeare"]
+    assert other.returncode == 0
 
 
 def test_the_command(tmp_path):

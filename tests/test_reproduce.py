@@ -214,7 +214,7 @@ def test_at_profile_gpu_the_campaign_measures_and_no_notebook_runs(
     )
     asked: list[tuple[int, str, str]] = []
 
-    def run(item: int, size: str, budget: object, place: object, only: str) -> None:
+    def run(item: int, size: str, budget: object, place: object, only: str, wait: bool) -> None:
         asked.append((item, size, only))
         results.write(only, "gpu", {"headline": {"x": 1.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
 
