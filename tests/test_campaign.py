@@ -23,7 +23,7 @@ from lmc.campaign.shapes import Gpt2, Language, Vit
 from lmc.campaign.stages import Campaign
 from lmc.campaign.training import endpoint_folder, train_endpoint
 from lmc.errors import ArgumentError, DataError, DivergedError
-from lmc.figures import draw
+from lmc.figures import draw, pyplot
 from lmc.files import read_json
 from lmc.objective import Data
 from lmc.pairs.training import Recipe, Trainer
@@ -103,6 +103,7 @@ def check(each, found):
             assert row["barrier"] == inner and len(inner) == len(each.points)
         check(each.points[0][1], dataclasses.replace(found, numbers=found.numbers["settings"][0]))
         assert draw("sweep_figure", found.numbers).axes  # what figures.yml draws it with
+        pyplot().close("all")
     else:
         assert list(found.numbers["methods"]) == sorted(each.matching.methods)
         for table in found.numbers["methods"].values():
