@@ -276,9 +276,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert (
-        process.wait(timeout=120) == 130
-    )  # its kernel may hold the pipes: not read to the end
+    assert process.wait(timeout=120) == 130  # its kernel may hold the pipes: not read to the end
     assert not list(aside.glob("lmc-*"))
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None
