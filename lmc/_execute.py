@@ -67,7 +67,7 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         executed = json.loads(path.read_text(encoding="utf-8"))
         working = _working(executed["cells"])
         tidy = _tidy(executed, name, given, key, seconds)
-        _replace(target, json.dumps(tidy, indent=1, ensure_ascii=False) + "\n")
+        results.put(target, json.dumps(tidy, indent=1, ensure_ascii=False) + "\n")
     say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}, {clock(working)} of it in cells after imports")
     return Run(name, profile, target, cached=False, seconds=seconds)
 
@@ -197,7 +197,7 @@ def _keep(path: Path, profile: str) -> str:
     places |= {tempfile.gettempdir(): "$TMP", str(Path.home()): "~"}
     for place in sorted(places, key=len, reverse=True):
         text = text.replace(place + os.sep, f"{places[place]}/" if places[place] else "")
-    _replace(kept, text)
+    results.put(kept, text)
     return f"; executed copy: {kept.relative_to(checkout())}"
 
 
@@ -222,13 +222,6 @@ def _tidy(executed: dict[str, Any], name: str, given: dict[str, Any], key: str, 
     import nbformat
 
     return settle_ids(nbformat.from_dict(executed), name)
-
-
-def _replace(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, target)
 
 
 @contextmanager

@@ -5,7 +5,7 @@
 A notebook that ran is kept, executed, with the key of everything its numbers depend on; while the key stays the same
 it is not run again. So an interrupted run continues where it stopped. `python -m lmc.reproduce` is `lmc reproduce`.
 
-At profile `gpu` the results come from the campaign instead of notebooks (`lmc._campaigns`), which only show them.
+At profile `gpu` the results come from the campaign instead of notebooks (`lmc.campaign`), which only show them.
 """
 
 import argparse
@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from lmc import results
-from lmc._campaigns import measure
 from lmc._execute import NotebookError, Run, clock, execute, forget_aside, is_current, kernel_environment, made_by, say
 from lmc._ledger import Figure, figures
 from lmc._needs import Needs, PrerequisiteError, missing, together
 from lmc._schedule import redrawn, schedule
 from lmc.errors import ArgumentError, LmcError, is_out_of_memory
-from lmc.files import refuse_no_place
 from lmc.results import PROFILES, checkout
 
 Step = tuple[str, str]  # a notebook at a profile
@@ -63,6 +61,8 @@ def reproduce(
         ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
         raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
     folder = Path(out) if out else executed_folder(profile)
+    from lmc.files import refuse_no_place  # with torch, which a list of figures does not need
+
     for place in (folder, results.fresh_folder(profile), checkout() / "build/figures" / profile):
         refuse_no_place(place / "file")
     long = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
@@ -100,12 +100,20 @@ def reproduce(
 
 def _by_campaign(chosen: list[Figure], profile: str) -> None:
     """Measure figures at profile `gpu`, one after the other, and report them."""
-    refuse_no_place(results.fresh_folder(profile) / "file")
+    from lmc.files import refuse_no_place
+
+    for place in (results.fresh_folder(profile), checkout() / "build/campaign", checkout() / "build/figures" / profile):
+        refuse_no_place(place / "file")
     _ask({f.results: f.needs[profile] for f in chosen if profile in f.needs}, profile, jobs=1, what="results")
+    from lmc.campaign.chapter import conduct
+
     try:
-        measure(chosen)
+        for item, id in sorted({(figure.item or 0, figure.results) for figure in chosen}):
+            say(f"campaign, item {item}: {id}")
+            conduct(item, id, profile)
     except KeyboardInterrupt:
-        raise NotebookError("interrupted: what is finished is kept, run the same command again to continue") from None
+        say("interrupted: what is finished is kept, run the same command again to continue")
+        raise
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -307,6 +315,8 @@ def main(argv: list[str] | None = None) -> int:
     except (LmcError, OSError) as error:  # an unwritable place is the user's to repair
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -74,8 +74,8 @@ def write(id: str, profile: str, numbers: dict[str, Any], run: dict[str, Any]) -
     }
     path = fresh_folder(profile) / f"{_checked(id)}.json"
     text, record_text = _dump(numbers, f"results {id!r}"), _dump(record, f"run of {id!r}")
-    _replace(path.with_suffix(".run.json"), record_text)  # first: a numbers file never stands without its provenance
-    _replace(path, text)
+    put(path.with_suffix(".run.json"), record_text)  # first: a numbers file never stands without its provenance
+    put(path, text)
     return read(id, profile)
 
 
@@ -125,7 +125,7 @@ def promote(profile: str) -> list[Path]:
     written = []
     for path in sorted(fresh_folder(profile).glob("*.json")):
         target = committed_folder(profile) / path.name
-        _replace(target, path.read_text())
+        put(target, path.read_text())
         if not path.name.endswith(".run.json"):
             written.append(target)
     return written
@@ -221,7 +221,7 @@ def _plain(value: Any, where: str) -> Any:
     raise ArgumentError(f"{where}: expected numbers, text, lists or dicts, found {type(value).__name__}")
 
 
-def _replace(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> None:
     """Write aside, then rename: readers and a second run see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")

@@ -69,6 +69,19 @@ def test_the_page_of_figures_lists_them_all(book: Path, root: Path) -> None:
         assert figure.title in text and f"--figure {figure.id}" in text
 
 
+def test_the_page_of_methods_holds_every_experiment_as_measured(book: Path, root: Path) -> None:
+    page = (book / "results.html").read_text(encoding="utf-8")
+    compared = 0
+    for path in (root / "data/results/laptop").glob("*.json"):
+        summary = json.loads(path.read_text(encoding="utf-8")).get("summary")
+        if summary:  # a record of a run has none
+            (row,) = re.findall(rf"<tr[^>]*>(?:(?!</tr>).)*?{path.stem}(?:(?!</tr>).)*</tr>", page, re.DOTALL)
+            shown = re.sub(r"</?p>", "", row)
+            assert all(f">{entry['barrier']:.3f}<" in shown for entry in summary.values()), path.stem
+            compared += 1
+    assert compared >= 7
+
+
 def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
     text = main_part(book / "cost.html")
     assert text.count("<table") == 4 and "Not measured yet" not in text

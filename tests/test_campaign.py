@@ -17,6 +17,7 @@ from lmc import checkpoints, results
 from lmc.alignment import Alignment
 from lmc.campaign import batches, inputs
 from lmc.campaign.budget import Budget, BudgetSpent
+from lmc.campaign.chapter import measured_on_gpu, rates_table
 from lmc.campaign.run import Place, run
 from lmc.campaign.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
 from lmc.campaign.shapes import Gpt2, Language, Vit
@@ -260,6 +261,26 @@ def test_settings_that_train_the_same_endpoints_share_them(tmp_path):
     same = [s for curve in LIMITS for _, s in curve.points if s.shape == SHAKESPEARE.shape]
     assert len({endpoint_folder(s, tmp_path) for s in same if s.recipe == SHAKESPEARE.recipe}) == 1
     assert endpoint_folder(width[64], tmp_path) != endpoint_folder(SHAKESPEARE, tmp_path)
+
+
+# What chapters show
+
+
+def test_a_chapter_shows_what_a_gpu_measured_and_names_what_it_did_not():
+    rows = {name: {"barrier": barrier} for name, barrier in (("dual", 0.0216), ("naive", 0.94))}
+    results.write("pythia-70m", "gpu", {"summary": rows}, {"seeds": [0], "duration_s": 60.0, "command": "make gpu"})
+    text = measured_on_gpu(["pythia-70m", "olmo"]).text
+    assert "| | naive | dual |" in text and "| pythia-70m | 0.940 | 0.022 |" in text and "make gpu" in text
+    assert "Not measured yet" in text and "--figure olmo`" in text and "--figure pythia-70m" not in text
+
+
+def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():
+    grids = {"single": {"rates": [1, 2, 4], "barrier": [[0.3], [0.1], [0.2]]}}
+    grids["dual"] = {"rates": [0.5, 1, 2], "barrier": [[0.3], [0.2], [0.1]]}
+    results.write("a", "smoke", {"grids": grids}, {"seeds": [0], "duration_s": 0.0})
+    text = rates_table({"a": results.read("a", "smoke")}).text
+    assert text.count("**0.1000**") == 2
+    assert text.endswith("a better rate may lie beyond: a, dual.")
 
 
 # Data

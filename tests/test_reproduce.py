@@ -218,8 +218,7 @@ def test_at_profile_gpu_the_campaign_measures_and_no_notebook_runs(
         asked.append((item, size, only))
         results.write(only, "gpu", {"headline": {"x": 1.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
 
-    monkeypatch.setattr("lmc.campaign.run.run", run)
-    monkeypatch.setattr("lmc._campaigns.checkout", lambda: checkout)
+    monkeypatch.setattr("lmc.campaign.chapter.run", run)
     assert main(["--profile", "gpu", "--figure", "a"]) == 0
     assert asked == [(2, "full", "a")]
     assert main(["--profile", "gpu"]) == 0
@@ -290,7 +289,9 @@ def test_a_failing_notebook_is_named_and_the_others_still_run(checkout: Path) ->
     assert process.returncode == 2
     found = re.search(r"^error: 00_bad failed in cell \d+: ZeroDivisionError: division by zero; .*: (.*)$", err, re.M)
     assert found, err
-    assert "before" in (checkout / found[1]).read_text() and not found[1].startswith("book/")
+    kept = (checkout / found[1]).read_text()
+    assert "before" in kept and not found[1].startswith("book/")
+    assert not any(f"{place}/" in kept for place in (checkout, sys.prefix, Path.home()))
     assert executed(checkout) == ["00_second.ipynb", "01_first.ipynb"]
 
 

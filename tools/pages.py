@@ -8,6 +8,7 @@ from pathlib import Path
 from lmc import figures as drawing
 from lmc._ledger import Figure, figures
 from lmc._notebooks import redraws
+from lmc.alignment import METHODS
 from lmc.errors import DataError
 from lmc.results import Results, duration, exist, read
 
@@ -46,15 +47,12 @@ def figure_pages(folder: Path, profile: str) -> None:
     (folder / "headline.md").write_text("\n\n".join(front) + "\n", encoding="utf-8")
 
 
-METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
-
-
 def method_page(folder: Path) -> None:
     """`methods.md`: the barriers of every method in every experiment that compared them, in one table."""
     lines = [f"| experiment | pairs | {' | '.join(METHODS)} | ratio | gap |", "|---|---|" + "---|" * (len(METHODS) + 2)]
     for figure in figures().values():
         for profile in ("paper", "gpu", "laptop"):
-            if figure.draw == "sweep_figure" or profile not in figure.profiles or not exist(figure.results, profile):
+            if profile not in figure.profiles or not exist(figure.results, profile):
                 continue
             numbers = read(figure.results, profile).numbers
             if (summary := numbers.get("summary")) is not None:

@@ -31,7 +31,7 @@ def setting(item: int, id: str, profile: str) -> Setting:
 
 
 def conduct(item: int, id: str, profile: str) -> results.Results:
-    """Run what a setting still lacks, in `build/`; at smoke everything, in a folder that is gone afterwards."""
+    """Run what a piece of work still lacks, in `build/`; at smoke everything, in a folder that is gone afterwards."""
     with ExitStack() as aside:
         build = results.checkout() / "build"
         if profile == "smoke":
