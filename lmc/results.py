@@ -222,7 +222,10 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def put(path: Path, text: str) -> None:
-    """Write aside, then rename: readers and a second run see the old file or the new one, never a part."""
+    """Write aside, then rename: readers and a second run see the old file or the new one, never a part.
+
+    >>> put(Path("build/results/laptop/a.json"), "{}")
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
