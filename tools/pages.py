@@ -49,7 +49,7 @@ def figure_pages(folder: Path, profile: str) -> None:
 
 def method_page(folder: Path) -> None:
     """`methods.md`: the barriers of every method in every experiment that compared them, in one table."""
-    lines = [f"| experiment | pairs | {' | '.join(METHODS)} | ratio | gap |", "|---|---|" + "---|" * (len(METHODS) + 2)]
+    lines = [f"| experiment | {' | '.join(METHODS)} | ratio | gap |", "|---|" + "---|" * (len(METHODS) + 2)]
     for figure in figures().values():
         for profile in ("paper", "gpu", "laptop"):
             if profile not in figure.profiles or not exist(figure.results, profile):
@@ -59,8 +59,8 @@ def method_page(folder: Path) -> None:
                 cells = [f"{summary[m]['barrier']:.3f}" if m in summary else "" for m in METHODS]
                 dual, title = summary["dual"], f"{{ref}}`{figure.id} <{figure.id}-figure>`"
                 title += "" if profile == "laptop" else f", profile `{profile}`"
-                pairs = len({run["pair"] for run in numbers["methods"]["dual"]["runs"]})
-                row = [title, str(pairs), *cells, f"{dual['ratio']:.1%}", f"{dual['gap']:+.3f}"]
+                title += f", {len({run['pair'] for run in numbers['methods']['dual']['runs']})} pairs"
+                row = [title, *cells, f"{dual['ratio']:.1%}", f"{dual['gap']:+.3f}"]
                 lines.append(f"| {' | '.join(row)} |")
     (folder / "methods.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
