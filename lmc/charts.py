@@ -170,14 +170,14 @@ def grouped_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def simplex_figure(numbers: dict[str, Any]) -> "Figure":
-    """The loss over the triangle between three models, one triangle per method, in one colour scale.
+    """The loss over the triangle between the first three models, one triangle per method, in one colour scale.
 
-    `triangles`: method -> `weights` [points][3] and `losses` [points].
+    `triangles`: method -> per set of three models `weights` [points][3] and `losses` [points].
     """
     use_style()
     from matplotlib.colors import LogNorm
 
-    triangles = by_effort(numbers["triangles"])
+    triangles = {name: sets[0] for name, sets in by_effort(numbers["triangles"]).items()}
     figure, axes = pyplot().subplots(1, len(triangles), figsize=(3.4 * len(triangles), 3.2), squeeze=False)
     losses = [loss for triangle in triangles.values() for loss in triangle["losses"]]
     low, high = min(losses), max(max(losses), 1.001 * min(losses))
@@ -198,15 +198,18 @@ def simplex_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def count_figure(numbers: dict[str, Any]) -> "Figure":
-    """Loss of the uniform merge of K models over K, one line per way of merging.
+    """Loss of the uniform merge of K models over K, a line per way of merging: means over sets, and a dot for each.
 
-    >>> count_figure({"unit": "nats", "counts": [2, 3], "merges": {"naive": [2.3, 2.4], "dual": [0.1, 0.2]}})
+    >>> count_figure({"unit": "nats", "counts": [2], "merges": {"naive": {"K = 2": [2.3, 2.4]}}})
     """
     use_style()
     figure, axes = pyplot().subplots()
     for place, (name, losses) in enumerate(by_effort(numbers["merges"]).items()):
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        axes.plot(numbers["counts"], losses, color=colour, marker=marker, label=name)
+        sets = [losses[f"K = {count}"] for count in numbers["counts"]]
+        axes.plot(numbers["counts"], [sum(x) / len(x) for x in sets], color=colour, marker=marker, label=name)
+        each = [(count, loss) for count, row in zip(numbers["counts"], sets, strict=True) for loss in row]
+        axes.scatter(*zip(*each, strict=True), color=colour, s=12, alpha=0.5)
     axes.set_xticks(numbers["counts"])
     axes.set_yscale("log")
     axes.set_xlabel("number of models merged, K")

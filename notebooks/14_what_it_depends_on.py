@@ -98,7 +98,7 @@ found
 if recompute:
     began = time.monotonic()
     points = {}
-    for length in (2, 4) if small else (100, 300, 1000):
+    for length in (2,) if small else (100, 300, 1000):
         recipe = Recipe(steps=length, batch=64, lr=2e-3, warmup=1 if small else min(200, length // 3))
         points[length] = {"pairs": train_pairs(Digits(), recipe, seeds), "match_on": match_on}
     shipped = dict(zip(points[length]["pairs"], load_pairs("vit-digits", len(seeds)).values(), strict=True))

@@ -63,11 +63,14 @@ def test_controls_and_groups():
 
 def test_triangles_and_counts():
     triangle = {"weights": [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.3, 0.4]], "losses": [0.1, 0.2, 0.1, 4.0]}
-    numbers = {"unit": "nats", "triangles": {"dual": triangle, "naive": triangle}}
+    numbers = {"unit": "nats", "triangles": {"dual": [triangle], "naive": [triangle]}}
     assert [axes.get_title() for axes in charts.simplex_figure(numbers).axes[:2]] == ["naive", "dual"]
-    numbers = {"unit": "nats", "counts": [2, 3], "merges": {"dual": [0.1, 0.2], "naive": [2.0, 3.0]}}
-    drawn = {line.get_label(): list(line.get_ydata()) for line in charts.count_figure(numbers).axes[0].lines}
-    assert drawn == {"naive": [2.0, 3.0], "dual": [0.1, 0.2]}
+    merges = {"dual": {"K = 2": [0.1, 0.3], "K = 3": [0.2]}, "naive": {"K = 2": [2.0, 2.0], "K = 3": [3.0]}}
+    axes = charts.count_figure({"unit": "nats", "counts": [2, 3], "merges": merges}).axes[0]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert drawn == {"naive": [2.0, 3.0], "dual": [0.2, 0.2]}
+    dots = [[tuple(dot) for dot in dots.get_offsets().tolist()] for dots in axes.collections]
+    assert dots == [[(2, 2.0), (2, 2.0), (3, 3.0)], [(2, 0.1), (2, 0.3), (3, 0.2)]]
 
 
 def test_tables_and_texts():

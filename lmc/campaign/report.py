@@ -32,8 +32,9 @@ def numbers(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
     rates = folder / "rates.json"
     if rates.is_file():
         found["grids"] = {
-            method: {"rates": [float(r) for r in grid], "barrier": [[b] for b in grid.values()]}
+            method: {"rates": list(tried), "barrier": [[grid[f"{rate:g}"]] for rate in tried]}
             for method, grid in read_json(rates).items()
+            if (tried := [rate for rate in setting.matching.rates[method] if f"{rate:g}" in grid])
         }
     return found
 
@@ -43,8 +44,10 @@ def costs(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
     training = {
         name: {key: run[key] for key in TIMES if key in run} for name, run in _records(setting, endpoints).items()
     }
-    pairs = [folder / f"pair-{i}" for i in range(len(setting.seeds))]
-    files = {p.name: {m: p / f"{m}.cost.json" for m in setting.matching.methods} for p in pairs}
+    files = {
+        f"pair-{i}": {name: folder / f"pair-{i}" / f"{name}.cost.json" for name, _, _ in setting.matches(i)}
+        for i in range(len(setting.seeds))
+    }
     matching = {p: {m: read_json(file) for m, file in row.items() if file.is_file()} for p, row in files.items()}
     return {"training": training, "matching": {pair: row for pair, row in matching.items() if row}}
 
@@ -90,23 +93,21 @@ def _corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: st
     ends = {p: found[corpus] | {"cosine": found["cosine"]} for p, found in measured.items()}
     methods: dict[str, dict[str, list[Any]]] = {}
     units = set()
-    for method in setting.matching.methods:
-        table: dict[str, list[Any]] = {}
-        for pair in ends:
-            file = folder / pair / f"{method}.json"
-            if not file.is_file():
-                continue
-            walked = read_json(file)[corpus]
-            units.add((walked["metric"], walked["samples"]))
-            row = {key: walked[key] for key in ("losses", "accuracies", "barrier", "interval", "gap")}
-            at_ends = (walked["losses"][0], walked["losses"][-1])
-            row["endpoint_change"] = max(abs(x - y) for x, y in zip(at_ends, ends[pair]["losses"], strict=True))
-            row["runs"] = {"pair": pair, **_made(folder / pair, method)}
-            for key, value in row.items():
-                table.setdefault(key, []).append(value)
-            table["lambdas"] = walked["lambdas"]
-        if table:
-            methods[method] = table
+    made = [(f"pair-{i}", each) for i in range(len(setting.seeds)) for each in setting.matches(i)]
+    for pair, (name, method, _) in made:
+        file = folder / pair / f"{name}.json"
+        if pair not in ends or not file.is_file():
+            continue
+        walked = read_json(file)[corpus]
+        units.add((walked["metric"], walked["samples"]))
+        row = {key: walked[key] for key in ("losses", "accuracies", "barrier", "interval", "gap")}
+        at_ends = (walked["losses"][0], walked["losses"][-1])
+        row["endpoint_change"] = max(abs(x - y) for x, y in zip(at_ends, ends[pair]["losses"], strict=True))
+        row["runs"] = {"pair": pair, **_made(folder / pair / name, method)}
+        table = methods.setdefault(method, {})
+        for key, value in row.items():
+            table.setdefault(key, []).append(value)
+        table["lambdas"] = walked["lambdas"]
     found: dict[str, Any] = {"endpoints": ends, "methods": methods}
     if units:
         found["unit"], found["samples"] = units.pop()
@@ -119,6 +120,6 @@ def _corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: st
 
 def _made(folder: Path, method: str) -> dict[str, Any]:
     """How a match was made, from its record."""
-    record = read_json(folder / method / "alignment.json")["record"]
+    record = read_json(folder / "alignment.json")["record"]
     kept = ("seed", "start", "steps", "lr", "batch", "precision") if method in LEARNED else ("seed",)
     return {key: record[key] for key in kept if key in record}

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmc.campaign.shapes import Gpt2, Language, NeoX, Olmo, Shape, Vit
 from lmc.errors import ArgumentError
+from lmc.matching import LEARNED
 from lmc.pairs.training import Recipe
 
 SIZES = {"full": "gpu", "laptop": "laptop", "smoke": "smoke"}  # size -> profile of the results
@@ -29,6 +30,7 @@ class Matching:
     """How pairs are matched. Both learned methods take `steps` steps, each at the best of its `rates`.
 
     The rates are compared on the first pair after `probe` steps, on matching data that is then not matched on.
+    Learned methods draw with the first of `seeds`; on the first pair with the others too, which shows what chance does.
     """
 
     steps: int = 400
@@ -37,6 +39,15 @@ class Matching:
     samples: int = 8192  # windows or images of the training split
     rates: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict(RATES))
     methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+class Match(NamedTuple):
+    """One match of a pair; its files bear the method's name, and the seed's if that is not the first."""
+
+    name: str
+    method: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,14 @@ class Setting:
     def evaluated_on(self) -> tuple[str, ...]:
         """The corpora of the path."""
         return self.held_out or (self.corpus,)
+
+    def matches(self, pair: int) -> list[Match]:
+        """What is matched of a pair, by its number; closed forms and first seeds before other seeds."""
+        first, *others = self.matching.seeds
+        once = [Match(method, method, first) for method in self.matching.methods]
+        learned = [method for method in self.matching.methods if method in LEARNED]
+        again = [Match(f"{method}-seed-{seed}", method, seed) for method in learned for seed in others]
+        return [*once, *again] if pair == 0 else once
 
 
 @dataclass(frozen=True)
@@ -123,6 +142,7 @@ def _at(setting: Setting, id: str, steps: float = 1.0, samples: int | None = Non
         setting.matching,
         samples=samples or setting.matching.samples,
         methods=("naive", "weights", "activations", "dual"),
+        seeds=(0,),
     )
     return replace(setting, id=id, shape=replace(setting.shape, **shape), recipe=recipe, matching=matching)
 
@@ -187,15 +207,15 @@ def _halving(highest: float) -> dict[str, tuple[float, ...]]:
     return {"single": tuple(2 * rate for rate in dual), "dual": dual}
 
 
-def _wikipedia(id: str, shape: Language) -> Setting:
-    """A small language model on Wikipedia, matched like the small GPT-2 below."""
+def _wikipedia(id: str, shape: Language, highest: float) -> Setting:
+    """A small language model on Wikipedia, matched like the small GPT-2 below, at rates up to `highest`."""
     return Setting(
         id,
         shape,
         corpus="enwiki2015-2048",
         held_out=("enwiki2015-2048", "wikitext2-2048"),
         recipe=Recipe(steps=2000, batch=16, lr=3e-3, warmup=60),
-        matching=Matching(steps=800, batch=16, probe=200, rates=_halving(4e-2)),
+        matching=Matching(steps=800, batch=16, probe=200, rates=_halving(highest)),
         scored=256,
         bf16=False,
     )
@@ -212,8 +232,8 @@ LAPTOP: dict[str, Setting] = {
         scored=128,
         bf16=False,
     ),
-    "pythia-14m": _wikipedia("pythia-wikipedia", NeoX(layers=4, width=64, heads=4, context=64, vocabulary=2048)),
-    "olmo": _wikipedia("olmo-wikipedia", Olmo(4, 64, 4, context=64, vocabulary=2048, hidden=256)),
+    "pythia-14m": _wikipedia("pythia-wikipedia", NeoX(layers=4, width=64, heads=4, context=64, vocabulary=2048), 4e-2),
+    "olmo": _wikipedia("olmo-wikipedia", Olmo(4, 64, 4, context=64, vocabulary=2048, hidden=256), 8e-2),
     "vit-tiny-imagenet": replace(
         CIFAR,
         id="vit-tiny-imagenet",
@@ -283,7 +303,13 @@ def _smoke_setting(setting: Setting) -> Setting:
     else:
         small |= {"context": 16, "vocabulary": 64} | ({"hidden": 32} if isinstance(setting.shape, Olmo) else {})
     matching = replace(
-        setting.matching, steps=2, batch=4, probe=1, samples=24, rates={m: r[:2] for m, r in RATES.items()}
+        setting.matching,
+        steps=2,
+        batch=4,
+        probe=1,
+        samples=24,
+        rates={m: r[:2] for m, r in RATES.items()},
+        seeds=tuple(range(5)) if len(setting.matching.seeds) > 1 else (0,),  # from five, one knows what to expect
     )
     return replace(
         setting,

@@ -21,7 +21,7 @@ from lmc.alignment import Alignment
 from lmc.campaign.batches import Batches, batches
 from lmc.campaign.budget import Budget
 from lmc.campaign.report import costs, numbers
-from lmc.campaign.settings import Setting
+from lmc.campaign.settings import Match, Setting
 from lmc.campaign.training import endpoint_folder, train_endpoint
 from lmc.errors import ArgumentError
 from lmc.experiment import Pair, apart, best_start
@@ -64,7 +64,7 @@ class Campaign:
         return self._data
 
     def run(self, stages: tuple[str, ...] = STAGES, only: int | None = None) -> None:
-        """The stages pair by pair, or of one pair only.
+        """The stages pair by pair, or of one pair only; last, other seeds of the first.
 
         Raises BudgetSpent, to be run again, and ArgumentError, DataError, DivergedError.
         """
@@ -77,7 +77,9 @@ class Campaign:
                 for seed in seeds:
                     self._train(seed)
             if "match" in stages or "evaluate" in stages:
-                self._pair(self.folder / f"pair-{index}", seeds, stages)
+                self._pair(index, self.setting.matches(index)[: len(self.setting.matching.methods)], stages)
+        if only in (None, 0) and ("match" in stages or "evaluate" in stages):
+            self._pair(0, self.setting.matches(0), stages)
 
     def numbers(self) -> dict[str, Any]:
         """The results so far."""
@@ -95,9 +97,9 @@ class Campaign:
             train_endpoint(self.setting, seed, self.endpoints, self.data, self.device, self.budget, self.compiled)
         self._publish()
 
-    def _pair(self, folder: Path, seeds: tuple[int, int], stages: tuple[str, ...]) -> None:
-        methods = self.setting.matching.methods
-        if all((folder / f"{name}.json").is_file() for name in ("endpoints", *methods)):
+    def _pair(self, index: int, matches: list[Match], stages: tuple[str, ...]) -> None:
+        folder, seeds = self.folder / f"pair-{index}", self.setting.seeds[index]
+        if all((folder / f"{name}.json").is_file() for name in ("endpoints", *(match.name for match in matches))):
             return
         missing = [str(seed) for seed in seeds if not (self.endpoints / f"seed-{seed}").is_dir()]
         if missing:
@@ -105,11 +107,11 @@ class Campaign:
         folder.mkdir(parents=True, exist_ok=True)
         pair: Pair = tuple(checkpoints.load(self.endpoints / f"seed-{seed}") for seed in seeds)  # type: ignore[assignment]
         self._piece(folder / "endpoints.json", lambda: self._measure(pair))
-        for method in methods:
-            if "match" in stages and not (folder / method).is_dir():
-                self._match(folder, pair, method)
+        for each in matches:
+            if "match" in stages and not (folder / each.name).is_dir():
+                self._match(folder, pair, each)
             if "evaluate" in stages:
-                self._piece(folder / f"{method}.json", lambda method=method: self._walk(folder / method))  # type: ignore[misc]
+                self._piece(folder / f"{each.name}.json", lambda each=each: self._walk(folder / each.name))  # type: ignore[misc]
 
     def _piece(self, file: Path, make: Callable[[], dict[str, Any]]) -> None:
         """Compute what belongs into a file, unless it is there."""
@@ -134,26 +136,27 @@ class Campaign:
             model.cpu()
         return found
 
-    def _match(self, folder: Path, pair: Pair, method: str) -> None:
+    def _match(self, folder: Path, pair: Pair, wanted: Match) -> None:
         """One match, kept as an alignment folder; the learned ones at the best of their rates."""
         settings = self.setting.matching
         seen = self.data.samples(settings.samples)
         with self.budget.interrupting():
             closed = [Alignment.load(folder / name) for name in CLOSED_FORM if (folder / name).is_dir()]
             options: dict[str, Any] = {}
-            if method in LEARNED:
+            if wanted.method in LEARNED:
                 start = best_start(pair, seen, closed)
                 rates = self._rates(pair, start, seen)
-                options = self._options(start, settings.steps, rates[method]) | {"resume": folder / f"{method}.partial"}
+                options = self._options(start, settings.steps, rates[wanted.method])
+                options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             began = time.monotonic()
-            found = match(*pair, method=method, data=seen, device=self.device, **options)
+            found = match(*pair, method=wanted.method, data=seen, device=self.device, **options)
             cost = {"seconds": time.monotonic() - began}
             if self.device.type == "cuda":
                 cost["peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
-            write_whole(folder / f"{method}.cost.json", json.dumps(cost))
-            found.save(folder / method)
+            write_whole(folder / f"{wanted.name}.cost.json", json.dumps(cost))
+            found.save(folder / wanted.name)
 
     def _options(self, start: Alignment, steps: int, rate: float) -> dict[str, Any]:
         precision = "bfloat16" if self.setting.bf16 else "float32"
@@ -178,7 +181,9 @@ class Campaign:
                 grids.setdefault(method, {})[f"{rate:g}"] = barrier
                 write_whole(file, json.dumps(grids))
                 self._publish()
-        return {m: settings.rates[m][list(grid.values()).index(min(grid.values()))] for m, grid in grids.items()}
+        return {
+            method: min(settings.rates[method], key=lambda rate: grid[f"{rate:g}"]) for method, grid in grids.items()
+        }
 
     def _walk(self, folder: Path) -> dict[str, Any]:
         """The loss along the line on every held-out corpus."""
