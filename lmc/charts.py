@@ -169,6 +169,30 @@ def grouped_figure(numbers: dict[str, Any]) -> "Figure":
     return figure
 
 
+def overview_figure(numbers: dict[str, Any]) -> "Figure":
+    """What `lmc.overview.side_by_side` returned: a row for every experiment, a mark for every method's mean barrier.
+
+    >>> overview_figure(side_by_side({"ViT, digits": results.read("vit-digits", "laptop").numbers}))
+    """
+    use_style()
+    order, experiments = numbers["order"], numbers["experiments"]
+    methods = by_effort({method: 0 for title in order for method in experiments[title]["barriers"]})
+    figure, axes = pyplot().subplots(figsize=(7.2, 0.34 * len(order) + 1.4))
+    for place, method in enumerate(methods):
+        at = [(i, experiments[title]["barriers"].get(method)) for i, title in enumerate(order)]
+        marks = [(sum(barriers) / len(barriers), i) for i, barriers in at if barriers]
+        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        axes.plot(*zip(*marks, strict=True), **look, linestyle="none", markersize=6, label=method)
+    axes.set_yticks(range(len(order)), order)
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=0.001)
+    highest = max(b for row in experiments.values() for barriers in row["barriers"].values() for b in barriers)
+    axes.set_xlim(-0.0002, 2 * highest + 0.001)
+    axes.set_xlabel("barrier [nats per image or token], linear below 0.001")
+    figure.legend(loc="outside upper center", ncols=len(methods), fontsize=9)
+    return figure
+
+
 def simplex_figure(numbers: dict[str, Any]) -> "Figure":
     """The loss over the triangle between the first three models, one triangle per method, in one colour scale.
 
@@ -298,4 +322,5 @@ DRAWN = (
     simplex_figure,
     count_figure,
     scaling_figure,
+    overview_figure,
 )

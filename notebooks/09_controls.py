@@ -183,7 +183,7 @@ charts.sayings_table(second.numbers)
 # ## Every method, in numbers
 #
 # One-sided and two-sided, with and without data, from the results of {doc}`04_vit` and {doc}`05_pythia`, where the columns
-# are explained. A negative `gap` means that the midpoint is better than both parents. {doc}`../results` sets all experiments
+# are explained. A negative `gap` means that the midpoint is better than both parents. {doc}`16_every_experiment` sets all experiments
 # of the book side by side.
 
 # %% tags=["remove-input"]

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from lmc import checkpoints, results
 from lmc.alignment import Alignment
-from lmc.campaign import batches, inputs
+from lmc.campaign import batches, inputs, stages
 from lmc.campaign.budget import Budget, BudgetSpent
 from lmc.campaign.chapter import measured_on_gpu, rates_table
 from lmc.campaign.run import Place, run
@@ -285,6 +285,30 @@ def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():
     text = rates_table({"a": results.read("a", "smoke")}).text
     assert text.count("**0.1000**") == 2
     assert text.endswith("a better rate may lie beyond: a, dual.")
+
+
+def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_path, monkeypatch):
+    setting = smoke("gpt2-shakespeare")
+    learn, rates = stages.match, setting.matching.rates
+    too_high = {("single", rates["single"][0]), ("dual", rates["dual"][1])}
+
+    def match(*models, method, **options):
+        if (method, options.get("lr")) in too_high:
+            raise DivergedError("loss rose")
+        return learn(*models, method=method, **options)
+
+    monkeypatch.setattr(stages, "match", match)
+    campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
+    campaign.run()
+    numbers = campaign.numbers()
+    assert [row == [None] for row in numbers["grids"]["single"]["barrier"]] == [True, False]
+    assert {run["lr"] for run in numbers["methods"]["single"]["runs"]} == {rates["single"][1]}
+    assert {run["lr"] for run in numbers["methods"]["dual"]["runs"]} == {rates["dual"][0]}
+    results.write("b", "smoke", numbers, {"seeds": [0], "duration_s": 0.0})
+    assert rates_table({"b": results.read("b", "smoke")}).text.count("diverged") == 2
+    too_high |= {("single", rate) for rate in rates["single"]}
+    with pytest.raises(DivergedError, match="gpt2-shakespeare: single matching diverged at every rate of its grid"):
+        Campaign(setting, tmp_path / "none", tmp_path, CPU, PLENTY).run()
 
 
 # Data

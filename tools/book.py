@@ -108,7 +108,6 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
         (book / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
     pages.api(book / "api")
     pages.figure_pages(book / "made", profile)
-    pages.method_page(book / "made")
     cost_tables(book / "made")
     (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
 

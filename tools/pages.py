@@ -8,9 +8,8 @@ from pathlib import Path
 from lmc import figures as drawing
 from lmc._ledger import Figure, figures
 from lmc._notebooks import redraws
-from lmc.alignment import METHODS
 from lmc.errors import DataError
-from lmc.results import Results, duration, exist, read
+from lmc.results import Results, duration, read
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,24 +44,6 @@ def figure_pages(folder: Path, profile: str) -> None:
     (folder / "all.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     front = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
     (folder / "headline.md").write_text("\n\n".join(front) + "\n", encoding="utf-8")
-
-
-def method_page(folder: Path) -> None:
-    """`methods.md`: the barriers of every method in every experiment that compared them, in one table."""
-    lines = [f"| experiment | {' | '.join(METHODS)} | ratio | gap |", "|---|" + "---|" * (len(METHODS) + 2)]
-    for figure in figures().values():
-        for profile in ("paper", "gpu", "laptop"):
-            if profile not in figure.profiles or not exist(figure.results, profile):
-                continue
-            numbers = read(figure.results, profile).numbers
-            if (summary := numbers.get("summary")) is not None:
-                cells = [f"{summary[m]['barrier']:.3f}" if m in summary else "" for m in METHODS]
-                dual, title = summary["dual"], f"{{ref}}`{figure.id} <{figure.id}-figure>`"
-                title += "" if profile == "laptop" else f", profile `{profile}`"
-                title += f", {len({run['pair'] for run in numbers['methods']['dual']['runs']})} pairs"
-                row = [title, *cells, f"{dual['ratio']:.1%}", f"{dual['gap']:+.3f}"]
-                lines.append(f"| {' | '.join(row)} |")
-    (folder / "methods.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def headed(text: str, name: str, profile: str) -> str:

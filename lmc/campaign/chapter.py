@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -70,11 +71,13 @@ def settings_table(settings: Mapping[str, Setting]) -> figures.Markdown:
 def rates_table(found: Mapping[str, results.Results]) -> figures.Markdown:
     """The barrier after a short probe, by learning rate: what the rates of the learned methods were chosen from.
 
-    The lowest is bold. At an end of a grid, a better one may lie beyond it, and the table says so.
+    The lowest is bold. At an end of a grid, a better one may lie beyond it, and the table says so. A rate at which
+    learning diverged has no barrier.
     """
     rows = {
         f"{name}, {method}": {
-            f"{rate:g}": sum(runs) / len(runs) for rate, runs in zip(grid["rates"], grid["barrier"], strict=True)
+            f"{rate:g}": math.inf if None in runs else sum(runs) / len(runs)
+            for rate, runs in zip(grid["rates"], grid["barrier"], strict=True)
         }
         for name, one in found.items()
         for method, grid in one.numbers["grids"].items()
@@ -84,6 +87,7 @@ def rates_table(found: Mapping[str, results.Results]) -> figures.Markdown:
     for name, row in rows.items():
         best = min(row, key=lambda rate: row[rate])
         shown[name] = {r: f"**{row[r]:.4f}**" if r == best else row.get(r, "") for r in rates}
+        shown[name] |= {r: "diverged" for r, barrier in row.items() if barrier == math.inf}
         at_an_end += [name] if best in (min(row, key=float), max(row, key=float)) else []
     beyond = f"\n\nThe lowest is at an end of the grid, so that a better rate may lie beyond: {', '.join(at_an_end)}."
     return figures.Markdown(charts.table(shown, digits=4).text + (beyond if at_an_end else ""))

@@ -23,7 +23,7 @@ from lmc.campaign.budget import Budget
 from lmc.campaign.report import costs, numbers
 from lmc.campaign.settings import Match, Setting
 from lmc.campaign.training import endpoint_folder, train_endpoint
-from lmc.errors import ArgumentError
+from lmc.errors import ArgumentError, DivergedError
 from lmc.experiment import Pair, apart, best_start
 from lmc.files import read_json, write_whole
 from lmc.line import path
@@ -166,24 +166,32 @@ class Campaign:
     def _rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
         """The best learning rate of each learned method, found once, on the first pair, and used for all.
 
-        It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part.
+        It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part. A rate
+        at which learning diverges has no barrier.
         """
         file, settings = self.folder / "rates.json", self.setting.matching
-        grids: dict[str, dict[str, float]] = read_json(file) if file.is_file() else {}
+        grids: dict[str, dict[str, float | None]] = read_json(file) if file.is_file() else {}
         matched, scored = apart(seen, len(seen) // 8)  # at random: pictures come class by class
         for method in (m for m in LEARNED if m in settings.methods):
             for rate in settings.rates[method]:
                 if f"{rate:g}" in grids.get(method, {}):
                     continue
                 options = self._options(start, settings.probe, rate)
-                found = match(*pair, method=method, data=matched, device=self.device, **options)
-                barrier = path(self._there(found), scored, grid=11).barrier
+                try:
+                    found = match(*pair, method=method, data=matched, device=self.device, **options)
+                    barrier: float | None = path(self._there(found), scored, grid=11).barrier
+                except DivergedError:
+                    barrier = None
                 grids.setdefault(method, {})[f"{rate:g}"] = barrier
                 write_whole(file, json.dumps(grids))
                 self._publish()
-        return {
-            method: min(settings.rates[method], key=lambda rate: grid[f"{rate:g}"]) for method, grid in grids.items()
-        }
+        best = {}
+        for method, grid in grids.items():
+            barriers = {rate: barrier for rate in settings.rates[method] if (barrier := grid[f"{rate:g}"]) is not None}
+            if not barriers:
+                raise DivergedError(f"{self.setting.id}: {method} matching diverged at every rate of its grid")
+            best[method] = min(barriers, key=barriers.__getitem__)
+        return best
 
     def _walk(self, folder: Path) -> dict[str, Any]:
         """The loss along the line on every held-out corpus."""
