@@ -15,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from lmc.errors import ArgumentError, LmcError
+from lmc.results import checkout
 
 PATIENCE = 5  # seconds for the hub's first answer
 GB = 1e9
@@ -31,14 +32,14 @@ class Needs:
     """`needs` of a figure in figures.yml, for one profile; sizes in GB (10⁹ bytes), as a hub shows them.
 
     `token` names a gated repository (`datasets/OWNER/NAME` or `OWNER/NAME`); where the environment variable `instead`
-    names an existing folder with the same data, no token is asked for. `folder` is the environment variable that has to
-    name a folder of data.
+    names an existing folder with the same data, no token is asked for. `corpora` are those of the campaign
+    (`lmc.campaign.inputs`) that have to be prepared, in the folder that `LMC_TEST_DATA` names, or on a hub.
     """
 
     network: bool = False
     token: str = ""
     instead: str = ""
-    folder: str = ""
+    corpora: tuple[str, ...] = ()
     gpu_gb: float = 0
     memory_gb: float = 0
     disk_gb: float = 0
@@ -53,20 +54,22 @@ class Needs:
             wrong = ", ".join(sorted(unknown)) if isinstance(entry, dict) else repr(entry)
             raise ArgumentError(f"{where}: needs: expected some of {', '.join(known)}, found {wrong}")
         for name, value in entry.items():
-            wanted = {bool: "true or false", str: "a name"}.get(type(known[name]), "a number ≥ 0")
+            wanted = {bool: "true or false", str: "a name", tuple: "names"}.get(type(known[name]), "a number ≥ 0")
             if wanted == "a number ≥ 0":
                 good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+            elif wanted == "names":
+                good = isinstance(value, list) and all(isinstance(each, str) for each in value)
             else:
                 good = type(value) is type(known[name])
             if not good:
                 raise ArgumentError(f"{where}: needs, {name}: expected {wanted}, found {value!r}")
-        return cls(**entry)
+        return cls(**{**entry, "corpora": tuple(entry.get("corpora", ()))})
 
     def __str__(self) -> str:
         said = {
             "network": self.network,
             f"a token for {self.token}": bool(self.token),
-            f"a folder of data named by {self.folder}": bool(self.folder),
+            f"the corpora {', '.join(self.corpora)}": bool(self.corpora),
             f"{self.download_gb:g} GB to download": self.download_gb,
             f"{self.disk_gb:g} GB of disk": self.disk_gb,
             f"a GPU with {self.gpu_gb:g} GB": self.gpu_gb,
@@ -94,8 +97,8 @@ def together(needs: Iterable[Needs], jobs: int) -> list[Needs]:
     total = {name: round(sum(getattr(n, name) for n in needs), 3) for name in ("disk_gb", "download_gb", "hours")}
     total |= {name: held(name) for name in ("gpu_gb", "memory_gb")}
     gated = sorted({(entry.token, entry.instead) for entry in needs if entry.token}) or [("", "")]
-    folder = next((n.folder for n in needs if n.folder), "")
-    first = Needs(any(n.network for n in needs), *gated[0], folder, **total)
+    corpora = tuple(dict.fromkeys(name for entry in needs for name in entry.corpora))
+    first = Needs(any(n.network for n in needs), *gated[0], corpora, **total)
     return [first, *(Needs(token=token, instead=instead) for token, instead in gated[1:])]
 
 
@@ -105,10 +108,10 @@ def missing(needs: Needs) -> list[str]:
     found = [
         unreachable,
         _token(needs, ask=not unreachable),
-        _folder(needs.folder),
+        _corpora(needs.corpora),
         _gpu(needs.gpu_gb),
         _memory(needs.memory_gb),
-        _disk(max(needs.disk_gb, needs.download_gb)),
+        _disk(max(needs.disk_gb, needs.download_gb), fetched=bool(needs.download_gb)),
     ]
     return [line for line in found if line]
 
@@ -130,11 +133,19 @@ def _network(needs: Needs) -> str:
     return ""
 
 
-def _folder(variable: str) -> str:
-    found = os.environ.get(variable, "")
-    if not variable or (found and Path(found).is_dir()):
+def _corpora(names: tuple[str, ...]) -> str:
+    if not names:
         return ""
-    return f"a folder of data, {variable} {f'names none: {found}' if found else 'is not set'}: see {GUIDE}"
+    from lmc.campaign.inputs import CORPORA, SOURCE, absent
+
+    gone = absent(names, checkout() / "build/inputs")
+    if any(CORPORA[name].hub for name in gone) and not _network(Needs(network=True)):
+        gone = [name for name in gone if not CORPORA[name].hub]
+    if not gone:
+        return ""
+    place = os.environ.get(SOURCE)
+    reason = "is not set" if not place else "names no folder" if not Path(place).is_dir() else "names a folder without"
+    return f"the corpora {', '.join(gone)}, and {SOURCE} {reason}: see {GUIDE}"
 
 
 def _token(needs: Needs, ask: bool) -> str:
@@ -177,21 +188,24 @@ def _gpu(wanted: float) -> str:
 def _memory(wanted: float) -> str:
     if not wanted:
         return ""
-    import psutil  # comes with ipykernel, without which no notebook runs
-
+    try:
+        import psutil  # comes with ipykernel, without which no notebook runs; the campaign does
+    except ImportError:
+        return ""
     free = psutil.virtual_memory().available / GB
     return (
         "" if free >= wanted else f"{wanted:g} GB of memory, found {free:.1f} GB free: close programs, or use --jobs 1"
     )
 
 
-def _disk(wanted: float) -> str:
+def _disk(wanted: float, fetched: bool) -> str:
     if not wanted:
         return ""
     from huggingface_hub import constants
 
-    place = Path(constants.HF_HUB_CACHE)
+    place = Path(constants.HF_HUB_CACHE) if fetched else checkout()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / GB
-    return "" if free >= wanted else f"{wanted:g} GB of disk, found {free:.1f} GB free: point HF_HOME to a larger disk"
+    advice = "point HF_HOME to a larger disk" if fetched else "move the clone to a larger disk"
+    return "" if free >= wanted else f"{wanted:g} GB of disk, found {free:.1f} GB free: {advice}"

@@ -15,6 +15,7 @@ from huggingface_hub import constants
 from lmc import _needs
 from lmc._ledger import figures
 from lmc._needs import Needs, missing, together
+from lmc.campaign.settings import ITEMS, LAPTOP, corpora, work
 from lmc.errors import ArgumentError
 
 GATED = "datasets/ILSVRC/imagenet-1k"
@@ -104,14 +105,17 @@ def test_too_little_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     memory, disk = missing(Needs(memory_gb=1e6, disk_gb=5, download_gb=4))
     assert memory.startswith("1e+06 GB of memory, found ") and memory.endswith("close programs, or use --jobs 1")
     assert disk == "5 GB of disk, found 3.0 GB free: point HF_HOME to a larger disk"
+    assert missing(Needs(disk_gb=3, download_gb=3)) == []
+    monkeypatch.setattr(_needs, "checkout", lambda: tmp_path)
     assert missing(Needs(disk_gb=3)) == []
+    assert missing(Needs(disk_gb=4)) == ["4 GB of disk, found 3.0 GB free: move the clone to a larger disk"]
 
 
 def test_what_several_notebooks_need_together() -> None:
     one = Needs(network=True, token="a/b", gpu_gb=16, memory_gb=8, disk_gb=5, download_gb=3.4, hours=2)
     two = Needs(token="datasets/c/d", gpu_gb=10, disk_gb=1, hours=0.5)
     first, second = together([one, two, Needs()], jobs=1)
-    assert first == Needs(True, "a/b", "", "", 16, 8, 6, 3.4, 2.5) and second == Needs(token="datasets/c/d")
+    assert first == Needs(True, "a/b", "", (), 16, 8, 6, 3.4, 2.5) and second == Needs(token="datasets/c/d")
     assert together([one, two], jobs=2)[0].gpu_gb == 26  # both at once
     assert together([Needs()], jobs=2) == []
     assert str(first) == (
@@ -139,13 +143,41 @@ def test_a_mistake_in_the_ledger_is_named(tmp_path: Path, entry: str, message: s
         figures(tmp_path / "figures.yml")
 
 
-def test_a_folder_of_data_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs = Needs(folder="LMC_TEST_DATA")
-    assert str(needs) == "a folder of data named by LMC_TEST_DATA"
-    assert together([Needs(hours=1), needs], jobs=1) == [Needs(folder="LMC_TEST_DATA", hours=1)]
+def test_corpora_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_needs, "checkout", lambda: tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    needs = Needs(corpora=("tinyshakespeare-2048", "cifar10"))
+    assert str(needs) == "the corpora tinyshakespeare-2048, cifar10"
+    both = [Needs(hours=1, corpora=("cifar10", "tiny-imagenet")), needs]
+    assert together(both, jobs=1) == [Needs(corpora=("cifar10", "tiny-imagenet", "tinyshakespeare-2048"), hours=1)]
+    said = "the corpora tinyshakespeare-2048, cifar10, and LMC_TEST_DATA {}: see book/gpu.md"
     monkeypatch.delenv("LMC_TEST_DATA", raising=False)
-    assert missing(needs) == ["a folder of data, LMC_TEST_DATA is not set: see book/gpu.md"]
+    assert missing(needs) == [said.format("is not set")]
     monkeypatch.setenv("LMC_TEST_DATA", str(tmp_path / "none"))
-    assert missing(needs) == [f"a folder of data, LMC_TEST_DATA names none: {tmp_path / 'none'}: see book/gpu.md"]
+    assert missing(needs) == [said.format("names no folder")]
     monkeypatch.setenv("LMC_TEST_DATA", str(tmp_path))
+    assert missing(needs) == [said.format("names a folder without")]
+    (tmp_path / "cifar10_jpeg").mkdir()  # where the variable says
+    inputs = tmp_path / "build/inputs"
+    inputs.mkdir(parents=True)
+    (inputs / "tinyshakespeare-2048-train.npy").touch()  # half prepared
+    assert missing(needs) == [said.format("names a folder without").replace(", cifar10", "")]
+    (inputs / "tinyshakespeare-2048-eval.npy").touch()
     assert missing(needs) == []
+    monkeypatch.setattr(_needs, "_network", lambda needs: "")  # what a hub has need not be here
+    assert missing(Needs(corpora=("wikitext2",))) == []
+    with pytest.raises(ArgumentError, match="corpus 'nowhere': expected one of enwiki2015, "):
+        missing(Needs(corpora=("nowhere",)))
+
+
+def test_the_ledger_names_the_corpora_that_the_campaign_reads() -> None:
+    for size, profile in (("full", "gpu"), ("laptop", "laptop")):
+        works = {w.id: w for item in ITEMS for w in (work(item, size) if size == "full" or stated(item) else ())}
+        for figure in figures().values():
+            if profile in figure.profiles and figure.results in works:
+                assert set(corpora([works[figure.results]])) <= set(figure.needs[profile].corpora), figure.id
+
+
+def stated(item: int) -> bool:
+    """Whether an item has a laptop size."""
+    return any(each.id in LAPTOP for each in ITEMS[item])

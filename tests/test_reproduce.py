@@ -476,13 +476,14 @@ def test_a_run_of_everything_leaves_out_what_lacks_its_data(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = LEDGER.replace("smoke", "laptop")
-    ledger = ledger.replace("draw: barrier_bars}", "draw: barrier_bars, needs: {laptop: {folder: LMC_NO_DATA}}}", 1)
+    ledger = ledger.replace("draw: barrier_bars}", "draw: barrier_bars, needs: {laptop: {corpora: [enwiki2015]}}}", 1)
     (checkout / "figures.yml").write_text(ledger)
     third = "third: {title: t, notebook: 02_third, profiles: [laptop], results: third, draw: barrier_bars}\n"
     (checkout / "figures.yml").write_text(ledger + third)
     source(checkout, "02_third", WRITE.format(id="third", value="3.0"))
+    monkeypatch.delenv("LMC_TEST_DATA", raising=False)
     assert main(["--out", str(checkout / "out")]) == 0
     said = capsys.readouterr().out
-    assert "01_first: left out, it needs a folder of data, LMC_NO_DATA is not set" in said
+    assert "01_first: left out, it needs the corpora enwiki2015, and LMC_TEST_DATA is not set" in said
     assert results.read("third", "laptop").numbers["headline"] == {"x": 3.0}
     assert main(["--figure", "first", "--out", str(checkout / "out")]) == 2  # asked for by name, it is refused

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from lmc.corpora import texts
-from lmc.errors import DataError
+from lmc.errors import ArgumentError, DataError
 from lmc.files import whole_file
 
 SPLITS = ("train", "eval")
+SOURCE = "LMC_TEST_DATA"  # the environment variable that names a folder of corpora
 TOKENIZERS = {"neox": "EleutherAI/pythia-14m", "gpt2": "openai-community/gpt2"}
 
 
@@ -85,6 +86,23 @@ def prepare(names: Iterable[str], folder: Path) -> list[Path]:
     return written
 
 
+def absent(names: Iterable[str], folder: Path) -> list[str]:
+    """Those that are neither prepared in a folder nor where `$LMC_TEST_DATA` says; some of them a hub may have.
+
+    Raises ArgumentError where there is no such corpus.
+    """
+    gone = []
+    for name in names:
+        if (corpus := CORPORA.get(name)) is None:
+            raise ArgumentError(f"corpus {name!r}: expected one of {', '.join(CORPORA)}")
+        if isinstance(corpus, TextCorpus):
+            prepared = all((folder / f"{name}-{split}.npy").is_file() for split in corpus.splits)
+        else:
+            prepared = (folder / corpus.folder).is_dir() or (folder / f"{name}-eval.images.npy").is_file()
+        gone += [] if prepared or _source(corpus.folder) else [name]
+    return gone
+
+
 def tokens(name: str, split: str, length: int, folder: Path) -> Tensor:
     """A split as non-overlapping windows of token ids, int32 [n, length]. Raises DataError."""
     return windows(stream(name, split, folder), length)
@@ -130,7 +148,7 @@ def _token_file(name: str, split: str, folder: Path) -> Path:
     source = _source(corpus.folder)
     place = str(source / corpus.folder) if source else corpus.hub
     if not place:
-        raise DataError(f"corpus '{name}': expected a folder {corpus.folder} in $LMC_TEST_DATA, found none")
+        raise DataError(f"corpus '{name}': expected a folder {corpus.folder} in ${SOURCE}, found none")
     tokenizer = _tokenizer(corpus.tokenizer, source)
     ids = _encode(tokenizer, texts.read(place, split)[1])
     if corpus.kept is not None:
@@ -156,12 +174,16 @@ def _encode(tokenizer: Any, text: str) -> np.ndarray:
 def _tokenizer(name: str, source: Path | None) -> Any:
     from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
-    if source is None:
-        return Tokenizer.from_pretrained(TOKENIZERS[name])
-    folder = source / "tokenizers"
-    if name == "neox":
-        return Tokenizer.from_file(str(folder / "pythia_20B_tokenizer.json"))
-    return ByteLevelBPETokenizer(str(folder / "gpt2_vocab.json"), str(folder / "gpt2_merges.txt"))
+    try:
+        if source is None or not (source / "tokenizers").is_dir():
+            return Tokenizer.from_pretrained(TOKENIZERS[name])
+        folder = source / "tokenizers"
+        if name == "neox":
+            return Tokenizer.from_file(str(folder / "pythia_20B_tokenizer.json"))
+        return ByteLevelBPETokenizer(str(folder / "gpt2_vocab.json"), str(folder / "gpt2_merges.txt"))
+    except Exception as error:  # the library raises nothing narrower
+        reason = " ".join(str(error).split())
+        raise DataError(f"tokenizer {TOKENIZERS[name]}: not here and not to be had: {reason}") from None
 
 
 def _archives(name: str, corpus: PictureCorpus, folder: Path) -> list[Path]:
@@ -172,7 +194,7 @@ def _archives(name: str, corpus: PictureCorpus, folder: Path) -> list[Path]:
         if source is None:
             if corpus.hub:
                 return []
-            raise DataError(f"corpus '{name}': expected a folder {corpus.folder} in $LMC_TEST_DATA, found none")
+            raise DataError(f"corpus '{name}': expected a folder {corpus.folder} in ${SOURCE}, found none")
         aside = folder / f".{corpus.folder}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -185,7 +207,7 @@ def _archives(name: str, corpus: PictureCorpus, folder: Path) -> list[Path]:
 
 def _source(wanted: str) -> Path | None:
     """The folder of data that holds `wanted`, if there is one."""
-    place = os.environ.get("LMC_TEST_DATA")
+    place = os.environ.get(SOURCE)
     return Path(place) if place and (Path(place) / wanted).is_dir() else None
 
 
