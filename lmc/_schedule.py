@@ -20,11 +20,11 @@ def schedule(
 
     Without `everything`, what is long is left out, but for notebooks that can redraw: see `redrawn`.
     """
-    if figure is not None and figure not in ledger:
-        raise ArgumentError(f"unknown figure {figure!r}; choose from {', '.join(ledger) or '(none yet)'}")
-    if figure is not None and profile not in ledger[figure].profiles:
-        offered = ", ".join(ledger[figure].profiles)
-        raise ArgumentError(f"figure {figure!r} has no profile {profile!r}; it has {offered}")
+    if figure is not None:
+        known(figure, profile, ledger)
+    for entry in ledger.values():
+        if not (checkout() / "notebooks" / f"{entry.notebook}.py").is_file():
+            raise ArgumentError(f"figures.yml, {entry.id}: no notebook {entry.notebook!r} in notebooks/")
     # What is long runs when it is asked for by name; otherwise its committed results serve. At smoke nothing is long.
     everything = (everything and figure is None) or profile == "smoke"
     asked = {ledger[figure].notebook} if figure is not None else set()
@@ -43,6 +43,16 @@ def schedule(
     for name in reversed(order):  # everything upstream of the figure's notebook
         wanted |= set(order[name]) if name in wanted else set()
     return {name: needed for name, needed in order.items() if name in wanted}
+
+
+def known(figure: str, profile: str, ledger: dict[str, Figure]) -> Figure:
+    """The entry of a figure that has this profile. Raises ArgumentError."""
+    if figure not in ledger:
+        raise ArgumentError(f"unknown figure {figure!r}; choose from {', '.join(ledger) or '(none yet)'}")
+    if profile not in ledger[figure].profiles:
+        offered = ", ".join(ledger[figure].profiles)
+        raise ArgumentError(f"figure {figure!r} has no profile {profile!r}; it has {offered}")
+    return ledger[figure]
 
 
 def redrawn(profile: str, ledger: dict[str, Figure]) -> list[str]:

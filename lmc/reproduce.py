@@ -22,7 +22,7 @@ from lmc import results
 from lmc._execute import NotebookError, Run, clock, execute, forget_aside, is_current, kernel_environment, made_by, say
 from lmc._ledger import Figure, figures
 from lmc._needs import Needs, PrerequisiteError, missing, together
-from lmc._schedule import redrawn, schedule
+from lmc._schedule import known, redrawn, schedule
 from lmc.errors import ArgumentError, LmcError, is_out_of_memory
 from lmc.results import PROFILES, checkout
 
@@ -154,10 +154,8 @@ def redraw(profile: str = "laptop", figure: str | None = None) -> None:
     """
     _known(profile)
     ledger = figures()
-    if figure is not None and figure not in ledger:
-        raise ArgumentError(f"unknown figure {figure!r}; choose from {', '.join(ledger)}")
     if figure is not None:
-        report(ledger[figure], profile)
+        report(known(figure, profile, ledger), profile)
         return
     for entry in ledger.values():
         if profile in entry.profiles and results.exist(entry.results, profile):

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lmc.errors import ArgumentError, DataError
+from lmc.errors import ArgumentError, DataError, LmcError
 
 PROFILES = ("smoke", "laptop", "gpu", "paper")
 DIGITS = 8  # significant digits kept: below fp32 noise, and enough for any plot
@@ -43,13 +43,30 @@ class Results:
 
     @property
     def provenance(self) -> str:
-        """One line for a caption: profile, seeds, hardware, date, duration, and the command that remakes it."""
+        """One line for a caption: profile, seeds, hardware, date, duration, and the command that remakes it.
+
+        Where the command runs a whole chapter, of which this was a part, it says how long that takes.
+        """
         seeds = ", ".join(str(seed) for seed in self.run["seeds"])
         origin = "computed here" if self.source == "fresh" else "committed results"
         return (
             f"Profile `{self.profile}` ({origin}); seeds {seeds}; {self.run['hardware']}; {self.run['date']}; "
-            f"{duration(self.run['duration_s'])}. Again: `{self.run['command']}`"
+            f"{duration(self.run['duration_s'])}. Again{self._again}: `{self.run['command']}`"
         )
+
+    @property
+    def _again(self) -> str:
+        from lmc._ledger import figures  # which reads this module
+
+        try:
+            listed = [
+                f.minutes[self.profile]
+                for f in figures().values()
+                if f.results == self.id and self.profile in f.minutes
+            ]
+        except LmcError:
+            return ""
+        return f", about {listed[0]:g} min for its chapter" if listed else ""
 
     def _repr_markdown_(self) -> str:  # a notebook cell that ends in results shows where they come from
         return self.provenance

@@ -370,6 +370,17 @@ def test_what_is_finished_needs_nothing(checkout: Path) -> None:
     assert ran(checkout) == {"01_first": False, "00_second": False}
 
 
+def test_a_figure_without_the_profile_or_without_its_notebook_is_said(
+    checkout: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["--redraw", "--figure", "first"]) == 2
+    assert "figure 'first' has no profile 'laptop'; it has smoke" in capsys.readouterr().err
+    (checkout / "figures.yml").write_text(LEDGER.replace("00_second", "99_nowhere"))
+    for options in (["--figure", "first"], ["--figure", "second"], []):
+        assert main([*options, "--profile", "smoke"]) == 2
+        assert capsys.readouterr().err == "error: figures.yml, second: no notebook '99_nowhere' in notebooks/\n"
+
+
 def test_redrawing_computes_nothing(checkout: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--redraw", "--profile", "smoke", "--figure", "first"]) == 2
     assert "none here; run `lmc reproduce --profile smoke`" in capsys.readouterr().err

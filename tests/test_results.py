@@ -1,10 +1,11 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from lmc import results
+from lmc import _ledger, results
 from lmc.errors import ArgumentError, DataError
 
 RUN = {"seeds": [0, 1], "duration_s": 3.0}
@@ -32,6 +33,21 @@ def test_provenance_says_what_how_and_when_but_not_who(fresh: Path, monkeypatch:
     assert {"python", "torch", "numpy"} <= found.run["versions"].keys()
     line = found.provenance
     assert "seeds 0, 1" in line and "lmc reproduce --profile laptop" in line and found.run["date"] in line
+    monkeypatch.setattr(_ledger, "figures", lambda: {"b": SimpleNamespace(results="a", minutes={"laptop": 25})})
+    assert ". Again, about 25 min for its chapter: `" in found.provenance  # the command runs all of it
+
+
+def test_the_minutes_of_a_chapter_are_those_its_results_took(root: Path) -> None:
+    spent: dict[tuple[str, str], float] = {}
+    stated = {}
+    for figure in _ledger.figures(root / "figures.yml").values():
+        record = root / f"data/results/laptop/{figure.results}.run.json"
+        if "laptop" in figure.minutes and record.is_file():
+            assert stated.setdefault(figure.notebook, figure.minutes["laptop"]) == figure.minutes["laptop"], figure.id
+            spent[figure.notebook, figure.results] = json.loads(record.read_text())["duration_s"] / 60
+    for name, minutes in stated.items():
+        took = sum(x for (notebook, _), x in spent.items() if notebook == name)
+        assert took / 1.5 - 1 <= minutes <= 1.5 * took + 2, f"{name}: {took:.1f} min"
 
 
 def test_fresh_results_come_before_committed_ones(fresh: Path) -> None:
