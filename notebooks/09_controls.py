@@ -69,8 +69,8 @@ def collect(rows: list[dict]) -> dict:
 if recompute:
     began = time.monotonic()
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
-    match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
-    held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
+    match_on = corpora.images("digits", "match", **digits, limit=32 if small else None)
+    held_out = corpora.images("digits", "eval", **digits, limit=16 if small else None)
     steps, rows = 2 if small else 80, []
     loaded = list(load_pairs("vit-digits", 1 if small else 3).values())
     again = [] if small else [(loaded[0], seed + 1), (loaded[0], seed + 2)]
@@ -104,8 +104,8 @@ vision.numbers["fitted on the first pair"]
 if recompute:
     began = time.monotonic()
     tokenizer = corpora.byte_tokenizer()
-    match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=32 if small else None)
-    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 64)
+    match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=16 if small else None)
+    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=4 if small else 64)
     steps, rows, aligned = 2 if small else 50, [], []
     loaded = list(load_pairs("neox-docstrings", 1 if small else 3).values())
     again = [] if small else [(loaded[0], seed + 1), (loaded[0], seed + 2)]
