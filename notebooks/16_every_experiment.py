@@ -33,8 +33,8 @@ figures.use_style()
 began = time.monotonic()
 small = profile == "smoke"
 experiments = {
-    "barrier-by-width": "ViT, digits",
-    "vit-digits": "ViT, digits, width 64, matched longer",
+    "barrier-by-width": "ViT, digits, trained briefly",
+    "vit-digits": "ViT, digits",
     "vit-cifar10": "ViT, CIFAR-10",
     "vit-tiny-imagenet": "ViT, Tiny ImageNet",
     "neox-docstrings": "Pythia's architecture, documentation",
