@@ -84,8 +84,8 @@ def ablate(
 ) -> dict[str, Any]:
     """The barrier of dual matching under every variant of `variants` (or of those `tried`), on every pair.
 
-    The first pair is matched `again` with these seeds. Returns `unit`, `steps`, `lr`, `runs` (pair and seed of each),
-    and `methods`: per variant `kinds`, and one `barrier` and `gap` for every run.
+    The first pair is matched `again` with these seeds. Returns `unit`, `steps`, `lr`, the `pairs` and `seeds` of
+    all runs, and `methods`: per variant `kinds`, and one `barrier` and `gap` for every run.
     """
     first = next(iter(pairs.values()))[0]
     spec, seen, unseen = spec_of(first), as_data(match_on, first), as_data(held_out, first)
@@ -108,5 +108,5 @@ def ablate(
             row["gap"].append(walked.gap)
             say(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
         methods[variant] = {"kinds": list(allowed), **row}
-    made = [{"pair": name, "seed": at} for name, at in runs]
-    return {"unit": walked.metric, "steps": steps, "lr": lr, "runs": made, "methods": methods}
+    of, seeds = (list(column) for column in zip(*runs, strict=True))
+    return {"unit": walked.metric, "steps": steps, "lr": lr, "pairs": of, "seeds": seeds, "methods": methods}

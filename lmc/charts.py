@@ -4,8 +4,10 @@
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lmc.averages import mean
 from lmc.figures import COLOURS, MARKERS, Markdown, by_effort, pyplot, use_style
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def landscape_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def sweep_figure(numbers: dict[str, Any]) -> "Figure":
-    """Barrier over what `lmc.sweeps.sweep` varied, one line per method: the mean, and each run as a point.
+    """Barrier over what `lmc.sweeps.sweep` varied, one line per method: the mean over pairs, and each run as a point.
 
     >>> sweep_figure({"varied": "width", "points": [16, 32], "methods": {"dual": {"barrier": [[0.3], [0.1]]}}})
     """
@@ -70,7 +72,7 @@ def sweep_figure(numbers: dict[str, Any]) -> "Figure":
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         for x, barriers in zip(numbers["points"], method["barrier"], strict=True):
             axes.plot([x] * len(barriers), barriers, marker, color=colour, alpha=0.35, markersize=4)
-        means = [sum(row) / len(row) for row in method["barrier"]]
+        means = [mean(row, numbers.get("pairs", ())) for row in method["barrier"]]
         axes.plot(numbers["points"], means, color=colour, marker=marker, label=name)
     axes.set_xscale("log")
     axes.set_xticks(numbers["points"], [f"{x:,g}" for x in numbers["points"]])
@@ -85,7 +87,7 @@ def sweep_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def ablation_figure(numbers: dict[str, Any]) -> "Figure":
-    """One horizontal bar per variant in the order tried, as long as its mean barrier; a point for each pair.
+    """One horizontal bar per variant in the order tried, as long as its mean barrier over pairs; a point for each run.
 
     >>> ablation_figure({"methods": {"only values": {"barrier": [0.9]}, "all": {"barrier": [0.1]}}})
     """
@@ -95,11 +97,11 @@ def ablation_figure(numbers: dict[str, Any]) -> "Figure":
     figure, axes = pyplot().subplots(figsize=(6.4, 0.32 * len(order) + 1))
     for place, name in enumerate(order):
         barriers = methods[name]["barrier"]
-        mean = sum(barriers) / len(barriers)
-        axes.barh(place, mean, height=0.65, color=COLOURS[_variant(name)[0] % len(COLOURS)])
+        length = mean(barriers, numbers.get("pairs", ()))
+        axes.barh(place, length, height=0.65, color=COLOURS[_variant(name)[0] % len(COLOURS)])
         axes.plot(barriers, [place] * len(barriers), "o", color="black", markersize=3.5)
         axes.annotate(
-            f"{mean:.3f}", (max(barriers), place), (6, 0), textcoords="offset points", va="center", fontsize=9
+            f"{length:.3f}", (max(barriers), place), (6, 0), textcoords="offset points", va="center", fontsize=9
         )
     axes.set_yticks(range(len(order)), order)
     axes.invert_yaxis()
@@ -117,7 +119,7 @@ def _variant(name: str) -> tuple[int, str]:
 
 
 def control_figure(numbers: dict[str, Any]) -> "Figure":
-    """Held-out loss of one model per row, a point for each pair; the dashed line is the mean of the parents.
+    """Held-out loss of one model per row, its mean over pairs and a point for each run; dashed: the parents' mean.
 
     >>> control_figure({"unit": "nats", "models": {"parents": {"loss": [0.1]}, "dual": {"loss": [0.1]}}})
     """
@@ -127,12 +129,15 @@ def control_figure(numbers: dict[str, Any]) -> "Figure":
     figure, axes = pyplot().subplots(figsize=(6.4, 0.32 * len(order) + 1))
     for place, name in enumerate(order):
         losses = models[name]["loss"]
-        mean = sum(losses) / len(losses)
+        middle = mean(losses, numbers.get("pairs", ()))
         axes.plot(losses, [place] * len(losses), "o", color="black", markersize=3.5, alpha=0.6)
-        axes.plot(mean, place, "D", color=COLOURS[0], markersize=7)
-        axes.annotate(f"{mean:.3f}", (max(losses), place), (8, 0), textcoords="offset points", va="center", fontsize=9)
-    parents = models["parents"]["loss"]
-    axes.axvline(sum(parents) / len(parents), color=COLOURS[1], linestyle="--", linewidth=1)
+        axes.plot(middle, place, "D", color=COLOURS[0], markersize=7)
+        axes.annotate(
+            f"{middle:.3f}", (max(losses), place), (8, 0), textcoords="offset points", va="center", fontsize=9
+        )
+    axes.axvline(
+        mean(models["parents"]["loss"], numbers.get("pairs", ())), color=COLOURS[1], linestyle="--", linewidth=1
+    )
     axes.set_yticks(range(len(order)), order)
     axes.invert_yaxis()
     every = [loss for model in models.values() for loss in model["loss"]]
@@ -145,7 +150,7 @@ def control_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def grouped_figure(numbers: dict[str, Any]) -> "Figure":
-    """Barrier by method, a group of bars for every text: means over pairs, and each pair as a point.
+    """Barrier by method, a group of bars for every text: means over pairs, and each run as a point.
 
     >>> grouped_figure({"unit": "nats", "texts": {"one": {"parents": [1.9], "naive": [1.4], "dual": [0.1]}}})
     """
@@ -156,12 +161,12 @@ def grouped_figure(numbers: dict[str, Any]) -> "Figure":
     width = 0.8 / len(methods)
     for place, method in enumerate(methods):
         across = [i + (place - (len(methods) - 1) / 2) * width for i in range(len(texts))]
-        heights = [sum(row[method]) / len(row[method]) for row in texts.values()]
+        heights = [mean(row[method], numbers.get("pairs", ())) for row in texts.values()]
         axes.bar(across, heights, width, color=COLOURS[place], label=method)
-        for x, mean, row in zip(across, heights, texts.values(), strict=True):
+        for x, height, row in zip(across, heights, texts.values(), strict=True):
             axes.plot([x] * len(row[method]), row[method], "o", color="black", markersize=3)
             top = max(row[method])
-            axes.annotate(f"{mean:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+            axes.annotate(f"{height:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xticks(range(len(texts)), list(texts))
     axes.set_ylabel(f"barrier [{numbers['unit']}]")
     axes.grid(False, axis="x")
@@ -180,13 +185,13 @@ def overview_figure(numbers: dict[str, Any]) -> "Figure":
     figure, axes = pyplot().subplots(figsize=(7.2, 0.34 * len(order) + 1.4))
     for place, method in enumerate(methods):
         at = [(i, experiments[title]["barriers"].get(method)) for i, title in enumerate(order)]
-        marks = [(sum(barriers) / len(barriers), i) for i, barriers in at if barriers]
+        marks = [(barrier, i) for i, barrier in at if barrier is not None]
         look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
         axes.plot(*zip(*marks, strict=True), **look, linestyle="none", markersize=6, label=method)
     axes.set_yticks(range(len(order)), order)
     axes.invert_yaxis()
     axes.set_xscale("symlog", linthresh=0.001)
-    highest = max(b for row in experiments.values() for barriers in row["barriers"].values() for b in barriers)
+    highest = max(barrier for row in experiments.values() for barrier in row["barriers"].values())
     axes.set_xlim(-0.0002, 2 * highest + 0.001)
     axes.set_xlabel("barrier [nats per image or token], linear below 0.001")
     figure.legend(loc="outside upper center", ncols=len(methods), fontsize=9)
@@ -231,7 +236,7 @@ def count_figure(numbers: dict[str, Any]) -> "Figure":
     for place, (name, losses) in enumerate(by_effort(numbers["merges"]).items()):
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         sets = [losses[f"K = {count}"] for count in numbers["counts"]]
-        axes.plot(numbers["counts"], [sum(x) / len(x) for x in sets], color=colour, marker=marker, label=name)
+        axes.plot(numbers["counts"], [mean(row) for row in sets], color=colour, marker=marker, label=name)
         each = [(count, loss) for count, row in zip(numbers["counts"], sets, strict=True) for loss in row]
         axes.scatter(*zip(*each, strict=True), color=colour, s=12, alpha=0.5)
     axes.set_xticks(numbers["counts"])
@@ -242,18 +247,17 @@ def count_figure(numbers: dict[str, Any]) -> "Figure":
     return figure
 
 
-def table(rows: dict[str, dict[str, Any]], digits: int = 3) -> Markdown:
+def table(rows: dict[str, dict[str, Any]], digits: int = 3, pairs: Sequence[str] = ()) -> Markdown:
     """Rows of numbers as a table for a notebook; numbers with `digits` decimals, lists as their mean and range.
 
-    What a row does not have stays empty.
+    The mean is over pairs, where `pairs` names those of the values. What a row does not have stays empty.
 
     >>> table({"naive": {"loss": [5.1, 5.7], "accuracy": 0.1}})
     """
 
     def cell(value: Any) -> str:
         if isinstance(value, list | tuple):
-            mean = sum(value) / len(value)
-            return f"{mean:.{digits}f}" + (
+            return f"{mean(value, pairs):.{digits}f}" + (
                 f" ({min(value):.{digits}f}–{max(value):.{digits}f})" if len(value) > 1 else ""
             )
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
@@ -275,7 +279,7 @@ def sweep_table(numbers: dict[str, Any]) -> Markdown:
         quality = {key: float(numbers[key][i]) for key in ("loss", "accuracy")}
         barriers = {f"barrier, {name}": [float(b) for b in row["barrier"][i]] for name, row in methods.items()}
         rows[f"{x:,g}"] = {"parameters": f"{numbers['parameters'][i]:,}", **quality, **barriers}
-    return table(rows)
+    return table(rows, pairs=numbers.get("pairs", ()))
 
 
 def sayings_table(numbers: dict[str, Any]) -> Markdown:

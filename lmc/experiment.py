@@ -19,6 +19,7 @@ from torch import nn
 
 from lmc import results
 from lmc.alignment import METHODS, Alignment
+from lmc.averages import mean
 from lmc.checkpoints import load
 from lmc.errors import ArgumentError
 from lmc.files import digest
@@ -204,18 +205,20 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     tools/expected.py writes what to expect.
 
     `guess` is the loss of a model that ignores its input: barrier ÷ (guess − mean endpoint loss) is *normalised*.
-    Means are over runs; `ratio` is to the naive barrier of the same pair (1 where both are zero).
+    Means are over pairs (`lmc.averages`), and `pairs` names those of the runs of dual matching; `ratio` is to the naive
+    barrier of the same pair (1 where both are zero).
     """
     ends = [loss for pair in numbers["endpoints"].values() for loss in pair["losses"]]
     room = guess - sum(ends) / len(ends)
     naive = {
         run["pair"]: b for run, b in zip(*(numbers["methods"]["naive"][k] for k in ("runs", "barrier")), strict=True)
     }
-    rows, spread = {}, {}
+    rows, spread, pairs = {}, {}, []
     for name, method in numbers["methods"].items():
-        barriers = method["barrier"]
+        barriers, of = method["barrier"], [run["pair"] for run in method["runs"]]
         ratios = [_ratio(b, naive[run["pair"]]) for run, b in zip(method["runs"], barriers, strict=True)]
         if name == "dual":
+            pairs = of
             spread = {
                 "dual barrier": barriers,
                 "dual ÷ naive": ratios,
@@ -223,11 +226,11 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
             }
         rows[name] = {
             "runs": len(barriers),
-            "barrier": sum(barriers) / len(barriers),
+            "barrier": mean(barriers, of),
             "range": [min(barriers), max(barriers)],
-            "ratio": sum(ratios) / len(ratios),
-            "normalised": sum(barriers) / len(barriers) / room,
-            "gap": sum(method["gap"]) / len(barriers),
+            "ratio": mean(ratios, of),
+            "normalised": mean(barriers, of) / room,
+            "gap": mean(method["gap"], of),
             "endpoint_change": max(method["endpoint_change"]),
         }
     dual = rows["dual"]
@@ -237,7 +240,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
         "dual ÷ naive": dual["ratio"],
         "dual, normalised": dual["normalised"],
     }
-    return {"summary": rows, "headline": headline, "spread": spread, "seedless": ["naive barrier"]}
+    return {"summary": rows, "headline": headline, "spread": spread, "pairs": pairs, "seedless": ["naive barrier"]}
 
 
 def _ratio(barrier: float, naive: float) -> float:

@@ -4,7 +4,7 @@
     >>> save(figure, Path("build/figures/vit-digits"))  # .svg and .png
 
 Numbers have the shape `{"methods": {name: {"lambdas": [...], "losses": [[...], ...], "barrier": [...]}}}`, with one
-list of losses and one barrier per seed; `"unit"` beside `"methods"` names the loss's unit.
+list of losses and one barrier per run; `"unit"` beside `"methods"` names the loss's unit, `"pairs"` the runs' pairs.
 """
 
 import os
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmc.averages import mean
 from lmc.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def use_style() -> None:
 
 
 def path_figure(numbers: dict[str, Any]) -> "Figure":
-    """Loss along the line between the endpoints, one line per method: the mean, and each seed faintly.
+    """Loss along the line between the endpoints, one line per method: the mean over pairs, and each run faintly.
 
     >>> path_figure({"methods": {"naive": {"lambdas": [0, 0.5, 1], "losses": [[1.0, 2.5, 1.1]]}}})
     """
@@ -80,13 +81,13 @@ def path_figure(numbers: dict[str, Any]) -> "Figure":
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         lambdas, losses = method["lambdas"], method["losses"]
         if len(losses) > 1:
-            for seed in losses:
-                axes.plot(lambdas, seed, color=colour, alpha=0.3, linewidth=0.8)
-        mean = [sum(values) / len(values) for values in zip(*losses, strict=True)]
+            for run in losses:
+                axes.plot(lambdas, run, color=colour, alpha=0.3, linewidth=0.8)
+        middle = [mean(values, numbers.get("pairs", ())) for values in zip(*losses, strict=True)]
         axes.plot(
-            lambdas, mean, color=colour, marker=marker, markersize=4, markevery=max(1, len(lambdas) // 8), label=name
+            lambdas, middle, color=colour, marker=marker, markersize=4, markevery=max(1, len(lambdas) // 8), label=name
         )
-        axes.plot([lambdas[0], lambdas[-1]], [mean[0], mean[-1]], "o", color="black", markersize=5, zorder=5)
+        axes.plot([lambdas[0], lambdas[-1]], [middle[0], middle[-1]], "o", color="black", markersize=5, zorder=5)
     axes.set_xlabel("λ (0: model A, 1: model B)")
     axes.set_ylabel(f"held-out loss [{numbers.get('unit', 'nats')}]")
     axes.legend()
@@ -94,7 +95,7 @@ def path_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def barrier_bars(numbers: dict[str, Any]) -> "Figure":
-    """One bar per method, as high as its mean barrier, with a point for each seed.
+    """One bar per method, as high as its mean barrier over pairs, with a point for each run.
 
     >>> barrier_bars({"methods": {"naive": {"barrier": [1.5, 1.6]}, "dual": {"barrier": [0.1, 0.12]}}})
     """
@@ -103,11 +104,11 @@ def barrier_bars(numbers: dict[str, Any]) -> "Figure":
     methods = by_effort(numbers["methods"])
     for place, (name, method) in enumerate(methods.items()):
         barriers = method["barrier"]
-        mean = sum(barriers) / len(barriers)
-        axes.bar(place, mean, width=0.65, color=COLOURS[place % len(COLOURS)], label=name)
+        height = mean(barriers, numbers.get("pairs", ()))
+        axes.bar(place, height, width=0.65, color=COLOURS[place % len(COLOURS)], label=name)
         axes.plot([place] * len(barriers), barriers, "o", color="black", markersize=4)
         above = (place, max(barriers))
-        axes.annotate(f"{mean:.3f}", above, (0, 5), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(f"{height:.3f}", above, (0, 5), textcoords="offset points", ha="center", fontsize=9)
     axes.set_xticks(range(len(methods)), list(methods))
     axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
     axes.margins(y=0.12)
@@ -143,8 +144,8 @@ def rate_figure(numbers: dict[str, Any]) -> "Figure":
         colour = COLOURS[place % len(COLOURS)]
         for pair in zip(*grid["barrier"], strict=True):
             axes.plot(grid["rates"], pair, color=colour, alpha=0.3, linewidth=0.8)
-        mean = [sum(row) / len(row) for row in grid["barrier"]]
-        axes.plot(grid["rates"], mean, color=colour, marker=MARKERS[place % len(MARKERS)], label=name)
+        means = [mean(row) for row in grid["barrier"]]
+        axes.plot(grid["rates"], means, color=colour, marker=MARKERS[place % len(MARKERS)], label=name)
     axes.set_xscale("log")
     rates = sorted({rate for grid in numbers["grids"].values() for rate in grid["rates"]})
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])

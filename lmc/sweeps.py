@@ -7,6 +7,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lmc.averages import mean
 from lmc.experiment import Pair, compare
 from lmc.pairs.tasks import Task
 from lmc.pairs.training import Recipe, train
@@ -33,7 +34,8 @@ def sweep(
     """`lmc.experiment.compare` at every point; a point has `pairs` and `match_on`.
 
     Returns `unit`, what was `varied`, the `points` it took, per point the endpoints' mean `loss` and `accuracy` and the
-    number of `parameters`, and `methods`: per method `barrier` [point][run].
+    number of `parameters`, `methods`: per method `barrier` [point][run], and the `pairs` of the runs of the method that
+    has most.
     """
     found = {}
     for x, point in points.items():
@@ -47,11 +49,8 @@ def sweep(
         "varied": varied,
         "points": list(points),
         "parameters": [sum(p.numel() for p in model.parameters()) for model in first],
-        "loss": [_mean([x for pair in pairs for x in pair["losses"]]) for pairs in ends],
-        "accuracy": [_mean([x for pair in pairs for x in pair["accuracies"]]) for pairs in ends],
+        "loss": [mean([x for pair in pairs for x in pair["losses"]]) for pairs in ends],
+        "accuracy": [mean([x for pair in pairs for x in pair["accuracies"]]) for pairs in ends],
+        "pairs": max(([run["pair"] for run in row["runs"]] for row in rows[0]["methods"].values()), key=len),
         "methods": {name: {"barrier": [row["methods"][name]["barrier"] for row in rows]} for name in plan},
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -74,7 +74,7 @@ found = record("vit-digits", profile, numbers, seeds, began, corpus=corpora.desc
 # %% [markdown]
 # ## Along the line
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers, by method: the mean over runs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-vit-path"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-vit-path"}}
 figures.path_figure(found.numbers)
 plt.show()
 
@@ -87,7 +87,7 @@ figures.barrier_bars(found.numbers)
 plt.show()
 
 # %% [markdown]
-# As numbers: the barrier's mean over runs and its range; its ratio to naive averaging; the barrier divided by what
+# As numbers: the barrier's mean over pairs and the range of the runs; its ratio to naive averaging; the barrier divided by what
 # there is to lose (the loss of guessing by class frequency minus the endpoints' loss); the signed gap between the
 # midpoint and the better endpoint; and by how much rewriting changed the endpoints' own losses, which measures
 # rounding.

@@ -77,7 +77,7 @@ found = record("neox-docstrings", profile, numbers, seeds, began, corpus=corpora
 # %% [markdown]
 # ## Along the line
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two language models, by method: the mean over runs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-pythia-path"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two language models, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-pythia-path"}}
 figures.path_figure(found.numbers)
 plt.show()
 

@@ -32,6 +32,7 @@ import matplotlib.pyplot as plt
 
 from lmc import charts, corpora, figures, results
 from lmc.ablation import ablate
+from lmc.averages import mean
 from lmc.experiment import load_pairs, record
 
 figures.use_style()
@@ -47,7 +48,7 @@ def study(id: str, kind: str, count: int, match_on, held_out, steps: int, lr: fl
     seeds = [seed] if small else [seed, seed + 1, seed + 2]
     numbers = ablate(load_pairs(kind, count), match_on, held_out, steps, lr, grid, seed, tried, again=seeds[1:])
     spread = {f"{name}, barrier": numbers["methods"][name]["barrier"] for name in shown}
-    headline = {name: sum(barriers) / len(barriers) for name, barriers in spread.items()}
+    headline = {name: mean(barriers, numbers["pairs"]) for name, barriers in spread.items()}
     record(
         id, profile, {"headline": headline, "spread": spread, "seedless": ["none, barrier"], **numbers}, seeds, began
     )
@@ -64,7 +65,7 @@ if recompute:
     study("ablation-vit", "vit-digits", 1 if small else 3, match_on, held_out, steps=60, lr=0.02)
 found = results.read("ablation-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over runs, and a point for each: three pairs, the first of them with three seeds.", "name": "fig-ablation-vit"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds.", "name": "fig-ablation-vit"}}
 charts.ablation_figure(found.numbers)
 plt.show()
 

@@ -38,6 +38,7 @@ import time
 import matplotlib.pyplot as plt
 
 from lmc import charts, corpora, figures, results
+from lmc.averages import mean
 from lmc.experiment import load_pairs, record
 from lmc.lineup import ORDER, align, barriers_on, lineup, sayings
 
@@ -46,15 +47,16 @@ small = profile == "smoke"
 rates = [1e-3] if small else [3e-4, 1e-3, 3e-3]
 
 
-def collect(rows: list[dict]) -> dict:
-    """Lists over pairs, and what the first page of figures shows."""
+def collect(rows: list[dict], of: list[str]) -> dict:
+    """Lists over runs, `of` these pairs, and what the first page of figures shows."""
     models = {name: {key: [row[name][key] for row in rows] for key in ("loss", "accuracy", "gap")} for name in rows[0]}
     fixed = ("parents", "ensemble of the parents", "naive")  # whatever the seed
     spread = {f"{name}, loss": models[name]["loss"] for name in (*fixed, "naive, fine-tuned", "dual")}
     extra = {name: {k: v for k, v in row.items() if k in ("temperature", "rate")} for name, row in rows[0].items()}
     return {
-        "headline": {name: sum(losses) / len(losses) for name, losses in spread.items()},
+        "headline": {name: mean(losses, of) for name, losses in spread.items()},
         "spread": spread,
+        "pairs": of,
         "seedless": [f"{name}, loss" for name in fixed],
         "models": models,
         "order": [name for name in ORDER if name in models],
@@ -74,18 +76,19 @@ if recompute:
     steps, rows = 2 if small else 80, []
     loaded = list(load_pairs("vit-digits", 1 if small else 3).values())
     again = [] if small else [(loaded[0], seed + 1), (loaded[0], seed + 2)]
+    of = [f"vit-digits-{i}" for i in range(len(loaded))] + ["vit-digits-0"] * len(again)  # the pair of every run
     for pair, at in [*((pair, seed) for pair in loaded), *again]:
         rows.append(lineup(pair, align(pair, match_on, steps, at), match_on, held_out, steps, rates, at))
     seeds = [seed, *(at for _, at in again)]
-    record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows)}, seeds, began)
+    record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows, of)}, seeds, began)
 vision = results.read("controls-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the midpoint between two vision transformers, and of what competes with it: diamonds are means over runs, dots the runs (three pairs, the first with three seeds), the dashed line the parents' mean.", "name": "fig-controls-vit"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the midpoint between two vision transformers, and of what competes with it: diamonds are means over pairs, dots the runs (three pairs, the first with three seeds), the dashed line the parents' mean.", "name": "fig-controls-vit"}}
 charts.control_figure(vision.numbers)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.table({name: vision.numbers["models"][name] for name in vision.numbers["order"]})
+charts.table({name: vision.numbers["models"][name] for name in vision.numbers["order"]}, pairs=vision.numbers["pairs"])
 
 # %% tags=["remove-input"]
 vision
@@ -109,11 +112,14 @@ if recompute:
     steps, rows, aligned = 2 if small else 50, [], []
     loaded = list(load_pairs("neox-docstrings", 1 if small else 3).values())
     again = [] if small else [(loaded[0], seed + 1), (loaded[0], seed + 2)]
+    of = [f"neox-docstrings-{i}" for i in range(len(loaded))] + ["neox-docstrings-0"] * len(
+        again
+    )  # the pair of every run
     seeds = [seed, *(at for _, at in again)]
     for pair, at in [*((pair, seed) for pair in loaded), *again]:
         aligned.append(align(pair, match_on, steps, at))
         rows.append(lineup(pair, aligned[-1], match_on, held_out, steps, rates, at))
-    record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows)}, seeds, began)
+    record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows, of)}, seeds, began)
 text = results.read("controls-text", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models: one run for each pair.", "name": "fig-controls-text"}}
@@ -121,7 +127,7 @@ charts.control_figure(text.numbers)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.table({name: text.numbers["models"][name] for name in text.numbers["order"]})
+charts.table({name: text.numbers["models"][name] for name in text.numbers["order"]}, pairs=text.numbers["pairs"])
 
 # %% tags=["remove-input"]
 text
@@ -151,17 +157,21 @@ if recompute:
     lines = {name: aligned[0][name] for name in ("naive", "dual")}
     said = sayings(lines, prompt, [0, 0.25, 0.5, 0.75, 1], 8 if small else 90, seed)
     spread = {f"dual barrier, {name}": rows[name]["dual"] for name in places}
-    numbers = {"headline": {name: sum(barriers) / len(each) for name, barriers in spread.items()}, "spread": spread}
+    numbers = {
+        "headline": {name: mean(barriers, of) for name, barriers in spread.items()},
+        "spread": spread,
+        "pairs": of,
+    }
     numbers |= {"unit": "nats per token", "texts": rows, "prompt": prompt, "said": said}
     record("second-corpus", profile, numbers, seeds, began, corpora=sources)
 second = results.read("second-corpus", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of language models on several texts, by method: means over runs, and a dot for each (three pairs, the first with three seeds).", "name": "fig-second-corpus"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of language models on several texts, by method: means over pairs, and a dot for each run (three pairs, the first with three seeds).", "name": "fig-second-corpus"}}
 charts.grouped_figure(second.numbers)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.table(second.numbers["texts"])
+charts.table(second.numbers["texts"], pairs=second.numbers["pairs"])
 
 # %% tags=["remove-input"]
 second

@@ -53,7 +53,7 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(7, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over runs (three disjoint pairs, learned methods on the first with three seeds), each run faintly.", "name": "fig-vit-tiny-imagenet"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-tiny-imagenet"}}
 figures.path_figure(found.numbers)
 plt.show()
 

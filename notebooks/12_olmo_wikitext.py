@@ -53,7 +53,7 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(5, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over runs (three disjoint pairs, learned methods on the first with three seeds), each run faintly.", "name": "fig-olmo-wikipedia"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}}
 figures.path_figure(found.numbers)
 plt.show()
 

@@ -29,6 +29,7 @@ import time
 import matplotlib.pyplot as plt
 
 from lmc import charts, corpora, figures, results
+from lmc.averages import mean
 from lmc.experiment import load_pairs, record
 from lmc.pairs.tasks import Digits
 from lmc.pairs.training import Recipe
@@ -56,7 +57,11 @@ def headed(numbers: dict) -> dict:
     """The numbers, headed by the dual barrier at both ends of what was varied."""
     barriers = numbers["methods"]["dual"]["barrier"]
     spread = {f"dual barrier, {numbers['varied']} {numbers['points'][i]:g}": barriers[i] for i in (0, -1)}
-    return {"headline": {name: sum(row) / len(row) for name, row in spread.items()}, "spread": spread, **numbers}
+    return {
+        "headline": {name: mean(row, numbers["pairs"]) for name, row in spread.items()},
+        "spread": spread,
+        **numbers,
+    }
 
 
 # %% [markdown]
@@ -77,7 +82,7 @@ if recompute:
     record("barrier-by-width", profile, headed(sweep(points, held_out, methods, "width", grid)), run_seeds, began)
 found = results.read("barrier-by-width", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over runs, each run as a point. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
 charts.sweep_figure(found.numbers)
 plt.show()
 
@@ -108,7 +113,7 @@ if recompute:
     record("barrier-by-training", profile, headed(numbers), run_seeds, began)
 found = results.read("barrier-by-training", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over runs, each run as a point.", "name": "fig-barrier-by-training"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over pairs, each run as a point.", "name": "fig-barrier-by-training"}}
 charts.sweep_figure(found.numbers)
 plt.show()
 

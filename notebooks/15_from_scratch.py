@@ -57,7 +57,7 @@ text, vision = (results.read(id, profile) for id in ITEMS)
 # %% [markdown]
 # ## GPT-2 on Tiny Shakespeare
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two GPT-2 trained on Tiny Shakespeare, by method: the mean over runs (three disjoint pairs, learned methods on the first with three seeds), each run faintly.", "name": "fig-gpt2-shakespeare"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two GPT-2 trained on Tiny Shakespeare, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-gpt2-shakespeare"}}
 figures.path_figure(text.numbers)
 plt.show()
 
@@ -70,7 +70,7 @@ text
 # %% [markdown]
 # ## A vision transformer on CIFAR-10
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on CIFAR-10, by method: the mean over runs (three disjoint pairs, learned methods on the first with three seeds), each run faintly.", "name": "fig-vit-cifar10"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on CIFAR-10, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-cifar10"}}
 figures.path_figure(vision.numbers)
 plt.show()
 

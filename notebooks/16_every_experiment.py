@@ -12,7 +12,7 @@
 # The {term}`barrier` of every one-sided and two-sided method in every experiment of this book that compared them, in nats per
 # image or per token. `naive` averages the networks as they are, `canonical` their canonical forms. `weights` (without data)
 # and `activations` rewrite one side in closed form, `single` learns to rewrite one side, `dual` both. Numbers are means over
-# runs, whose range is in the chapters; pairs of an experiment share no endpoint.
+# pairs that share no endpoint; the range of the runs is in the chapters.
 #
 # The third figure of the paper shows dual matching for vision transformers of several sizes and for language models
 # {cite:p}`li2026dual`. This is the same comparison on the networks that were at hand here: other networks, and smaller ones.

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import expected
 import pytest
@@ -63,12 +64,14 @@ def test_the_ledger_is_rewritten_in_place(tmp_path: Path) -> None:
 
 
 def test_what_results_say_of_their_runs() -> None:
-    numbers = {
+    numbers: dict[str, Any] = {
         "headline": {"a": 0.1, "b": 7.0, "c": 1.0, "d": 2.0},
         "spread": {"a": [0.1, 0.12, 0.08, 0.11, 0.09], "c": [1.0, 2.0]},
         "seedless": ["b"],
     }
     assert expected.of_results(numbers) == {"a": Expected(0.1, 0.022, 5), "b": Expected(7.0, 0.007, 5)}
+    numbers["pairs"] = ["p", "q", "r", "p", "p"]  # p: 0.1 on average, q: 0.12, r: 0.08
+    assert expected.of_results(numbers)["a"] == Expected(0.1, 0.025, 5)  # 3 × 0.0158 × √(2/9 + 3/81)
 
 
 def test_every_expectation_has_five_runs_behind_it(root: Path) -> None:

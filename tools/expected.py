@@ -6,10 +6,10 @@
     python tools/expected.py laptop 07_landscape         # this one again, five times; it reads committed results
 
 At smoke every notebook runs again for each seed. At other profiles that would take hours, so there only those named
-do, and otherwise results hold one value per run: `spread` maps a headline number, their mean, to its values, one for
-each seed and pair, and the mean of n runs deviates by 1/√n of what a run does (an upper estimate, since the pairs stay
-the same); `seedless` names those that depend on no seed. Of what does not vary, a thousandth is tolerated, for the
-rounding of other processors.
+do, and otherwise results hold one value per run: `spread` maps a headline number, their mean over pairs, to these
+values, `pairs` names their pairs, and the mean is taken to deviate as that of independent runs would, which is an upper
+estimate, since the pairs stay the same; `seedless` names numbers that depend on no seed. Of what does not vary, a
+thousandth is tolerated, for the rounding of other processors.
 """
 
 import argparse
@@ -17,12 +17,13 @@ import json
 import math
 import os
 import re
+import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from lmc import results
+from lmc import averages, results
 from lmc._execute import execute, kernel_environment
 from lmc._ledger import Expected, Figure, figures
 from lmc._notebooks import notebook, parameters
@@ -56,18 +57,19 @@ def main() -> int:
     return 0
 
 
-def expect(values: list[float], of_mean: bool = False) -> Expected:
-    """Mean ± 3 standard deviations, of one value or of their mean, rounded so that the file can be read, tolerances up.
+def expect(values: list[float], pairs: list[str] | None = None) -> Expected:
+    """Mean ± 3 standard deviations, of one value, or of their mean over `pairs` where those are given.
 
     expect([0.10, 0.11, 0.12, 0.11, 0.11])
+
+    Rounded so that the file can be read, tolerances up.
     """
     if len(values) < SEEDS:
         raise ValueError(f"expected at least {SEEDS} values, found {len(values)}")
-    mean = sum(values) / len(values)
-    deviation = math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1))
-    deviation /= math.sqrt(len(values)) if of_mean else 1
-    value = float(f"{mean:.5g}")
-    tolerance = max(3 * deviation, ROUNDING * abs(mean) or NOTHING) + abs(value - mean)
+    middle = averages.mean(values, pairs or ())
+    spread = statistics.stdev(values) if pairs is None else averages.deviation(values, pairs)
+    value = float(f"{middle:.5g}")
+    tolerance = max(3 * spread, ROUNDING * abs(middle) or NOTHING) + abs(value - middle)
     return Expected(value, _up(tolerance), len(values))
 
 
@@ -120,7 +122,7 @@ def of_results(numbers: dict[str, Any]) -> dict[str, Expected]:
     """Headline number -> what to expect, from `spread` and `seedless`; what has fewer than five runs is left out."""
     runs = {name: values for name, values in numbers.get("spread", {}).items() if len(values) >= SEEDS}
     runs |= {name: [numbers["headline"][name]] * SEEDS for name in numbers.get("seedless", [])}
-    return {name: expect(runs[name], of_mean=True) for name in numbers.get("headline", {}) if name in runs}
+    return {name: expect(runs[name], numbers.get("pairs", [])) for name in numbers.get("headline", {}) if name in runs}
 
 
 def rewrite(text: str, profile: str, found: Found, ledger: dict[str, Figure]) -> str:

@@ -62,7 +62,7 @@ def curve(work: Curve, points: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"varied": work.axis, "points": [x for x, _ in done], "settings": points}
     found["methods"] = {m: {"barrier": [point["methods"][m]["barrier"] for _, point in done]} for m in methods}
     if done:
-        found["unit"] = done[0][1]["unit"]
+        found |= {key: done[0][1][key] for key in ("unit", "pairs")}
         ends = {x: point["headline"]["dual barrier"] for x, point in (done[0], done[-1])}
         found["headline"] = {f"dual barrier, {work.axis} {x:g}": barrier for x, barrier in ends.items()}
     return found
