@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lmc.alignment import Alignment
-from lmc.experiment import Pair, best_start
+from lmc.experiment import Pair, best_start, runs
 from lmc.family import spec as spec_of
 from lmc.line import path
 from lmc.matching import match
@@ -77,36 +77,35 @@ def ablate(
     steps: int,
     lr: float,
     grid: int = 11,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     tried: Collection[str] | None = None,
-    again: Sequence[int] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """The barrier of dual matching under every variant of `variants` (or of those `tried`), on every pair.
 
-    The first pair is matched `again` with these seeds. Returns `unit`, `steps`, `lr`, the `pairs` and `seeds` of
-    all runs, and `methods`: per variant `kinds`, and one `barrier` and `gap` for every run.
+    All of them with the first of `seeds`, the first pair with the others too. Returns `unit`, `steps`, `lr`, the
+    `pairs` and `seeds` of all runs, and `methods`: per variant `kinds`, and one `barrier` and `gap` for every run.
     """
     first = next(iter(pairs.values()))[0]
     spec, seen, unseen = spec_of(first), as_data(match_on, first), as_data(held_out, first)
     learns = {spec.kind(space.name) for space in spec.spaces if space.group.dimension}
     methods: dict[str, Any] = {}
     starts = {name: best_start(pair, seen, []) for name, pair in pairs.items()}
-    runs = [*((name, seed) for name in pairs), *((next(iter(pairs)), other) for other in again)]
+    made = runs(list(pairs), seeds)
     for variant, allowed in variants(spec).items():
         if tried is not None and variant not in tried:
             continue
         row: dict[str, list[float]] = {"barrier": [], "gap": []}
         moving = [kind for kind in allowed if kind in learns]
-        for name, at in runs:
+        for name, seed in made:
             found = restricted(starts[name], allowed)
             if moving:
-                options: dict[str, Any] = {"kinds": moving, "steps": steps, "lr": lr, "seed": at}
+                options: dict[str, Any] = {"kinds": moving, "steps": steps, "lr": lr, "seed": seed}
                 found = match(*pairs[name], method="dual", data=seen, start=found, **options)
             walked = path(found, unseen, grid)
             row["barrier"].append(walked.barrier)
             row["gap"].append(walked.gap)
             say(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
         methods[variant] = {"kinds": list(allowed), **row}
-    of, seeds = (list(column) for column in zip(*runs, strict=True))
-    return {"unit": walked.metric, "steps": steps, "lr": lr, "pairs": of, "seeds": seeds, "methods": methods}
+    columns = {"pairs": [name for name, _ in made], "seeds": [seed for _, seed in made]}
+    return {"unit": walked.metric, "steps": steps, "lr": lr, **columns, "methods": methods}

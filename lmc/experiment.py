@@ -44,6 +44,15 @@ def load_pairs(kind: str, count: int) -> dict[str, Pair]:
     return {name: (load(a), load(b)) for name, (a, b) in folders.items()}
 
 
+def runs(names: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """Which pair is matched with which seed: every pair with the first, and the first pair with the others too.
+
+    >>> runs(["a", "b"], [0, 1, 2])
+    [('a', 0), ('b', 0), ('a', 1), ('a', 2)]
+    """
+    return [(name, seeds[0]) for name in names] + [(names[0], seed) for seed in seeds[1:]]
+
+
 def plan(
     names: Sequence[str], seeds: Sequence[int], steps: int, rates: Mapping[str, float]
 ) -> dict[str, list[dict[str, Any]]]:

@@ -24,7 +24,7 @@ import time
 import matplotlib.pyplot as plt
 
 import lmc
-from lmc import charts, corpora, figures, pairs, results
+from lmc import charts, corpora, experiment, figures, pairs, results
 from lmc.averages import mean
 from lmc.experiment import load_pairs
 from lmc.models import state
@@ -188,16 +188,16 @@ def distances(logs: dict[str, list[float]]) -> dict[str, float]:
     }
 
 
-three = list(load_pairs("vit-digits", 1 if small else 3).values())
-again = [] if small else [(three[0], seed + 1), (three[0], seed + 2)]
-learned = [learn(pair, at) for pair, at in [*((pair, seed) for pair in three), *again]]
+loaded = load_pairs("vit-digits", 1 if small else 3)
+made = experiment.runs(list(loaded), [seed] if small else [seed, seed + 1, seed + 2])
+learned = [learn(loaded[name], at) for name, at in made]
 each = [distances(logs) for logs in learned]
 spread = {name: [row[name] for row in each] for name in each[0]}
-of = [f"vit-digits-{i}" for i in range(len(three))] + ["vit-digits-0"] * len(again)  # the pair of every run
+of = [name for name, _ in made]
 headline = {name: mean(values, of) for name, values in spread.items()}
 numbers = {"headline": headline, "spread": spread, "pairs": of, "unit": "nats per image", "curves": learned[0]}
 seeds = {
-    "seeds": [seed, *(at for _, at in again)],
+    "seeds": sorted({at for _, at in made}),
     "command": f"lmc reproduce --profile {profile} --figure dual-single",
 }
 results.write("dual-single", profile, numbers, seeds | {"duration_s": time.monotonic() - began})

@@ -37,7 +37,7 @@ import matplotlib.pyplot as plt
 import lmc
 from lmc import charts, corpora, figures, results
 from lmc.averages import mean
-from lmc.experiment import load_pairs, record
+from lmc.experiment import load_pairs, record, runs
 from lmc.landscape import planes
 
 figures.use_style()
@@ -48,20 +48,19 @@ steps, grid = (2, 3) if small else (steps, grid)
 def survey(id: str, kind: str, match_on, held_out, grid: int) -> None:
     """Match pairs of a kind singly and dually, the first with three seeds, and map both planes of that pair."""
     began = time.monotonic()
-    loaded = list(load_pairs(kind, 1 if small else 3).values())
-    runs = [(pair, seed) for pair in loaded] + ([] if small else [(loaded[0], seed + 1), (loaded[0], seed + 2)])
+    loaded = load_pairs(kind, 1 if small else 3)
+    made = runs(list(loaded), [seed] if small else [seed, seed + 1, seed + 2])
     barriers, maps = {}, {}
-    for (a, b), at in runs:
+    for name, at in made:
+        a, b = loaded[name]
         start = lmc.match(a, b, method="activations", data=match_on, seed=at)
         learned = {
             m: lmc.match(a, b, method=m, data=match_on, steps=steps, start=start, seed=at) for m in ("single", "dual")
         }
-        for name, found in {"direct": lmc.match(a, b, method="canonical"), **learned}.items():
-            barriers.setdefault(f"{name} barrier", []).append(lmc.path(found, held_out, grid=11).barrier)
+        for way, found in {"direct": lmc.match(a, b, method="canonical"), **learned}.items():
+            barriers.setdefault(f"{way} barrier", []).append(lmc.path(found, held_out, grid=11).barrier)
         maps = maps or planes(learned["single"], learned["dual"], held_out, grid)
-    of = [f"{kind}-{i}" for i in range(len(loaded))] + [f"{kind}-0"] * (
-        len(runs) - len(loaded)
-    )  # the pair of every run
+    of = [name for name, _ in made]
     numbers = {
         "headline": {name: mean(found, of) for name, found in barriers.items()},
         "spread": barriers,
@@ -70,7 +69,7 @@ def survey(id: str, kind: str, match_on, held_out, grid: int) -> None:
         "unit": maps["single"]["unit"],
         "steps": steps,
     }
-    record(id, profile, {**numbers, "planes": maps}, sorted({at for _, at in runs}), began)
+    record(id, profile, {**numbers, "planes": maps}, sorted({at for _, at in made}), began)
 
 
 # %% [markdown]

@@ -46,7 +46,7 @@ def study(id: str, kind: str, count: int, match_on, held_out, steps: int, lr: fl
     began = time.monotonic()
     steps, tried = (1, shown) if small else (steps, None)  # all of them
     seeds = [seed] if small else [seed, seed + 1, seed + 2]
-    numbers = ablate(load_pairs(kind, count), match_on, held_out, steps, lr, grid, seed, tried, again=seeds[1:])
+    numbers = ablate(load_pairs(kind, count), match_on, held_out, steps, lr, grid, seeds, tried)
     spread = {f"{name}, barrier": numbers["methods"][name]["barrier"] for name in shown}
     headline = {name: mean(barriers, numbers["pairs"]) for name, barriers in spread.items()}
     record(

@@ -39,16 +39,18 @@ import matplotlib.pyplot as plt
 
 from lmc import charts, corpora, figures, results
 from lmc.averages import mean
-from lmc.experiment import load_pairs, record
+from lmc.experiment import load_pairs, record, runs
 from lmc.lineup import ORDER, align, barriers_on, lineup, sayings
 
 figures.use_style()
 small = profile == "smoke"
 rates = [1e-3] if small else [3e-4, 1e-3, 3e-3]
+seeds = [seed] if small else [seed, seed + 1, seed + 2]  # of learned matching on the first pair
 
 
-def collect(rows: list[dict], of: list[str]) -> dict:
-    """Lists over runs, `of` these pairs, and what the first page of figures shows."""
+def collect(rows: list[dict], made: list[tuple[str, int]]) -> dict:
+    """Lists over runs, each of a pair and a seed, and what the first page of figures shows."""
+    of = [name for name, _ in made]
     models = {name: {key: [row[name][key] for row in rows] for key in ("loss", "accuracy", "gap")} for name in rows[0]}
     fixed = ("parents", "ensemble of the parents", "naive")  # whatever the seed
     spread = {f"{name}, loss": models[name]["loss"] for name in (*fixed, "naive, fine-tuned", "dual")}
@@ -74,13 +76,12 @@ if recompute:
     match_on = corpora.images("digits", "match", **digits, limit=32 if small else None)
     held_out = corpora.images("digits", "eval", **digits, limit=16 if small else None)
     steps, rows = 2 if small else 80, []
-    loaded = list(load_pairs("vit-digits", 1 if small else 3).values())
-    again = [] if small else [(loaded[0], seed + 1), (loaded[0], seed + 2)]
-    of = [f"vit-digits-{i}" for i in range(len(loaded))] + ["vit-digits-0"] * len(again)  # the pair of every run
-    for pair, at in [*((pair, seed) for pair in loaded), *again]:
+    loaded = load_pairs("vit-digits", 1 if small else 3)
+    made = runs(list(loaded), seeds)
+    for name, at in made:
+        pair = loaded[name]
         rows.append(lineup(pair, align(pair, match_on, steps, at), match_on, held_out, steps, rates, at))
-    seeds = [seed, *(at for _, at in again)]
-    record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows, of)}, seeds, began)
+    record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows, made)}, seeds, began)
 vision = results.read("controls-vit", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the midpoint between two vision transformers, and of what competes with it: diamonds are means over pairs, dots the runs (three pairs, the first with three seeds), the dashed line the parents' mean.", "name": "fig-controls-vit"}}
@@ -110,16 +111,12 @@ if recompute:
     match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=16 if small else None)
     held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=4 if small else 64)
     steps, rows, aligned = 2 if small else 50, [], []
-    loaded = list(load_pairs("neox-docstrings", 1 if small else 3).values())
-    again = [] if small else [(loaded[0], seed + 1), (loaded[0], seed + 2)]
-    of = [f"neox-docstrings-{i}" for i in range(len(loaded))] + ["neox-docstrings-0"] * len(
-        again
-    )  # the pair of every run
-    seeds = [seed, *(at for _, at in again)]
-    for pair, at in [*((pair, seed) for pair in loaded), *again]:
-        aligned.append(align(pair, match_on, steps, at))
-        rows.append(lineup(pair, aligned[-1], match_on, held_out, steps, rates, at))
-    record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows, of)}, seeds, began)
+    loaded = load_pairs("neox-docstrings", 1 if small else 3)
+    made = runs(list(loaded), seeds)
+    for name, at in made:
+        aligned.append(align(loaded[name], match_on, steps, at))
+        rows.append(lineup(loaded[name], aligned[-1], match_on, held_out, steps, rates, at))
+    record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows, made)}, seeds, began)
 text = results.read("controls-text", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models: one run for each pair.", "name": "fig-controls-text"}}
@@ -156,6 +153,7 @@ if recompute:
     prompt = "Parameters\n    ----------\n    x : array_like\n        The "
     lines = {name: aligned[0][name] for name in ("naive", "dual")}
     said = sayings(lines, prompt, [0, 0.25, 0.5, 0.75, 1], 8 if small else 90, seed)
+    of = [name for name, _ in made]
     spread = {f"dual barrier, {name}": rows[name]["dual"] for name in places}
     numbers = {
         "headline": {name: mean(barriers, of) for name, barriers in spread.items()},
