@@ -22,11 +22,14 @@ KINDS: dict[str, type] = {  # of the plain values in the file
 
 @dataclass(frozen=True)
 class Expected:
-    """A headline number's expected value, how far from it a run may land, and over how many runs that was found."""
+    """A headline number's expected value, how far from it a run may land, and how many runs that is from.
+
+    0 runs: nothing about it is drawn at random, and the tolerance is for the rounding of other processors.
+    """
 
     value: float
     tolerance: float
-    seeds: int
+    runs: int
 
     def met_by(self, measured: float) -> bool:
         return abs(measured - self.value) <= self.tolerance
@@ -99,11 +102,11 @@ def _figure(id: str, entry: Any) -> Figure:
             profile: {name: Expected(**bounds) for name, bounds in numbers.items()}
             for profile, numbers in entry.get("expected", {}).items()
         }
-        bounds = [x for numbers in expected.values() for e in numbers.values() for x in (e.value, e.tolerance, e.seeds)]
+        bounds = [x for numbers in expected.values() for e in numbers.values() for x in (e.value, e.tolerance, e.runs)]
         if not all(math.isfinite(x) for x in bounds):
             raise TypeError
     except (AttributeError, TypeError):
-        line = "profile → name → value, tolerance and seeds; write them with tools/expected.py"
+        line = "profile → name → value, tolerance and runs; write them with tools/expected.py"
         raise ArgumentError(f"figures.yml, {id}, expected: expected {line}") from None
     needs = {profile: Needs.read(n, f"figures.yml, {id}, {profile}") for profile, n in entry.get("needs", {}).items()}
     tuples = {"profiles": tuple(entry["profiles"]), "inputs": tuple(entry.get("inputs", ()))}

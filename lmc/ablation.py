@@ -84,7 +84,8 @@ def ablate(
     """The barrier of dual matching under every variant of `variants` (or of those `tried`), on every pair.
 
     All of them with the first of `seeds`, the first pair with the others too. Returns `unit`, `steps`, `lr`, the
-    `pairs` and `seeds` of all runs, and `methods`: per variant `kinds`, and one `barrier` and `gap` for every run.
+    `pairs` and `seeds` of all runs, and `methods`: per variant `kinds`, and for every run a `barrier`, its `interval`,
+    and a `gap`.
     """
     first = next(iter(pairs.values()))[0]
     spec, seen, unseen = spec_of(first), as_data(match_on, first), as_data(held_out, first)
@@ -95,7 +96,7 @@ def ablate(
     for variant, allowed in variants(spec).items():
         if tried is not None and variant not in tried:
             continue
-        row: dict[str, list[float]] = {"barrier": [], "gap": []}
+        row: dict[str, list[Any]] = {"barrier": [], "interval": [], "gap": []}
         moving = [kind for kind in allowed if kind in learns]
         for name, seed in made:
             found = restricted(starts[name], allowed)
@@ -104,6 +105,7 @@ def ablate(
                 found = match(*pairs[name], method="dual", data=seen, start=found, **options)
             walked = path(found, unseen, grid)
             row["barrier"].append(walked.barrier)
+            row["interval"].append(list(walked.interval))
             row["gap"].append(walked.gap)
             say(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
         methods[variant] = {"kinds": list(allowed), **row}

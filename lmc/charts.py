@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lmc.averages import mean
-from lmc.figures import COLOURS, MARKERS, Markdown, by_effort, pyplot, use_style
+from lmc.figures import COLOURS, MARKERS, Markdown, by_effort, pyplot, use_style, whiskers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,14 +64,18 @@ def landscape_figure(numbers: dict[str, Any]) -> "Figure":
 def sweep_figure(numbers: dict[str, Any]) -> "Figure":
     """Barrier over what `lmc.sweeps.sweep` varied, one line per method: the mean over pairs, and each run as a point.
 
+    A thin line through a point is its 95 % interval over held-out samples.
+
     >>> sweep_figure({"varied": "width", "points": [16, 32], "methods": {"dual": {"barrier": [[0.3], [0.1]]}}})
     """
     use_style()
     figure, axes = pyplot().subplots()
     for place, (name, method) in enumerate(by_effort(numbers["methods"]).items()):
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        for x, barriers in zip(numbers["points"], method["barrier"], strict=True):
+        for i, (x, barriers) in enumerate(zip(numbers["points"], method["barrier"], strict=True)):
             axes.plot([x] * len(barriers), barriers, marker, color=colour, alpha=0.35, markersize=4)
+            for low, high in method.get("interval", {i: ()})[i]:
+                axes.plot([x, x], [low, high], color=colour, alpha=0.35, linewidth=0.8)
         means = [mean(row, numbers.get("pairs", ())) for row in method["barrier"]]
         axes.plot(numbers["points"], means, color=colour, marker=marker, label=name)
     axes.set_xscale("log")
@@ -87,7 +91,9 @@ def sweep_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def ablation_figure(numbers: dict[str, Any]) -> "Figure":
-    """One horizontal bar per variant in the order tried, as long as its mean barrier over pairs; a point for each run.
+    """One horizontal bar per variant in the order tried, as long as its mean barrier over pairs.
+
+    A point for each run, with its 95 % interval over held-out samples.
 
     >>> ablation_figure({"methods": {"only values": {"barrier": [0.9]}, "all": {"barrier": [0.1]}}})
     """
@@ -99,10 +105,8 @@ def ablation_figure(numbers: dict[str, Any]) -> "Figure":
         barriers = methods[name]["barrier"]
         length = mean(barriers, numbers.get("pairs", ()))
         axes.barh(place, length, height=0.65, color=COLOURS[_variant(name)[0] % len(COLOURS)])
-        axes.plot(barriers, [place] * len(barriers), "o", color="black", markersize=3.5)
-        axes.annotate(
-            f"{length:.3f}", (max(barriers), place), (6, 0), textcoords="offset points", va="center", fontsize=9
-        )
+        reach = whiskers(axes, [place] * len(barriers), barriers, methods[name].get("interval"), sideways=True)
+        axes.annotate(f"{length:.3f}", (reach, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(order)), order)
     axes.invert_yaxis()
     axes.set_xlabel(f"barrier [{numbers.get('unit', 'nats')}]")

@@ -26,6 +26,10 @@ class CheckpointError(LmcError):
     """A checkpoint folder or file is missing, damaged, unsafe or already there."""
 
 
+class HubError(CheckpointError):
+    """The hub gave no answer, or not this time: no network, no token, too many requests, a download that broke off."""
+
+
 class DataError(LmcError):
     """A corpus is unknown, unavailable, too short or of the wrong kind for the model."""
 

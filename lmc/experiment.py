@@ -215,7 +215,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
 
     `guess` is the loss of a model that ignores its input: barrier ÷ (guess − mean endpoint loss) is *normalised*.
     Means are over pairs (`lmc.averages`), and `pairs` names those of the runs of dual matching; `ratio` is to the naive
-    barrier of the same pair (1 where both are zero).
+    barrier of the same pair (1 where both are zero); `interval` is that of a run over held-out samples.
     """
     ends = [loss for pair in numbers["endpoints"].values() for loss in pair["losses"]]
     room = guess - sum(ends) / len(ends)
@@ -237,6 +237,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
             "runs": len(barriers),
             "barrier": mean(barriers, of),
             "range": [min(barriers), max(barriers)],
+            "interval": [mean(ends, of) for ends in zip(*method["interval"], strict=True)],
             "ratio": mean(ratios, of),
             "normalised": mean(barriers, of) / room,
             "gap": mean(method["gap"], of),

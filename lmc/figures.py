@@ -95,7 +95,7 @@ def path_figure(numbers: dict[str, Any]) -> "Figure":
 
 
 def barrier_bars(numbers: dict[str, Any]) -> "Figure":
-    """One bar per method, as high as its mean barrier over pairs, with a point for each run.
+    """One bar per method, as high as its mean barrier over pairs, with a point for each run and its 95 % interval.
 
     >>> barrier_bars({"methods": {"naive": {"barrier": [1.5, 1.6]}, "dual": {"barrier": [0.1, 0.12]}}})
     """
@@ -106,14 +106,32 @@ def barrier_bars(numbers: dict[str, Any]) -> "Figure":
         barriers = method["barrier"]
         height = mean(barriers, numbers.get("pairs", ()))
         axes.bar(place, height, width=0.65, color=COLOURS[place % len(COLOURS)], label=name)
-        axes.plot([place] * len(barriers), barriers, "o", color="black", markersize=4)
-        above = (place, max(barriers))
+        top = whiskers(axes, [place] * len(barriers), barriers, method.get("interval"))
+        above = (place, top)
         axes.annotate(f"{height:.3f}", above, (0, 5), textcoords="offset points", ha="center", fontsize=9)
     axes.set_xticks(range(len(methods)), list(methods))
     axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
     axes.margins(y=0.12)
     axes.grid(False, axis="x")
     return figure
+
+
+def whiskers(
+    axes: Any, across: Sequence[float], values: Sequence[float], intervals: Any, sideways: bool = False
+) -> float:
+    """A point for every run, with its interval over held-out samples where there is one; returns how far they reach.
+
+    Points at one place are set apart a little, so that their intervals can be told from each other.
+    """
+    apart = [x + 0.12 * (i - (len(values) - 1) / 2) for i, x in enumerate(across)] if intervals else list(across)
+    ends = [
+        [max(0.0, v - low), max(0.0, high - v)]
+        for v, (low, high) in zip(values, intervals or (), strict=bool(intervals))
+    ]
+    errors = [list(side) for side in zip(*ends, strict=True)] or None
+    x, y, at = (values, apart, "xerr") if sideways else (apart, values, "yerr")
+    axes.errorbar(x, y, **{at: errors}, fmt="o", color="black", markersize=3.5, elinewidth=0.8, zorder=3)
+    return max([*values, *(high for _, high in intervals or ())])
 
 
 def by_effort(methods: dict[str, Any]) -> dict[str, Any]:
@@ -187,15 +205,18 @@ def pairs_table(pairs: Sequence[Any]) -> Any:
 def method_table(numbers: dict[str, Any]) -> Any:
     """What `lmc.experiment.summary` says of every method, as a table for a notebook.
 
+    `95 %` is the interval of a run by bootstrap over held-out samples, on average; `range` that of all runs.
+
     >>> method_table({"summary": {"naive": {"barrier": 1.5, "range": [1.4, 1.6], "ratio": 1.0, ...}}})
     """
     if "summary" not in numbers:  # pairs that have hardly learned, as at smoke
         return Markdown("The naive barrier of a pair is 0: there is nothing to compare methods with.")
-    rows = ["| method | runs | barrier | range | ÷ naive | normalised | gap | endpoints moved |", "|" + "---|" * 8]
+    columns = ("method", "runs", "barrier", "95 %", "range", "÷ naive", "normalised", "gap", "endpoints moved")
+    rows = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name, row in by_effort(numbers["summary"]).items():
-        low, high = row["range"]
+        within, between = (f"{low:.3f} to {high:.3f}" for low, high in (row["interval"], row["range"]))
         rows.append(
-            f"| {name} | {row['runs']} | {row['barrier']:.3f} | {low:.3f} to {high:.3f} | {row['ratio']:.1%} | "
+            f"| {name} | {row['runs']} | {row['barrier']:.3f} | {within} | {between} | {row['ratio']:.1%} | "
             f"{row['normalised']:.3f} | {row['gap']:+.3f} | {row['endpoint_change']:.0e} |"
         )
     return Markdown("\n".join(rows))

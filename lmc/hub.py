@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lmc.errors import CheckpointError
+from lmc.errors import CheckpointError, HubError
 from lmc.weights import Entry, entry
 
 T = TypeVar("T")
@@ -135,14 +135,28 @@ def explain(error: BaseException, repository: str) -> str:
 
 def _ask(what: str, repository: str, question: Callable[[], T], hint: str = "") -> T:
     """The hub's answer, or one line that says why there is none."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, SafetensorsParsingError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+        SafetensorsParsingError,
+    )
 
     transport: Any = HfHubHTTPError.__bases__[0]  # of the HTTP library, which differs between versions
     try:
         return question()
     except (HfHubHTTPError, transport, HFValidationError, SafetensorsParsingError, OSError, ValueError) as error:
         # OSError: no network, offline, no disk
-        raise CheckpointError(f"{what}: not available from the hub: {explain(error, repository)}{hint}") from error
+        chain = _chain(error)
+        never = _any(chain, RevisionNotFoundError) or _any(chain, HFValidationError)
+        never |= _any(chain, RepositoryNotFoundError) and not _any(chain, GatedRepoError)  # which is one of these
+        never |= _any(chain, EntryNotFoundError) and not _any(chain, LocalEntryNotFoundError)  # and so is this
+        kind = CheckpointError if never else HubError
+        raise kind(f"{what}: not available from the hub: {explain(error, repository)}{hint}") from error
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc import results
+from lmc.errors import CheckpointError
 from lmc.files import read_json, write_whole
 
 
@@ -36,21 +37,31 @@ class Kept:
         """What `make` returns (plain JSON values), made now or kept from before. `what` says all it depends on."""
         text = json.dumps([what, _source(), results.versions()], sort_keys=True)
         file = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-        if not file.exists():
+        if (kept := _read(file)) is None:
             began = time.time()
             made = make()
             write_whole(file, json.dumps({"made": made, "began": began, "seconds": time.time() - began}))
-        made = read_json(file)["made"]
-        return dict(made)
+            kept = read_json(file)
+        return dict(kept["made"])
 
     def seconds(self, before: float) -> float:
         """How long those took that were begun before a time (`time.time()`)."""
-        found = [read_json(file) for file in sorted(self.folder.glob("*.json"))]
-        return sum(run["seconds"] for run in found if run["began"] < before)
+        found = [_read(file) for file in sorted(self.folder.glob("*.json"))]
+        return sum(run["seconds"] for run in found if run is not None and run["began"] < before)
 
     def clear(self) -> None:
         """Forget them all."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """A finished run, if it is there and whole; a damaged one is made again."""
+    try:
+        kept = read_json(file)
+    except CheckpointError:
+        return None
+    whole = {"made": dict, "began": float, "seconds": float}
+    return kept if all(isinstance(kept.get(key), kind) for key, kind in whole.items()) else None
 
 
 @cache

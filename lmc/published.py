@@ -18,9 +18,10 @@ import torch
 
 from lmc import checkpoints, corpora, hub, pairing, weights
 from lmc.conversion import convert
-from lmc.errors import CheckpointError, IncompatibleModelsError, UnsupportedModelError
+from lmc.errors import CheckpointError, HubError, IncompatibleModelsError, UnsupportedModelError
 from lmc.experiment import Pair, compare, plan
 from lmc.files import read_json
+from lmc.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,15 @@ def place(name: str) -> str:
     source = hub.locate(name)
     if source.repository is None or _stock(source):
         return name
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    copy = home / "lmc" / "converted" / source.name.replace("/", "--")
+    copy = _converted() / source.name.replace("/", "--")
     if not copy.exists():
         convert(source.name, copy)
     return str(copy)
+
+
+def _converted() -> Path:
+    """Where converted copies are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmc" / "converted"
 
 
 def _stock(source: hub.Source) -> bool:
@@ -135,21 +140,27 @@ def study(
     grid: int = 25,
     limits: tuple[int | None, int | None] = (None, None),
     seed: int = 0,
+    keep: Kept | None = None,
 ) -> dict[str, Any]:
     """Every method on every pair, one pair in memory at a time; what `lmc.experiment.compare` returns, joined.
 
     `match_on` and `held_out` are corpora, `limits` how many windows or images of each. On a GPU where there is one.
-    Pairs that cannot be paired, or not be had, are under `refused`, each with the reason; the others' sizes (millions)
-    under `parameters`, and under `guess` the mean loss of a model that ignores its input.
+    Pairs that cannot be paired, or that do not exist, are under `refused`, each with the reason; the others' sizes
+    (millions) under `parameters`, and under `guess` the mean loss of a model that ignores its input. Runs that `keep`
+    has are not made again. Raises HubError, after all other pairs, for those that the hub did not give this time, and
+    IncompatibleModelsError where none is left.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     joined: dict[str, Any] = {"methods": {}, "endpoints": {}, "parameters": {}, "refused": {}}
-    guesses = []
+    guesses, later = [], {}
     for one in pairs:
         try:
             models = load(one)
+        except HubError as error:
+            later[one.label] = _without_places(str(error))
+            continue
         except (CheckpointError, IncompatibleModelsError, UnsupportedModelError) as error:
-            joined["refused"][one.label] = str(error)
+            joined["refused"][one.label] = _without_places(str(error))
             continue
         tokenizer = checkpoints.source(models[0])
         seen, unseen = (
@@ -158,7 +169,7 @@ def study(
         )
         guesses.append(_guess(unseen))
         pair = models[0].to(device), models[1].to(device)
-        found = compare({one.label: pair}, seen, unseen, plan([one.label], [seed], steps, rates), grid)
+        found = compare({one.label: pair}, seen, unseen, plan([one.label], [seed], steps, rates), grid, keep=keep)
         joined |= {key: found[key] for key in ("unit", "samples")}
         joined["endpoints"] |= found["endpoints"]
         joined["parameters"][one.label] = sum(p.numel() for p in models[0].parameters()) / 1e6
@@ -166,9 +177,21 @@ def study(
             mine = joined["methods"].setdefault(method, {"lambdas": table["lambdas"]})
             for key in table.keys() - {"lambdas"}:
                 mine.setdefault(key, []).extend(table[key])
+    if later:
+        reasons = "; ".join(f"{label}: {why}" for label, why in later.items())
+        raise HubError(f"not had: {reasons}. What is finished is kept: run the same command again")
     if not guesses:
         raise IncompatibleModelsError("; ".join(f"{label}: {why}" for label, why in joined["refused"].items()))
     return {**joined, "guess": sum(guesses) / len(guesses)}
+
+
+def _without_places(text: str) -> str:
+    """An error's text without the reader's folders: it goes into results, which name no place."""
+    from huggingface_hub import constants
+
+    for place, shown in ((_converted(), ""), (Path(constants.HF_HUB_CACHE), ""), (Path.home(), "~/")):
+        text = text.replace(f"{place}/", shown)
+    return text
 
 
 def _guess(data: Any) -> float:

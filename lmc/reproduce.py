@@ -254,7 +254,10 @@ def report(figure: Figure, profile: str) -> None:
     if figure.claim:
         say(f"  claim, not measured here: {' '.join(figure.claim.split())}")
     expected = figure.expected.get(profile, {})
-    for name, measured in found.numbers.get("headline", {}).items():
+    headline = found.numbers.get("headline", {})
+    for name in expected.keys() - headline.keys():
+        say(f"  {name}: not there, expected {expected[name].value:g}: NOT as expected")
+    for name, measured in headline.items():
         if (bounds := expected.get(name)) is None:
             say(f"  {name}: {measured:g}")
         else:
@@ -275,9 +278,8 @@ def unexpected(profile: str, figure: str | None = None) -> list[str]:
             continue
         numbers = results.read(entry.results, profile).numbers.get("headline", {})
         bounds = entry.expected.get(profile, {})
-        found += [
-            f"{entry.id}, {name}" for name in bounds.keys() & numbers.keys() if not bounds[name].met_by(numbers[name])
-        ]
+        met = {name for name, expected in bounds.items() if name in numbers and expected.met_by(numbers[name])}
+        found += [f"{entry.id}, {name}" for name in bounds.keys() - met]
     return found
 
 

@@ -34,8 +34,8 @@ def sweep(
     """`lmc.experiment.compare` at every point; a point has `pairs` and `match_on`.
 
     Returns `unit`, what was `varied`, the `points` it took, per point the endpoints' mean `loss` and `accuracy` and the
-    number of `parameters`, `methods`: per method `barrier` [point][run], and the `pairs` of the runs of the method that
-    has most.
+    number of `parameters`, `methods`: per method `barrier` and `interval` [point][run], and the `pairs` of the runs of
+    the method that has most.
     """
     found = {}
     for x, point in points.items():
@@ -52,5 +52,7 @@ def sweep(
         "loss": [mean([x for pair in pairs for x in pair["losses"]]) for pairs in ends],
         "accuracy": [mean([x for pair in pairs for x in pair["accuracies"]]) for pairs in ends],
         "pairs": max(([run["pair"] for run in row["runs"]] for row in rows[0]["methods"].values()), key=len),
-        "methods": {name: {"barrier": [row["methods"][name]["barrier"] for row in rows]} for name in plan},
+        "methods": {
+            name: {key: [row["methods"][name][key] for row in rows] for key in ("barrier", "interval")} for name in plan
+        },
     }

@@ -82,12 +82,13 @@ plt.show()
 figures.accuracy_figure(found.numbers)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run.", "name": "fig-vit-bars"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run, with its 95 % interval over held-out images.", "name": "fig-vit-bars"}}
 figures.barrier_bars(found.numbers)
 plt.show()
 
 # %% [markdown]
-# As numbers: the barrier's mean over pairs and the range of the runs; its ratio to naive averaging; the barrier divided by what
+# As numbers: the barrier's mean over pairs; the interval of a run, by paired bootstrap over held-out samples, on average; the
+# range of the runs; the ratio to naive averaging; the barrier divided by what
 # there is to lose (the loss of guessing by class frequency minus the endpoints' loss); the signed gap between the
 # midpoint and the better endpoint; and by how much rewriting changed the endpoints' own losses, which measures
 # rounding.

@@ -85,7 +85,7 @@ plt.show()
 figures.accuracy_figure(found.numbers)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run.", "name": "fig-pythia-bars"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run, with its 95 % interval over held-out text.", "name": "fig-pythia-bars"}}
 figures.barrier_bars(found.numbers)
 plt.show()
 

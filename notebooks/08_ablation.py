@@ -65,7 +65,7 @@ if recompute:
     study("ablation-vit", "vit-digits", 1 if small else 3, match_on, held_out, steps=60, lr=0.02)
 found = results.read("ablation-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds.", "name": "fig-ablation-vit"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}}
 charts.ablation_figure(found.numbers)
 plt.show()
 

@@ -34,6 +34,7 @@ recompute: bool = True  # otherwise draw what the results say
 # %%
 import os
 import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 
@@ -161,7 +162,9 @@ if recompute:
         "pairs": of,
     }
     numbers |= {"unit": "nats per token", "texts": rows, "prompt": prompt, "said": said}
-    record("second-corpus", profile, numbers, seeds, began, corpora=sources)
+    command = f"lmc reproduce --profile {profile} --figure second-corpus"
+    command = f"LMC_SECOND_CORPUS={Path(other).name} {command}" if other else command
+    record("second-corpus", profile, numbers, seeds, began, corpora=sources, command=command)
 second = results.read("second-corpus", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of language models on several texts, by method: means over pairs, and a dot for each run (three pairs, the first with three seeds).", "name": "fig-second-corpus"}}

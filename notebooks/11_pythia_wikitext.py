@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 from lmc import charts, figures, results
 from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
 from lmc.experiment import best_rates, record, summary
+from lmc.kept import Kept
 from lmc.published import PAIRS, study
 from lmc.tiny import tiny
 
@@ -127,9 +128,11 @@ figures.pairs_table(pairs)
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").numbers)
-    numbers = study(pairs, match_on, held_out, steps, rates, grid, limits, seed)
+    numbers = study(
+        pairs, match_on, held_out, steps, rates, grid, limits, seed, keep=Kept.of("pythia-wikitext", profile)
+    )
     numbers |= summary(numbers, guess=numbers["guess"])
-    record("pythia-wikitext", profile, numbers, [seed], began, corpora=[match_on, held_out])
+    record("pythia-wikitext", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])
 if published:
     whole = results.read("pythia-wikitext", profile)
 

@@ -82,7 +82,7 @@ if recompute:
     record("barrier-by-width", profile, headed(sweep(points, held_out, methods, "width", grid)), run_seeds, began)
 found = results.read("barrier-by-width", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point, with its 95 % interval over held-out images. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
 charts.sweep_figure(found.numbers)
 plt.show()
 

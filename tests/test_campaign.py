@@ -87,7 +87,7 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
 def test_work_runs_at_smoke_and_says_how_its_numbers_came_about(item, each, tmp_path):
     assert run(item, "smoke", PLENTY, place(tmp_path), only=each.id) == [each.id]
     found = results.read(each.id, "smoke")
-    assert found.run["command"] == f"make gpu ITEM={item} SIZE=smoke"
+    assert found.run["command"] == f"make gpu ITEM={item} SIZE=smoke" if isinstance(each, Cost) else f"lmc reproduce --profile smoke --figure {each.id}"
     assert {"seeds", "hardware", "precision", "date", "versions", "duration_s"} <= found.run.keys()
     check(each, found)
 

@@ -73,6 +73,7 @@ def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, m
 
 def test_summary_is_arithmetic():
     method = {"gap": [0.0, 0.0], "endpoint_change": [1e-6, 2e-6], "runs": [{"pair": "p"}, {"pair": "q"}]}
+    method["interval"] = [[0.0, 1.0], [0.5, 2.0]]
     numbers = {
         "endpoints": {"p": {"losses": [1.0, 1.0]}, "q": {"losses": [2.0, 2.0]}},
         "methods": {
@@ -82,10 +83,16 @@ def test_summary_is_arithmetic():
     }
     found = summary(numbers, guess=3.5)
     dual = found["summary"]["dual"]
-    assert dual["barrier"] == pytest.approx(0.25)
+    assert dual["barrier"] == pytest.approx(0.25) and dual["interval"] == pytest.approx([0.25, 1.5])
     assert dual["ratio"] == pytest.approx((0.1 + 0.05) / 2)  # each to the naive barrier of its own pair
     assert dual["normalised"] == pytest.approx(0.25 / (3.5 - 1.5))
     assert found["headline"]["dual ÷ naive"] == dual["ratio"]
+    dual = numbers["methods"]["dual"]  # p once more, with another seed: a pair counts once
+    again = {"gap": [*dual["gap"], 0.0], "runs": [*dual["runs"], {"pair": "p"}], "barrier": [0.4, 0.1, 0.2]}
+    again = {**dual, **again, "interval": [*dual["interval"], [0.0, 1.0]]}
+    more = summary({**numbers, "methods": {**numbers["methods"], "dual": again}}, guess=3.5)
+    assert more["summary"]["dual"]["barrier"] == pytest.approx((0.3 + 0.1) / 2) == more["headline"]["dual barrier"]
+    assert more["pairs"] == ["p", "q", "p"]
     numbers["methods"]["naive"]["barrier"], numbers["methods"]["dual"]["barrier"] = [0.0, 0.0], [0.0, 0.1]
     assert summary(numbers, guess=3.5)["summary"]["naive"]["ratio"] == 1  # nothing to gain
     assert summary(numbers, guess=3.5)["summary"]["dual"]["ratio"] == math.inf

@@ -52,13 +52,14 @@ def test_table_has_a_row_for_every_method():
         "runs": 1,
         "barrier": 1.5,
         "range": [1.4, 1.6],
+        "interval": [1.3, 1.7],
         "ratio": 0.5,
         "normalised": 0.7,
         "gap": -0.1,
         "endpoint_change": 1e-6,
     }
     text = figures.method_table({"summary": {"naive": row}})._repr_markdown_()
-    assert "| naive | 1 | 1.500 | 1.400 to 1.600 | 50.0% | 0.700 | -0.100 | 1e-06 |" in text
+    assert "| naive | 1 | 1.500 | 1.300 to 1.700 | 1.400 to 1.600 | 50.0% | 0.700 | -0.100 | 1e-06 |" in text
 
 
 def test_unknown_figure_and_missing_numbers():

@@ -231,7 +231,7 @@ def test_at_profile_gpu_the_campaign_measures_and_no_notebook_runs(
 
 
 def test_a_number_that_is_not_as_expected_is_exit_code_1(checkout: Path, capsys: pytest.CaptureFixture) -> None:
-    bounds = "expected: {smoke: {x: {value: VALUE, tolerance: 0.5, seeds: 5}}}"
+    bounds = "expected: {smoke: {x: {value: VALUE, tolerance: 0.5, runs: 5}}}"
     ledger = LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {bounds}}}")
     (checkout / "figures.yml").write_text(ledger.replace("VALUE", "1.2"))
     assert main(["--profile", "smoke", "--figure", "first"]) == 0
@@ -385,7 +385,7 @@ def test_redrawing_computes_nothing(checkout: Path, capsys: pytest.CaptureFixtur
     assert main(["--redraw", "--profile", "smoke", "--figure", "first"]) == 2
     assert "none here; run `lmc reproduce --profile smoke`" in capsys.readouterr().err
     results.write("first", "smoke", {"headline": {"x": 7.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
-    claim = "claim: nearly zero, expected: {smoke: {x: {value: 6.0, tolerance: 0.5, seeds: 5}}}"
+    claim = "claim: nearly zero, expected: {smoke: {x: {value: 6.0, tolerance: 0.5, runs: 5}}}"
     (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {claim}}}"))
     assert main(["--redraw", "--profile", "smoke"]) == 0
     out = capsys.readouterr().out
@@ -417,7 +417,7 @@ def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) 
         ("{title: t, notebook: n, profiles: [], results: r, draw: d, minutes: {laptop: long}}", "expected names in"),
         (
             "{title: t, notebook: n, profiles: [], results: r, draw: d, "
-            "expected: {smoke: {x: {value: .nan, tolerance: 1, seeds: 5}}}}",
+            "expected: {smoke: {x: {value: .nan, tolerance: 1, runs: 5}}}}",
             "expected: expected",
         ),
         ("nothing", "expected fields, found 'nothing'"),

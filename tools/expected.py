@@ -68,9 +68,18 @@ def expect(values: list[float], pairs: list[str] | None = None) -> Expected:
         raise ValueError(f"expected at least {SEEDS} values, found {len(values)}")
     middle = averages.mean(values, pairs or ())
     spread = statistics.stdev(values) if pairs is None else averages.deviation(values, pairs)
+    return _rounded(middle, 3 * spread, len(values))
+
+
+def fixed(value: float) -> Expected:
+    """What does not vary: a thousandth is tolerated."""
+    return _rounded(value, 0.0, 0)
+
+
+def _rounded(middle: float, spread: float, runs: int) -> Expected:
     value = float(f"{middle:.5g}")
-    tolerance = max(3 * spread, ROUNDING * abs(middle) or NOTHING) + abs(value - middle)
-    return Expected(value, _up(tolerance), len(values))
+    tolerance = max(spread, ROUNDING * abs(middle) or NOTHING) + abs(value - middle)
+    return Expected(value, _up(tolerance), runs)
 
 
 def by_seeds(ledger: dict[str, Figure], profile: str, only: list[str]) -> Found:
@@ -121,8 +130,9 @@ def by_runs(ledger: dict[str, Figure], profile: str) -> Found:
 def of_results(numbers: dict[str, Any]) -> dict[str, Expected]:
     """Headline number -> what to expect, from `spread` and `seedless`; what has fewer than five runs is left out."""
     runs = {name: values for name, values in numbers.get("spread", {}).items() if len(values) >= SEEDS}
-    runs |= {name: [numbers["headline"][name]] * SEEDS for name in numbers.get("seedless", [])}
-    return {name: expect(runs[name], numbers.get("pairs", [])) for name in numbers.get("headline", {}) if name in runs}
+    found = {name: expect(values, numbers.get("pairs", [])) for name, values in runs.items()}
+    found |= {name: fixed(numbers["headline"][name]) for name in numbers.get("seedless", [])}
+    return {name: found[name] for name in numbers.get("headline", {}) if name in found}
 
 
 def rewrite(text: str, profile: str, found: Found, ledger: dict[str, Figure]) -> str:
@@ -149,7 +159,7 @@ def _lines(profiles: dict[str, dict[str, Expected]]) -> list[str]:
         lines.append(f"    {profile}:")
         for name, e in numbers.items():
             quoted = json.dumps(name, ensure_ascii=False)
-            lines.append(f"      {quoted}: {{value: {e.value!r}, tolerance: {e.tolerance!r}, seeds: {e.seeds}}}")
+            lines.append(f"      {quoted}: {{value: {e.value!r}, tolerance: {e.tolerance!r}, runs: {e.runs}}}")
     return lines
 
 

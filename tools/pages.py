@@ -71,10 +71,7 @@ def results_of(figure: Figure, profile: str) -> Results | None:
         except DataError:
             continue
         # Two figures may be drawn from the same results; each is made again by its own name.
-        command = found.run["command"]
-        if "--figure" not in command:  # made outside a notebook, as the campaign's are; the notebook does the same
-            command = f"lmc reproduce --profile {candidate} --figure {figure.id}"
-        again = re.sub(r"--figure \S+", f"--figure {figure.id}", command)
+        again = re.sub(r"--figure \S+", f"--figure {figure.id}", found.run["command"])
         return replace(found, run={**found.run, "command": again})
     return None
 

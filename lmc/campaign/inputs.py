@@ -110,7 +110,7 @@ def tokens(name: str, split: str, length: int, folder: Path) -> Tensor:
 
 def stream(name: str, split: str, folder: Path) -> Tensor:
     """A split's token ids in one piece, int32 [n]. Raises DataError."""
-    return torch.from_numpy(np.load(_token_file(name, split, folder)).astype(np.int32))
+    return torch.from_numpy(_load(_token_file(name, split, folder)).astype(np.int32))
 
 
 def windows(ids: Tensor, length: int) -> Tensor:
@@ -135,7 +135,7 @@ def pictures(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
             pixels[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         for file, array in zip(kept, (pixels, found.labels), strict=True):
             _save(file, array)
-    images, labels = (torch.from_numpy(np.load(file)) for file in kept)
+    images, labels = (torch.from_numpy(_load(file)) for file in kept)
     return images, labels
 
 
@@ -152,7 +152,7 @@ def _token_file(name: str, split: str, folder: Path) -> Path:
     tokenizer = _tokenizer(corpus.tokenizer, source)
     ids = _encode(tokenizer, texts.read(place, split)[1])
     if corpus.kept is not None:
-        counts = np.bincount(np.load(_token_file(corpus.ranked, "train", folder)), minlength=2**16)
+        counts = np.bincount(_load(_token_file(corpus.ranked, "train", folder)), minlength=2**16)
         frequent = np.argsort(-counts, kind="stable")[: corpus.kept]
         table = np.full(2**16, corpus.kept, dtype=np.uint16)
         table[frequent] = np.arange(corpus.kept)
@@ -209,6 +209,16 @@ def _source(wanted: str) -> Path | None:
     """The folder of data that holds `wanted`, if there is one."""
     place = os.environ.get(SOURCE)
     return Path(place) if place and (Path(place) / wanted).is_dir() else None
+
+
+def _load(file: Path) -> np.ndarray:
+    try:
+        return np.load(file)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{file.parent.name}/{file.name}: damaged ({reason}); delete it, and it is made again"
+        ) from None
 
 
 def _save(file: Path, array: np.ndarray) -> None:

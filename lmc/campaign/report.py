@@ -60,7 +60,9 @@ def curve(work: Curve, points: list[dict[str, Any]]) -> dict[str, Any]:
     done = [(x, point) for (x, _), point in zip(work.points, points, strict=True) if "headline" in point]
     methods = work.points[0][1].matching.methods
     found: dict[str, Any] = {"varied": work.axis, "points": [x for x, _ in done], "settings": points}
-    found["methods"] = {m: {"barrier": [point["methods"][m]["barrier"] for _, point in done]} for m in methods}
+    found["methods"] = {
+        m: {key: [point["methods"][m][key] for _, point in done] for key in ("barrier", "interval")} for m in methods
+    }
     if done:
         found |= {key: done[0][1][key] for key in ("unit", "pairs")}
         ends = {x: point["headline"]["dual barrier"] for x, point in (done[0], done[-1])}

@@ -140,8 +140,11 @@ class _Run:
         seconds = self.before + time.monotonic() - self.began
         self.clock.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.clock, json.dumps({"seconds": seconds}))
-        command = f"make gpu ITEM={self.item}" + ("" if self.size == "full" else f" SIZE={self.size}")
-        results.write(self.work.id, SIZES[self.size], numbers, made | {"duration_s": seconds, "command": command})
+        profile = SIZES[self.size]
+        command = f"lmc reproduce --profile {profile} --figure {self.work.id}"
+        if isinstance(self.work, Cost):  # no figure
+            command = f"make gpu ITEM={self.item}" + ("" if self.size == "full" else f" SIZE={self.size}")
+        results.write(self.work.id, profile, numbers, made | {"duration_s": seconds, "command": command})
 
 
 def _precision(bf16: bool) -> str:
