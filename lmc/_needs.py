@@ -32,8 +32,8 @@ class Needs:
     """`needs` of a figure in figures.yml, for one profile; sizes in GB (10⁹ bytes), as a hub shows them.
 
     `token` names a gated repository (`datasets/OWNER/NAME` or `OWNER/NAME`); where the environment variable `instead`
-    names an existing folder with the same data, no token is asked for. `corpora` are those of the campaign
-    (`lmc.campaign.inputs`) that have to be prepared, in the folder that `LMC_TEST_DATA` names, or on a hub.
+    is set, no token is asked for, but that it names a folder with `train` and `val`. `corpora` are those of the
+    campaign (`lmc.campaign.inputs`) that have to be prepared, in the folder that `LMC_TEST_DATA` names, or on a hub.
     """
 
     network: bool = False
@@ -150,7 +150,12 @@ def _corpora(names: tuple[str, ...]) -> str:
 
 def _token(needs: Needs, ask: bool) -> str:
     local = os.environ.get(needs.instead, "") if needs.instead else ""
-    if not needs.token or (local and Path(local).is_dir()):
+    if local:
+        there = [path.name for path in Path(local).iterdir()] if Path(local).is_dir() else []
+        if all(any(name.startswith(part) for name in there) for part in ("train", "val")):
+            return ""
+        return f"a folder with train and val, {needs.instead} names {'one without' if there else 'none'}: {local}"
+    if not needs.token:
         return ""
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError

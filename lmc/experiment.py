@@ -215,8 +215,10 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
 
     `guess` is the loss of a model that ignores its input: barrier ÷ (guess − mean endpoint loss) is *normalised*.
     Means are over pairs (`lmc.averages`), and `pairs` names those of the runs of dual matching; `ratio` is to the naive
-    barrier of the same pair (1 where both are zero); `interval` is that of a run over held-out samples.
+    barrier of the same pair (1 where both are zero); `interval` is that of a run over held-out samples. Pairs
+    that are `shared`, of one initialisation, are left out if there are others.
     """
+    numbers = _independent(numbers)
     ends = [loss for pair in numbers["endpoints"].values() for loss in pair["losses"]]
     room = guess - sum(ends) / len(ends)
     naive = {
@@ -251,6 +253,20 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
         "dual, normalised": dual["normalised"],
     }
     return {"summary": rows, "headline": headline, "spread": spread, "pairs": pairs, "seedless": ["naive barrier"]}
+
+
+def _independent(numbers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The numbers without the runs of pairs that share an initialisation, unless these are all there is."""
+    shared = set(numbers.get("shared", ()))
+    if not shared or shared >= numbers["endpoints"].keys():
+        return numbers
+    methods = {}
+    for name, table in numbers["methods"].items():
+        kept = [i for i, run in enumerate(table["runs"]) if run["pair"] not in shared]
+        columns = ("runs", "barrier", "interval", "gap", "endpoint_change")
+        methods[name] = {key: [table[key][i] for i in kept] for key in columns}
+    endpoints = {pair: ends for pair, ends in numbers["endpoints"].items() if pair not in shared}
+    return {"endpoints": endpoints, "methods": methods}
 
 
 def _ratio(barrier: float, naive: float) -> float:

@@ -26,12 +26,21 @@ from lmc.kept import Kept
 
 @dataclass(frozen=True)
 class Published:
-    """Two checkpoints trained apart. `parameters` of one, in millions; `note`: what a reader must know."""
+    """Two checkpoints trained apart. `parameters` of one, in millions; `note`: what a reader must know.
+
+    `shared`: they began from one initialisation, so that a low barrier says little.
+    """
 
     label: str
     names: tuple[str, str]
     parameters: float
     note: str = ""
+    shared: bool = False
+
+    @property
+    def size(self) -> str:
+        """How the authors call it: the first word of the label."""
+        return self.label.replace(",", " ").split()[0]
 
 
 def _seeds(size: str, parameters: float) -> tuple[Published, ...]:
@@ -58,6 +67,7 @@ PAIRS: dict[str, tuple[Published, ...]] = {
             ("EleutherAI/pythia-1b@step143000", "EleutherAI/pythia-1b-deduped@step143000"),
             1012,
             _SHARED,
+            shared=True,
         ),
     ),
     "olmo": (
@@ -146,12 +156,12 @@ def study(
 
     `match_on` and `held_out` are corpora, `limits` how many windows or images of each. On a GPU where there is one.
     Pairs that cannot be paired, or that do not exist, are under `refused`, each with the reason; the others' sizes
-    (millions) under `parameters`, and under `guess` the mean loss of a model that ignores its input. Runs that `keep`
-    has are not made again. Raises HubError, after all other pairs, for those that the hub did not give this time, and
-    IncompatibleModelsError where none is left.
+    (millions) under `parameters`, and under `guess` the mean loss of a model that ignores its input. `shared` names the
+    pairs of one initialisation, which a `summary` leaves out. Runs that `keep` has are not made again. Raises HubError,
+    after all other pairs, for those that the hub did not give this time, and IncompatibleModelsError where none is left.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    joined: dict[str, Any] = {"methods": {}, "endpoints": {}, "parameters": {}, "refused": {}}
+    joined: dict[str, Any] = {"methods": {}, "endpoints": {}, "parameters": {}, "refused": {}, "shared": []}
     guesses, later = [], {}
     for one in pairs:
         try:
@@ -172,6 +182,7 @@ def study(
         found = compare({one.label: pair}, seen, unseen, plan([one.label], [seed], steps, rates), grid, keep=keep)
         joined |= {key: found[key] for key in ("unit", "samples")}
         joined["endpoints"] |= found["endpoints"]
+        joined["shared"] += [one.label] if one.shared else []
         joined["parameters"][one.label] = sum(p.numel() for p in models[0].parameters()) / 1e6
         for method, table in found["methods"].items():
             mine = joined["methods"].setdefault(method, {"lambdas": table["lambdas"]})

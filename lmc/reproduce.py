@@ -74,6 +74,12 @@ def reproduce(
         order = {name: needed for name, needed in order.items() if not without & {name, *needed}}
         wanted -= without
     _require(wanted, profile, folder, ledger, jobs)
+    if (
+        figure
+        and (minutes := ledger[figure].minutes.get(profile, 0)) > 1
+        and results.exist(ledger[figure].results, profile)
+    ):
+        say(f"{figure}: about {minutes:g} min on two cores; with --redraw, what was measured is drawn in seconds")
     started = time.monotonic()
     with kernel_environment(), ThreadPoolExecutor(jobs) as pool:
         futures: dict[Step, Future[Run]] = {}

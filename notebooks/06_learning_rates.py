@@ -24,6 +24,7 @@ import time
 from lmc import corpora
 from lmc.experiment import learning_rates, load_pairs, record
 
+# %%
 small = profile == "smoke"
 steps, count, limit = (2, 1, 16) if small else (steps, 3, None)
 grid = [5e-3, 2e-2] if small else [5e-3, 1e-2, 2e-2, 4e-2]

@@ -18,6 +18,7 @@
 profile: str = "laptop"  # smoke | laptop | paper; on a GPU, the campaign measures what this chapter reads
 seed: int = 0
 steps: int = 300  # of learned matching, published pairs
+sizes: str = "all"  # of these; or some of 14m, 31m, 70m, 160m, 410m and 1b, as "14m,31m", for a smaller GPU
 grid: int = 25  # points on the line
 recompute: bool = True  # otherwise draw what the results say
 
@@ -98,7 +99,8 @@ measured_on_gpu(["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"])
 #
 # PolyPythias from 14 to 410 million parameters, fully trained (revision `step143000`); half of the seeds meet the other
 # half once, so the pairs of a size share no model. And Pythia-1B with its deduplicated sibling, the only published Pythia pair of a
-# billion parameters: both began from one seed, so the two are not independent, and `lmc` warns of it.
+# billion parameters: both began from one seed, so the two are not independent, and `lmc` warns of it; means leave
+# this pair out.
 
 # %%
 published = profile in ("smoke", "paper")
@@ -106,7 +108,8 @@ if small:
     pairs, match_on, held_out = tiny("pythia", Path(tempfile.mkdtemp()))
     steps, grid, limits = 2, 3, (32, 8)
 else:
-    pairs, match_on, held_out = PAIRS["pythia"], "fineweb", "wikitext"
+    chosen = [one for one in PAIRS["pythia"] if sizes == "all" or one.size in sizes.split(",")]
+    pairs, match_on, held_out = tuple(chosen), "fineweb", "wikitext"
     limits = (1024, None)
 
 # %% tags=["remove-input"]

@@ -17,7 +17,7 @@ from lmc import checkpoints, results
 from lmc.alignment import Alignment
 from lmc.campaign import batches, inputs, stages
 from lmc.campaign.budget import Budget, BudgetSpent
-from lmc.campaign.chapter import measured_on_gpu, rates_table
+from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table
 from lmc.campaign.run import Place, run
 from lmc.campaign.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
 from lmc.campaign.shapes import Gpt2, Language, Vit
@@ -87,7 +87,8 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
 def test_work_runs_at_smoke_and_says_how_its_numbers_came_about(item, each, tmp_path):
     assert run(item, "smoke", PLENTY, place(tmp_path), only=each.id) == [each.id]
     found = results.read(each.id, "smoke")
-    assert found.run["command"] == f"make gpu ITEM={item} SIZE=smoke" if isinstance(each, Cost) else f"lmc reproduce --profile smoke --figure {each.id}"
+    again = f"lmc reproduce --profile smoke --figure {each.id}"
+    assert found.run["command"] == (f"make gpu ITEM={item} SIZE=smoke" if isinstance(each, Cost) else again)
     assert {"seeds", "hardware", "precision", "date", "versions", "duration_s"} <= found.run.keys()
     check(each, found)
 
@@ -311,7 +312,22 @@ def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_p
         Campaign(setting, tmp_path / "none", tmp_path, CPU, PLENTY).run()
 
 
+def test_a_chapter_shows_what_was_measured_where_the_corpora_are_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("LMC_TEST_DATA", raising=False)
+    monkeypatch.setattr(inputs, "absent", lambda names, folder: list(names))
+    found = conduct(1, "pythia-wikipedia", "laptop")
+    assert found.source == "committed" and "not computed again: enwiki2015-2048 not here" in capsys.readouterr().out
+
+
 # Data
+
+
+def test_a_damaged_input_is_one_line(tmp_path):
+    (tmp_path / "tinyshakespeare-2048-train.npy").write_bytes(b"not an array")
+    with pytest.raises(
+        DataError, match=r"tinyshakespeare-2048-train\.npy: damaged .*; delete it, and it is made again"
+    ):
+        inputs.stream("tinyshakespeare-2048", "train", tmp_path)
 
 
 @pytest.mark.parametrize("id", ["gpt2-shakespeare", "vit-cifar10"])

@@ -83,7 +83,12 @@ def test_no_token_a_token_without_access_and_a_folder_instead(
     with_token(monkeypatch, "stranger")
     [line] = missing(needs)
     assert line.startswith(f"access to {GATED}, which this token has not: accept its terms at")
+    monkeypatch.setenv("LMC_IMAGENET", str(tmp_path / "none"))  # it is what the chapter would read, token or not
+    assert missing(needs) == [f"a folder with train and val, LMC_IMAGENET names none: {tmp_path / 'none'}"]
+    (tmp_path / "train").mkdir()
     monkeypatch.setenv("LMC_IMAGENET", str(tmp_path))
+    assert missing(needs) == [f"a folder with train and val, LMC_IMAGENET names one without: {tmp_path}"]
+    (tmp_path / "val").mkdir()
     assert missing(needs) == []
 
 

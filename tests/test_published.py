@@ -1,13 +1,19 @@
 """The published pairs as data, and the study of them on tiny stand-ins."""
 
+import dataclasses
+import json
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from lmc import published
-from lmc.errors import IncompatibleModelsError
+from lmc.errors import HubError, IncompatibleModelsError
+from lmc.experiment import summary
+from lmc.kept import Kept
 from lmc.tiny import tiny
 
 
@@ -37,6 +43,46 @@ def test_a_study_refuses_with_reasons_and_measures_the_rest(tmp_path: Path) -> N
     assert list(found["parameters"]) == list(found["endpoints"]) == ["stand-ins"]
     with pytest.raises(IncompatibleModelsError, match=r"stand-ins of other settings: .* clip_qkv"):
         published.study(pairs[1:], match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
+
+
+def test_what_the_hub_does_not_give_now_is_no_result_and_the_rest_is_kept(tmp_path: Path, monkeypatch: Any) -> None:
+    pairs, match_on, held_out = tiny("pythia", tmp_path)
+    away = published.Published("away", ("EleutherAI/pythia-14m-seed1@step143000",) * 2, 14)
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
+    keep = Kept.of("published", "smoke")
+    given = (match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
+    with pytest.raises(HubError, match=r"not had: away: .*HF_HUB_OFFLINE is set.* run the same command again"):
+        published.study((away, *pairs), *given, keep=keep)
+    kept = sorted(keep.folder.iterdir())
+    assert len(kept) == 6  # every method of the pair that is here
+    written = [file.stat().st_mtime_ns for file in kept]
+    found = published.study(pairs, *given, keep=keep)
+    assert [file.stat().st_mtime_ns for file in sorted(keep.folder.iterdir())] == written  # read, not made again
+    kept[0].write_text("{")  # damaged: made again
+    assert published.study(pairs, *given, keep=keep) == found
+
+
+def test_reasons_name_no_place_of_the_reader(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "alice"))
+    pairs, match_on, held_out = tiny("pythia", tmp_path)
+    broken = tmp_path / "alice/lmc/converted/x--bad"
+    shutil.copytree(pairs[0].names[0], broken)
+    (broken / "model.safetensors").write_bytes(b"cut off")
+    bad = published.Published("bad", (str(broken), pairs[0].names[1]), 1)
+    found = published.study((bad, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
+    assert found["refused"]["bad"].startswith("x--bad/model.safetensors: ")
+    assert "alice" not in json.dumps(found)
+
+
+def test_pairs_of_one_initialisation_are_named_and_left_out_of_means(tmp_path: Path) -> None:
+    pairs, match_on, held_out = tiny("pythia", tmp_path)
+    shared = dataclasses.replace(pairs[0], label="1b and deduped", shared=True)
+    assert [one.size for one in published.PAIRS["pythia"] if one.shared] == [shared.size] == ["1b"]
+    found = published.study((shared, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
+    assert found["shared"] == ["1b and deduped"] and len(found["methods"]["dual"]["runs"]) == 2
+    assert summary(found, found["guess"])["pairs"] == ["stand-ins"]
+    alone = published.study((shared,), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
+    assert summary(alone, alone["guess"])["pairs"] == ["1b and deduped"]  # then there is nothing else to say
 
 
 def test_vision_transformers_of_two_forms_become_a_pair(tmp_path: Path) -> None:
