@@ -251,6 +251,8 @@ def draw(name: str, numbers: dict[str, Any]) -> "Figure":
         return known[name](numbers)
     except KeyError as error:
         raise DataError(f"{name}: the results lack {error}") from error
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise DataError(f"{name}: the results are not what it draws ({error})") from error
 
 
 DRAWN: tuple[Callable[[dict[str, Any]], "Figure"], ...] = (

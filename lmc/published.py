@@ -157,8 +157,10 @@ def study(
     `match_on` and `held_out` are corpora, `limits` how many windows or images of each. On a GPU where there is one.
     Pairs that cannot be paired, or that do not exist, are under `refused`, each with the reason; the others' sizes
     (millions) under `parameters`, and under `guess` the mean loss of a model that ignores its input. `shared` names the
-    pairs of one initialisation, which a `summary` leaves out. Runs that `keep` has are not made again. Raises HubError,
-    after all other pairs, for those that the hub did not give this time, and IncompatibleModelsError where none is left.
+    pairs of one initialisation, which a `summary` leaves out. Runs that `keep` has are not made again.
+
+    Raises HubError, after all other pairs, for those that the hub did not give this time; IncompatibleModelsError where
+    no pair is left.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     joined: dict[str, Any] = {"methods": {}, "endpoints": {}, "parameters": {}, "refused": {}, "shared": []}

@@ -23,7 +23,7 @@ from lmc._execute import NotebookError, Run, clock, execute, forget_aside, is_cu
 from lmc._ledger import Figure, figures
 from lmc._needs import Needs, PrerequisiteError, missing, together
 from lmc._schedule import known, redrawn, schedule
-from lmc.errors import ArgumentError, LmcError, is_out_of_memory
+from lmc.errors import ArgumentError, DataError, LmcError, is_out_of_memory
 from lmc.results import PROFILES, checkout
 
 Step = tuple[str, str]  # a notebook at a profile
@@ -156,18 +156,25 @@ def redraw(profile: str = "laptop", figure: str | None = None) -> None:
 
         >>> redraw(figure="vit-digits")
 
-    Fresh results serve where there are any, committed ones otherwise. Raises ArgumentError, DataError.
+    Fresh results serve where there are any, committed ones otherwise. Raises ArgumentError; DataError, after all others
+    are drawn, for results that are damaged.
     """
     _known(profile)
     ledger = figures()
     if figure is not None:
         report(known(figure, profile, ledger), profile)
         return
+    damaged = []
     for entry in ledger.values():
         if profile in entry.profiles and results.exist(entry.results, profile):
-            report(entry, profile)
+            try:
+                report(entry, profile)
+            except DataError as error:
+                damaged.append(str(error))
         elif profile in entry.profiles:
             say(f"{entry.id}: not measured yet; run: lmc reproduce --profile {profile} --figure {entry.id}")
+    if damaged:
+        raise DataError("; ".join(damaged))
 
 
 def _known(profile: str) -> None:
@@ -311,6 +318,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill ends like Ctrl-C
     try:
+        _known(arguments.profile)
         if arguments.list:
             print(listing())
         elif arguments.redraw:
@@ -318,6 +326,9 @@ def main(argv: list[str] | None = None) -> int:
         else:
             reproduce(arguments.profile, arguments.figure, arguments.jobs, arguments.out)
             return said(unexpected(arguments.profile, arguments.figure))
+    except BrokenPipeError:  # whoever read along has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (LmcError, OSError) as error:  # an unwritable place is the user's to repair
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -28,7 +28,7 @@ from lmc.errors import ArgumentError, DataError, LmcError
 
 PROFILES = ("smoke", "laptop", "gpu", "paper")
 DIGITS = 8  # significant digits kept: below fp32 noise, and enough for any plot
-STACK = ("torch", "transformers", "timm", "numpy", "scipy", "scikit-learn", "datasets", "matplotlib")
+STACK = ("torch", "transformers", "timm", "numpy", "scipy", "scikit-learn", "pandas", "datasets", "matplotlib")
 
 
 @dataclass(frozen=True)

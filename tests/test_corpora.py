@@ -386,6 +386,7 @@ def test_unknown_names_list_the_known_ones(tmp_path):
 # The true data
 
 
+@pytest.mark.real_data
 def test_the_tokenised_wikitext_gets_its_own_name_and_spaces():
     folder = true_data("wikitext2")
     described = [corpora.describe(folder, split) for split in ("match", "eval")]
@@ -396,6 +397,7 @@ def test_the_tokenised_wikitext_gets_its_own_name_and_spaces():
     assert len(text) > 1_000_000
 
 
+@pytest.mark.real_data
 def test_true_text_through_a_true_vocabulary():
     ensure_torchvision()
     from transformers import PreTrainedTokenizerFast
@@ -406,6 +408,7 @@ def test_true_text_through_a_true_vocabulary():
     assert neox.decode(windows[0]) in corpora.text(true_data("tinyshakespeare"), "eval")
 
 
+@pytest.mark.real_data
 def test_text_in_pieces_gives_the_tokens_of_the_whole():
     ensure_torchvision()
     from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
@@ -421,11 +424,13 @@ def test_text_in_pieces_gives_the_tokens_of_the_whole():
             assert len(tokenizer) == size and max(found) < size
 
 
+@pytest.mark.real_data
 def test_wikipedia_extracts_lose_their_article_tags():
     text = corpora.text(true_data("enwiki2015"), "eval")
     assert "<doc" not in text and "</doc" not in text and len(text) > 500_000
 
 
+@pytest.mark.real_data
 @pytest.mark.parametrize(
     ("folder", "classes", "sizes"),
     [

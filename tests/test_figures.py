@@ -62,8 +62,21 @@ def test_table_has_a_row_for_every_method():
     assert "| naive | 1 | 1.500 | 1.300 to 1.700 | 1.400 to 1.600 | 50.0% | 0.700 | -0.100 | 1e-06 |" in text
 
 
+def test_the_interval_of_a_run_is_drawn_beside_its_point():
+    method = {"barrier": [1.0, 2.0], "interval": [[0.5, 1.5], [1.5, 2.75]]}
+    axes = figures.barrier_bars({"methods": {"dual": method}, "pairs": ["a", "a"]}).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [1.5]
+    (points,) = axes.containers[1:]
+    (lines,) = points.lines[2]
+    ends = [[y for _, y in segment] for segment in lines.get_segments()]
+    assert ends == [pytest.approx([0.5, 1.5]), pytest.approx([1.5, 2.75])]
+    figures.pyplot().close("all")
+
+
 def test_unknown_figure_and_missing_numbers():
     with pytest.raises(ArgumentError, match="pie"):
         figures.draw("pie", METHODS)
+    with pytest.raises(DataError, match="barrier_bars: the results are not what it draws"):
+        figures.draw("barrier_bars", {"methods": 3})
     with pytest.raises(DataError, match="methods"):
         figures.draw("path_figure", {})

@@ -239,6 +239,10 @@ def test_a_number_that_is_not_as_expected_is_exit_code_1(checkout: Path, capsys:
     assert main(["--profile", "smoke", "--figure", "first"]) == 1
     out, err = capsys.readouterr()
     assert "x: 1, expected 6 ± 0.5: NOT as expected" in out and err == "not as expected: first, x\n"
+    (checkout / "figures.yml").write_text(ledger.replace("VALUE", "1.0").replace("{x:", "{gone:"))
+    assert main(["--profile", "smoke", "--figure", "first"]) == 1  # a number that is not there is none that is met
+    out, err = capsys.readouterr()
+    assert "gone: not there, expected 1: NOT as expected" in out and err == "not as expected: first, gone\n"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"headline": {}}'])
@@ -394,6 +398,11 @@ def test_redrawing_computes_nothing(checkout: Path, capsys: pytest.CaptureFixtur
     drawn = sorted(path.name for path in (checkout / "build/figures/smoke").iterdir())
     assert drawn == ["first.png", "first.svg"]
     assert not (checkout / "build/notebooks").exists()
+    results.write("second", "smoke", {"methods": {}}, {"seeds": [0], "duration_s": 0.0})
+    (checkout / "results/smoke/first.json").write_text("{")
+    assert main(["--redraw", "--profile", "smoke"]) == 2  # after the others
+    out, err = capsys.readouterr()
+    assert "second.svg" in out and err.count("\n") == 1 and "first.json: not readable" in err
 
 
 def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) -> None:
