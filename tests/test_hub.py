@@ -458,6 +458,28 @@ def test_names_and_revisions_that_are_not_there(client: Client) -> None:
     assert "step9: not available from the hub: it has no such revision" in line
 
 
+def kind(client: Client, name: str) -> str:
+    """The class of error that a program meets which loads a model."""
+    code = """
+import lmc
+from lmc.errors import LmcError
+try:
+    lmc.load({!r})
+except LmcError as error:
+    print(type(error).__name__)
+"""
+    return client.python(code.format(name))
+
+
+def test_what_may_be_had_another_time_is_told_from_what_is_not_there(hub: Hub, client: Client) -> None:
+    assert kind(client, "us/nothing") == kind(client, "EleutherAI/pythia-14m-seed1@step9") == "CheckpointError"
+    gated, away = published(hub, "asked-for"), published(hub, "cut-off")
+    hub.gated.add(f"models/{gated}")
+    hub.truncated["model.safetensors"] = 99
+    assert kind(client, gated) == kind(client, away) == "HubError"
+    hub.truncated.clear()
+
+
 def test_a_gated_model_says_whose_terms_and_which_variable(hub: Hub, client: Client) -> None:
     name = published(hub, "gated")
     hub.gated.add(f"models/{name}")
