@@ -55,6 +55,12 @@ def test_the_ledger_is_rewritten_in_place(tmp_path: Path) -> None:
     assert found["one"].expected == {"laptop": {"x": Expected(1.0, 0.5, 5)}, "smoke": new["one"]}
     assert found["two"].expected == {"smoke": new["two"]}
     assert expected.rewrite(text, "smoke", new, found) == text  # once more changes nothing
+    small = {"one": {"y": Expected(0.02, 2e-05, 0)}}  # which YAML 1.1 would read as a text
+    assert yaml.safe_load(expected.rewrite(text, "smoke", small, found))["one"]["expected"]["smoke"]["y"] == {
+        "value": 0.02,
+        "tolerance": 2e-05,
+        "runs": 0,
+    }
     without = yaml.safe_load(text)
     assert without["one"].pop("expected") and without["two"].pop("expected")
     before = yaml.safe_load(TEXT)
