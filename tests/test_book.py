@@ -75,8 +75,8 @@ def test_the_page_of_experiments_holds_them_all_as_measured(book: Path, smoke: P
     rows = re.findall(r"<tr[^>]*>.*?</tr>", page, re.DOTALL)
     for title in numbers["order"]:
         (row,) = [row for row in rows if f"<p>{title}</p>" in row]
-        for barriers in numbers["experiments"][title]["barriers"].values():
-            assert f"<p>{sum(barriers) / len(barriers):.3f}</p>" in row, title
+        for barrier in numbers["experiments"][title]["barriers"].values():
+            assert f"<p>{barrier:.3f}</p>" in row, title
     assert len(numbers["order"]) >= 8
 
 
