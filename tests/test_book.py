@@ -77,7 +77,7 @@ def test_the_page_of_experiments_holds_them_all_as_measured(book: Path, smoke: P
         (row,) = [row for row in rows if f"<p>{title}</p>" in row]
         for barrier in numbers["experiments"][title]["barriers"].values():
             assert f"<p>{barrier:.3f}</p>" in row, title
-    assert len(numbers["order"]) >= 8
+    assert len(numbers["order"]) >= 7  # of two small settings, averaging costs nothing at smoke
 
 
 def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
