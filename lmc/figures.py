@@ -205,13 +205,14 @@ def pairs_table(pairs: Sequence[Any]) -> Any:
 def method_table(numbers: dict[str, Any]) -> Any:
     """What `lmc.experiment.summary` says of every method, as a table for a notebook.
 
-    `95 %` is the interval of a run by bootstrap over held-out samples, on average; `range` that of all runs.
+    `95 %` is the interval of a run by bootstrap over held-out samples, on average; `range` that of all runs;
+    `moved` is by how much alignment changed the endpoints' own losses, at most.
 
     >>> method_table({"summary": {"naive": {"barrier": 1.5, "range": [1.4, 1.6], "ratio": 1.0, ...}}})
     """
     if "summary" not in numbers:  # pairs that have hardly learned, as at smoke
         return Markdown("The naive barrier of a pair is 0: there is nothing to compare methods with.")
-    columns = ("method", "runs", "barrier", "95 %", "range", "÷ naive", "normalised", "gap", "endpoints moved")
+    columns = ("method", "runs", "barrier", "95 %", "range", "÷ naive", "normalised", "gap", "moved")
     rows = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name, row in by_effort(numbers["summary"]).items():
         within, between = (f"{low:.3f} to {high:.3f}" for low, high in (row["interval"], row["range"]))

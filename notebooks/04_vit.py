@@ -90,8 +90,8 @@ plt.show()
 # As numbers: the barrier's mean over pairs; the interval of a run, by paired bootstrap over held-out samples, on average; the
 # range of the runs; the ratio to naive averaging; the barrier divided by what
 # there is to lose (the loss of guessing by class frequency minus the endpoints' loss); the signed gap between the
-# midpoint and the better endpoint; and by how much rewriting changed the endpoints' own losses, which measures
-# rounding.
+# midpoint and the better endpoint; and by how much rewriting *moved* the
+# endpoints' own losses, which measures rounding.
 
 # %% tags=["remove-input"]
 figures.method_table(found.numbers)

@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 
 import lmc
 from lmc import charts, corpora, figures, results
+from lmc.averages import mean
 from lmc.controls import Ensemble
 from lmc.experiment import load_pairs, record
 from lmc.objective import as_data, evaluate
@@ -40,11 +41,6 @@ figures.use_style()
 small = profile == "smoke"
 steps, counts = (2, [2, 3]) if small else (steps, [2, 3, 4, 6])
 methods = ("naive", "activations", "dual")
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
 
 # %%
 if recompute:
