@@ -154,7 +154,8 @@ def _token(needs: Needs, ask: bool) -> str:
         there = [path.name for path in Path(local).iterdir()] if Path(local).is_dir() else []
         if all(any(name.startswith(part) for name in there) for part in ("train", "val")):
             return ""
-        return f"a folder with train and val, {needs.instead} names {'one without' if there else 'none'}: {local}"
+        found = "one without" if Path(local).is_dir() else "none"
+        return f"a folder with train and val, {needs.instead} names {found}: {local}"
     if not needs.token:
         return ""
     from huggingface_hub import HfApi, constants, get_token

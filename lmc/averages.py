@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 
 def mean(values: Sequence[float], pairs: Sequence[str] = ()) -> float:
-    """The mean over pairs of the mean over each pair's runs; of the values where `pairs` does not go with them."""
+    """The mean over pairs of the mean over each pair's runs. Raises ValueError where the values are of other pairs."""
     if len(pairs) != len(values):
+        if pairs and len(values) != len(set(pairs)):
+            raise ValueError(f"expected values for {len(set(pairs))} pairs or {len(pairs)} runs, found {len(values)}")
         return sum(values) / len(values)
     return sum(share * value for share, value in zip(_shares(pairs), values, strict=True))
 

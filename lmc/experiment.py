@@ -218,7 +218,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     barrier of the same pair (1 where both are zero); `interval` is that of a run over held-out samples. Pairs
     that are `shared`, of one initialisation, are left out if there are others.
     """
-    numbers = _independent(numbers)
+    numbers = independent(numbers)
     ends = [loss for pair in numbers["endpoints"].values() for loss in pair["losses"]]
     room = guess - sum(ends) / len(ends)
     naive = {
@@ -255,18 +255,22 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     return {"summary": rows, "headline": headline, "spread": spread, "pairs": pairs, "seedless": ["naive barrier"]}
 
 
-def _independent(numbers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The numbers without the runs of pairs that share an initialisation, unless these are all there is."""
+def independent(numbers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The numbers without the runs of pairs that are `shared`, of one initialisation, unless these are all there is.
+
+    >>> barrier_bars(independent(results.read("pythia-wikitext", "paper").numbers))
+    """
     shared = set(numbers.get("shared", ()))
     if not shared or shared >= numbers["endpoints"].keys():
         return numbers
     methods = {}
     for name, table in numbers["methods"].items():
         kept = [i for i, run in enumerate(table["runs"]) if run["pair"] not in shared]
-        columns = ("runs", "barrier", "interval", "gap", "endpoint_change")
-        methods[name] = {key: [table[key][i] for i in kept] for key in columns}
+        methods[name] = {
+            key: column if key == "lambdas" else [column[i] for i in kept] for key, column in table.items()
+        }
     endpoints = {pair: ends for pair, ends in numbers["endpoints"].items() if pair not in shared}
-    return {"endpoints": endpoints, "methods": methods}
+    return {**numbers, "endpoints": endpoints, "methods": methods}
 
 
 def _ratio(barrier: float, naive: float) -> float:

@@ -152,7 +152,8 @@ def _ask(what: str, repository: str, question: Callable[[], T], hint: str = "") 
     except (HfHubHTTPError, transport, HFValidationError, SafetensorsParsingError, OSError, ValueError) as error:
         # OSError: no network, offline, no disk
         chain = _chain(error)
-        never = _any(chain, RevisionNotFoundError) or _any(chain, HFValidationError)
+        lasting = (RevisionNotFoundError, HFValidationError, SafetensorsParsingError)
+        never = any(_any(chain, kind) for kind in lasting)
         never |= _any(chain, RepositoryNotFoundError) and not _any(chain, GatedRepoError)  # which is one of these
         never |= _any(chain, EntryNotFoundError) and not _any(chain, LocalEntryNotFoundError)  # and so is this
         kind = CheckpointError if never else HubError

@@ -17,7 +17,7 @@ def side_by_side(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     Every point of a sweep is an experiment of its own. Returns `experiments`: per title the `unit`, the mean
     `barriers` by method, and the `ratio` dual ÷ naive, for all but sweeps with the mean `gap` of dual to the better
-    parent and the number of `pairs`; their `order`; and these ratios as headline.
+    parent and the number of `pairs`; and their `order`.
     """
     experiments: dict[str, dict[str, Any]] = {}
     for title, numbers in found.items():
@@ -34,8 +34,7 @@ def side_by_side(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 "gap": numbers["summary"]["dual"]["gap"],
                 "pairs": len(set(numbers["pairs"])),
             }
-    headline = {f"{title}, dual ÷ naive": row["ratio"] for title, row in experiments.items() if "pairs" in row}
-    return {"headline": headline, "experiments": experiments, "order": list(experiments)}
+    return {"experiments": experiments, "order": list(experiments)}
 
 
 def overview_table(numbers: Mapping[str, Any]) -> Markdown:

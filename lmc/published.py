@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from lmc import checkpoints, corpora, hub, pairing, weights
+from lmc.averages import mean
 from lmc.conversion import convert
-from lmc.errors import CheckpointError, HubError, IncompatibleModelsError, UnsupportedModelError
+from lmc.errors import ArgumentError, CheckpointError, HubError, IncompatibleModelsError, UnsupportedModelError
 from lmc.experiment import Pair, compare, plan
 from lmc.files import read_json
 from lmc.kept import Kept
@@ -179,7 +180,7 @@ def study(
             corpora.load(corpus, models[0], split, tokenizer, limit, seed)
             for corpus, split, limit in zip((match_on, held_out), ("match", "eval"), limits, strict=True)
         )
-        guesses.append(_guess(unseen))
+        guesses.append((one.shared, _guess(unseen)))
         pair = models[0].to(device), models[1].to(device)
         found = compare({one.label: pair}, seen, unseen, plan([one.label], [seed], steps, rates), grid, keep=keep)
         joined |= {key: found[key] for key in ("unit", "samples")}
@@ -193,9 +194,12 @@ def study(
     if later:
         reasons = "; ".join(f"{label}: {why}" for label, why in later.items())
         raise HubError(f"not had: {reasons}. What is finished is kept: run the same command again")
+    if not pairs:
+        raise ArgumentError("pairs: expected at least one, found none")
     if not guesses:
         raise IncompatibleModelsError("; ".join(f"{label}: {why}" for label, why in joined["refused"].items()))
-    return {**joined, "guess": sum(guesses) / len(guesses)}
+    counted = [guess for shared, guess in guesses if not shared] or [guess for _, guess in guesses]
+    return {**joined, "guess": mean(counted)}
 
 
 def _without_places(text: str) -> str:

@@ -71,15 +71,19 @@ def reproduce(
     wanted = order.keys() - long
     if figure is None and profile == "laptop":  # elsewhere nearly all need something: there nothing starts without it
         without = _without_data(wanted, profile, folder, ledger)
-        order = {name: needed for name, needed in order.items() if not without & {name, *needed}}
+        for name, reads in order.items():
+            lost = [n for n in reads if n in without and not _is_measured(n, profile, ledger)]
+            if lost and name not in without:
+                say(f"{name}: left out, it reads the results of {', '.join(lost)}")
+                without.add(name)
+            order[name] = [n for n in reads if n not in without]
+        order = {name: needed for name, needed in order.items() if name not in without}
         wanted -= without
     _require(wanted, profile, folder, ledger, jobs)
-    if (
-        figure
-        and (minutes := ledger[figure].minutes.get(profile, 0)) > 1
-        and results.exist(ledger[figure].results, profile)
-    ):
-        say(f"{figure}: about {minutes:g} min on two cores; with --redraw, what was measured is drawn in seconds")
+    todo = [name for name in wanted if not is_current(name, profile, folder, ledger)]
+    minutes = sum(max((f.minutes.get(profile, 0) for f in made_by(name, profile, ledger)), default=0) for name in todo)
+    if minutes > 1 and everything:
+        say(f"about {minutes:g} min of work on two cores; with --redraw, what was measured is drawn in seconds")
     started = time.monotonic()
     with kernel_environment(), ThreadPoolExecutor(jobs) as pool:
         futures: dict[Step, Future[Run]] = {}

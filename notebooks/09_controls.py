@@ -120,7 +120,7 @@ if recompute:
     record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows, made)}, seeds, began)
 text = results.read("controls-text", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models: one run for each pair.", "name": "fig-controls-text"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models: three pairs, the first with three seeds.", "name": "fig-controls-text"}}
 charts.control_figure(text.numbers)
 plt.show()
 

@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 
 from lmc import charts, figures, results
 from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
-from lmc.experiment import best_rates, record, summary
+from lmc.experiment import best_rates, independent, record, summary
 from lmc.kept import Kept
 from lmc.published import PAIRS, study
 from lmc.tiny import tiny
@@ -108,8 +108,10 @@ if small:
     pairs, match_on, held_out = tiny("pythia", Path(tempfile.mkdtemp()))
     steps, grid, limits = 2, 3, (32, 8)
 else:
-    chosen = [one for one in PAIRS["pythia"] if sizes == "all" or one.size in sizes.split(",")]
-    pairs, match_on, held_out = tuple(chosen), "fineweb", "wikitext"
+    known = {one.size for one in PAIRS["pythia"]}
+    chosen = known if sizes == "all" else set(sizes.split(","))
+    assert chosen <= known, f"sizes: expected some of {sorted(known)}, found {sizes!r}"
+    pairs, match_on, held_out = tuple(one for one in PAIRS["pythia"] if one.size in chosen), "fineweb", "wikitext"
     limits = (1024, None)
 
 # %% tags=["remove-input"]
@@ -141,7 +143,7 @@ if published:
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-pythia-wikitext"}}
 if published:
-    figures.barrier_bars(whole.numbers)
+    figures.barrier_bars(independent(whole.numbers))
     plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-pythia-wikitext-size"}}

@@ -14,6 +14,8 @@ def test_every_pair_counts_the_same() -> None:
     assert mean([2.0, 4.0, 6.0], RUNS) == 4.0  # one value a pair
     assert mean([2.0, 4.0, 6.0]) == 4.0
     assert mean([1.0, 3.0], ["a", "a"]) == 2.0
+    with pytest.raises(ValueError, match="expected values for 3 pairs or 5 runs, found 4"):
+        mean([1.0, 2.0, 3.0, 4.0], RUNS)
 
 
 def test_the_deviation_of_a_mean_is_that_of_independent_runs() -> None:

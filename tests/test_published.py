@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from lmc import published
-from lmc.errors import HubError, IncompatibleModelsError
-from lmc.experiment import summary
+from lmc import figures, published
+from lmc.errors import DataError, HubError, IncompatibleModelsError
+from lmc.experiment import independent, summary
 from lmc.kept import Kept
 from lmc.tiny import tiny
 
@@ -80,7 +80,14 @@ def test_pairs_of_one_initialisation_are_named_and_left_out_of_means(tmp_path: P
     assert [one.size for one in published.PAIRS["pythia"] if one.shared] == [shared.size] == ["1b"]
     found = published.study((shared, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
     assert found["shared"] == ["1b and deduped"] and len(found["methods"]["dual"]["runs"]) == 2
-    assert summary(found, found["guess"])["pairs"] == ["stand-ins"]
+    said = summary(found, found["guess"])
+    assert said["pairs"] == ["stand-ins"]
+    bars = figures.barrier_bars(independent(found | said)).axes[0].patches  # what the chapter draws beside its table
+    means = sorted(row["barrier"] for row in said["summary"].values())
+    assert sorted(bar.get_height() for bar in bars) == pytest.approx(means)
+    with pytest.raises(DataError, match="expected values for 1 pairs or 1 runs, found 2"):
+        figures.draw("barrier_bars", found | said)
+    figures.pyplot().close("all")
     alone = published.study((shared,), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
     assert summary(alone, alone["guess"])["pairs"] == ["1b and deduped"]  # then there is nothing else to say
 

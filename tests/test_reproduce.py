@@ -506,4 +506,9 @@ def test_a_run_of_everything_leaves_out_what_lacks_its_data(
     said = capsys.readouterr().out
     assert "01_first: left out, it needs the corpora enwiki2015, and LMC_TEST_DATA is not set" in said
     assert results.read("third", "laptop").numbers["headline"] == {"x": 3.0}
+    assert "00_second: left out, it reads the results of 01_first" in said
+    results.write("first", "laptop", {"headline": {"x": 1.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
+    assert main(["--out", str(checkout / "out")]) == 0  # results that are there serve
+    assert results.read("second", "laptop").numbers["headline"] == {"x": 2.0}
+    assert "01_first: left out" in capsys.readouterr().out
     assert main(["--figure", "first", "--out", str(checkout / "out")]) == 2  # asked for by name, it is refused

@@ -109,16 +109,17 @@ def by_seeds(ledger: dict[str, Figure], profile: str, only: list[str]) -> Found:
         os.environ.pop("LMC_RESULTS")
     else:
         os.environ["LMC_RESULTS"] = before
-    return {
-        id: {n: found[id].get(n) or _over_seeds(runs, ledger[id]) for n, runs in numbers.items()}
-        for id, numbers in values.items()
-    }
+    for id, numbers in values.items():
+        for name, runs in numbers.items():
+            if name not in found[id] and (bounds := _over_seeds(runs, ledger[id])):
+                found[id][name] = bounds
+    return {id: bounds for id, bounds in found.items() if bounds}
 
 
-def _over_seeds(values: list[float], figure: Figure) -> Expected:
-    """From the runs of a notebook; one that takes no seed, and always gave the same, says nothing of chance."""
+def _over_seeds(values: list[float], figure: Figure) -> Expected | None:
+    """From the runs of a notebook; equal numbers of one that takes no seed are one run: they say nothing of chance."""
     seeded = "seed" in parameters(notebook(source(figure.notebook)), figure.notebook)
-    return fixed(values[0]) if not seeded and len(set(values)) == 1 else expect(values)
+    return expect(values) if seeded or len(set(values)) > 1 else None
 
 
 def by_runs(ledger: dict[str, Figure], profile: str) -> Found:

@@ -95,9 +95,14 @@ def _body(figure: Figure, results: Results | None) -> str:
 def _table(figure: Figure, results: Results) -> str:
     """Claim, expectation and measurement side by side."""
     expected = figure.expected.get(results.profile, {})
+    if not results.numbers.get("headline"):  # its numbers are those of other figures
+        return _claim(figure)
     rows = ["| | measured | expected |", "|---|---|---|"]
     for name, value in results.numbers.get("headline", {}).items():
         bounds = expected.get(name)
         rows.append(f"| {name} | {value:.4g} | {f'{bounds.value:.4g} ± {bounds.tolerance:.2g}' if bounds else '–'} |")
-    claim = f"A claim, not measured by this project: {figure.claim}" if figure.claim else ""
-    return "\n".join(rows) + (f"\n\n{claim}" if claim else "")
+    return "\n\n".join(filter(None, ["\n".join(rows), _claim(figure)]))
+
+
+def _claim(figure: Figure) -> str:
+    return f"A claim, not measured by this project: {figure.claim}" if figure.claim else ""
