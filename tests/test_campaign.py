@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from huggingface_hub import constants
 
 from lmc import checkpoints, results
 from lmc.alignment import Alignment
@@ -315,8 +316,11 @@ def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_p
 def test_a_chapter_shows_what_was_measured_where_the_corpora_are_not(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("LMC_TEST_DATA", raising=False)
     monkeypatch.setattr(inputs, "absent", lambda names, folder: list(names))
-    found = conduct(1, "pythia-wikipedia", "laptop")
-    assert found.source == "committed" and "not computed again: enwiki2015-2048 not here" in capsys.readouterr().out
+    gone = {True: "enwiki2015-2048, wikitext2-2048", False: "enwiki2015-2048"}  # the other, a hub has
+    for offline, names in gone.items():
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        assert conduct(1, "pythia-wikipedia", "laptop").source == "committed"
+        assert f"not computed again: {names} not here" in capsys.readouterr().out
 
 
 # Data
