@@ -208,7 +208,7 @@ def _ask(needs: dict[str, Needs], profile: str, jobs: int, what: str) -> None:
     total = together(needs.values(), jobs)
     if not total:
         return
-    count = f"{len(needs)} {what if len(needs) > 1 or what == 'results' else what.removesuffix('s')}"
+    count = f"{len(needs)} {what if len(needs) > 1 else what.removesuffix('s')}"
     say(f"profile {profile}, {count}: {'; '.join(str(entry) for entry in total)}")
     if lacking := [line for entry in total for line in missing(entry)]:
         raise PrerequisiteError(f"profile {profile} needs {'; '.join(lacking)}")

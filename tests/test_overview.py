@@ -1,5 +1,7 @@
 """Experiments side by side: what is taken from each, in which order, and what the table says of it."""
 
+import json
+
 import pytest
 
 from lmc import charts, overview
@@ -43,3 +45,17 @@ def test_experiments_keep_their_order_and_every_point_of_a_sweep_is_one():
         "dual": [(1.0, 0), (0.0, 1), (pytest.approx(0.4), 2)],
     }
     pyplot().close("all")
+
+
+def test_the_committed_overview_is_that_of_the_committed_experiments(root):
+    folder = root / "data/results/laptop"
+    ids = json.loads((folder / "every-experiment.run.json").read_text())["drawn_from"]
+    now = overview.side_by_side({id: json.loads((folder / f"{id}.json").read_text()) for id in ids})
+    committed = json.loads((folder / "every-experiment.json").read_text())
+    assert len(committed["order"]) == len(now["order"]) >= 11
+    for ours, title in zip(now["order"], committed["order"], strict=True):
+        row, kept = now["experiments"][ours], committed["experiments"][title]
+        assert row.keys() == kept.keys() and kept["unit"] == row["unit"] and kept.get("pairs") == row.get("pairs")
+        assert kept["barriers"] == pytest.approx(row["barriers"], rel=1e-6) and kept["ratio"] == pytest.approx(
+            row["ratio"]
+        )
