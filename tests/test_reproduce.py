@@ -498,7 +498,8 @@ def test_a_run_of_everything_leaves_out_what_lacks_its_data(
     ledger = LEDGER.replace("smoke", "laptop")
     ledger = ledger.replace("draw: barrier_bars}", "draw: barrier_bars, needs: {laptop: {corpora: [enwiki2015]}}}", 1)
     (checkout / "figures.yml").write_text(ledger)
-    third = "third: {title: t, notebook: 02_third, profiles: [laptop], results: third, draw: barrier_bars}\n"
+    third = "third: {title: t, notebook: 02_third, profiles: [laptop], results: third, draw: barrier_bars, "
+    third += "minutes: {laptop: 7}}\n"
     (checkout / "figures.yml").write_text(ledger + third)
     source(checkout, "02_third", WRITE.format(id="third", value="3.0"))
     monkeypatch.delenv("LMC_TEST_DATA", raising=False)
@@ -506,9 +507,11 @@ def test_a_run_of_everything_leaves_out_what_lacks_its_data(
     said = capsys.readouterr().out
     assert "01_first: left out, it needs the corpora enwiki2015, and LMC_TEST_DATA is not set" in said
     assert results.read("third", "laptop").numbers["headline"] == {"x": 3.0}
+    assert "about 7 min of work on two cores; with --redraw" in said
     assert "00_second: left out, it reads the results of 01_first" in said
     results.write("first", "laptop", {"headline": {"x": 1.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
     assert main(["--out", str(checkout / "out")]) == 0  # results that are there serve
     assert results.read("second", "laptop").numbers["headline"] == {"x": 2.0}
-    assert "01_first: left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "01_first: left out" in said and "min of work" not in said  # what is finished takes no time
     assert main(["--figure", "first", "--out", str(checkout / "out")]) == 2  # asked for by name, it is refused
