@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 # What each public name loads: torch and the model libraries are imported when a name is first used, not before.
 _HOME = {
-    "families": "lmc.family",
-    "spec": "lmc.family",
-    "ModelSpec": "lmc.modelspec",
-    "canonicalize": "lmc.canonical",
-    "Transform": "lmc.transform",
-    "float64": "lmc.precision",
-    "check": "lmc.exactness",
+    "families": "lmc.symmetries.families.family",
+    "spec": "lmc.symmetries.families.family",
+    "ModelSpec": "lmc.symmetries.spec",
+    "canonicalize": "lmc.symmetries.canonical",
+    "Transform": "lmc.symmetries.transform",
+    "float64": "lmc.symmetries.precision",
+    "check": "lmc.symmetries.exactness",
     "match": "lmc.matching",
     "Alignment": "lmc.alignment",
     "path": "lmc.line",
@@ -57,16 +57,16 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from lmc.alignment import Alignment as Alignment
-    from lmc.canonical import canonicalize as canonicalize
     from lmc.checkpoints import load as load
     from lmc.checkpoints import save as save
     from lmc.errors import *  # noqa: F403
-    from lmc.exactness import check as check
-    from lmc.family import families as families
-    from lmc.family import spec as spec
     from lmc.line import PathResult as PathResult
     from lmc.line import path as path
     from lmc.matching import match as match
-    from lmc.modelspec import ModelSpec as ModelSpec
-    from lmc.precision import float64 as float64
-    from lmc.transform import Transform as Transform
+    from lmc.symmetries.canonical import canonicalize as canonicalize
+    from lmc.symmetries.exactness import check as check
+    from lmc.symmetries.families.family import families as families
+    from lmc.symmetries.families.family import spec as spec
+    from lmc.symmetries.precision import float64 as float64
+    from lmc.symmetries.spec import ModelSpec as ModelSpec
+    from lmc.symmetries.transform import Transform as Transform

@@ -12,12 +12,13 @@ from typing import Any
 
 from lmc.alignment import Alignment
 from lmc.experiment import Pair, best_start, runs
-from lmc.family import spec as spec_of
 from lmc.line import path
 from lmc.matching import match
-from lmc.modelspec import SCALE, ModelSpec
 from lmc.objective import as_data
-from lmc.transform import Transform, kinds
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.pattern import SCALE
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.transform import Transform, kinds
 
 # One name for what a rotary model splits in two: the planes that turn with the position, and the channels that do not.
 GROUPS = {"plane": "queries and keys", "pass": "queries and keys", "qk": "queries and keys"}

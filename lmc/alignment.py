@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lmc import preprocessing, results
-from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.files import read_json, read_json_lines, whole_folder
-from lmc.models import epsilon, hollow, rebuild, set_epsilon, state
-from lmc.modelspec import SCALE
-from lmc.transform import Transform
+from lmc.symmetries.canonical import canonicalize
+from lmc.symmetries.pattern import SCALE
+from lmc.symmetries.stock_model import epsilon, hollow, rebuild, set_epsilon, state
+from lmc.symmetries.transform import Transform
 
 if TYPE_CHECKING:
     from lmc.line import PathResult

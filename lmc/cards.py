@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from lmc import preprocessing, results
-from lmc.family import spec as spec_of
 from lmc.files import digest
-from lmc.models import state
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.stock_model import state
 
 if TYPE_CHECKING:
     from lmc.alignment import Alignment

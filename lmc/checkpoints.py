@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lmc import hub, preprocessing, stock_timm, stock_transformers, vocabulary, weights
-from lmc.compat import ensure_torchvision
+from lmc import checkpoints_olmo_layout, hub, preprocessing, stock_timm, stock_transformers, vocabulary, weights
 from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, one_line
-from lmc.family import Family, family_of, find, hf_olmo
-from lmc.family import spec as spec_of
-from lmc.family.parts import Tokens
 from lmc.files import digest, read_json, sha256, whole_folder
 from lmc.hub import Source
 from lmc.stock_transformers import PREPROCESSOR
 from lmc.stored import stored
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import Family, family_of, find
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.stock_libraries import ensure_torchvision
 from lmc.weights import Entry
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
             raise CheckpointError(
                 f"{path}: architectures: expected the name of one model class, found {architectures}{hint}"
             )
-        if architectures[0] == hf_olmo.ARCHITECTURE:
+        if architectures[0] == checkpoints_olmo_layout.ARCHITECTURE:
             raise UnsupportedModelError(
                 f"{path}: architectures: expected a stock class, found {architectures[0]}, whose code comes with the "
                 f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"

@@ -59,7 +59,8 @@ def check(models: Models, seed: Seed = 0) -> None:
     With one model: every declared symmetry, tried on it. With more: architecture, settings and tokenizers compared
     before a weight is read, then whether they are independent and what matching will take.
     """
-    from lmc import checkpoints, exactness
+    from lmc import checkpoints
+    from lmc.symmetries import exactness
 
     if len(models) == 1:
         report = exactness.check_stored(models[0], seed)
@@ -385,8 +386,8 @@ def _samples(
     corpus: str, model: "nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
 ) -> Any:
     from lmc import checkpoints, corpora
-    from lmc.family import family_of
-    from lmc.family.parts import Tokens
+    from lmc.symmetries.families.common import Tokens
+    from lmc.symmetries.families.family import family_of
 
     text = corpora.kind(corpus) == "text" and isinstance(family_of(model).inputs(model), Tokens)
     tokenizer = checkpoints.tokenizer(tokenizer_from) if text else None
@@ -397,8 +398,8 @@ def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
     """How often each token of the vocabulary occurs."""
     import torch
 
-    from lmc.family import family_of
-    from lmc.family.parts import Tokens
+    from lmc.symmetries.families.common import Tokens
+    from lmc.symmetries.families.family import family_of
 
     read = family_of(model).inputs(model)
     if not isinstance(read, Tokens):

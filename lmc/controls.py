@@ -19,8 +19,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from lmc.errors import ArgumentError, DivergedError
-from lmc.family import spec as spec_of
-from lmc.objective import Data, as_data, evaluate, logits, score
+from lmc.objective import Data, as_data, evaluate, score
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.stock_model import logits
 
 CALIBRATION = 256  # windows or images that statistics and temperatures are taken from
 

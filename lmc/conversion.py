@@ -3,8 +3,8 @@
 >>> convert("old", "new")
 
 Nothing is run but the unpickling of tensors (`weights_only`). Three things are converted: pickled weights of a stock
-class, OLMo checkpoints in their original layout (`lmc.family.hf_olmo`), pickled or not, and DeiT's bare state dicts
-(`lmc.family.deit`).
+class, OLMo checkpoints in their original layout (`lmc.checkpoints_olmo_layout`), pickled or not, and DeiT's bare state dicts
+(`lmc.checkpoints_deit_layout`).
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmc import checkpoints, hub, stock_timm, stock_transformers, weights
+from lmc import (
+    checkpoints,
+    checkpoints_deit_layout,
+    checkpoints_olmo_layout,
+    hub,
+    stock_timm,
+    stock_transformers,
+    weights,
+)
 from lmc.checkpoints import Blueprint
 from lmc.errors import CheckpointError
-from lmc.family import deit, family_of, hf_olmo
 from lmc.files import read_json, refuse_occupied, safetensors_of
 from lmc.hub import Source
+from lmc.symmetries.families.family import family_of
 from lmc.weights import Entry
 
 
@@ -31,11 +39,11 @@ def convert(source: str | Path, directory: str | Path) -> None:
     refuse_occupied(directory)
     found = hub.locate(source)
     config = read_json(found.folder / "config.json")
-    original = config.get("architectures") == [hf_olmo.ARCHITECTURE]
+    original = config.get("architectures") == [checkpoints_olmo_layout.ARCHITECTURE]
     model: Any = None
     if original:
         path = found.folder / "config.json"
-        architecture, fields = hf_olmo.stock_config(config, path)
+        architecture, fields = checkpoints_olmo_layout.stock_config(config, path)
         with checkpoints.buildable(path):
             model = stock_transformers.build(architecture, fields)
     elif config:
@@ -49,12 +57,12 @@ def convert(source: str | Path, directory: str | Path) -> None:
             tensors[name], files[name] = tensor, file
     where = next(iter(files.values()), "")
     if original:
-        tensors = dict(hf_olmo.stock_tensors(tensors, model.config))
+        tensors = dict(checkpoints_olmo_layout.stock_tensors(tensors, model.config))
     elif not config:
-        architecture, arguments = deit.stock_arguments(tensors, found.folder / where)
+        architecture, arguments = checkpoints_deit_layout.stock_arguments(tensors, found.folder / where)
         with checkpoints.buildable(found.folder / where):
             model = stock_timm.build(architecture, **arguments)
-        tensors = dict(deit.stock_tensors(tensors))
+        tensors = dict(checkpoints_deit_layout.stock_tensors(tensors))
     family = family_of(model)
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     blueprint = Blueprint(found, model, family, checkpoints.match(found, family, model, entries))

@@ -26,10 +26,10 @@ from lmc.files import digest
 from lmc.kept import Kept
 from lmc.line import path
 from lmc.matching import CLOSED_FORM, LEARNED, match
-from lmc.models import state
 from lmc.objective import Data, as_data, evaluate
 from lmc.pairing import independence
 from lmc.pairs import shipped
+from lmc.symmetries.stock_model import state
 
 Pair = tuple[nn.Module, nn.Module]
 

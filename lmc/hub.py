@@ -174,7 +174,7 @@ def _any(chain: list[BaseException], kind: type[BaseException]) -> bool:
 
 
 def _timm_knows(name: str) -> bool:
-    from lmc.compat import ensure_torchvision
+    from lmc.symmetries.stock_libraries import ensure_torchvision
 
     ensure_torchvision()
     import timm

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmc.alignment import Alignment
-from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError
-from lmc.family import spec as spec_of
-from lmc.models import epsilon, rebuild, state
 from lmc.objective import as_data, evaluate
-from lmc.transform import Transform
+from lmc.symmetries.canonical import canonicalize
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.stock_model import epsilon, rebuild, state
+from lmc.symmetries.transform import Transform
 
 NAMES = ("first", "second", "third")
 

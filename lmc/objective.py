@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmc.errors import DataError
-from lmc.family import family_of
-from lmc.family.parts import Tokens
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.stock_model import logits
 
 _NOTHING = -100  # the target of a position that predicts nothing
 
@@ -115,14 +116,6 @@ def require_loss(model: Any) -> None:
 
 def _as_tuple(batch: object) -> tuple[object, ...]:
     return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
-
-
-def logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """[n, T, vocabulary] for tokens, [n, classes] for images."""
-    if inputs.is_floating_point():
-        inputs = inputs.to(next(model.parameters()).dtype)
-    out = model(inputs)
-    return out if isinstance(out, Tensor) else out.logits
 
 
 def losses(model: nn.Module, batch: Data) -> Tensor:

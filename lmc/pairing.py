@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from lmc import preprocessing, vocabulary
 from lmc.checkpoints import Blueprint, inspect
 from lmc.errors import IncompatibleModelsError
-from lmc.family import family_of
-from lmc.family import spec as spec_of
-from lmc.family.parts import Tokens
-from lmc.models import hollow
-from lmc.modelspec import STREAM
-from lmc.objective import logits
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.pattern import STREAM
+from lmc.symmetries.stock_model import hollow, logits
 
 CALIBRATION = 768  # rows of the matrix product that is timed
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -169,8 +168,8 @@ def step_seconds(model: nn.Module) -> float | None:
     pull-back of their gradient. An estimate, not a promise.
     """
     from lmc.corpora import LONGEST
-    from lmc.exactness import example_inputs
     from lmc.matching import IMAGES, WINDOWS
+    from lmc.symmetries.exactness import example_inputs
 
     spec, read, inputs = spec_of(model), family_of(model).inputs(model), example_inputs(model)
     if isinstance(read, Tokens):

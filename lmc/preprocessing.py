@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from lmc.errors import DataError, IncompatibleModelsError
-from lmc.family import family_of
-from lmc.family import spec as spec_of
-from lmc.family.parts import Images
-from lmc.models import rebuild, state
 from lmc.stock_transformers import PREPROCESSOR
+from lmc.symmetries.families.common import Images
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.stock_model import rebuild, state
 
 _BYTE = 1 / 255  # what a pixel's byte is multiplied with
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # the numbers that files give them

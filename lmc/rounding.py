@@ -9,9 +9,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from lmc.family import family_of
-from lmc.family.parts import Tokens
-from lmc.objective import as_data, evaluate, logits
+from lmc.objective import as_data, evaluate
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.stock_model import logits
 
 _SAMPLES, _LENGTH = 8, 128  # random windows, or images, and the tokens of a window
 

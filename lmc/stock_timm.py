@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lmc import shards
-from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
+from lmc.symmetries.stock_libraries import ensure_torchvision
 from lmc.weights import SAFE
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.

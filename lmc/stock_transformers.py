@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lmc import shards, weights
-from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError, one_line
 from lmc.files import digest, read_json
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.preprocessing` reads it
 _FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in weights.TYPES.values())

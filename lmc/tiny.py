@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lmc import checkpoints, corpora
-from lmc.compat import ensure_torchvision
-from lmc.family import vit_forms
 from lmc.files import read_json
 from lmc.pairs import shipped
 from lmc.published import Published
+from lmc.symmetries.families import vit_forms
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 WIDTH, CONTEXT = 16, 32
 

@@ -23,7 +23,7 @@ import torch
 
 import lmc
 from lmc import corpora, pairs
-from lmc.transform import Transform, kinds
+from lmc.symmetries.transform import Transform, kinds
 
 language = lmc.load(pairs.shipped("neox-docstrings-0")[0])
 vision = lmc.load(pairs.shipped("vit-digits-0")[0])

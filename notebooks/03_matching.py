@@ -27,8 +27,8 @@ import lmc
 from lmc import charts, corpora, experiment, figures, pairs, results
 from lmc.averages import mean
 from lmc.experiment import load_pairs
-from lmc.models import state
-from lmc.transform import Transform
+from lmc.symmetries.stock_model import state
+from lmc.symmetries.transform import Transform
 
 figures.use_style()
 began = time.monotonic()

@@ -87,7 +87,7 @@ measured_on_gpu(["vit-tiny-imagenet", "vit-cifar10"])
 # ## The published pairs
 #
 # Pairs of ViT-S, ViT-B and ViT-L, pretrained on ImageNet-1k by two groups. Two recipes may write one function in two ways: rows
-# for the class token in the position embedding or not, LayerScale or none. {func}`lmc.family.vit_forms.alike` rewrites the
+# for the class token in the position embedding or not, LayerScale or none. {func}`lmc.symmetries.families.vit_forms.alike` rewrites the
 # second model in the form of the first, exactly. Another input normalisation goes into the patch embedding. A pair
 # that still differs is refused, with the reason.
 #

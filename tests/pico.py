@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.compat import ensure_torchvision
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 ensure_torchvision()
 
 import timm  # noqa: E402
 import transformers  # noqa: E402
 
-from lmc.family import family_of  # noqa: E402
-from lmc.family.parts import Tokens  # noqa: E402
+from lmc.symmetries.families.common import Tokens  # noqa: E402
+from lmc.symmetries.families.family import family_of  # noqa: E402
 
 
 def neox(

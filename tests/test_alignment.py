@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmc
-from lmc.models import state
+from lmc.symmetries.stock_model import state
 
 
 @pytest.fixture(params=["neox", "vit"])

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmc.blocks import act, connected, gram, pair_gram, permute, unfold, unfold_into
-from lmc.groups import Invertible, Orthogonal, Permutation
-from lmc.modelspec import ModelSpec, Space
-from lmc.transform import Transform
+from lmc.symmetries.blocks import act, connected, gram, pair_gram, permute, unfold, unfold_into
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
+from lmc.symmetries.spec import ModelSpec, Space
+from lmc.symmetries.transform import Transform
 
 # Grouped attention: permuted groups, permuted queries inside each group, a matrix for each query, and one for each
 # group that all its queries share.

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import lmc
-from lmc.blocks import unfold
-from lmc.canonical import require_canonical
 from lmc.errors import NotCanonicalError
-from lmc.groups import Invertible, RotaryCommutant
-from lmc.models import state
+from lmc.symmetries.blocks import unfold
+from lmc.symmetries.canonical import require_canonical
+from lmc.symmetries.groups import Invertible, RotaryCommutant
+from lmc.symmetries.stock_model import state
 
 CONFIGS = [
     pytest.param(pico.neox, {}, id="neox"),

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import lmc
-import lmc.dimensions as lmc_dimensions
-from lmc.dimensions import dimensions
-from lmc.family import family_of
-from lmc.family.parts import Tokens
-from lmc.groups import Orthogonal
-from lmc.modelspec import Space
+import lmc.symmetries.dimensions as lmc_dimensions
+from lmc.symmetries.dimensions import dimensions
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.groups import Orthogonal
+from lmc.symmetries.spec import Space
 
 # Two layers; more tokens or classes than the stream is wide; ε so large that the residual scale, which would need to
 # move it as well, is no flat direction of the weights alone.

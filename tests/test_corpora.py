@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from lmc import corpora
-from lmc.compat import ensure_torchvision
 from lmc.corpora import docstrings, pictures, texts
 from lmc.errors import DataError
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 TRUE_DATA = Path(os.environ.get("LMC_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 GREY = {"size": 8, "mean": (0.5,), "std": (0.5,)}

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import lmc
-from lmc import exactness
-from lmc.dimensions import dimensions as gauges
-from lmc.exactness import EXACT, TOLERANCE
-from lmc.transform import Transform, kinds
+from lmc.symmetries import exactness
+from lmc.symmetries.dimensions import dimensions as gauges
+from lmc.symmetries.exactness import EXACT, TOLERANCE
+from lmc.symmetries.transform import Transform, kinds
 
 MODELS: dict[str, Callable[..., Any]] = {
     "neox": lambda dtype: pico.neox(dtype=dtype),

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 import lmc
-from lmc.exactness import EXACT
-from lmc.family import FAMILIES
-from lmc.groups import Orthogonal, RotaryCommutant
-from lmc.models import state
-from lmc.modelspec import ModelSpec, Space
-from lmc.transform import Transform
+from lmc.symmetries.exactness import EXACT
+from lmc.symmetries.families.family import FAMILIES
+from lmc.symmetries.groups import Orthogonal, RotaryCommutant
+from lmc.symmetries.spec import ModelSpec, Space
+from lmc.symmetries.stock_model import state
+from lmc.symmetries.transform import Transform
 
 BUILDERS = {
     "GPTNeoXForCausalLM": pico.neox,

@@ -12,9 +12,9 @@ import transformers
 from test_completeness import flat_directions
 
 import lmc
-import lmc.family
-from lmc.dimensions import dimensions
-from lmc.exactness import EXACT
+import lmc.symmetries.families.family
+from lmc.symmetries.dimensions import dimensions
+from lmc.symmetries.exactness import EXACT
 
 
 def test_the_table_in_the_book_is_the_counted_one(root: Path) -> None:
@@ -26,7 +26,7 @@ def test_the_table_in_the_book_is_the_counted_one(root: Path) -> None:
 @pytest.fixture
 def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the page's code leaves behind, run from top to bottom; the family it adds goes again."""
-    monkeypatch.setattr(lmc.family, "FAMILIES", lmc.family.FAMILIES)
+    monkeypatch.setattr(lmc.symmetries.families.family, "FAMILIES", lmc.symmetries.families.family.FAMILIES)
     names: dict[str, Any] = {}
     text = (root / "book/add_a_family.md").read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", text, re.S):

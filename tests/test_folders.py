@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM
 
 import lmc
 from lmc import checkpoints
-from lmc.canonical import Canonical
 from lmc.errors import CheckpointError
 from lmc.matching.folders import can_stream, match_folders
-from lmc.models import state
 from lmc.pairing import compare
 from lmc.stored import Stored, spill, stored
+from lmc.symmetries.canonical import Canonical
+from lmc.symmetries.stock_model import state
 
 MODELS = {
     "neox": lambda seed: pico.neox(seed=seed, dtype=torch.float32),

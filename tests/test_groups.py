@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
 
-from lmc.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
+from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 
 MATRIX = [
     Orthogonal(1),

@@ -9,8 +9,8 @@ import torch
 import lmc
 from lmc.errors import ArgumentError
 from lmc.landscape import barycentric, coordinates, plane, planes
-from lmc.models import state
 from lmc.objective import evaluate
+from lmc.symmetries.stock_model import state
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import lmc
 from lmc.checkpoints import inspect
-from lmc.compat import ensure_torchvision
 from lmc.errors import CheckpointError
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 ensure_torchvision()
 import timm  # noqa: E402

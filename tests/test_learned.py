@@ -7,13 +7,12 @@ import pytest
 import torch
 
 import lmc
-from lmc import modelspec
 from lmc.matching import descent, learned
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import Recipe
-from lmc.models import epsilon, rebuild, recompute_activations, state
 from lmc.objective import Data, evaluate, losses
-from lmc.transform import Transform, compose, moved_by
+from lmc.symmetries.stock_model import epsilon, rebuild, recompute_activations, state
+from lmc.symmetries.transform import Transform, compose, moved_by
 
 LAYERS = ("GPTNeoXLayer", "GPT2Block", "LlamaDecoderLayer", "Block", "ViTLayer")
 KINDS = {"neox": ("stream", "scale", "value", "plane", "pass"), "vit": ("stream", "value", "qk")}
@@ -272,7 +271,7 @@ def test_a_vocabulary_is_worked_on_some_rows_at_a_time(count, monkeypatch):
     made, data = learner("neox", count=count)
     with lmc.float64():
         loss, gradients = made.gradients(data)
-    monkeypatch.setattr(modelspec, "ROWS", 7)
+    monkeypatch.setattr("lmc.symmetries.spec.ROWS", 7)
     monkeypatch.setattr(learned, "ROWS", 3)
     seen = []
     monkeypatch.setattr(learned, "moved_by", lambda *a: (seen.append((a[1], len(a[2]))), moved_by(*a))[1])

@@ -9,14 +9,14 @@ from torch import Tensor
 
 import lmc
 from lmc.errors import ArgumentError
-from lmc.groups import Permutation
 from lmc.matching import CLOSED_FORM, Endpoints
 from lmc.matching.activations import _CrossCovariance, activation_pieces
 from lmc.matching.solver import parts_of, solve
 from lmc.matching.weights import match_weights, weight_pieces
-from lmc.models import state
 from lmc.objective import Data
-from lmc.transform import Transform
+from lmc.symmetries.groups import Permutation
+from lmc.symmetries.stock_model import state
+from lmc.symmetries.transform import Transform
 
 MODELS = {
     "neox": lambda dtype: pico.neox(dtype=dtype),

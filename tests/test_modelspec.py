@@ -10,8 +10,9 @@ import torch
 
 import lmc
 from lmc.errors import UnsupportedModelError
-from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
-from lmc.modelspec import Axis, Block, Dead, Epsilon, Gain, ModelSpec, Move, Norm, Reader, Space, layered, parse
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
+from lmc.symmetries.pattern import Axis, Block, parse
+from lmc.symmetries.spec import Dead, Epsilon, Gain, ModelSpec, Move, Norm, Reader, Space, layered
 
 NEOX: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lmc import corpora, pairs
-from lmc.compat import ensure_torchvision
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.pairs.tasks import Digits, Docstrings
 from lmc.pairs.training import Recipe, train
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 TINY = Recipe(steps=12, batch=4, lr=3e-3, warmup=3)
 needs_pairs = pytest.mark.skipif(not pairs.SHIPPED.is_dir(), reason="data/pairs is in a clone of the repository only")

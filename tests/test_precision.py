@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lmc
-from lmc.groups import Orthogonal
+from lmc.symmetries.groups import Orthogonal
 
 X = torch.linspace(-1, 1, 7, dtype=torch.float64)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lmc.compat import ensure_torchvision
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 PAGES = ("README.md", "CONTRIBUTING.md")
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 import lmc
 import lmc.checkpoints
-import lmc.models
+import lmc.symmetries.stock_model
 from lmc import shards
 from lmc.errors import CheckpointError
 
@@ -80,7 +80,7 @@ def test_the_stock_library_reads_streamed_shards(tmp_path: Path, monkeypatch: py
     model = pico.neox(dtype=torch.float32)
     write = shards.write
     monkeypatch.setattr(shards, "write", lambda folder, plan, tensors, limit: write(folder, plan, tensors, 4000))
-    outline = lmc.models.hollow(model)
+    outline = lmc.symmetries.stock_model.hollow(model)
     lmc.checkpoints.save(outline, tmp_path / "streamed", tensors=iter(model.state_dict().items()))
     assert len(list((tmp_path / "streamed").glob("model-*.safetensors"))) > 3
     for again in (AutoModelForCausalLM.from_pretrained(tmp_path / "streamed"), lmc.load(tmp_path / "streamed")):

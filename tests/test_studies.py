@@ -6,14 +6,14 @@ import torch
 
 import lmc
 from lmc.ablation import ablate, restricted, variants
-from lmc.family import spec as spec_of
 from lmc.lineup import ORDER, align, barriers_on, lineup, sayings
-from lmc.modelspec import SCALE
 from lmc.objective import Data, evaluate
 from lmc.pairs.tasks import Digits
 from lmc.pairs.training import Recipe
 from lmc.sweeps import sweep, train_pairs
-from lmc.transform import Transform
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.pattern import SCALE
+from lmc.symmetries.transform import Transform
 
 
 def quiet(line: str) -> None: ...

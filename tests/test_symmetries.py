@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import lmc
-from lmc.exactness import EXACT, TOLERANCE
-from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
-from lmc.models import rebuild, state
-from lmc.modelspec import ModelSpec, Space
-from lmc.transform import Transform
+from lmc.symmetries.exactness import EXACT, TOLERANCE
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
+from lmc.symmetries.spec import ModelSpec, Space
+from lmc.symmetries.stock_model import rebuild, state
+from lmc.symmetries.transform import Transform
 
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),

@@ -9,8 +9,8 @@ from torch import Tensor
 
 import lmc
 from lmc import corpora
-from lmc.exactness import EXACT, TOLERANCE
-from lmc.transform import Transform
+from lmc.symmetries.exactness import EXACT, TOLERANCE
+from lmc.symmetries.transform import Transform
 
 TEXT = [f"neox-docstrings-{i}/{end}" for i in (0, 1, 2) for end in "ab"]
 VISION = [f"vit-digits-{i}/{end}" for i in (0, 1, 2) for end in "ab"]

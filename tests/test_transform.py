@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import lmc
-from lmc.blocks import unfold
 from lmc.errors import ArgumentError, CheckpointError, LmcError, NotCanonicalError
-from lmc.groups import Orthogonal, Permutation
-from lmc.models import epsilon, state
-from lmc.transform import Transform, kinds, rescale
+from lmc.symmetries.blocks import unfold
+from lmc.symmetries.groups import Orthogonal, Permutation
+from lmc.symmetries.stock_model import epsilon, state
+from lmc.symmetries.transform import Transform, kinds, rescale
 
 MODELS = [
     pytest.param(pico.neox, {}, id="neox"),

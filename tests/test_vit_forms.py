@@ -6,7 +6,7 @@ import torch
 
 from lmc import pairing
 from lmc.errors import IncompatibleModelsError
-from lmc.family import vit_forms
+from lmc.symmetries.families import vit_forms
 
 FORMS = [
     {"no_embed_class": False},

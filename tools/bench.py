@@ -25,13 +25,13 @@ import torch
 
 import lmc
 from lmc import results
-from lmc.compat import ensure_torchvision
 from lmc.files import write_whole
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import Recipe
-from lmc.models import epsilon, rebuild, state
 from lmc.objective import Data, losses
-from lmc.transform import Transform
+from lmc.symmetries.stock_libraries import ensure_torchvision
+from lmc.symmetries.stock_model import epsilon, rebuild, state
+from lmc.symmetries.transform import Transform
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "bench"
 # Of the Pythia suite: width, layers, heads. The feed-forward layer is four times as wide, a quarter of a head rotates.

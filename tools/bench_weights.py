@@ -26,12 +26,12 @@ from torch import Tensor, nn
 import lmc
 from lmc import checkpoints, results
 from lmc.alignment import describe
-from lmc.canonical import Canonical
-from lmc.compat import ensure_torchvision
 from lmc.files import write_whole
-from lmc.groups import Permutation
 from lmc.stored import stored
-from lmc.transform import Moved, Transform
+from lmc.symmetries.canonical import Canonical
+from lmc.symmetries.groups import Permutation
+from lmc.symmetries.stock_libraries import ensure_torchvision
+from lmc.symmetries.transform import Moved, Transform
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "bench" / "weights.json"
 # width, layers, heads; the feed-forward layer is four times as wide, the vocabulary 50,304, a quarter of a head rotates

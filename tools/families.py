@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 import lmc
-from lmc.compat import ensure_torchvision
-from lmc.dimensions import dimensions
-from lmc.family import FAMILIES, Family
+from lmc.symmetries.dimensions import dimensions
+from lmc.symmetries.families.family import FAMILIES, Family
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 PAGE = Path(__file__).resolve().parents[1] / "book/families.md"
 BEGIN, END = "<!-- counted by tools/families.py -->", "<!-- end -->"

@@ -18,16 +18,16 @@ from torch import nn
 from lmc.campaign.budget import Budget
 from lmc.campaign.settings import Cost
 from lmc.campaign.training import autocast
-from lmc.canonical import canonicalize
-from lmc.family import spec as spec_of
 from lmc.matching import LEARNED, Endpoints, match
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import Recipe
-from lmc.models import epsilon, rebuild, state
 from lmc.objective import Data, losses
 from lmc.pairs.training import Recipe as Training
 from lmc.pairs.training import Trainer
-from lmc.transform import Transform
+from lmc.symmetries.canonical import canonicalize
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.stock_model import epsilon, rebuild, state
+from lmc.symmetries.transform import Transform
 
 WARM = 2  # steps before the clock runs
 Publish = Callable[[dict[str, Any]], None]

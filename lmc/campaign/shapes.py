@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch import nn
 
-from lmc.compat import ensure_torchvision
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 NO_SPECIAL: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from lmc import preprocessing
-from lmc.compat import ensure_torchvision
 from lmc.corpora import pictures, texts
 from lmc.errors import DataError
-from lmc.family import family_of
-from lmc.family.parts import Tokens
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 if TYPE_CHECKING:
     from PIL import Image

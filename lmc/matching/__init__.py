@@ -15,11 +15,7 @@ from torch import Tensor, nn
 
 from lmc import preprocessing
 from lmc.alignment import METHODS, Alignment
-from lmc.canonical import canonicalize
 from lmc.errors import ArgumentError, DivergedError
-from lmc.family import family_of
-from lmc.family import spec as spec_of
-from lmc.family.parts import Tokens
 from lmc.files import digest, refuse_other_run
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
@@ -27,11 +23,15 @@ from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import PRECISIONS, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
-from lmc.models import epsilon, rebuild, recompute_activations, state
-from lmc.modelspec import ModelSpec
 from lmc.objective import Data, as_data, evaluate, require_loss
 from lmc.pairing import require_pairable
-from lmc.transform import Transform
+from lmc.symmetries.canonical import canonicalize
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.stock_model import epsilon, rebuild, recompute_activations, state
+from lmc.symmetries.transform import Transform
 
 CLOSED_FORM = ("weights", "activations")
 LEARNED = ("single", "dual")

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lmc.matching.solver import Piece, Solution, parts_of, solve
-from lmc.models import state
-from lmc.modelspec import SCALE, Block, ModelSpec, parse, split_axes
-from lmc.objective import Data, logits
+from lmc.objective import Data
+from lmc.symmetries.pattern import SCALE, Block, parse, split_axes
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.stock_model import logits, state
 
 SAMPLE = "sample"
 

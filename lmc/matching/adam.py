@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lmc.groups import Group
-from lmc.modelspec import Space
+from lmc.symmetries.groups import Group
+from lmc.symmetries.spec import Space
 
 
 class LieAdam:

@@ -13,7 +13,7 @@ from lmc.errors import ArgumentError, DivergedError, OutOfMemoryError, is_out_of
 from lmc.matching import workers
 from lmc.matching.learned import Learner
 from lmc.objective import Data
-from lmc.transform import Transform
+from lmc.symmetries.transform import Transform
 
 EVERY = 50  # steps between two checks; a killed run with a state folder loses at most the steps since the last one
 ASIDE = 0.1  # share of the data that early stopping keeps from matching, and

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 
 from lmc import checkpoints, preprocessing
 from lmc.alignment import Alignment, write
-from lmc.canonical import Canonical, warn_untied
 from lmc.cards import card
 from lmc.checkpoints import Blueprint
-from lmc.family import spec as spec_of
 from lmc.files import whole_folder
 from lmc.hub import fetch
 from lmc.matching.weights import match_all
-from lmc.models import epsilon, hollow, set_epsilon
-from lmc.modelspec import ModelSpec
 from lmc.stored import Stored, spill, stored
-from lmc.transform import Moved
+from lmc.symmetries.canonical import Canonical, warn_untied
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.stock_model import epsilon, hollow, set_epsilon
+from lmc.symmetries.transform import Moved
 
 
 def match_folders(

@@ -24,16 +24,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lmc.blocks import gram
 from lmc.errors import DivergedError
 from lmc.files import read_safetensors
 from lmc.matching import workers
 from lmc.matching.adam import LieAdam
 from lmc.matching.recipe import PRECISIONS, Recipe
-from lmc.models import set_epsilon
-from lmc.modelspec import ROWS, SCALE, STREAM, ModelSpec, Space
 from lmc.objective import Data, losses
-from lmc.transform import Transform, compose, moved_by
+from lmc.symmetries.blocks import gram
+from lmc.symmetries.pattern import SCALE, STREAM
+from lmc.symmetries.spec import ROWS, ModelSpec, Space
+from lmc.symmetries.stock_model import set_epsilon
+from lmc.symmetries.transform import Transform, compose, moved_by
 
 Elements = dict[str, Tensor]
 Rows = slice | Tensor

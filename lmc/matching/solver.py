@@ -19,10 +19,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from lmc.blocks import act, connected, gram, pair_gram
-from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant
-from lmc.modelspec import SCALE, SIGN, STREAM, Block, ModelSpec, Space
-from lmc.transform import Transform, compose
+from lmc.symmetries.blocks import act, connected, gram, pair_gram
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant
+from lmc.symmetries.pattern import SCALE, SIGN, STREAM, Block
+from lmc.symmetries.spec import ModelSpec, Space
+from lmc.symmetries.transform import Transform, compose
 
 COMPACT = (Permutation, Orthogonal, Invertible, RotaryCommutant)
 GLOBAL = frozenset((STREAM, SCALE, SIGN))  # seen by all parts

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmc.blocks import connected
 from lmc.matching.solver import GLOBAL, Part, Piece, Solution, solve
-from lmc.modelspec import ModelSpec
-from lmc.transform import Moved, Transform, rescale
+from lmc.symmetries.blocks import connected
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.transform import Moved, Transform, rescale
 
 
 def match_weights(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmc import checkpoints, corpora
-from lmc.compat import ensure_torchvision
+from lmc.symmetries.stock_libraries import ensure_torchvision
 
 
 class Task(ABC):

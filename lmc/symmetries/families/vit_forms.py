@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc.errors import IncompatibleModelsError
-from lmc.models import state
+from lmc.symmetries.stock_model import state
 
 PREPROCESSING = ("mean", "std", "crop_pct", "interpolation", "crop_mode")
 

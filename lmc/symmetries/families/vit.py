@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import nn
 
-from lmc.family.parts import Images, hidden_units, reader
-from lmc.family.vit_flags import refuse_variants
-from lmc.groups import Invertible, Orthogonal, Permutation
-from lmc.modelspec import Dead, Gain, ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.families.common import Images, hidden_units, reader
+from lmc.symmetries.families.vit_flags import refuse_variants
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
+from lmc.symmetries.spec import Dead, Gain, ModelSpec, Move, Norm, Space, layered
 
 
 def spec(model: Any) -> ModelSpec:

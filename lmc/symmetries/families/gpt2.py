@@ -3,9 +3,9 @@
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.family.parts import hidden_units, reader
-from lmc.groups import Invertible, Orthogonal, Permutation, Scale
-from lmc.modelspec import Dead, Epsilon, Mean, ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.families.common import hidden_units, reader
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, Scale
+from lmc.symmetries.spec import Dead, Epsilon, Mean, ModelSpec, Move, Norm, Space, layered
 
 
 def spec(model: Any) -> ModelSpec:

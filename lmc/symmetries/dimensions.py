@@ -13,7 +13,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lmc.modelspec import SCALE, STREAM, Axis, Block, ModelSpec, Move
+from lmc.symmetries.pattern import SCALE, STREAM, Axis, Block
+from lmc.symmetries.spec import ModelSpec, Move
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ lost: one field holds the ε of the stream's norms and of the heads' own.
 
 from typing import Any
 
-from lmc.family.decoder import decoder, pre_norms
-from lmc.groups import Invertible, Orthogonal
-from lmc.modelspec import ModelSpec, Space
+from lmc.symmetries.families.decoder import decoder, pre_norms
+from lmc.symmetries.groups import Invertible, Orthogonal
+from lmc.symmetries.spec import ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:

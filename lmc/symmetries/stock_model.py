@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.modelspec import ModelSpec
+from lmc.symmetries.spec import ModelSpec
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -84,3 +84,11 @@ def recompute_activations(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
+
+
+def logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """[n, T, vocabulary] for tokens, [n, classes] for images."""
+    if inputs.is_floating_point():
+        inputs = inputs.to(next(model.parameters()).dtype)
+    out = model(inputs)
+    return out if isinstance(out, Tensor) else out.logits

@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.canonical import make_canonical
 from lmc.checkpoints import inspect, load
-from lmc.dimensions import dimensions
-from lmc.family import family_of
-from lmc.family import spec as spec_of
-from lmc.family.parts import Tokens
-from lmc.models import epsilon, hold, hollow, set_epsilon, state
-from lmc.modelspec import SCALE, ModelSpec
-from lmc.objective import logits
-from lmc.precision import float64
-from lmc.transform import Transform, kinds, moved_by
+from lmc.symmetries.canonical import make_canonical
+from lmc.symmetries.dimensions import dimensions
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.pattern import SCALE
+from lmc.symmetries.precision import float64
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.stock_model import epsilon, hold, hollow, logits, set_epsilon, state
+from lmc.symmetries.transform import Transform, kinds, moved_by
 
 CANONICAL, WHOLE = "canonical form", "whole group"
 

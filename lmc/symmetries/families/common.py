@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from lmc.groups import Group, Invertible, Permutation, Scale
-from lmc.modelspec import Reader, Space
+from lmc.symmetries.groups import Group, Invertible, Permutation, Scale
+from lmc.symmetries.spec import Reader, Space
 
 # Activations with f(sx) = s f(x) for s > 0: each unit may carry a positive factor in and its inverse out.
 _HOMOGENEOUS = ("relu", "leaky_relu")

@@ -7,9 +7,9 @@ freedom is left.
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.family.parts import hidden_units, reader
-from lmc.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant
-from lmc.modelspec import ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.families.common import hidden_units, reader
+from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant
+from lmc.symmetries.spec import ModelSpec, Move, Norm, Space, layered
 
 
 def decoder(

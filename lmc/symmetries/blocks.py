@@ -9,8 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lmc.groups import Permutation
-from lmc.modelspec import Block, ModelSpec, Space
+from lmc.symmetries.groups import Permutation
+from lmc.symmetries.pattern import Block
+from lmc.symmetries.spec import ModelSpec, Space
 
 Elements = Mapping[str, Tensor]
 K = TypeVar("K", bound=Hashable)

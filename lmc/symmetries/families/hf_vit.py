@@ -5,9 +5,9 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.family.parts import Images, hidden_units, reader
-from lmc.groups import Invertible, Orthogonal, Permutation, Scale
-from lmc.modelspec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.families.common import Images, hidden_units, reader
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, Scale
+from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered
 
 # The names inside a layer: (query, key, value, output, feed-forward in, feed-forward out), by release of transformers.
 _NEW = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")

@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.family import bert, gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, parts, qwen3, vit, vit_forms
-from lmc.family.parts import Images, Tokens
-from lmc.modelspec import ModelSpec
+from lmc.symmetries.families import bert, common, gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, qwen3, vit, vit_forms
+from lmc.symmetries.families.common import Images, Tokens
+from lmc.symmetries.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Family:
 
 
 def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
-    return Family(name, "transformers", classes, spec, parts.settings, parts.tokens)
+    return Family(name, "transformers", classes, spec, common.settings, common.tokens)
 
 
 FAMILIES = (
@@ -47,10 +47,10 @@ FAMILIES = (
     _decoder("olmo", olmo.spec, "OlmoForCausalLM"),
     _decoder("olmo2", olmo2.spec, "Olmo2ForCausalLM"),
     Family(
-        "bert", "transformers", ("BertForMaskedLM",), bert.spec, parts.settings, bert.tokens, unread=bert.OTHER_HEADS
+        "bert", "transformers", ("BertForMaskedLM",), bert.spec, common.settings, bert.tokens, unread=bert.OTHER_HEADS
     ),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
-    Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, parts.settings, hf_vit.images),
+    Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, common.settings, hf_vit.images),
 )
 
 

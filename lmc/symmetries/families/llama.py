@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lmc.family.decoder import decoder, pre_norms
-from lmc.groups import Orthogonal, Scale
-from lmc.modelspec import Epsilon, ModelSpec, Space
+from lmc.symmetries.families.decoder import decoder, pre_norms
+from lmc.symmetries.groups import Orthogonal, Scale
+from lmc.symmetries.spec import Epsilon, ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:

@@ -11,9 +11,9 @@ sublayer's bias.
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.family.parts import Tokens, hidden_units, reader
-from lmc.groups import Invertible, Permutation
-from lmc.modelspec import Dead, Mean, ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.families.common import Tokens, hidden_units, reader
+from lmc.symmetries.groups import Invertible, Permutation
+from lmc.symmetries.spec import Dead, Mean, ModelSpec, Move, Norm, Space, layered
 
 OTHER_HEADS = ("bert.pooler.", "cls.seq_relationship.")  # what pretraining learned beside the prediction of tokens
 

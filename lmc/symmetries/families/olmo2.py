@@ -8,9 +8,10 @@ Not declared: quarter turns of planes, and the sign that a gain shares with the 
 
 from typing import Any
 
-from lmc.family.decoder import decoder
-from lmc.groups import Invertible, Orthogonal, Permutation
-from lmc.modelspec import SIGN, STREAM, ModelSpec, Space
+from lmc.symmetries.families.decoder import decoder
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
+from lmc.symmetries.pattern import SIGN, STREAM
+from lmc.symmetries.spec import ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lmc.family.parts import hidden_units
-from lmc.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
-from lmc.modelspec import Dead, Epsilon, ModelSpec, Move, Norm, Reader, Space, layered
+from lmc.symmetries.families.common import hidden_units
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
+from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Reader, Space, layered
 
 
 def spec(model: Any) -> ModelSpec:

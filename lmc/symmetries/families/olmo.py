@@ -7,9 +7,9 @@ dimensions and the signs of rotary planes are declared (signs of values and quar
 
 from typing import Any
 
-from lmc.family.decoder import decoder, pre_norms
-from lmc.groups import Invertible, Orthogonal, Permutation
-from lmc.modelspec import ModelSpec, Space
+from lmc.symmetries.families.decoder import decoder, pre_norms
+from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
+from lmc.symmetries.spec import ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.blocks import connected, unfold, unfold_into
 from lmc.errors import NotCanonicalError
-from lmc.family import spec as spec_of
-from lmc.groups import Group, Invertible, RotaryCommutant, Scale
-from lmc.models import rebuild, state
-from lmc.modelspec import STREAM, Axis, Mean, ModelSpec, Move, Norm, Space
+from lmc.symmetries.blocks import connected, unfold, unfold_into
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
+from lmc.symmetries.pattern import STREAM, Axis
+from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
+from lmc.symmetries.stock_model import rebuild, state
 
 # The largest relative mean a "mean-free" writer may show after its entries were rounded to a type: some units of it.
 MEAN_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}

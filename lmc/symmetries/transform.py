@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lmc.blocks import act, permute
-from lmc.canonical import require_canonical
 from lmc.errors import ArgumentError, CheckpointError, LmcError
-from lmc.family import spec as spec_of
 from lmc.files import read_json, read_safetensors, whole_folder
-from lmc.groups import Invertible, Permutation
-from lmc.models import rebuild, state
-from lmc.modelspec import SCALE, STREAM, ModelSpec
+from lmc.symmetries.blocks import act, permute
+from lmc.symmetries.canonical import require_canonical
+from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.groups import Invertible, Permutation
+from lmc.symmetries.pattern import SCALE, STREAM
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.stock_model import rebuild, state
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Transform:
     >>> moved = g.apply(lmc.canonicalize(model))        # a new stock model: other weights, same function
     >>> back = g.inverse().apply(moved)
 
-    `elements` maps each space to its element(s), float64 [*batch, n, n] or int64 [*batch, n] (see `lmc.groups`).
+    `elements` maps each space to its element(s), float64 [*batch, n, n] or int64 [*batch, n] (see `lmc.symmetries.groups`).
     """
 
     spec: ModelSpec

@@ -1,0 +1,1 @@
+"""The room lmc/symmetries."""
