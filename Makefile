@@ -47,13 +47,13 @@ test: $(STAMP)  ## run all tests
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
-	@$(PY) -m lmc.reproduce --profile $(PROFILE) --jobs $(JOBS)
+	@$(PY) -m lmc.reproduce.run --profile $(PROFILE) --jobs $(JOBS)
 
 gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM=1..7, SIZE=full|laptop|smoke, MINUTES=9)
-	@PYTHONPATH=. $(GPU_PY) -m lmc.campaign $(or $(ITEM),1) --size $(SIZE) --minutes $(MINUTES)
+	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --minutes $(MINUTES)
 
 gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7, SIZE=full|laptop)
-	@PYTHONPATH=. $(GPU_PY) -m lmc.campaign $(or $(ITEM),1) --size $(SIZE) --prepare
+	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --prepare
 
 twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
 	@$(PY) tools/twins.py
@@ -68,7 +68,7 @@ screenshots: $(STAMP)  ## photograph the rendered book: light, dark and phone (n
 	@$(PY) tools/screenshots.py
 
 commit-results: $(STAMP)  ## copy fresh results to data/results and update what figures.yml expects (PROFILE=laptop)
-	@$(PY) -c 'import sys; from lmc.results import promote; print(*promote(sys.argv[1]), sep="\n")' $(PROFILE)
+	@$(PY) -c 'import sys; from lmc.reproduce.results import promote; print(*promote(sys.argv[1]), sep="\n")' $(PROFILE)
 	@$(PY) tools/expected.py $(PROFILE)
 
 clean:  ## remove what make book and lmc reproduce made; .venv stays

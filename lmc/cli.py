@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from lmc.alignment import Alignment
-    from lmc.pairing import Pair
+    from lmc.matching import Alignment, Pair
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
 
@@ -60,31 +59,33 @@ def check(models: Models, seed: Seed = 0) -> None:
     before a weight is read, then whether they are independent and what matching will take.
     """
     from lmc import checkpoints
-    from lmc.symmetries import exactness
 
     if len(models) == 1:
-        report = exactness.check_stored(models[0], seed)
+        from lmc.symmetries import check_copies
+
+        dtype = checkpoints.inspect(models[0]).dtype  # as stored; read twice, so that only one copy is alive
+        report = check_copies(lambda: checkpoints.load(models[0], dtype=dtype), seed)
         print(report)
         if not report.ok:
             raise typer.Exit(1)
         return
-    from lmc import pairing
-    from lmc.results import duration
+    from lmc.checkpoints import provenance
+    from lmc.matching import SHARED, independence, inspect_pair, step_seconds
 
-    pair = pairing.compare(models)
+    pair = inspect_pair(models)
     first = checkpoints.load(models[0])
     print(f"{type(first).__name__}: these can be paired")
     print(pair)
-    step = pairing.step_seconds(first)
+    step = step_seconds(first)
     if step is not None:
-        shown = f"about {duration(STEPS * step)} for {STEPS} steps of learning"
+        shown = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
         shown += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {shown}")
     for name in models[1:]:
-        cosine = pairing.independence(first, checkpoints.load(name))
+        cosine = independence(first, checkpoints.load(name))
         print(f"{'cosine of the weights':<24} {cosine:.3f} ({models[0]}, {name})")
-        if abs(cosine) >= pairing.SHARED:
-            _warn(f"cosine {cosine:.3f} ≥ {pairing.SHARED}: {models[0]} and {name} may share an initialisation")
+        if abs(cosine) >= SHARED:
+            _warn(f"cosine {cosine:.3f} ≥ {SHARED}: {models[0]} and {name} may share an initialisation")
 
 
 @app.command()
@@ -123,47 +124,47 @@ def match(
     """
     import torch
 
-    from lmc import corpora, matching, objective
-    from lmc.alignment import METHODS
+    from lmc import corpora
+    from lmc.evaluation import require_loss
     from lmc.files import refuse_occupied, whole_folder
-    from lmc.matching import folders, workers
-    from lmc.matching.recipe import PRECISIONS
+    from lmc.matching import LARGEST_RATE, LEARNED, METHODS, PRECISIONS, can_stream, match_folders, workers
+    from lmc.matching import match as align
 
     if method not in METHODS:
         raise ArgumentError(f"--method: expected one of {', '.join(METHODS)}, found {method!r}")
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    if lr is not None and not 0 < lr <= matching.LARGEST_RATE:
-        raise ArgumentError(f"--lr: expected a number in (0, {matching.LARGEST_RATE}], found {lr}")
+    if lr is not None and not 0 < lr <= LARGEST_RATE:
+        raise ArgumentError(f"--lr: expected a number in (0, {LARGEST_RATE}], found {lr}")
     if precision not in PRECISIONS:
         raise ArgumentError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if data is not None:
         corpora.kind(data)
     if by_frequency and method != "weights":
         raise ArgumentError(f"--by-frequency: expected the method weights, found {method}")
-    needs_data = by_frequency or method in ("activations", *matching.LEARNED)
+    needs_data = by_frequency or method in ("activations", *LEARNED)
     if needs_data and data is None:
         raise ArgumentError(f"--data: the method {method} needs a corpus ({CORPUS}), found none")
     refuse_occupied(out)
-    state = _state_folder(out, resume) if method in matching.LEARNED else None
+    state = _state_folder(out, resume) if method in LEARNED else None
     kind, place = _dtype(dtype), _device(device)
     with workers.process_group(place) as leader:
         pair, samples = _compare(models), None
-        if method in matching.LEARNED:
-            objective.require_loss(pair.blueprints[0].model)
+        if method in LEARNED:
+            require_loss(pair.blueprints[0].model)
         if needs_data and data is not None:  # read before any weight: a corpus that does not fit is found early
             first = pair.blueprints[0]
             samples = _samples(data, first.model, "match", first.source.folder, limit, seed)
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency and samples is not None else None
-        if method == "weights" and folders.can_stream(pair.blueprints, kind):
+        if method == "weights" and can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
-            folders.match_folders(pair.blueprints, out, kind, place, seed, export, counts)
+            match_folders(pair.blueprints, out, kind, place, seed, export, counts)
             _say(_next(out, data))
             return
         loaded = _load(pair, place, kind)
         _say(f"matching with {method}")
         try:
-            alignment = matching.match(
+            alignment = align(
                 loaded,
                 method=method,
                 data=samples,
@@ -224,21 +225,23 @@ def path(
 
     Evaluates merged models along the line between the endpoints, on the part of a corpus that matching never saw.
     """
-    from lmc import corpora, line
-    from lmc.alignment import Alignment, describe
+    from lmc import corpora
+    from lmc.evaluation import path as walk
+    from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_place
+    from lmc.matching import Alignment, describe
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
     if plot is not None:
-        line.refuse_plot(len(describe(alignment)["parents"]))
+        refuse_plot(len(describe(alignment)["parents"]))
     for file in (plot, result_file):
         if file is not None:
             refuse_no_place(file)
     aligned = Alignment.load(alignment)
     samples = _held_out(data, aligned, alignment, limit, seed)
-    result = replace(line.path(aligned, samples, grid, seed=seed), corpus=Path(data).name)
+    result = replace(walk(aligned, samples, grid, seed=seed), corpus=Path(data).name)
     if os.access(alignment, os.W_OK):
         result.to_json(alignment / MEASURED)  # for the model cards of what is merged from it
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
@@ -275,9 +278,9 @@ def merge(
     """
     kind = _dtype(dtype)
     from lmc import corpora
-    from lmc.alignment import Alignment, barycentric, describe
+    from lmc.evaluation import PathResult
     from lmc.files import refuse_occupied
-    from lmc.line import PathResult
+    from lmc.matching import Alignment, barycentric, describe
 
     refuse_occupied(out)
     if data is not None:
@@ -302,7 +305,7 @@ def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folde
 
     No code that comes with the checkpoint is run.
     """
-    from lmc import conversion
+    from lmc.checkpoints import conversion
 
     conversion.convert(source, out)
     _say(f"wrote {out}")
@@ -319,7 +322,7 @@ def reproduce(
     ] = False,
 ) -> None:
     """Recompute and redraw the book's figures; the exit code is 1 where a number is not what figures.yml expects."""
-    from lmc import reproduce as notebooks
+    from lmc.reproduce import run as notebooks
 
     if listing:
         print(notebooks.listing())
@@ -376,18 +379,17 @@ def _next(out: Path, data: str | None) -> str:
 
 
 def _compare(models: list[str]) -> "Pair":
-    from lmc import pairing
+    from lmc.matching import inspect_pair
 
     _say("checking that the models can be paired")
-    return pairing.compare(models)
+    return inspect_pair(models)
 
 
 def _samples(
     corpus: str, model: "nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
 ) -> Any:
     from lmc import checkpoints, corpora
-    from lmc.symmetries.families.common import Tokens
-    from lmc.symmetries.families.family import family_of
+    from lmc.symmetries.families import Tokens, family_of
 
     text = corpora.kind(corpus) == "text" and isinstance(family_of(model).inputs(model), Tokens)
     tokenizer = checkpoints.tokenizer(tokenizer_from) if text else None
@@ -398,8 +400,7 @@ def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
     """How often each token of the vocabulary occurs."""
     import torch
 
-    from lmc.symmetries.families.common import Tokens
-    from lmc.symmetries.families.family import family_of
+    from lmc.symmetries.families import Tokens, family_of
 
     read = family_of(model).inputs(model)
     if not isinstance(read, Tokens):

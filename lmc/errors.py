@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmc.alignment import Alignment
+    from lmc.matching import Alignment
 
 
 class LmcError(Exception):
@@ -65,3 +65,7 @@ def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
 def one_line(error: BaseException) -> str:
     """What an error of another library says, without its line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+class MissingExtraError(LmcError):
+    """A command needs libraries that the plain installation does not bring."""

@@ -35,8 +35,10 @@ grid: int = 25  # points on the line
 import time
 
 import lmc
-from lmc import corpora, figures, pairs, results
-from lmc.experiment import compare
+from lmc import corpora
+from lmc.reproduce import figures, results
+from lmc.reproduce.experiments.comparison import compare
+from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
 began = time.monotonic()
@@ -50,7 +52,7 @@ grid = 5 if small else grid
 # These are stock `timm` vision transformers that read handwritten digits. Their record says how good they are.
 
 # %%
-record = pairs.record("vit-digits-0")
+record = shipped_pairs.record("vit-digits-0")
 {side: {key: round(run[key], 3) for key in ("loss", "accuracy")} for side, run in record["endpoints"].items()}
 
 # %% [markdown]
@@ -60,7 +62,7 @@ record = pairs.record("vit-digits-0")
 
 # %%
 def load(name: str) -> tuple:
-    return tuple(lmc.load(folder) for folder in pairs.shipped(name))
+    return tuple(lmc.load(folder) for folder in shipped_pairs.shipped(name))
 
 
 names = [f"vit-digits-{i}" for i in range(1 if small else 3)]

@@ -22,11 +22,12 @@ seed: int = 0
 import torch
 
 import lmc
-from lmc import corpora, pairs
-from lmc.symmetries.transform import Transform, kinds
+from lmc import corpora
+from lmc.reproduce.training import shipped_pairs
+from lmc.symmetries import Transform, kinds
 
-language = lmc.load(pairs.shipped("neox-docstrings-0")[0])
-vision = lmc.load(pairs.shipped("vit-digits-0")[0])
+language = lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0])
+vision = lmc.load(shipped_pairs.shipped("vit-digits-0")[0])
 tokens = corpora.tokens("embedded", "eval", corpora.byte_tokenizer(), 128, limit=4)
 images, _ = corpora.images("digits", "eval", size=8, mean=(0.5,), std=(0.5,), limit=8)
 
@@ -174,12 +175,12 @@ forged("plane.0", shear)  # invertible, but no complex number
 # `lmc check MODEL`.
 
 # %%
-report = lmc.check(lmc.load(pairs.shipped("neox-docstrings-0")[0]), seed=seed)
+report = lmc.check(lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0]), seed=seed)
 print(report)
 assert report.ok
 
 # %%
-report = lmc.check(lmc.load(pairs.shipped("vit-digits-0")[0]), seed=seed)
+report = lmc.check(lmc.load(shipped_pairs.shipped("vit-digits-0")[0]), seed=seed)
 print(report)
 assert report.ok
 

@@ -24,17 +24,19 @@ import time
 import matplotlib.pyplot as plt
 
 import lmc
-from lmc import charts, corpora, experiment, figures, pairs, results
-from lmc.averages import mean
-from lmc.experiment import load_pairs
-from lmc.symmetries.stock_model import state
-from lmc.symmetries.transform import Transform
+from lmc import corpora
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments import comparison
+from lmc.reproduce.experiments.comparison import load_pairs
+from lmc.reproduce.pair_means import mean
+from lmc.reproduce.training import shipped_pairs
+from lmc.symmetries import Transform, state
 
 figures.use_style()
 began = time.monotonic()
 small = profile == "smoke"
 steps, grid = (4, 5) if small else (steps, 25)
-a, b = (lmc.load(folder) for folder in pairs.shipped("vit-digits-0"))
+a, b = (lmc.load(folder) for folder in shipped_pairs.shipped("vit-digits-0"))
 digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
 match_on = corpora.images("digits", "match", **digits)
 held_out = corpora.images("digits", "eval", **digits)
@@ -189,7 +191,7 @@ def distances(logs: dict[str, list[float]]) -> dict[str, float]:
 
 
 loaded = load_pairs("vit-digits", 1 if small else 3)
-made = experiment.runs(list(loaded), [seed] if small else [seed, seed + 1, seed + 2])
+made = comparison.runs(list(loaded), [seed] if small else [seed, seed + 1, seed + 2])
 learned = [learn(loaded[name], at) for name, at in made]
 each = [distances(logs) for logs in learned]
 spread = {name: [row[name] for row in each] for name in each[0]}

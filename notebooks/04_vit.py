@@ -27,9 +27,11 @@ import time
 
 import matplotlib.pyplot as plt
 
-from lmc import corpora, figures, pairs, results
-from lmc.experiment import best_rates, compare, load_pairs, plan, record, summary
-from lmc.kept import Kept
+from lmc import corpora
+from lmc.reproduce import figures, results
+from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record, summary
+from lmc.reproduce.resume import Kept
+from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
 began = time.monotonic()
@@ -43,9 +45,9 @@ loaded = load_pairs("vit-digits", 1 if small else 3)
 # %%
 {
     name: {
-        "held-out accuracy": [round(run["accuracy"], 3) for run in pairs.record(name)["endpoints"].values()],
-        "held-out loss": [round(run["loss"], 3) for run in pairs.record(name)["endpoints"].values()],
-        "cosine of the weights": round(pairs.record(name)["cosine"], 3),
+        "held-out accuracy": [round(run["accuracy"], 3) for run in shipped_pairs.record(name)["endpoints"].values()],
+        "held-out loss": [round(run["loss"], 3) for run in shipped_pairs.record(name)["endpoints"].values()],
+        "cosine of the weights": round(shipped_pairs.record(name)["cosine"], 3),
     }
     for name in loaded
 }
@@ -67,7 +69,7 @@ rates = results.read("vit-digits-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.numbers))
 keep = Kept.of("vit-digits", profile)  # finished runs, until the results are written
 numbers = compare(loaded, match_on, held_out, methods, grid, keep=keep)
-baselines = pairs.record("vit-digits-0")["baselines"]
+baselines = shipped_pairs.record("vit-digits-0")["baselines"]
 numbers |= {"baselines": baselines} | summary(numbers, guess=baselines["class_prior"])
 found = record("vit-digits", profile, numbers, seeds, began, corpus=corpora.describe("digits", "eval"))
 

@@ -27,9 +27,11 @@ import time
 
 import matplotlib.pyplot as plt
 
-from lmc import corpora, figures, pairs, results
-from lmc.experiment import best_rates, compare, load_pairs, plan, record, summary
-from lmc.kept import Kept
+from lmc import corpora
+from lmc.reproduce import figures, results
+from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record, summary
+from lmc.reproduce.resume import Kept
+from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
 began = time.monotonic()
@@ -41,12 +43,12 @@ loaded = load_pairs("neox-docstrings", 1 if small else 3)
 # ## The endpoints
 
 # %%
-trained = pairs.record("neox-docstrings-0")
+trained = shipped_pairs.record("neox-docstrings-0")
 print("nats per byte, held out")
 print({model: round(loss, 3) for model, loss in trained["baselines"].items()})
 for name in loaded:
-    endpoints = pairs.record(name)["endpoints"].values()
-    print(name, [round(run["loss"], 3) for run in endpoints], f"cosine {pairs.record(name)['cosine']:.3f}")
+    endpoints = shipped_pairs.record(name)["endpoints"].values()
+    print(name, [round(run["loss"], 3) for run in endpoints], f"cosine {shipped_pairs.record(name)['cosine']:.3f}")
 
 # %% [markdown]
 # The text is built at run time from the documentation of installed packages, so it depends on their versions. Is it

@@ -22,7 +22,7 @@ steps: int = 100
 import time
 
 from lmc import corpora
-from lmc.experiment import learning_rates, load_pairs, record
+from lmc.reproduce.experiments.comparison import learning_rates, load_pairs, record
 
 # %%
 small = profile == "smoke"

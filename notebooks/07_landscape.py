@@ -35,10 +35,11 @@ import time
 import matplotlib.pyplot as plt
 
 import lmc
-from lmc import charts, corpora, figures, results
-from lmc.averages import mean
-from lmc.experiment import load_pairs, record, runs
-from lmc.landscape import planes
+from lmc import corpora
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.comparison import load_pairs, record, runs
+from lmc.reproduce.experiments.landscape import planes
+from lmc.reproduce.pair_means import mean
 
 figures.use_style()
 small = profile == "smoke"
@@ -126,7 +127,7 @@ results.read("landscape-text", profile)
 # %% [markdown]
 # ```{exercise}
 # :label: ex-plane
-# The two planes look alike. Must they? Give `lmc.landscape.plane` the three networks $A$, $B$ and $g_A^{-1} g_B B$ of
+# The two planes look alike. Must they? Give `lmc.evaluation.landscape.plane` the three networks $A$, $B$ and $g_A^{-1} g_B B$ of
 # the dual alignment, and compare its losses with those of the dual plane.
 # ```
 #

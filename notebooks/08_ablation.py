@@ -30,10 +30,11 @@ import time
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, corpora, figures, results
-from lmc.ablation import ablate
-from lmc.averages import mean
-from lmc.experiment import load_pairs, record
+from lmc import corpora
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.ablation import ablate
+from lmc.reproduce.experiments.comparison import load_pairs, record
+from lmc.reproduce.pair_means import mean
 
 figures.use_style()
 small = profile == "smoke"

@@ -38,10 +38,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, corpora, figures, results
-from lmc.averages import mean
-from lmc.experiment import load_pairs, record, runs
-from lmc.lineup import ORDER, align, barriers_on, lineup, sayings
+from lmc import corpora
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.compare_controls import ORDER, align, barriers_on, lineup, sayings
+from lmc.reproduce.experiments.comparison import load_pairs, record, runs
+from lmc.reproduce.pair_means import mean
 
 figures.use_style()
 small = profile == "smoke"
@@ -136,7 +137,7 @@ text
 # Matching learned on the parents' training text, and was measured on the documentation of another package. Does what it
 # found hold on other text? The same alignments, measured on the documentation of two more packages, on the training text
 # itself, and on a corpus of another kind: WikiText-2 {cite:p}`merity2017pointer`, whose tokenised form is
-# undone by the rule of `lmc.corpora`. That file is not part of the repository; `LMC_SECOND_CORPUS` names a folder that
+# undone by the rule of `lmc.corpora.corpus`. That file is not part of the repository; `LMC_SECOND_CORPUS` names a folder that
 # has it (or any text file), and without it its bars are left out.
 
 # %%

@@ -28,12 +28,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, figures, results
-from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
-from lmc.experiment import best_rates, record, summary
-from lmc.kept import Kept
-from lmc.published import PAIRS, study
-from lmc.tiny import tiny
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.comparison import best_rates, record, summary
+from lmc.reproduce.experiments.published import PAIRS, study
+from lmc.reproduce.experiments.stand_ins import tiny
+from lmc.reproduce.resume import Kept
 
 figures.use_style()
 small = profile == "smoke"

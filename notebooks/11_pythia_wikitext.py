@@ -29,12 +29,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, figures, results
-from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
-from lmc.experiment import best_rates, independent, record, summary
-from lmc.kept import Kept
-from lmc.published import PAIRS, study
-from lmc.tiny import tiny
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.comparison import best_rates, independent, record, summary
+from lmc.reproduce.experiments.published import PAIRS, study
+from lmc.reproduce.experiments.stand_ins import tiny
+from lmc.reproduce.resume import Kept
 
 figures.use_style()
 small = profile == "smoke"
@@ -65,7 +65,7 @@ plt.show()
 figures.method_table(found.numbers)
 
 # %% [markdown]
-# And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora`), another
+# And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora.corpus`), another
 # text than the one the networks and the matching learned from:
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-pythia-wikipedia-wikitext"}}
@@ -89,7 +89,7 @@ found
 # ## On a GPU
 #
 # The shapes of Pythia-14M, 31M, 70M and 160M with Pythia's full vocabulary, trained on the same articles in windows of 512
-# tokens, three disjoint pairs each. The settings are entries of {mod}`lmc.campaign.settings`; {doc}`../gpu` says how to run them.
+# tokens, three disjoint pairs each. The settings are entries of {mod}`lmc.reproduce.training.settings`; {doc}`../gpu` says how to run them.
 
 # %% tags=["remove-input"]
 measured_on_gpu(["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"])

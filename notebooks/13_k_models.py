@@ -30,12 +30,13 @@ import time
 import matplotlib.pyplot as plt
 
 import lmc
-from lmc import charts, corpora, figures, results
-from lmc.averages import mean
-from lmc.controls import Ensemble
-from lmc.experiment import load_pairs, record
-from lmc.objective import as_data, evaluate
-from lmc.several import several
+from lmc import corpora
+from lmc.evaluation import as_data, evaluate
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.comparison import load_pairs, record
+from lmc.reproduce.experiments.controls import Ensemble
+from lmc.reproduce.experiments.k_models import several
+from lmc.reproduce.pair_means import mean
 
 figures.use_style()
 small = profile == "smoke"

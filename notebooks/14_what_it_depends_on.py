@@ -28,12 +28,13 @@ import time
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, corpora, figures, results
-from lmc.averages import mean
-from lmc.experiment import load_pairs, record
-from lmc.pairs.tasks import Digits
-from lmc.pairs.training import Recipe
-from lmc.sweeps import sweep, train_pairs
+from lmc import corpora
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.comparison import load_pairs, record
+from lmc.reproduce.experiments.dependence import sweep, train_pairs
+from lmc.reproduce.pair_means import mean
+from lmc.reproduce.training.tasks import Digits
+from lmc.reproduce.training.trainer import Recipe
 
 figures.use_style()
 small = profile == "smoke"

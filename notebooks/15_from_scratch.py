@@ -32,8 +32,8 @@ recompute: bool = True  # otherwise draw what the results say
 # %%
 import matplotlib.pyplot as plt
 
-from lmc import figures, results
-from lmc.campaign.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce import figures, results
+from lmc.reproduce.experiments.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
 
 figures.use_style()
 ITEMS = {"gpt2-shakespeare": 3, "vit-cifar10": 4}  # of the campaign
@@ -41,7 +41,7 @@ ITEMS = {"gpt2-shakespeare": 3, "vit-cifar10": 4}  # of the campaign
 # %% [markdown]
 # ## The settings
 #
-# Every choice is one entry of {mod}`lmc.campaign.settings`. The text model reads the 2,047 most frequent of GPT-2's tokens
+# Every choice is one entry of {mod}`lmc.reproduce.training.settings`. The text model reads the 2,047 most frequent of GPT-2's tokens
 # in the training text, and one id for all others. Single and dual matching take equally many steps, each at the best rate of its
 # own grid, scored on matching data that the probes did not see.
 

@@ -25,9 +25,9 @@ import time
 
 import matplotlib.pyplot as plt
 
-from lmc import charts, figures, results
-from lmc.experiment import record
-from lmc.overview import overview_table, side_by_side
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.every_experiment import overview_table, side_by_side
+from lmc.reproduce.experiments.comparison import record
 
 figures.use_style()
 began = time.monotonic()

@@ -24,14 +24,11 @@ from typing import Any
 import torch
 
 import lmc
-from lmc import results
+from lmc.checkpoints import provenance
+from lmc.evaluation import Data, losses
 from lmc.files import write_whole
-from lmc.matching.learned import Learner
-from lmc.matching.recipe import Recipe
-from lmc.objective import Data, losses
-from lmc.symmetries.stock_libraries import ensure_torchvision
-from lmc.symmetries.stock_model import epsilon, rebuild, state
-from lmc.symmetries.transform import Transform
+from lmc.matching import Learner, Recipe
+from lmc.symmetries import Transform, ensure_torchvision, epsilon, rebuild, state
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "bench"
 # Of the Pythia suite: width, layers, heads. The feed-forward layer is four times as wide, a quarter of a head rotates.
@@ -246,10 +243,10 @@ def main() -> None:
                 "command": f"make bench ITEM={name}",
                 "seeds": [0],
                 "duration_s": round(time.monotonic() - began),
-                "hardware": results.hardware(),
+                "hardware": provenance.hardware(),
                 "threads": 1,
                 "load at the start": load,
-                "versions": results.versions(),
+                "versions": provenance.versions(),
                 "date": datetime.now(UTC).date().isoformat(),
             }
             for suffix, content in ((".run.json", run), (".json", found)):

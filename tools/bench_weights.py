@@ -24,14 +24,11 @@ import torch
 from torch import Tensor, nn
 
 import lmc
-from lmc import checkpoints, results
-from lmc.alignment import describe
+from lmc import checkpoints
+from lmc.checkpoints import provenance, stored
 from lmc.files import write_whole
-from lmc.stored import stored
-from lmc.symmetries.canonical import Canonical
-from lmc.symmetries.groups import Permutation
-from lmc.symmetries.stock_libraries import ensure_torchvision
-from lmc.symmetries.transform import Moved, Transform
+from lmc.matching import describe
+from lmc.symmetries import Canonical, Moved, Permutation, Transform, ensure_torchvision
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "bench" / "weights.json"
 # width, layers, heads; the feed-forward layer is four times as wide, the vocabulary 50,304, a quarter of a head rotates
@@ -50,11 +47,11 @@ def main(names: list[str]) -> None:
             "command": f"python tools/bench_weights.py {name}",
             "date": datetime.now(UTC).date().isoformat(),
             "duration_s": round(time.monotonic() - began),
-            "hardware": results.hardware(),
+            "hardware": provenance.hardware(),
             "threads": THREADS,
             "load at the start": load,
             "seeds": [0, 1],
-            "versions": results.versions(),
+            "versions": provenance.versions(),
         }
         print(name, json.dumps(row), flush=True)
         for file, content in ((OUT, row), (OUT.with_suffix(".run.json"), run)):

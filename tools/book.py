@@ -23,10 +23,10 @@ import pages
 import yaml
 from costs import cost_tables
 
-from lmc._ledger import figures
-from lmc._notebooks import redraws
 from lmc.errors import LmcError
-from lmc.reproduce import executed_folder, reproduce
+from lmc.reproduce.ledger import figures
+from lmc.reproduce.notebook import redraws
+from lmc.reproduce.run import executed_folder, reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
 RENDERER = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")

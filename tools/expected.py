@@ -23,12 +23,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lmc import averages, results
-from lmc._execute import execute, kernel_environment
-from lmc._ledger import Expected, Figure, figures
-from lmc._notebooks import notebook, parameters
-from lmc._schedule import schedule, source
 from lmc.errors import LmcError
+from lmc.reproduce import pair_means, results
+from lmc.reproduce.execute import execute, kernel_environment
+from lmc.reproduce.ledger import Expected, Figure, figures
+from lmc.reproduce.notebook import notebook, parameters
+from lmc.reproduce.schedule import schedule, source
 
 LEDGER = Path(__file__).resolve().parents[1] / "figures.yml"
 SEEDS = 5
@@ -66,8 +66,8 @@ def expect(values: list[float], pairs: list[str] | None = None) -> Expected:
     """
     if len(values) < SEEDS:
         raise ValueError(f"expected at least {SEEDS} values, found {len(values)}")
-    middle = averages.mean(values, pairs or ())
-    spread = statistics.stdev(values) if pairs is None else averages.deviation(values, pairs)
+    middle = pair_means.mean(values, pairs or ())
+    spread = statistics.stdev(values) if pairs is None else pair_means.deviation(values, pairs)
     return _rounded(middle, 3 * spread, len(values))
 
 

@@ -3,7 +3,7 @@
     python tools/families.py        # rewrites it
 
 Counted from the specs of the stock configurations' own default shapes, without a weight. The counts of tiny models
-are confirmed by rank (`tests/test_completeness.py`).
+are confirmed by rank (`tests/symmetries/test_completeness.py`).
 """
 
 from pathlib import Path
@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 import lmc
-from lmc.symmetries.dimensions import dimensions
-from lmc.symmetries.families.family import FAMILIES, Family
-from lmc.symmetries.stock_libraries import ensure_torchvision
+from lmc.symmetries import dimensions, ensure_torchvision
+from lmc.symmetries.families import FAMILIES, Family
 
 PAGE = Path(__file__).resolve().parents[1] / "book/families.md"
 BEGIN, END = "<!-- counted by tools/families.py -->", "<!-- end -->"

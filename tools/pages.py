@@ -5,11 +5,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from lmc import figures as drawing
-from lmc._ledger import Figure, figures
-from lmc._notebooks import redraws
+from lmc.checkpoints import provenance
 from lmc.errors import DataError
-from lmc.results import Results, duration, read
+from lmc.reproduce.draw import draw, save
+from lmc.reproduce.ledger import Figure, figures
+from lmc.reproduce.notebook import redraws
+from lmc.reproduce.results import Results, read
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +40,7 @@ def figure_pages(folder: Path, profile: str) -> None:
     found = {figure.id: results_of(figure, profile) for figure in ledger}
     for figure in ledger:
         if (results := found[figure.id]) is not None:
-            drawing.save(drawing.draw(figure.draw, results.numbers), folder / figure.id)
+            save(draw(figure.draw, results.numbers), folder / figure.id)
     sections = [f"({figure.id}-figure)=\n## {figure.title}\n\n{_body(figure, found[figure.id])}" for figure in ledger]
     (folder / "all.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     front = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
@@ -49,9 +50,9 @@ def figure_pages(folder: Path, profile: str) -> None:
 def headed(text: str, name: str, profile: str) -> str:
     """An executed chapter that says below its title how what it shows came about, and how to make it again."""
     notebook = json.loads(text)
-    made = notebook["metadata"]["lmc"]  # by lmc.reproduce: parameters, date, hardware, seconds
+    made = notebook["metadata"]["lmc"]  # by lmc.reproduce.run: parameters, date, hardware, seconds
     redrawn = made["parameters"].get("recompute") is False
-    how = "drawn from committed results" if redrawn else f"computed in {duration(made['seconds'])}"
+    how = "drawn from committed results" if redrawn else f"computed in {provenance.duration(made['seconds'])}"
     title = f"Profile `{made['parameters']['profile']}`, {how}; {made['hardware']}; {made['date']}"
     found = {f.title: results_of(f, profile) for f in figures().values() if f.notebook == name}
     lines = [f"- {shown}: {results.provenance}" for shown, results in found.items() if results is not None]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 
-from lmc._notebooks import notebook
+from lmc.reproduce.notebook import notebook
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 

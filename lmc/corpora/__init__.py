@@ -1,282 +1,30 @@
-"""Data for matching and evaluation: text as token ids, pictures as tensors, in splits that do not share anything.
+"""Texts and pictures as matching and evaluation read them: windows of token ids, tensors with labels.
 
-    from lmc import corpora
+A corpus has a name, a part to match on and a part to evaluate on that share nothing. What is downloaded, cut or
+resized, and with which tokenizer, is decided here. Models are asked only what they read, never run.
 
-    ids = corpora.tokens("embedded", "eval", tokenizer, length=128)                # (n, 128)
-    x, labels = corpora.images("digits", "eval", size=8, mean=(0.5,), std=(0.5,))  # (n, 1, 8, 8), (n,)
-    data = corpora.load("wikitext", model, "eval")                                 # whatever the model reads
-
-A corpus is a name of `NAMES`, a text file, or a folder (of text files, image classes or archives of them). Its splits
-are "train", "match" and "eval"; evaluation data is never used for anything else. Where a corpus has no part for
-matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: it must only not see the evaluation data.
+Begin with `corpus`; `texts` and `pictures` say where each comes from, `prepared` makes files for a run elsewhere.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import hashlib
-import itertools
-import math
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from lmc import preprocessing
-from lmc.corpora import pictures, texts
-from lmc.errors import DataError
-from lmc.symmetries.families.common import Tokens
-from lmc.symmetries.families.family import family_of
-from lmc.symmetries.stock_libraries import ensure_torchvision
+from lmc import face
 
 if TYPE_CHECKING:
-    from PIL import Image
-    from transformers import PreTrainedTokenizerBase
-
-SPLITS = ("train", "match", "eval")
-NAMES = {
-    "embedded": "text",
-    "wikitext": "text",
-    "fineweb": "text",
-    "digits": "images",
-    "cifar10": "images",
-    "imagenet": "images",
-}
-LONGEST = 2048  # tokens in a window, however long the model's context
-BARE = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-PIECE = 1 << 15  # characters given to a tokenizer at once, and a bit more, to where
-WORD = re.compile(r"(?<=\S) (?=[A-Za-z])")  # they may end
-MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds
-
-
-def kind(corpus: str) -> str:
-    """Whether a corpus holds "text" or "images".
-
-    kind("digits") == "images"
-    """
-    if corpus in NAMES:
-        return NAMES[corpus]
-    path = Path(corpus)
-    if not corpus.strip():
-        raise DataError(f"corpus: expected {', '.join(NAMES)}, a text file or a folder, found an empty name")
-    if path.is_file():
-        if path.name.endswith(texts.SUFFIXES):
-            return "text"
-        raise DataError(f"corpus '{corpus}': expected a {' or '.join(texts.SUFFIXES)} file or a folder")
-    if not path.is_dir():
-        raise DataError(f"unknown corpus '{corpus}'; expected {', '.join(NAMES)}, a text file or a folder")
-    if texts.files(path):
-        return "text"
-    if pictures.archives(path) or any(child.is_dir() for child in path.iterdir()):
-        return "images"
-    raise DataError(f"corpus '{corpus}': the folder holds no .txt files, no class folders and no archives")
-
-
-def text(corpus: str, split: str) -> str:
-    """A split's text in one piece.
-
-    text("embedded", "match")[:80]
-    """
-    _expect(corpus, split, "text")
-    return texts.read(corpus, split)[1]
-
-
-def tokens(
-    corpus: str, split: str, tokenizer: PreTrainedTokenizerBase, length: int, limit: int | None = None, seed: int = 0
-) -> Tensor:
-    """A split's text as non-overlapping windows of token ids, int64 `[n, length]`.
-
-        tokens("wikitext", "eval", tokenizer, length=2048)
-
-    What is left over after the last whole window is dropped. `limit` draws that many windows at random by `seed`, and
-    keeps their order.
-    """
-    content = text(corpus, split)
-    if split != "eval":
-        content = content[:MATCHING_TEXT]
-    ids = torch.as_tensor(_encode(tokenizer, content), dtype=torch.int64)
-    count = len(ids) // length
-    if count == 0:
-        raise DataError(f"corpus '{corpus}' ({split}) is too short: {len(ids)} tokens, but one sequence has {length}")
-    return ids[: count * length].view(count, length)[_draw(count, limit, seed)]
-
-
-def images(
-    corpus: str,
-    split: str,
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    crop: float = 1.0,
-    interpolation: str = "bicubic",
-    limit: int | None = None,
-    seed: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """A split's images, float32 `[n, channels, size, size]`, and labels, int64 `[n]`.
-
-        x, labels = images("cifar10", "eval", size=224, mean=(0.5,) * 3, std=(0.5,) * 3, crop=0.9, limit=1000)
-
-    The usual evaluation transform: the shorter side becomes `size / crop`, the centre is cut out, values in [0, 1] are
-    normalised. One `mean` makes grey images, three make coloured ones. `limit` draws that many at random by `seed`, and
-    keeps their order.
-    """
-    _expect(corpus, split, "images")
-    found = pictures.read(corpus, split)
-    if len(found.labels) == 0:
-        raise DataError(f"corpus '{corpus}' ({split}) holds no images")
-    chosen = _draw(len(found.labels), limit, seed)
-    x = torch.empty(len(chosen), len(mean), size, size)
-    for i, image in enumerate(found.open(chosen.tolist())):
-        x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation)
-    shape = (1, -1, 1, 1)
-    x = (x - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
-    return x, torch.from_numpy(found.labels[chosen])
-
-
-def load(
-    corpus: str,
-    model: nn.Module,
-    split: str,
-    tokenizer: PreTrainedTokenizerBase | str | Path | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """A split as a stock model reads it: token ids for a language model, `(images, labels)` for a vision model.
-
-        data = load("embedded", model, "match", limit=512)
-
-    Windows are as long as the model's context, at most `LONGEST`. `tokenizer` may be one, or the folder or hub name
-    that has it; without it, the model's own source is asked.
-    """
-    read = family_of(model).inputs(model)
-    if isinstance(read, Tokens):
-        _expect(corpus, split, "text", model)
-        length = min(LONGEST, read.context)
-        ids = tokens(corpus, split, _tokenizer(tokenizer or model.name_or_path), length, limit, seed)
-        if int(ids.max()) >= read.vocabulary:
-            raise DataError(
-                f"corpus '{corpus}': expected token ids below {read.vocabulary}, found {int(ids.max())}; "
-                "is this the model's tokenizer?"
-            )
-        return ids
-    _expect(corpus, split, "images", model)
-    seen = preprocessing.require(model)
-    classes = len(pictures.read(corpus, split).classes)
-    if classes != read.classes:
-        raise DataError(f"corpus '{corpus}' ({split}): expected the model's {read.classes} classes, found {classes}")
-    return images(
-        corpus,
-        split,
-        size=read.shape[-1],
-        mean=seen.mean,
-        std=seen.std,
-        crop=seen.crop,
-        interpolation=seen.interpolation,
-        limit=limit,
-        seed=seed,
-    )
-
-
-def describe(corpus: str, split: str) -> dict[str, str]:
-    """What a result must say about its data: the corpus's name, the split, and a sha256 of all its content.
-
-    describe("embedded", "eval")["sha256"]
-    """
-    if kind(corpus) == "text":
-        _expect(corpus, split, "text")
-        name, content = texts.read(corpus, split)
-        digest = hashlib.sha256(content.encode())
-    else:
-        _expect(corpus, split, "images")
-        found = pictures.read(corpus, split)
-        name, digest = found.name, hashlib.sha256(found.labels.astype("<i8").tobytes())
-        for image in found.open(range(len(found.labels))):
-            digest.update(image.tobytes())
-    return {"corpus": name, "split": split, "sha256": digest.hexdigest()}
-
-
-def byte_tokenizer() -> PreTrainedTokenizerBase:
-    """A stock tokenizer whose 256 entries are the bytes: a token's id is the byte's value.
-
-    byte_tokenizer()("naïve").input_ids == list("naïve".encode())
-    """
-    ensure_torchvision()
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE(vocab=_byte_vocabulary(), merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
-
-
-def _byte_vocabulary() -> dict[str, int]:
-    """Byte-level tokenizers write bytes as printable characters: those that are stand for themselves, others follow."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = None) -> None:
-    if split not in SPLITS:
-        raise DataError(f"unknown split '{split}'; expected one of {', '.join(SPLITS)}")
-    if kind(corpus) != expected:
-        reader = f"the model {type(model).__name__}" if model is not None else "this"
-        options = ", ".join(name for name, content in NAMES.items() if content == expected)
-        raise DataError(
-            f"corpus '{corpus}' holds {kind(corpus)}, but {reader} reads {expected}: {options}, or a folder"
-        )
-
-
-def _encode(tokenizer: Any, content: str) -> Any:
-    """The ids of a long text. Byte-level tokenizers get it in pieces, which is several times faster, and the same.
-
-    No token of theirs reaches over a place where one space stands between a character and a letter: it begins there.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or not repr(backend.pre_tokenizer).startswith("ByteLevel"):
-        return list(tokenizer(content, **BARE).input_ids)
-    alone = repr(backend.pre_tokenizer).startswith("ByteLevel(add_prefix_space=False") and backend.normalizer is None
-    if alone and tokenizer.get_vocab() == _byte_vocabulary():  # ids are bytes: a thousand times faster, and the same
-        return np.frombuffer(content.encode(), dtype=np.uint8).astype(np.int64)
-    pieces, start = [], 0
-    while match := WORD.search(content, start + PIECE):
-        pieces.append(content[start : match.start()])
-        start = match.start()
-    pieces.append(content[start:])
-    if backend.truncation is None and backend.padding is None:  # without the offsets that the wrapper asks for
-        return [id for piece in backend.encode_batch_fast(pieces, add_special_tokens=False) for id in piece.ids]
-    return list(itertools.chain.from_iterable(tokenizer(pieces, **BARE).input_ids))
-
-
-def _tokenizer(tokenizer: Any) -> Any:
-    from transformers import AutoTokenizer, PreTrainedTokenizerBase
-
-    if isinstance(tokenizer, PreTrainedTokenizerBase):
-        return tokenizer
-    try:
-        return AutoTokenizer.from_pretrained(tokenizer)
-    except (ImportError, OSError, ValueError) as error:  # of other tokenizers, the libraries may be missing
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise DataError(f"no tokenizer can be loaded from '{tokenizer}' ({reason})") from error
-
-
-def _tensor(image: Image.Image, size: int, crop: float, interpolation: str) -> Tensor:
-    from PIL import Image
-
-    shorter = math.floor(size / crop)
-    scale = shorter / min(image.size)
-    if scale != 1:
-        width, height = (shorter if side == min(image.size) else int(side * scale) for side in image.size)
-        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
-    return torch.from_numpy(pixels.reshape(size, size, -1)).permute(2, 0, 1)
-
-
-def _draw(count: int, limit: int | None, seed: int) -> np.ndarray:
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.sort(np.random.RandomState(seed).permutation(count)[:limit])
+    from lmc.corpora import prepared as prepared
+    from lmc.corpora.corpus import BARE as BARE
+    from lmc.corpora.corpus import LONGEST as LONGEST
+    from lmc.corpora.corpus import MATCHING_TEXT as MATCHING_TEXT
+    from lmc.corpora.corpus import NAMES as NAMES
+    from lmc.corpora.corpus import PIECE as PIECE
+    from lmc.corpora.corpus import SPLITS as SPLITS
+    from lmc.corpora.corpus import WORD as WORD
+    from lmc.corpora.corpus import byte_tokenizer as byte_tokenizer
+    from lmc.corpora.corpus import describe as describe
+    from lmc.corpora.corpus import images as images
+    from lmc.corpora.corpus import kind as kind
+    from lmc.corpora.corpus import load as load
+    from lmc.corpora.corpus import text as text
+    from lmc.corpora.corpus import tokens as tokens
+else:
+    __getattr__, __dir__ = face(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lmc.checkpoints import hub
 from lmc.errors import DataError
-from lmc.hub import explain
 
 
 def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
@@ -46,7 +46,7 @@ def _one_line(corpus: str, name: str) -> Iterator[Any]:
     try:
         yield datasets.load_dataset
     except (OSError, ValueError, transport, datasets.exceptions.DatasetsError) as error:
-        reason = explain(error, f"datasets/{name}")
+        reason = hub.explain(error, f"datasets/{name}")
         raise DataError(
             f"corpus '{corpus}': {name} cannot be loaded from the hub: {reason}; or give a local folder instead"
         ) from error

@@ -11,11 +11,9 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from lmc.evaluation import Data
 from lmc.matching.solver import Piece, Solution, parts_of, solve
-from lmc.objective import Data
-from lmc.symmetries.pattern import SCALE, Block, parse, split_axes
-from lmc.symmetries.spec import ModelSpec
-from lmc.symmetries.stock_model import logits, state
+from lmc.symmetries import SCALE, Block, ModelSpec, logits, parse, split_axes, state
 
 SAMPLE = "sample"
 

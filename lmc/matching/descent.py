@@ -10,10 +10,10 @@ import torch
 from tqdm import tqdm
 
 from lmc.errors import ArgumentError, DivergedError, OutOfMemoryError, is_out_of_memory
+from lmc.evaluation import Data
 from lmc.matching import workers
 from lmc.matching.learned import Learner
-from lmc.objective import Data
-from lmc.symmetries.transform import Transform
+from lmc.symmetries import Transform
 
 EVERY = 50  # steps between two checks; a killed run with a state folder loses at most the steps since the last one
 ASIDE = 0.1  # share of the data that early stopping keeps from matching, and

@@ -25,16 +25,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lmc.errors import DivergedError
+from lmc.evaluation import Data, losses
 from lmc.files import read_safetensors
 from lmc.matching import workers
-from lmc.matching.adam import LieAdam
 from lmc.matching.recipe import PRECISIONS, Recipe
-from lmc.objective import Data, losses
-from lmc.symmetries.blocks import gram
-from lmc.symmetries.pattern import SCALE, STREAM
-from lmc.symmetries.spec import ROWS, ModelSpec, Space
-from lmc.symmetries.stock_model import set_epsilon
-from lmc.symmetries.transform import Transform, compose, moved_by
+from lmc.symmetries import ROWS, SCALE, STREAM, Group, ModelSpec, Space, Transform, compose, gram, moved_by, set_epsilon
 
 Elements = dict[str, Tensor]
 Rows = slice | Tensor
@@ -291,3 +286,39 @@ class Frame:
     def root(self, w: Tensor) -> float:
         """√ε of the merged model: it moves with the residual scale as a writer does, so it is averaged like one."""
         return sum(float(x) * root for x, root in zip(w, self.roots, strict=True))
+
+
+class LieAdam:
+    """The moments of one endpoint's gradients, one pair for every learning space.
+
+    >>> adam = LieAdam(spaces, shapes, betas=(0.9, 0.99), device="cpu")
+    >>> elements = adam.steps(gradients, step=1, rate=1e-2)      # group elements to compose with, near the identity
+    """
+
+    def __init__(
+        self,
+        spaces: Sequence[Space],
+        shapes: Mapping[str, Sequence[int]],
+        betas: tuple[float, float],
+        device: torch.device | str,
+    ) -> None:
+        """`shapes`: of the elements, [*batch, n, n]."""
+        self.groups: dict[str, Group] = {s.name: s.group for s in spaces}
+        self.betas = betas
+        self.first, self.second = (
+            {n: torch.zeros(*shape, dtype=torch.float64, device=device) for n, shape in shapes.items()}
+            for _ in range(2)
+        )
+
+    def steps(self, gradients: Mapping[str, Tensor], step: int, rate: float) -> dict[str, Tensor]:
+        """For every space the element exp(−rate · direction); `step` counts from 1."""
+        return {name: self._step(name, gradient, step, rate) for name, gradient in gradients.items()}
+
+    def _step(self, name: str, gradient: Tensor, step: int, rate: float) -> Tensor:
+        beta1, beta2 = self.betas
+        first, second = self.first[name], self.second[name]
+        first.lerp_(gradient, 1 - beta1)
+        second.lerp_(gradient.square(), 1 - beta2)
+        scale = (second / (1 - beta2**step)).sqrt() + 1e-12
+        group = self.groups[name]
+        return group.exp(group.tangent(-rate * first / (1 - beta1**step) / scale))

@@ -6,6 +6,11 @@ from typing import Any
 
 import torch
 
+METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
+CLOSED_FORM = ("weights", "activations")
+LEARNED = ("single", "dual")
+WINDOWS, IMAGES = 16, 64  # default batch of learned matching
+LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 

@@ -19,11 +19,24 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from lmc.symmetries.blocks import act, connected, gram, pair_gram
-from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant
-from lmc.symmetries.pattern import SCALE, SIGN, STREAM, Block
-from lmc.symmetries.spec import ModelSpec, Space
-from lmc.symmetries.transform import Transform, compose
+from lmc.symmetries import (
+    SCALE,
+    SIGN,
+    STREAM,
+    Block,
+    Invertible,
+    ModelSpec,
+    Orthogonal,
+    Permutation,
+    RotaryCommutant,
+    Space,
+    Transform,
+    act,
+    compose,
+    connected,
+    gram,
+    pair_gram,
+)
 
 COMPACT = (Permutation, Orthogonal, Invertible, RotaryCommutant)
 GLOBAL = frozenset((STREAM, SCALE, SIGN))  # seen by all parts

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from lmc.matching.solver import GLOBAL, Part, Piece, Solution, solve
-from lmc.symmetries.blocks import connected
-from lmc.symmetries.spec import ModelSpec
-from lmc.symmetries.transform import Moved, Transform, rescale
+from lmc.symmetries import ModelSpec, Moved, Transform, connected, rescale
 
 
 def match_weights(

@@ -1,1 +1,59 @@
-"""The room lmc/symmetries."""
+"""What may be done to a model's weights without changing its function: groups, tables of families, transforms.
+
+A family is described by one frozen table, a `ModelSpec`: which space each axis of each tensor belongs to, and which
+group acts on that space. Everything else here follows from the table: the canonical form, the transforms, the count of
+degrees of freedom, the test that all of it is exact. No file, data set or loss is known in this room.
+
+Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, `transform`.
+"""
+
+from typing import TYPE_CHECKING
+
+from lmc import face
+
+if TYPE_CHECKING:
+    from lmc.symmetries.blocks import act as act
+    from lmc.symmetries.blocks import connected as connected
+    from lmc.symmetries.blocks import gram as gram
+    from lmc.symmetries.blocks import pair_gram as pair_gram
+    from lmc.symmetries.canonical import Canonical as Canonical
+    from lmc.symmetries.canonical import canonicalize as canonicalize
+    from lmc.symmetries.canonical import warn_untied as warn_untied
+    from lmc.symmetries.degrees_of_freedom import dimensions as dimensions
+    from lmc.symmetries.exactness import Report as Report
+    from lmc.symmetries.exactness import check as check
+    from lmc.symmetries.exactness import check_copies as check_copies
+    from lmc.symmetries.exactness import example_inputs as example_inputs
+    from lmc.symmetries.groups import Group as Group
+    from lmc.symmetries.groups import Invertible as Invertible
+    from lmc.symmetries.groups import Orthogonal as Orthogonal
+    from lmc.symmetries.groups import Permutation as Permutation
+    from lmc.symmetries.groups import RotaryCommutant as RotaryCommutant
+    from lmc.symmetries.groups import Scale as Scale
+    from lmc.symmetries.pattern import SCALE as SCALE
+    from lmc.symmetries.pattern import SIGN as SIGN
+    from lmc.symmetries.pattern import STREAM as STREAM
+    from lmc.symmetries.pattern import Axis as Axis
+    from lmc.symmetries.pattern import Block as Block
+    from lmc.symmetries.pattern import parse as parse
+    from lmc.symmetries.pattern import split_axes as split_axes
+    from lmc.symmetries.precision import float64 as float64
+    from lmc.symmetries.spec import ROWS as ROWS
+    from lmc.symmetries.spec import ModelSpec as ModelSpec
+    from lmc.symmetries.spec import Space as Space
+    from lmc.symmetries.stock_libraries import ensure_torchvision as ensure_torchvision
+    from lmc.symmetries.stock_model import epsilon as epsilon
+    from lmc.symmetries.stock_model import hollow as hollow
+    from lmc.symmetries.stock_model import logits as logits
+    from lmc.symmetries.stock_model import rebuild as rebuild
+    from lmc.symmetries.stock_model import recompute_activations as recompute_activations
+    from lmc.symmetries.stock_model import set_epsilon as set_epsilon
+    from lmc.symmetries.stock_model import state as state
+    from lmc.symmetries.transform import Moved as Moved
+    from lmc.symmetries.transform import Transform as Transform
+    from lmc.symmetries.transform import compose as compose
+    from lmc.symmetries.transform import kinds as kinds
+    from lmc.symmetries.transform import moved_by as moved_by
+    from lmc.symmetries.transform import rescale as rescale
+else:
+    __getattr__, __dir__ = face(__name__)

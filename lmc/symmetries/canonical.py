@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmc.errors import NotCanonicalError
 from lmc.symmetries.blocks import connected, unfold, unfold_into
-from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
 from lmc.symmetries.pattern import STREAM, Axis
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space

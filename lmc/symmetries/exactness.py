@@ -13,18 +13,15 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import inspect, load
 from lmc.symmetries.canonical import make_canonical
-from lmc.symmetries.dimensions import dimensions
-from lmc.symmetries.families.common import Tokens
-from lmc.symmetries.families.family import family_of
-from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.degrees_of_freedom import dimensions
+from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.pattern import SCALE
 from lmc.symmetries.precision import float64
 from lmc.symmetries.spec import ModelSpec
@@ -97,22 +94,15 @@ def check(model: nn.Module, seed: int = 0) -> Report:
     The first row is the canonical form alone, the last the whole group. Besides the model, one copy of it in float64
     is alive at a time. Raises UnsupportedModelError.
     """
-    return _check(lambda: copy.deepcopy(model), seed)
+    return check_copies(lambda: copy.deepcopy(model), seed)
 
 
-def check_stored(name: str | Path, seed: int = 0) -> Report:
-    """The same for a checkpoint, in the type it is stored in. It is read twice, so that nothing but one copy is alive.
+def check_copies(fresh: Callable[[], nn.Module], seed: int = 0) -> Report:
+    """The same for a model that is made anew, and used up, whenever `fresh` is called: nothing but one copy is alive.
 
-    >>> print(check_stored("run-1"))
-
-    Raises CheckpointError, UnsupportedModelError.
+    >>> check_copies(lambda: lmc.load("run-1"), seed=0).ok
+    True
     """
-    dtype = inspect(name).dtype
-    return _check(lambda: load(name, dtype=dtype), seed)
-
-
-def _check(fresh: Callable[[], nn.Module], seed: int) -> Report:
-    """`fresh` gives the model to use up, whenever it is called."""
     model = fresh()
     spec = spec_of(model)
     dtype = next(model.parameters()).dtype

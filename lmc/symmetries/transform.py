@@ -14,7 +14,7 @@ from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, read_safetensors, whole_folder
 from lmc.symmetries.blocks import act, permute
 from lmc.symmetries.canonical import require_canonical
-from lmc.symmetries.families.family import spec as spec_of
+from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Invertible, Permutation
 from lmc.symmetries.pattern import SCALE, STREAM
 from lmc.symmetries.spec import ModelSpec
@@ -29,7 +29,7 @@ class Transform:
     >>> moved = g.apply(lmc.canonicalize(model))        # a new stock model: other weights, same function
     >>> back = g.inverse().apply(moved)
 
-    `elements` maps each space to its element(s), float64 [*batch, n, n] or int64 [*batch, n] (see `lmc.symmetries.groups`).
+    `elements` maps each space to its element(s), float64 [*batch, n, n] or int64 [*batch, n] (see `groups`).
     """
 
     spec: ModelSpec

@@ -1,1 +1,25 @@
-"""The model families, one frozen table each."""
+"""The model families, one frozen table each: a file here is all that a new architecture needs.
+
+A family names the exact stock classes it covers (a subclass may compute something else) and builds a `ModelSpec` from
+a model's configuration and shapes, never from its weights, so a model on the meta device is enough. No algorithm is
+here. To add one, copy the nearest file and name it in `family.FAMILIES`;
+the book's page "Add a family" walks through it.
+
+Begin with `llama`; `common` holds what several tables share, `decoder` what all pre-norm decoders do.
+"""
+
+from typing import TYPE_CHECKING
+
+from lmc import face
+
+if TYPE_CHECKING:
+    from lmc.symmetries.families.common import Images as Images
+    from lmc.symmetries.families.common import Tokens as Tokens
+    from lmc.symmetries.families.family import FAMILIES as FAMILIES
+    from lmc.symmetries.families.family import Family as Family
+    from lmc.symmetries.families.family import families as families
+    from lmc.symmetries.families.family import family_of as family_of
+    from lmc.symmetries.families.family import find as find
+    from lmc.symmetries.families.family import spec as spec
+else:
+    __getattr__, __dir__ = face(__name__)

@@ -6,7 +6,7 @@
 Recipes differ in where they keep two things. The class token (and registers) may have rows in the position embedding,
 or not (`no_embed_class`): what the model adds is their sum, so the row goes into the token, or an empty row comes to
 be. And LayerScale multiplies what a sublayer writes: absent, it is a gain of one; present, it can go into the output
-projection. Nothing else is touched; what then still differs is for `lmc.pairing` to name.
+projection. Nothing else is touched; what then still differs is for `lmc.matching.pairing` to name.
 """
 
 import copy

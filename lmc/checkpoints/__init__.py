@@ -1,0 +1,37 @@
+"""Stock checkpoints in and out: checked before a weight is read, written whole or not at all.
+
+Folders and hub names, their configurations, headers, tensors, tokenizers and preprocessing, in the layouts of
+transformers and timm; and the record of which checkpoint a model came from. What a model computes is no matter here.
+
+Begin with `checkpoint` (load and save), then `blueprint` (everything known about a checkpoint before its weights).
+"""
+
+from typing import TYPE_CHECKING
+
+from lmc import face
+
+if TYPE_CHECKING:
+    from lmc.checkpoints import conversion as conversion
+    from lmc.checkpoints import headers as headers
+    from lmc.checkpoints import hub as hub
+    from lmc.checkpoints import preprocessing as preprocessing
+    from lmc.checkpoints import provenance as provenance
+    from lmc.checkpoints import vocabulary as vocabulary
+    from lmc.checkpoints.blueprint import Blueprint as Blueprint
+    from lmc.checkpoints.blueprint import inspect as inspect
+    from lmc.checkpoints.checkpoint import DTYPES as DTYPES
+    from lmc.checkpoints.checkpoint import load as load
+    from lmc.checkpoints.checkpoint import require_tied as require_tied
+    from lmc.checkpoints.checkpoint import resolve as resolve
+    from lmc.checkpoints.checkpoint import save as save
+    from lmc.checkpoints.lazy import Stored as Stored
+    from lmc.checkpoints.lazy import spill as spill
+    from lmc.checkpoints.lazy import stored as stored
+    from lmc.checkpoints.references import origin as origin
+    from lmc.checkpoints.references import refer as refer
+    from lmc.checkpoints.references import reference as reference
+    from lmc.checkpoints.references import source as source
+    from lmc.checkpoints.tokenizers import tokenizer as tokenizer
+    from lmc.checkpoints.tokenizers import tokenizer_files as tokenizer_files
+else:
+    __getattr__, __dir__ = face(__name__)

@@ -1,0 +1,122 @@
+"""Everything that can be known of a checkpoint before a weight of it is read.
+
+>>> inspect("run-1").family.name
+'gpt_neox'
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from lmc.checkpoints import headers, hub, olmo_layout, preprocessing, timm_layout, transformers_layout, vocabulary
+from lmc.checkpoints.headers import Entry
+from lmc.checkpoints.hub import Source
+from lmc.checkpoints.transformers_layout import PREPROCESSOR
+from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, one_line
+from lmc.files import read_json
+from lmc.symmetries.families import Family, Tokens, family_of, find
+from lmc.symmetries.families import spec as spec_of
+
+if TYPE_CHECKING:
+    pass
+
+
+STOCK: dict[str, ModuleType] = {"transformers": transformers_layout, "timm": timm_layout}
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A checkpoint that was checked but not read: its empty model (on the meta device) and the tensors in its files."""
+
+    source: Source
+    model: nn.Module
+    family: Family
+    tensors: Mapping[str, Entry]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that holds every stored weight without loss."""
+        return reduce(torch.promote_types, (e.dtype for e in self.tensors.values() if isinstance(e.dtype, torch.dtype)))
+
+
+def inspect(name: str | Path) -> Blueprint:
+    """Everything that can be known without reading, or from the hub downloading, a weight.
+
+    Raises CheckpointError, or UnsupportedModelError naming the model's class.
+    """
+    source = hub.locate(name)
+    family, model = empty(source)
+    if isinstance(reads := family.inputs(model), Tokens):
+        vocabulary.require_fit(source.folder, reads.vocabulary)
+    else:
+        try:
+            preprocessing.of(model)
+        except DataError as error:
+            file = PREPROCESSOR if family.library == "transformers" else "config.json"
+            raise CheckpointError(f"{source.folder / file}: {error}") from error
+    files = headers.layout(source.folder)
+    if not files:
+        there = hub.names(source)
+        if headers.SAFE not in there and (pickled := headers.pickled(there)):
+            raise CheckpointError(
+                f"{source.folder}: expected {headers.SAFE}, found pickled weights ({pickled[0]}); "
+                f"make a safe copy with: lmc convert {name} NEW"
+            )
+        if headers.SAFE not in there:
+            raise CheckpointError(f"{source.folder / headers.SAFE}: not found")
+        files = (headers.SAFE,)
+    here = all((source.folder / file).exists() for file in files) or source.repository is None
+    found = headers.headers(source.folder, files) if here else hub.remote_headers(source, files)
+    return Blueprint(source, model, family, match(source, family, model, found))
+
+
+def empty(source: Source) -> tuple[Family, nn.Module]:
+    """The family of a checkpoint and its stock model on the meta device, both from config.json alone."""
+    path = source.folder / "config.json"
+    config = read_json(path)
+    library = "timm" if "architecture" in config else "transformers"
+    if library == "transformers":  # a class we do not know is not even built
+        architectures = config.get("architectures")
+        if not isinstance(architectures, list) or len(architectures) != 1:
+            hint = "" if config else f"; a DeiT state dict is made a stock copy with: lmc convert {source.name} NEW"
+            raise CheckpointError(
+                f"{path}: architectures: expected the name of one model class, found {architectures}{hint}"
+            )
+        if architectures[0] == olmo_layout.ARCHITECTURE:
+            raise UnsupportedModelError(
+                f"{path}: architectures: expected a stock class, found {architectures[0]}, whose code comes with the "
+                f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
+            )
+        find(architectures[0], library)
+    with buildable(path):
+        model = STOCK[library].empty(source.folder, config)
+    spec_of(model)
+    return family_of(model), model
+
+
+@contextmanager
+def buildable(path: Path) -> Iterator[None]:
+    """Turns whatever a stock class says of a wrong value into one line that names the file it stands in."""
+    try:
+        yield
+    except LmcError:
+        raise
+    except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
+        raise CheckpointError(f"{path}: no model can be built from it ({one_line(error)})") from error
+
+
+def match(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
+    stock = STOCK[family.library]
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    names = {
+        name: None if own is None or own.startswith(family.unread) else own
+        for name, own in stock.names(model, found).items()
+    }
+    return headers.match(found, names, expected, stock.twins(model), str(source.folder))

@@ -1,0 +1,145 @@
+"""Stock checkpoints in and out: checked before a weight is read, written whole or not at all.
+
+>>> model = lmc.load("EleutherAI/pythia-14m-seed1@step143000")      # or a folder; a stock model in evaluation mode
+>>> lmc.save(model, "copy", tokenizer_from="EleutherAI/pythia-14m-seed1@step143000")
+
+A checkpoint is a folder or a hub repository in the layout of its own library. It is refused with one line that names
+the file and the tensor or field, what was expected and what was found. Code that comes with a checkpoint is never run,
+and pickled weights are opened by `lmc.checkpoints.conversion` alone.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lmc.checkpoints import hub
+from lmc.checkpoints.blueprint import STOCK, Blueprint, empty, inspect
+from lmc.checkpoints.hub import Source
+from lmc.checkpoints.lazy import stored
+from lmc.checkpoints.references import _fingerprint, _fingerprints, _references, refer
+from lmc.checkpoints.tokenizers import copy_tokenizer
+from lmc.errors import CheckpointError, LmcError
+from lmc.files import whole_folder
+from lmc.symmetries.families import Family, family_of
+
+if TYPE_CHECKING:
+    pass
+
+DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
+
+
+def load(name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> nn.Module:
+    """A stock model in evaluation mode, from a folder or a hub repository (`name` or `name@revision`).
+
+    >>> model = lmc.load("run-1")
+
+    Without `dtype` weights are as stored, but at least float32: matching and merging want it. Everything is checked
+    before a weight is read: the model's class, every setting, and each tensor's name and shape. Raises CheckpointError
+    or UnsupportedModelError.
+    """
+    blueprint = inspect(name)
+    source = blueprint.source
+    files = sorted({e.file for e in blueprint.tensors.values()})
+    hub.fetch(source, files)
+    dtype = dtype or torch.promote_types(blueprint.dtype, torch.float32)
+    model = STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
+    for tensor_name, tensor in model.state_dict().items():
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if bad:
+            file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else files[0]
+            raise CheckpointError(
+                f"{source.folder / file}: tensor {tensor_name}: expected finite values, "
+                f"found {bad:,} of {tensor.numel():,} NaN or infinite as {str(dtype).removeprefix('torch.')}"
+            )
+    if device is not None:
+        model.to(device)
+    reference = refer(source, blueprint.tensors, dtype)
+    _references[model], _fingerprints[model] = reference, _fingerprint(model)
+    return model
+
+
+def save(
+    model: nn.Module,
+    directory: str | Path,
+    tokenizer_from: str | Path | None = None,
+    card: str | None = None,
+    dtype: torch.dtype | None = None,
+    tensors: Iterable[tuple[str, Tensor]] | None = None,
+) -> None:
+    """Write a stock checkpoint into a new folder: configuration, safetensors, tokenizer and a short model card.
+
+    >>> lmc.save(merged, "merged", tokenizer_from="run-1")
+
+    The stock library alone reads it: `from_pretrained(directory)`, or `timm.create_model("local-dir:" + directory,
+    pretrained=True)`. Weights are cast to `dtype`, if one is given; `card` is the model card's text. `tensors` are the
+    weights one by one, by the names of the model's state dict, where they are not in the model (which may then lie on
+    the meta device): each is written before the next is asked for, so that they need never be held together.
+
+    Raises CheckpointError, also for weights that are not finite and where the stock library would rebuild another
+    model than this one; then nothing is written.
+    """
+    family = family_of(model)
+    own = model.state_dict()
+    plan = {name: torch.empty_like(t, device="meta", dtype=dtype) for name, t in own.items()}
+    with whole_folder(directory) as folder:
+        STOCK[family.library].write(model, folder, plan, own.items() if tensors is None else tensors)
+        _refuse_loss(family, model, folder)
+        if tokenizer_from is not None:
+            copy_tokenizer(hub.locate(tokenizer_from).folder, folder)
+        text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"
+        (folder / "README.md").write_text(f"---\nlibrary_name: {family.library}\n---\n\n{text}", encoding="utf8")
+
+
+def resolve(reference: object, beside: Path) -> nn.Module:
+    """The model that a reference describes, as `Alignment.save` writes it into the folder `beside`.
+
+    `{"inside": name}` is a folder in `beside`, in the type it was saved in; any other folder counts from `beside`.
+    Raises CheckpointError where it is no reference, the model is gone, or its weights are not those of the reference.
+    """
+    match reference:
+        case {"inside": str(inside)}:
+            return load(beside / inside, dtype=inspect(beside / inside).dtype)
+        case {"name": str(name), "dtype": str(dtype), "sha256": dict(digests)} if dtype in DTYPES:
+            where = name
+            if isinstance(reference, dict) and "folder" in reference:
+                where = os.path.normpath(beside.resolve() / str(reference["folder"]))
+        case _:
+            raise CheckpointError(
+                f"{beside}: expected a parent's name, dtype and sha256, found {' '.join(str(reference).split())[:80]}"
+            )
+    try:
+        model = load(where, dtype=DTYPES[dtype])
+    except LmcError as error:
+        counted = isinstance(reference, dict) and "folder" in reference
+        where = " (a place that counts from the alignment's folder)" if counted else ""
+        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{where}") from error
+    for file, found in _references[model]["sha256"].items():
+        if digests.get(file) != found:
+            expected = str(digests.get(file))[:12]
+            raise CheckpointError(f"{where}/{file}: expected sha256 {expected}…, found {found[:12]}…")
+    return model
+
+
+def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
+    """What the stock library would read from the folder must compute the same function: versions have lost settings."""
+    _, again = empty(Source(folder.name, folder))
+    expected, found = family.settings(model), family.settings(again)
+    for name in expected:
+        if expected[name] != found[name]:
+            raise CheckpointError(
+                f"{name}: expected {expected[name]}, but {family.library} would read {found[name]}; not saved"
+            )
+
+
+def require_tied(blueprint: Blueprint) -> None:
+    """Refuse files that hold two different tensors where the configuration says that they are one; reads these two."""
+    tensors, places = stored(blueprint), blueprint.tensors
+    for one, other in STOCK[blueprint.family.library].twins(blueprint.model).items():
+        if places[one].name < places[other].name and not torch.equal(tensors[one], tensors[other]):
+            raise CheckpointError(
+                f"{blueprint.source.folder}: tie_word_embeddings is set, expected {one} to be {other}, found another"
+            )

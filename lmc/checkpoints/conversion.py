@@ -1,0 +1,117 @@
+"""Checkpoints in another layout, made stock: the only place that opens pickled weights.
+
+>>> convert("old", "new")
+
+Nothing is run but the unpickling of tensors (`weights_only`). Three things are converted: pickled weights of a stock
+class, OLMo checkpoints in their original layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts
+(`deit_layout`).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmc.checkpoints import (
+    blueprint,
+    deit_layout,
+    headers,
+    hub,
+    olmo_layout,
+    timm_layout,
+    tokenizers,
+    transformers_layout,
+)
+from lmc.checkpoints.blueprint import Blueprint
+from lmc.checkpoints.checkpoint import save
+from lmc.checkpoints.headers import Entry
+from lmc.checkpoints.hub import Source
+from lmc.errors import CheckpointError
+from lmc.files import read_json, refuse_occupied, safetensors_of
+from lmc.symmetries.families import family_of
+
+
+def convert(source: str | Path, directory: str | Path) -> None:
+    """A copy of a checkpoint in the stock layout, with safetensors of the stored type.
+
+    Raises CheckpointError, or UnsupportedModelError naming the class or the field that no stock class has.
+    """
+    refuse_occupied(directory)
+    found = hub.locate(source)
+    config = read_json(found.folder / "config.json")
+    original = config.get("architectures") == [olmo_layout.ARCHITECTURE]
+    model: Any = None
+    if original:
+        path = found.folder / "config.json"
+        architecture, fields = olmo_layout.stock_config(config, path)
+        with blueprint.buildable(path):
+            model = transformers_layout.build(architecture, fields)
+    elif config:
+        _, model = blueprint.empty(found)
+    tensors: dict[str, Tensor] = {}
+    files: dict[str, str] = {}
+    for file in _files(found, original):
+        for name, tensor in _read(found.folder / file):
+            if name in tensors:
+                raise CheckpointError(f"{found.folder}: tensor {name} is in both {files[name]} and {file}")
+            tensors[name], files[name] = tensor, file
+    where = next(iter(files.values()), "")
+    if original:
+        tensors = dict(olmo_layout.stock_tensors(tensors, model.config))
+    elif not config:
+        architecture, arguments = deit_layout.stock_arguments(tensors, found.folder / where)
+        with blueprint.buildable(found.folder / where):
+            model = timm_layout.build(architecture, **arguments)
+        tensors = dict(deit_layout.stock_tensors(tensors))
+    family = family_of(model)
+    entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    stored = Blueprint(found, model, family, blueprint.match(found, family, model, entries))
+    loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
+    has_tokenizer = tokenizers.tokenizer_files(found.folder)
+    save(loaded, directory, tokenizer_from=found.folder if has_tokenizer else None)
+
+
+def _files(source: Source, original: bool) -> tuple[str, ...]:
+    """The weights files, here now: safetensors where the layout is what is converted, else pickled ones."""
+    safe = headers.layout(source.folder)
+    if safe and not original:
+        raise CheckpointError(f"{source.folder}: expected pickled weights, found {safe[0]}: nothing to convert")
+    files = safe or headers.layout(source.folder, headers.PICKLED)
+    if not files and source.repository is not None:
+        hub.fetch(source, (headers.SAFE, headers.PICKLED) if original else (headers.PICKLED,))
+        files = tuple(f for f in (headers.SAFE, headers.PICKLED) if (source.folder / f).exists())[:1]
+    if not files and len(pickled := headers.pickled(hub.names(source))) == 1:
+        files = (pickled[0],)
+    hub.fetch(source, files)
+    if not files:
+        raise CheckpointError(f"{source.folder / headers.PICKLED}: not found")
+    return files
+
+
+def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
+    return safetensors_of(path) if path.suffix == ".safetensors" else iter(_unpickle(path).items())
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a pickled state dict, also where it is one entry of a larger record."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: not found") from None
+    except Exception as error:  # damage shows in many ways
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: not readable as weights only, damaged or unsafe ({reason})") from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(t, Tensor) for name, t in content.items()
+    ):
+        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
+    for name, tensor in content.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            kind = "quantised" if tensor.is_quantized else "hollow" if tensor.is_meta else "sparse"
+            raise CheckpointError(f"{path}: tensor {name}: expected plain numbers, found a {kind} tensor")
+    return content

@@ -1,0 +1,78 @@
+"""The weights of a checkpoint as a mapping that reads each tensor when it is asked for, and keeps none.
+
+>>> tensors = stored(lmc.checkpoints.checkpoint.inspect("run-1"))
+>>> tensors["gpt_neox.embed_in.weight"].shape
+torch.Size([50304, 2048])
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lmc.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from lmc.checkpoints.blueprint import Blueprint
+
+
+@dataclass(frozen=True)
+class Stored(Mapping[str, Tensor]):
+    """Tensors in safetensors files: which file, and what it is called there. Raises CheckpointError when read."""
+
+    places: Mapping[str, tuple[Path, str]]
+    dtype: torch.dtype
+    device: torch.device | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        file, there = self.places[name]
+        try:
+            with safe_open(file, framework="pt") as f:
+                tensor = f.get_tensor(there).to(self.dtype)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file}: not a readable safetensors file, truncated or damaged ({error})") from None
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if bad:
+            raise CheckpointError(
+                f"{file}: tensor {there}: expected finite values, "
+                f"found {bad:,} of {tensor.numel():,} NaN or infinite as {str(self.dtype).removeprefix('torch.')}"
+            )
+        return tensor if self.device is None else tensor.to(self.device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def stored(blueprint: "Blueprint", dtype: torch.dtype | None = None) -> Stored:
+    """The weights of a checkpoint by the names of the model's state dict, as stored but at least float32."""
+    folder = blueprint.source.folder
+    places = {name: (folder / blueprint.tensors[name].file, blueprint.tensors[name].name) for name in blueprint.tensors}
+    return Stored(places, dtype or torch.promote_types(blueprint.dtype, torch.float32))
+
+
+def spill(
+    tensors: Mapping[str, Tensor],
+    groups: Iterable[Iterable[str]],
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+) -> Stored:
+    """Write a mapping to a folder, one file for each group of names, and read it from there.
+
+    What is computed on demand is then computed once, and no more than one group of it is in memory. `device` is where
+    the tensors go when they are read.
+    """
+    places: dict[str, tuple[Path, str]] = {}
+    for i, names in enumerate(groups):
+        file = folder / f"{i}.safetensors"
+        save_file({name: tensors[name].contiguous() for name in names}, file)
+        places |= {name: (file, name) for name in names}
+    return Stored(places, dtype, device)

@@ -1,0 +1,162 @@
+"""How pictures become a vision model's input, and how one model is made to take another's.
+
+>>> read = of(model)
+>>> read.mean, read.std, read.crop, read.interpolation
+((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.9, 'bicubic')
+
+A timm model carries it as `pretrained_cfg`; for a model of transformers it stands beside the weights, in the file
+`preprocessor_config.json`, whose content the loader keeps with the model as `preprocessor_config`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.checkpoints.transformers_layout import PREPROCESSOR
+from lmc.errors import DataError, IncompatibleModelsError
+from lmc.symmetries import rebuild, state
+from lmc.symmetries.families import Images, family_of
+from lmc.symmetries.families import spec as spec_of
+
+_BYTE = 1 / 255  # what a pixel's byte is multiplied with
+_RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # the numbers that files give them
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Pixel values in [0, 1] become (value − `mean`) / `std`, one number for each channel.
+
+    Before that the shorter side is resized to the model's size over `crop`, and the centre cut out.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: float
+    interpolation: str
+
+
+def of(model: Any) -> Preprocessing | None:
+    """What the model was trained with; None for one that reads no pictures, or does not know."""
+    read = family_of(model).inputs(model)
+    if not isinstance(read, Images):
+        return None
+    channels = read.shape[0]
+    timm, other = getattr(model, "pretrained_cfg", None), getattr(model, "preprocessor_config", None)
+    if timm and timm.get("mean") is not None and timm.get("std") is not None:
+        return Preprocessing(
+            _channels("mean", timm["mean"], channels),
+            _channels("std", timm["std"], channels),
+            _number("crop_pct", timm.get("crop_pct") or 1.0),
+            str(timm.get("interpolation") or "bicubic"),
+        )
+    if other is None:
+        return None
+    scale = _number("rescale_factor", other.get("rescale_factor", _BYTE)) if other.get("do_rescale", True) else 1.0
+    mean, std = (0.0,) * channels, (1.0,) * channels
+    if other.get("do_normalize", True):
+        mean = _channels("image_mean", other.get("image_mean", 0.5), channels)
+        std = _channels("image_std", other.get("image_std", 0.5), channels)
+    if scale != _BYTE:  # (255 · scale · p − m) / s, where p is the pixel in [0, 1]
+        mean, std = (tuple(v * _BYTE / scale for v in values) for values in (mean, std))
+    resample = other.get("resample", 2)
+    if not isinstance(resample, int) or resample not in range(len(_RESAMPLE)):
+        raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}")
+    return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample])
+
+
+def require(model: nn.Module) -> Preprocessing:
+    """The same, or a DataError that says what is missing."""
+    found = of(model)
+    if found is None:
+        raise DataError(f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none")
+    return found
+
+
+def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
+    """The models with the first one's input normalisation, each the same function of a picture as before.
+
+    >>> a, b = common([a, b])
+
+    (p − m) / s is affine in the other normalisation, and so is the patch embedding in its input: the change goes into
+    its weight and bias, exactly (float64, cast back). Models that agree, and those that do not know, are returned as
+    they are. The patches tile the picture without padding, so the bias is the same for all.
+    """
+    wanted = of(models[0])
+    return tuple(m if wanted is None else _renormalised(m, wanted) for m in models)
+
+
+def differences(a: nn.Module, b: nn.Module) -> list[str]:
+    """What matching cannot make equal: the part of a picture that each sees, and how it is resized."""
+    one, other = of(a), of(b)
+    if one is None and other is None:
+        return []
+    if one is None or other is None:
+        known = ["unknown" if p is None else f"mean {p.mean}, std {p.std}" for p in (one, other)]
+        return [f"input normalisation: {' and '.join(known)}"]
+    pairs = {"crop": (one.crop, other.crop), "interpolation": (one.interpolation, other.interpolation)}
+    return [f"{name}: {first} and {second}" for name, (first, second) in pairs.items() if first != second]
+
+
+def _renormalised(model: Any, wanted: Preprocessing) -> nn.Module:
+    own = of(model)
+    if own is None or (own.mean, own.std) == (wanted.mean, wanted.std):
+        return model
+    spec, tensors = spec_of(model), state(model)
+    (weight,) = (name for name, rule in spec.rules.items() if "channel" in rule.split())
+    bias = weight.removesuffix("weight") + "bias"
+    if bias not in tensors:
+        raise IncompatibleModelsError(f"{bias}: expected one to take another input normalisation, found none")
+    (m, s), (to_m, to_s) = (
+        (torch.tensor(p, dtype=torch.float64, device=tensors[weight].device) for p in (q.mean, q.std))
+        for q in (own, wanted)
+    )
+    kernel = tensors[weight].double()  # (d, channel, row, column)
+    shift = torch.einsum("dcij,c->d", kernel, (to_m - m) / s)
+    moved: dict[str, Tensor] = {
+        weight: kernel * (to_s / s)[:, None, None],
+        bias: tensors[bias].double() + shift,
+    }
+    new: Any = rebuild(model, spec, tensors | {name: t.to(tensors[name].dtype) for name, t in moved.items()})
+    _tell(new, wanted)
+    return new
+
+
+def _tell(model: Any, wanted: Preprocessing) -> None:
+    """Write the normalisation into the record that the model carries (its own copy)."""
+    if getattr(model, "pretrained_cfg", None):
+        model.pretrained_cfg.update(mean=wanted.mean, std=wanted.std)
+    else:
+        new = {"do_rescale": True, "rescale_factor": _BYTE, "do_normalize": True}
+        model.preprocessor_config.update(new, image_mean=list(wanted.mean), image_std=list(wanted.std))
+
+
+def _channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
+    """One number for each channel; of a std none is zero."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    values = tuple(_number(name, v, positive="std" in name) for v in values)
+    if len(values) == channels:
+        return values
+    if len(set(values)) == 1:
+        return values[:1] * channels
+    raise DataError(f"{name}: expected {channels} numbers, one a channel, found {len(values)}")
+
+
+def _number(name: str, value: Any, positive: bool = True) -> float:
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or (positive and value <= 0):
+        raise DataError(f"{name}: expected a {'positive ' if positive else ''}number, found {value!r}")
+    return float(value)
+
+
+def _crop(config: dict[str, Any]) -> float:
+    """The share of the resized picture's shorter side that is cut out."""
+    size, crop = config.get("size"), config.get("crop_size")
+    if not config.get("do_center_crop") or size is None or crop is None:
+        return 1.0
+    size, crop = (value if isinstance(value, dict) else {"height": value} for value in (size, crop))  # of before
+    height = _number("crop_size", crop.get("height", 1))
+    return height / _number("size", size.get("shortest_edge", size.get("height", height)))

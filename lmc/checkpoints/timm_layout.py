@@ -1,0 +1,160 @@
+"""The timm side of reading and writing checkpoints: the hub layout, with the arguments that rebuild a model."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.checkpoints import writer
+from lmc.checkpoints.headers import SAFE
+from lmc.errors import CheckpointError
+from lmc.files import safetensors_of
+from lmc.symmetries import ensure_torchvision
+
+# What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
+_PLAIN = "vit_base_patch16_224"
+_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "hard_swish", "mish", "leaky_relu", "elu", "selu")
+_PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+
+
+def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The stock model of a folder in hub layout, on the meta device."""
+    model: Any = build(f"local-dir:{folder}")
+    if config.get("num_classes", model.num_classes) != model.num_classes:
+        # timm's loader would give such a model a new head
+        found = config["num_classes"]
+        raise CheckpointError(f"{folder / 'config.json'}: num_classes: expected {model.num_classes}, found {found}")
+    if offset := (config.get("pretrained_cfg") or {}).get("label_offset"):
+        raise CheckpointError(f"{folder / 'config.json'}: label_offset: expected none, found {offset}")
+    return model
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """A stock model on the meta device, in evaluation mode."""
+    ensure_torchvision()
+    import timm
+
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False, **arguments).eval()
+
+
+def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:
+    """Hub checkpoints hold timm's own names; nothing is renamed and nothing ignored."""
+    return {name: name for name in found}
+
+
+def twins(model: nn.Module) -> dict[str, str]:
+    """No tensors of a timm model share memory."""
+    return {}
+
+
+def read(folder: Path, empty: nn.Module, dtype: torch.dtype, tensors: dict[str, Tensor] | None = None) -> nn.Module:
+    """The empty model with its weights moved in: from the folder's safetensors, or from `tensors`."""
+    found = safetensors_of(folder / SAFE) if tensors is None else tensors.items()
+    empty.load_state_dict({name: t.to(dtype) for name, t in found}, assign=True, strict=True)
+    return empty
+
+
+def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """config.json and model.safetensors. Raises CheckpointError if timm would rebuild another model from them.
+
+    Only the model's settings and shapes are looked at; its weights may be on the meta device.
+    """
+    ensure_torchvision()
+    arguments = _arguments(model)
+    origin = dict(getattr(model, "pretrained_cfg", {}))
+    architecture = origin.get("architecture") or _PLAIN
+    described = {
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "num_features": model.num_features,
+        "global_pool": model.global_pool,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            **{key: origin[key] for key in _PREPROCESSING if origin.get(key) is not None},
+            "input_size": [arguments["in_chans"], *arguments["img_size"]],
+            "fixed_input_size": True,
+            "num_classes": model.num_classes,
+            # timm adapts these two to other inputs and classes while it loads; what was saved fits as it is.
+            "first_conv": None,
+            "classifier": origin.get("classifier", "head"),
+        },
+    }
+    _refuse_loss(model, build(architecture, **arguments))
+    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    writer.write(folder, plan, tensors)  # one file: timm reads no shards
+
+
+def _arguments(model: Any) -> dict[str, Any]:
+    """The constructor's arguments, read off the model itself: one built by hand has no record of them."""
+    block, patches = model.blocks[0], model.patch_embed
+    width, hidden = model.embed_dim, block.mlp.fc1.out_features
+    ratio = hidden / width if int(width * (hidden / width)) == hidden else (hidden + 0.5) / width
+    arguments = {
+        "img_size": list(patches.img_size),
+        "patch_size": list(patches.patch_size),
+        "in_chans": patches.proj.in_channels,
+        "num_classes": model.num_classes,
+        "global_pool": model.global_pool,
+        "embed_dim": width,
+        "depth": len(model.blocks),
+        "num_heads": block.attn.num_heads,
+        "mlp_ratio": ratio,
+        "qkv_bias": block.attn.qkv.bias is not None,
+        "proj_bias": block.attn.proj.bias is not None,
+        "class_token": model.has_class_token,
+        "no_embed_class": model.no_embed_class,
+        "reg_tokens": model.num_reg_tokens,
+        "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
+    }
+    activation = _activation(block.mlp.act)
+    arguments |= {} if activation is None else {"act_layer": activation}
+    gain = getattr(block.ls1, "gamma", None)
+    return arguments | ({} if gain is None else {"init_values": 1.0})  # of any value: the checkpoint holds the gains
+
+
+def _activation(module: nn.Module) -> str | None:
+    """What timm calls an activation, where it has a name for it."""
+    from timm.layers import get_act_layer
+
+    return next((name for name in _ACTIVATIONS if type(module) is get_act_layer(name)), None)
+
+
+def _refuse_loss(model: nn.Module, rebuilt: nn.Module) -> None:
+    """Compare everything but the weights: classes, shapes and every plain attribute of every module.
+
+    Dropout counts as nothing: it does nothing in evaluation, and timm's checkpoints do not record it either.
+    """
+    others = dict(rebuilt.named_modules())
+    here, there = ({n: tuple(t.shape) for n, t in m.state_dict().items()} for m in (model, rebuilt))
+    for name in here.keys() | there.keys():
+        if here.get(name) != there.get(name):
+            raise _lost(name, here.get(name), there.get(name))
+    for name, module in model.named_modules():
+        other = others.get(name)
+        if _idle(module) and (other is None or _idle(other)):
+            continue
+        if type(module) is not type(other):
+            raise _lost(name, type(module).__name__, type(other).__name__)
+        mine, theirs = _plain(module), _plain(other)
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                raise _lost(f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key))
+
+
+def _idle(module: nn.Module) -> bool:
+    """Whether a module does nothing in evaluation."""
+    return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ in ("DropPath", "PatchDropout")
+
+
+def _plain(module: Any) -> dict[str, Any]:
+    kinds = int | float | str | bool | tuple | None
+    private = ("training", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init", "init_values")
+    return {k: v for k, v in vars(module).items() if isinstance(v, kinds) and k[0] != "_" and k not in private}
+
+
+def _lost(what: str, expected: object, found: object) -> CheckpointError:
+    return CheckpointError(f"{what}: expected {expected}, but timm would rebuild it with {found}; not saved")

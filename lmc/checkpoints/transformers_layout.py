@@ -1,0 +1,192 @@
+"""The transformers side of reading and writing checkpoints: its classes, its names, its loader."""
+
+import copy
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.checkpoints import headers, writer
+from lmc.errors import CheckpointError, one_line
+from lmc.files import digest, read_json
+from lmc.symmetries import ensure_torchvision
+
+PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
+_FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in headers.TYPES.values())
+# Buffers of old checkpoints that the stock loader reads for no model, besides those that a class names itself.
+_LEGACY = r"rotary_emb\.inv_freq|attn\.masked_bias|(^|\.)position_ids$"
+_GENERATION = "generation_config.json"
+
+
+def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The stock model of a configuration, on the meta device. Raises CheckpointError."""
+    ensure_torchvision()
+    import transformers
+
+    (architecture,) = config["architectures"]
+    stock = getattr(transformers, architecture)
+    if config.get("model_type") != stock.config_class.model_type:
+        found, expected = config.get("model_type"), stock.config_class.model_type
+        raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
+    if config.get("quantization_config") is not None:
+        raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
+    if config.get("transformers_weights") is not None:
+        other = config["transformers_weights"]
+        raise CheckpointError(f"{folder / 'config.json'}: transformers_weights: expected none, found {other!r}")
+    dtype = config.get("dtype", config.get("torch_dtype"))  # the older name of the two
+    if dtype not in (None, "auto", *_FLOATS):
+        raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
+    with torch.device("meta"):
+        # What a model returns beside its logits is no part of it, and gets in the way of using and saving it.
+        plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+        model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
+    if model.can_generate() and (folder / _GENERATION).exists():
+        model.generation_config = _generation(folder)
+    if (folder / PREPROCESSOR).exists():
+        model.preprocessor_config = read_json(folder / PREPROCESSOR)
+    return model
+
+
+def build(architecture: str, fields: Mapping[str, Any]) -> Any:
+    """The stock model of a class and its configuration's fields, on the meta device."""
+    ensure_torchvision()
+    import transformers
+
+    stock = getattr(transformers, architecture)
+    with torch.device("meta"):
+        return stock(stock.config_class(**fields)).eval()
+
+
+def names(model: Any, found: Iterable[str]) -> dict[str, str | None]:
+    """What the stock loader calls each tensor of a file: its own name, a new one, or None for one it ignores."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    own = model.state_dict()
+    renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+    ignored = re.compile("|".join([*(model._keys_to_ignore_on_load_unexpected or ()), _LEGACY]))
+
+    def stock(name: str) -> str | None:
+        if name in own:
+            return name
+        renamed = rename_source_key(name, renamings, [], model.base_model_prefix, own)[0]
+        return renamed if renamed in own or not ignored.search(renamed) else None
+
+    return {name: stock(name) for name in found}
+
+
+def twins(model: Any) -> dict[str, str]:
+    """Tensors that share memory, both ways: a file may hold either."""
+    tied = model.all_tied_weights_keys
+    return {**tied, **{source: target for target, source in tied.items()}}
+
+
+def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor] | None = None) -> nn.Module:
+    """The model with its weights: from the folder's safetensors, or from `tensors`. Raises CheckpointError."""
+    stock = type(empty)
+    with _silence():
+        if tensors is None:
+            model = stock.from_pretrained(
+                folder, config=empty.config, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+        else:
+            model = stock.from_pretrained(None, config=empty.config, state_dict=tensors, dtype=dtype)
+    if model.can_generate():
+        model.generation_config = copy.deepcopy(empty.generation_config)
+    for one, other in empty.all_tied_weights_keys.items():
+        _refuse_untied(model, one, other, str(folder))
+    if hasattr(empty, "preprocessor_config"):
+        model.preprocessor_config = copy.deepcopy(empty.preprocessor_config)
+    return model.eval()
+
+
+def _generation(folder: Path) -> Any:
+    from transformers import GenerationConfig
+
+    read_json(folder / _GENERATION)
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # it finds a wrong value in many ways, all of them the file's fault
+        raise CheckpointError(f"{folder / _GENERATION}: cannot be read ({one_line(error)})") from error
+
+
+def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:
+    if model.get_parameter(one) is not model.get_parameter(other):
+        raise CheckpointError(f"{where}: tie_word_embeddings is set, expected {one} to be {other}, found another")
+
+
+def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """config.json and its like, and model.safetensors or shards with an index, as the stock class does it.
+
+    Only the model's configuration and class are looked at; its weights may be on the meta device.
+    """
+    from transformers import PreTrainedModel
+
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = str(next(iter(plan.values())).dtype).removeprefix("torch.")
+    if hasattr(config, "auto_map"):  # it names code that is not part of a stock checkpoint
+        del config.auto_map
+    config.save_pretrained(folder)
+    if model.can_generate():
+        # As it is: the stock way refuses to save settings that it only warned of when it read them.
+        model.generation_config.to_json_file(folder / _GENERATION)
+    if hasattr(model, "preprocessor_config"):
+        (folder / PREPROCESSOR).write_text(json.dumps(model.preprocessor_config, indent=2) + "\n", encoding="utf8")
+    names = _stored(model)
+    limit = inspect.signature(PreTrainedModel.save_pretrained).parameters["max_shard_size"].default
+    writer.write(
+        folder,
+        {names[name]: t for name, t in plan.items() if name in names},
+        _each_once(model, names, tensors),
+        limit,
+    )
+
+
+def _stored(model: Any) -> dict[str, str]:
+    """What the stock class calls each of a model's tensors in a file, without those tied to another one."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    own = {name: torch.empty_like(t, device="meta") for name, t in model.state_dict().items()}
+    if getattr(model.config, "tie_word_embeddings", False):  # not every configuration has it
+        for one, other in model.all_tied_weights_keys.items():
+            _refuse_untied(model, one, other, type(model).__name__)
+            own.pop(one, None)
+    known = {id(tensor): name for name, tensor in own.items()}
+    return {known[id(tensor)]: name for name, tensor in revert_weight_conversion(model, dict(own)).items()}
+
+
+def _each_once(
+    model: Any, names: Mapping[str, str], tensors: Iterable[tuple[str, Tensor]]
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors by their names in a file, without those tied to another one: they must still be what that is."""
+    ties = {one: other for one, other in model.all_tied_weights_keys.items() if one not in names}
+    seen: dict[str, str] = {}
+    for name, tensor in tensors:
+        if name in ties or name in ties.values():
+            seen[name] = digest({"": tensor})
+        if name in names:
+            yield names[name], tensor
+    for one, other in ties.items():
+        if one in seen and seen[one] != seen[other]:
+            raise CheckpointError(f"{one}: tied to {other}, but another tensor; not saved")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without the progress bars of the stock loader, which take longer to draw than most models to load."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,83 @@
+"""Weights written as safetensors, tensor by tensor: at no time is more than one of them held here.
+
+>>> plan = {"weight": torch.empty(4, 4, device="meta")}             # every name, shape and type, known in advance
+>>> write(Path("run-1"), plan, iter([("weight", torch.ones(4, 4))]))
+
+The format is a header that says where each tensor's bytes lie, and then the bytes; so the header can be written first
+and the tensors may come in any order. Above `limit` bytes the files are shards with an index, split as the stock
+libraries do it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from lmc.checkpoints.headers import SAFE, TYPES
+from lmc.errors import CheckpointError
+
+_NAMES = {dtype: name for name, dtype in TYPES.items()}
+
+
+def write(
+    folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]], limit: int | str | None = None
+) -> None:
+    """Write the tensors in the types of the plan, cast on the way, into files of at most `limit` bytes ("5GB").
+
+    `plan` holds a tensor without storage (on the meta device) for each name. Raises CheckpointError where a tensor is
+    missing, of another shape, there twice, or not finite in the type that is asked for.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    size = sum(t.nbytes for t in plan.values())
+    hollow = {name: torch.empty_like(t, device="meta") for name, t in plan.items()}
+    split = split_torch_state_dict_into_shards(hollow, max_shard_size=size if limit is None else limit)
+    places: dict[str, tuple[BinaryIO, int]] = {}
+    with ExitStack() as open_files:
+        for file, names in split.filename_to_tensors.items():
+            shard = open_files.enter_context((folder / file).open("wb"))
+            places |= {name: (shard, at) for name, at in _begin(shard, {n: plan[n] for n in names}).items()}
+        for name, tensor in tensors:
+            if name not in places or tensor.shape != plan[name].shape:
+                expected = "nothing more of it" if name not in places else f"shape {list(plan[name].shape)}"
+                raise CheckpointError(f"tensor {name}: expected {expected}, found {list(tensor.shape)}; not saved")
+            stream, at = places.pop(name)
+            stream.seek(at)
+            stream.write(_bytes(name, tensor.detach().to(plan[name].dtype)))
+    if places:
+        raise CheckpointError(f"tensor {min(places)}: expected {list(plan[min(places)].shape)}, found none; not saved")
+    if split.is_sharded:
+        metadata = {"total_parameters": sum(t.numel() for t in plan.values()), **split.metadata}
+        index = {"metadata": metadata, "weight_map": split.tensor_to_filename}
+        (folder / f"{SAFE}.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def _begin(stream: BinaryIO, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Write the header; where in the file each tensor's bytes go."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offsets, at = {}, 0
+    for name, tensor in tensors.items():
+        offsets[name] = at
+        shape, end = list(tensor.shape), at + tensor.nbytes
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the data begins aligned
+    stream.write(len(text).to_bytes(8, "little") + text)
+    stream.truncate(stream.tell() + at)
+    return {name: 8 + len(text) + offset for name, offset in offsets.items()}
+
+
+def _bytes(name: str, tensor: Tensor) -> memoryview:
+    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if bad:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"tensor {name}: expected finite values, found {bad:,} of {tensor.numel():,} NaN or infinite as {dtype}; "
+            "not saved"
+        )
+    return tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data

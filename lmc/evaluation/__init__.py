@@ -1,0 +1,31 @@
+"""How good a model is, and how good the models between two are: losses, the path and its barrier, planes, pictures.
+
+Data come in as tensors and numbers go out; how models were aligned is not known here, nor where they are stored.
+
+Begin with `loss` (what a batch is and how it is scored), then `barrier` (`lmc.path`).
+"""
+
+from typing import TYPE_CHECKING
+
+from lmc import face
+
+if TYPE_CHECKING:
+    from lmc.evaluation.barrier import PathResult as PathResult
+    from lmc.evaluation.barrier import path as path
+    from lmc.evaluation.barrier import refuse_plot as refuse_plot
+    from lmc.evaluation.barrier import simplex as simplex
+    from lmc.evaluation.landscape import plane as plane
+    from lmc.evaluation.loss import Data as Data
+    from lmc.evaluation.loss import as_data as as_data
+    from lmc.evaluation.loss import evaluate as evaluate
+    from lmc.evaluation.loss import losses as losses
+    from lmc.evaluation.loss import require_loss as require_loss
+    from lmc.evaluation.loss import score as score
+    from lmc.evaluation.plot import COLOURS as COLOURS
+    from lmc.evaluation.plot import MARKERS as MARKERS
+    from lmc.evaluation.plot import pyplot as pyplot
+    from lmc.evaluation.plot import use_style as use_style
+    from lmc.evaluation.rounding import change as change
+    from lmc.evaluation.rounding import is_lower as is_lower
+else:
+    __getattr__, __dir__ = face(__name__)

@@ -1,0 +1,172 @@
+"""The path between endpoints and its loss barrier."""
+
+import itertools
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lmc.errors import ArgumentError, CheckpointError
+from lmc.evaluation.loss import as_data, evaluate, require_loss
+from lmc.files import read_json, whole_file, write_whole
+
+if TYPE_CHECKING:
+    from lmc.matching import Alignment
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class PathResult:
+    """Loss and accuracy of the merged models along the line between two endpoints, or over the simplex of K.
+
+    `barrier` is max over the path of L(λ) − ((1−λ) L(0) + λ L(1)), ≥ 0 by construction; `interval` its 95 % paired
+    bootstrap over samples, recomputing the maximum; `gap` the signed difference between the midpoint and the better
+    (best) endpoint. `metric` says the unit: nats per token or nats per image. With K > 2 endpoints an entry of
+    `lambdas` is the tuple of their weights. `corpus` is the name of the data, where it has one.
+    """
+
+    lambdas: tuple[Any, ...]
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    barrier: float
+    interval: tuple[float, float]
+    gap: float
+    metric: str
+    samples: int
+    corpus: str | None = None
+
+    def to_json(self, file: str | Path | None = None) -> str:
+        """The result as JSON text, also written to `file` if one is named."""
+        text = json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        if file is not None:
+            write_whole(Path(file), text)
+        return text
+
+    @classmethod
+    def from_json(cls, file: str | Path) -> "PathResult":
+        """The result that `to_json` wrote. Raises CheckpointError."""
+        plain = read_json(Path(file))
+        try:
+            lambdas = tuple(tuple(p) if isinstance(p, list) else p for p in plain["lambdas"])
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()} | {"lambdas": lambdas})
+        except (KeyError, TypeError):
+            raise CheckpointError(f"{file}: expected what lmc path writes, found other or missing fields") from None
+
+    def plot(self, file: str | Path | None = None) -> Any:
+        """A matplotlib figure, also written to `file` if one is named: the loss along the line, or over the triangle.
+
+        Raises ArgumentError for more than three endpoints.
+        """
+        from lmc.reproduce import figures
+
+        if isinstance(self.lambdas[0], tuple):
+            figure = self._triangle()
+        else:
+            line = {"lambdas": list(self.lambdas), "losses": [list(self.losses)]}
+            figure = figures.path_figure({"unit": self.metric, "methods": {"merged": line}})
+        if file is not None:
+            with whole_file(file) as aside:
+                figure.savefig(aside)
+        return figure
+
+    def _triangle(self) -> Any:
+        """Three endpoints at the corners, a point wherever the loss was measured, its colour the loss."""
+        from lmc.reproduce import figures
+
+        refuse_plot(len(self.lambdas[0]))
+        figures.use_style()
+        from matplotlib import pyplot
+
+        corners = torch.tensor([[0, 0], [1, 0], [0.5, math.sqrt(0.75)]], dtype=torch.float64)
+        points = torch.tensor(self.lambdas, dtype=torch.float64) @ corners
+        figure, axes = pyplot.subplots()
+        across, up = points.T.tolist()
+        shown = axes.scatter(across, up, c=self.losses, s=200, cmap="viridis")
+        for name, corner, side in zip("ABC", corners.tolist(), ("top", "top", "bottom"), strict=True):
+            shift = (0, 12 if side == "bottom" else -12)
+            axes.annotate(f"model {name}", corner, shift, textcoords="offset points", ha="center", va=side)
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        axes.margins(0.15)
+        figure.colorbar(shown, label=f"held-out loss [{self.metric}]")
+        return figure
+
+
+def refuse_plot(endpoints: int) -> None:
+    """Raise ArgumentError where `PathResult.plot` has no picture for so many endpoints."""
+    if endpoints > 3:
+        raise ArgumentError(f"plot: expected the path of two or three models, found {endpoints}")
+
+
+def path(alignment: "Alignment", data: object, grid: int | None = None, batch: int = 64, seed: int = 0) -> PathResult:
+    """Evaluate the merged models along the path on held-out data.
+
+    >>> lmc.path(alignment, data=held_out).barrier
+    0.031
+
+    `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches; never data that
+    matching has seen. `grid`: points on the line, 25 by default; with K > 2 endpoints, points on each edge of the
+    simplex (5). Raises DataError, ArgumentError.
+    """
+    points = simplex(len(alignment.parents), grid)
+    require_loss(alignment.parents[0])
+    checked = as_data(data, alignment.parents[0])
+    losses, correct = [], []
+    for weights in tqdm(points, desc="path", disable=None):
+        loss, right = evaluate(alignment.merge(weights), checked, batch)
+        losses.append(loss)
+        correct.append(float(right.mean()))
+    table = torch.stack(losses)  # (points, samples)
+    w = torch.tensor(points, dtype=torch.float64)
+    corners = [points.index(corner) for corner in simplex(w.shape[1], 2)]
+    means = table.mean(1)
+    middle = (1 / w.shape[1],) * w.shape[1]
+    if middle in points:
+        centre = float(means[points.index(middle)])
+    else:  # an even grid passes it by
+        centre = float(evaluate(alignment.merge(middle), checked, batch)[0].mean())
+    return PathResult(
+        lambdas=tuple(p[1] for p in points) if w.shape[1] == 2 else tuple(points),
+        losses=tuple(means.tolist()),
+        accuracies=tuple(correct),
+        barrier=float(_barrier(means[:, None], w, corners)),
+        interval=_bootstrap(table, w, corners, seed),
+        gap=centre - float(means[corners].min()),
+        metric="nats per token" if checked.labels is None else "nats per image",
+        samples=len(checked),
+    )
+
+
+def simplex(count: int, grid: int | None) -> list[tuple[float, ...]]:
+    """Evenly spaced weights of `count` endpoints that sum to one, first endpoint first."""
+    grid = (25 if count == 2 else 5) if grid is None else grid
+    if grid < 2:
+        raise ArgumentError(f"grid: expected at least 2 points, found {grid}")
+    steps = grid - 1
+    rows = (c for c in itertools.product(range(grid), repeat=count - 1) if sum(c) <= steps)
+    return [((steps - sum(c)) / steps, *(x / steps for x in c)) for c in rows]
+
+
+def _barrier(losses: Tensor, weights: Tensor, corners: list[int]) -> Tensor:
+    """max over points of loss − the same mixture of the endpoints' losses; losses [points, resamples]."""
+    # Corners come in the order of `simplex(K, 2)`: e_1, then e_K … e_2 for K endpoints, so order them by their weight.
+    order = weights[corners].argmax(1).argsort()
+    ends = losses[[corners[i] for i in order]]
+    return (losses - weights @ ends).amax(0).clamp_min(0)
+
+
+def _bootstrap(table: Tensor, weights: Tensor, corners: list[int], seed: int) -> tuple[float, float]:
+    generator = torch.Generator().manual_seed(seed)
+    n = table.shape[1]
+    barriers = []
+    for _ in range(RESAMPLES):
+        sample = torch.randint(n, (n,), generator=generator)
+        barriers.append(_barrier(table[:, sample].mean(1, keepdim=True), weights, corners))
+    low, high = torch.quantile(torch.cat(barriers), torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return float(low), float(high)

@@ -1,0 +1,85 @@
+"""The loss over the plane through three models, computed point by point.
+
+>>> numbers = plane([a, b, aligned_b], data, grid=31)
+>>> numbers["points"]["third"]                                      # where the third model lies, in weight distance
+[10.7, 12.9]
+
+Weights are affine: a point of the plane is θ = Σ w_k θ_k with Σ w_k = 1, and outside the triangle some w_k < 0. So a
+plane shows what a line cannot: how wide a valley is, and what lies between two of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lmc.errors import ArgumentError
+from lmc.evaluation.loss import as_data, evaluate
+from lmc.symmetries import epsilon, rebuild, state
+from lmc.symmetries.families import spec as spec_of
+
+NAMES = ("first", "second", "third")
+
+
+def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: float = 0.3) -> dict[str, Any]:
+    """Loss of the models on a square grid of the plane through three models' weights.
+
+        >>> plane([a, b, aligned_b], held_out, grid=31)["losses"]   # [row][column], rows upwards
+
+    The x axis points from the first to the second model, both at y = 0; the third is above. Units are distances in
+    weight space, the same along both axes. `margin`: how far beyond the three the grid reaches, as a share of their
+    extent. Returns `x`, `y` [grid], `losses` [grid][grid] in nats per token or image, and `points`.
+
+    Raises ArgumentError for other than three models, models on one line, or norms with different ε.
+    """
+    if len(models) != 3:
+        raise ArgumentError(f"plane: expected three models, found {len(models)}")
+    if grid < 2:
+        raise ArgumentError(f"grid: expected at least 2 points, found {grid}")
+    spec = spec_of(models[0])
+    if spec.epsilon is not None and len({epsilon(m, spec) for m in models}) > 1:
+        raise ArgumentError("plane: expected one ε in all norms, found several; align the models first")
+    unseen = as_data(data, models[0])
+    states = [state(m) for m in models]
+    corners = coordinates(states)
+    (low_x, low_y), (high_x, high_y) = corners.amin(0).tolist(), corners.amax(0).tolist()
+    room_x, room_y = margin * (high_x - low_x), margin * (high_y - low_y)
+    x = torch.linspace(low_x - room_x, high_x + room_x, grid, dtype=torch.float64)
+    y = torch.linspace(low_y - room_y, high_y + room_y, grid, dtype=torch.float64)
+    losses = torch.empty(grid, grid, dtype=torch.float64)
+    work = rebuild(models[0], spec, states[0])
+    parameters = dict(work.state_dict())
+    stacked = {name: torch.stack([s[name].double() for s in states]) for name in states[0]}
+    for row, column in tqdm(torch.cartesian_prod(torch.arange(grid), torch.arange(grid)).tolist(), disable=None):
+        weights = barycentric(corners, torch.stack([x[column], y[row]]))
+        for name, tensors in stacked.items():
+            parameters[name].copy_(torch.einsum("k,k...->...", weights, tensors))
+        losses[row, column] = evaluate(work, unseen)[0].mean()
+    points = {name: corner for name, corner in zip(NAMES, corners.tolist(), strict=True)}
+    unit = "nats per token" if unseen.labels is None else "nats per image"
+    return {"unit": unit, "x": x.tolist(), "y": y.tolist(), "losses": losses.tolist(), "points": points}
+
+
+def coordinates(states: Sequence[dict[str, Tensor]]) -> Tensor:
+    """Where three models lie in their plane, [3, 2]: the first at the origin, the second to its right, the third above.
+
+    Raises ArgumentError where they lie on one line.
+    """
+    origin, second, third = (torch.cat([t.double().flatten() for t in s.values()]) for s in states)
+    along, up = second - origin, third - origin
+    length = along.norm()
+    if length == 0:
+        raise ArgumentError("plane: expected three different models, found the second equal to the first")
+    across = up @ along / length
+    rest = (up - across * along / length).norm()
+    if rest <= 1e-6 * length:
+        raise ArgumentError("plane: expected three models that are not on one line")
+    return torch.tensor([[0, 0], [length, 0], [across, rest]], dtype=torch.float64)
+
+
+def barycentric(corners: Tensor, point: Tensor) -> Tensor:
+    """The weights w with Σ w_k = 1 and Σ w_k corner_k = point, [3]."""
+    system = torch.cat([corners.T, torch.ones(1, 3, dtype=corners.dtype)])
+    return torch.linalg.solve(system, torch.cat([point, torch.ones(1, dtype=corners.dtype)]))

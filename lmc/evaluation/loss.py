@@ -1,0 +1,154 @@
+"""Data in, loss out: the one place that knows what a batch of tokens or images is and how a model is scored on it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmc.errors import DataError
+from lmc.symmetries import logits
+from lmc.symmetries.families import Tokens, family_of
+
+_NOTHING = -100  # the target of a position that predicts nothing
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples of one kind: token windows `inputs` [n, T] without labels, or images [n, C, H, W] with labels [n]."""
+
+    inputs: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: Tensor | slice) -> "Data":
+        return Data(self.inputs[index], None if self.labels is None else self.labels[index])
+
+    def to(self, device: torch.device | str) -> "Data":
+        """The same samples on another device."""
+        return Data(self.inputs.to(device), None if self.labels is None else self.labels.to(device))
+
+    def split(self, parts: int) -> "list[Data]":
+        """The same samples in that many parts, or in as many as there are samples."""
+        size = -(-len(self) // max(1, parts))
+        return [self[slice(i, i + size)] for i in range(0, len(self), max(1, size))]
+
+    def draw(self, batch: int, seed: int, step: int) -> "Data":
+        """A random batch that depends on seed and step alone, so that a resumed run sees what it would have seen."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        return self[torch.randint(len(self), (min(batch, len(self)),), generator=generator)]
+
+
+def as_data(data: object, model: Any) -> Data:
+    """Token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches, checked for the model.
+
+    Raises DataError, naming what was expected and found.
+    """
+    read = family_of(model).inputs(model)
+    language = isinstance(read, Tokens)
+    wanted = "token ids [n, T] (int64)" if language else "(images [n, C, H, W], labels [n])"
+    if isinstance(data, Data):
+        collected = data
+    elif isinstance(data, Tensor):
+        collected = Data(data)
+    elif isinstance(data, tuple) and len(data) == 1 and isinstance(data[0], Tensor) and language:
+        collected = Data(data[0])  # a batch of torch's TensorDataset
+    elif isinstance(data, tuple):
+        if len(data) != 2 or not all(isinstance(d, Tensor) for d in data):
+            raise DataError(f"data: expected {wanted}, found a tuple of {', '.join(type(d).__name__ for d in data)}")
+        collected = Data(*data)
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
+        parts = [as_data(batch if isinstance(batch, Data | Tensor) else _as_tuple(batch), model) for batch in data]
+        if not parts:
+            raise DataError(f"data: expected {wanted}, found no batch")
+        if len({part.inputs.shape[1:] for part in parts}) > 1:
+            shapes = sorted({tuple(part.inputs.shape[1:]) for part in parts})
+            raise DataError(f"data: expected batches of one shape, found {', '.join(map(str, shapes))}")
+        labels = None if language else torch.cat([p.labels for p in parts if p.labels is not None])
+        return Data(torch.cat([p.inputs for p in parts]), labels)
+    else:
+        raise DataError(f"data: expected {wanted}, found {type(data).__name__}")
+
+    inputs, labels = collected.inputs, collected.labels
+    if isinstance(read, Tokens):
+        if labels is not None or inputs.ndim != 2 or inputs.is_floating_point():
+            raise DataError(f"data: expected {wanted}, found shape {list(inputs.shape)}, {inputs.dtype}")
+        if inputs.shape[1] < 2 or not len(inputs):
+            raise DataError(f"data: expected at least one window of two tokens, found shape {list(inputs.shape)}")
+        low, high = int(inputs.min()), int(inputs.max())
+        if low < 0 or high >= read.vocabulary:
+            found = low if low < 0 else high
+            raise DataError(f"data: expected token ids in [0, {read.vocabulary}), found {found}")
+        if inputs.shape[1] > read.context:
+            raise DataError(f"data: expected at most {read.context} tokens in a window, found {inputs.shape[1]}")
+        return Data(inputs.long())
+    if labels is None or inputs.ndim != 4 or len(labels) != len(inputs) or not len(inputs):
+        raise DataError(f"data: expected {wanted}, found images {list(inputs.shape)}")
+    if tuple(inputs.shape[1:]) != read.shape:
+        raise DataError(f"data: expected images {list(read.shape)}, found {list(inputs.shape[1:])}")
+    if not torch.isfinite(inputs).all():
+        raise DataError("data: expected finite images, found NaN or infinity")
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise DataError(f"data: expected labels [n] of whole numbers, found {list(labels.shape)}, {labels.dtype}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= read.classes:
+        raise DataError(f"data: expected labels in [0, {read.classes}), found {low if low < 0 else high}")
+    return Data(inputs, labels.long())
+
+
+def require_loss(model: Any) -> None:
+    """Raise DataError for a model without a loss here: one that predicts masked tokens, not the next one.
+
+    Which tokens a masked loss hides, and with which id, is no part of a checkpoint: any number would be ours, not its.
+    """
+    read = family_of(model).inputs(model)
+    if isinstance(read, Tokens) and not read.causal:
+        raise DataError(
+            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens: "
+            "it has no loss here; match it by naive, canonical, weights or activations, and merge"
+        )
+
+
+def _as_tuple(batch: object) -> tuple[object, ...]:
+    return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+
+
+def losses(model: nn.Module, batch: Data) -> Tensor:
+    """The loss of every sample, [n]: nats per token (every token but the first of a window), or nats per image."""
+    return _losses(logits(model, batch.inputs), batch)
+
+
+def _losses(out: Tensor, batch: Data) -> Tensor:
+    if batch.labels is not None:
+        return functional.cross_entropy(out.float(), batch.labels, reduction="none")
+    # The last position predicts nothing. Its target is one that cross_entropy skips: no copy of the logits is needed.
+    target = functional.pad(batch.inputs[:, 1:], (0, 1), value=_NOTHING)
+    each = functional.cross_entropy(
+        out.flatten(0, 1).float(), target.flatten(), ignore_index=_NOTHING, reduction="none"
+    )
+    return each.view(target.shape).sum(1) / (target.shape[1] - 1)
+
+
+def score(model: nn.Module, batch: Data) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy of every sample, [n] each.
+
+    Language: mean next-token cross-entropy of a window in nats per token (every token but the first), and the share
+    of tokens predicted right. Vision: cross-entropy in nats per image, and whether the top class is the label.
+    """
+    out = logits(model, batch.inputs)
+    if batch.labels is None:
+        return _losses(out, batch), (out[:, :-1].argmax(-1) == batch.inputs[:, 1:]).float().mean(1)
+    return _losses(out, batch), (out.argmax(-1) == batch.labels).float()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Data, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """`score` over all samples, in float64 on the CPU, [n] each."""
+    device = next(model.parameters()).device
+    parts = [score(model, data[slice(i, i + batch)].to(device)) for i in range(0, len(data), batch)]
+    losses, correct = (torch.cat(p).double().cpu() for p in zip(*parts, strict=True))
+    return losses, correct

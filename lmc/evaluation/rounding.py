@@ -1,0 +1,53 @@
+"""What rounding a model's weights to a smaller type does to its function.
+
+>>> print(change(model, torch.bfloat16, data=held_out))
+rounding the weights to bfloat16 changes the loss by +0.00012 nats per token (2.34567 to 2.34579)
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from lmc.evaluation.loss import as_data, evaluate
+from lmc.symmetries import logits
+from lmc.symmetries.families import Tokens, family_of
+
+_SAMPLES, _LENGTH = 8, 128  # random windows, or images, and the tokens of a window
+
+
+def is_lower(dtype: torch.dtype, model: nn.Module) -> bool:
+    """Whether the type holds less than the model's own."""
+    return torch.finfo(dtype).eps > torch.finfo(next(model.parameters()).dtype).eps
+
+
+@torch.no_grad()
+def change(model: nn.Module, dtype: torch.dtype, data: object = None, seed: int = 0) -> str:
+    """One line: the change of the loss on `data`, or without data the largest relative change of a logit.
+
+    Only the weights are rounded; both models compute in the model's own type. Without data the inputs are random:
+    token ids drawn evenly, or pictures of independent normal values.
+    """
+    rounded = copy.deepcopy(model)
+    for parameter in rounded.parameters():
+        parameter.copy_(parameter.to(dtype))
+    what = f"rounding the weights to {str(dtype).removeprefix('torch.')} changes"
+    if data is not None:
+        samples = as_data(data, model)
+        before, after = (float(evaluate(m, samples)[0].mean()) for m in (model, rounded))
+        unit = "nats per token" if samples.labels is None else "nats per image"
+        return f"{what} the loss by {after - before:+.5f} {unit} ({before:.5f} to {after:.5f})"
+    inputs = _random(model, seed)
+    out, other = logits(model, inputs), logits(rounded, inputs)
+    largest = float((out - other).abs().max() / out.abs().max())
+    return f"{what} a logit by at most {largest:.1e} of the largest one, on random input"
+
+
+def _random(model: nn.Module, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    read = family_of(model).inputs(model)
+    if isinstance(read, Tokens):
+        inputs = torch.randint(read.vocabulary, (_SAMPLES, min(_LENGTH, read.context)), generator=generator)
+    else:
+        inputs = torch.randn(_SAMPLES, *read.shape, generator=generator)
+    return inputs.to(next(model.parameters()).device)

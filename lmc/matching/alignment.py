@@ -1,0 +1,268 @@
+"""An alignment: endpoints, one transform for each, and what can be done with them: merge, save, export."""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsFloat
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmc import checkpoints
+from lmc.checkpoints import preprocessing, provenance
+from lmc.errors import ArgumentError, CheckpointError
+from lmc.files import read_json, read_json_lines, whole_folder
+from lmc.matching.recipe import METHODS
+from lmc.symmetries import SCALE, Transform, canonicalize, epsilon, hollow, rebuild, set_epsilon, state
+
+if TYPE_CHECKING:
+    from lmc.evaluation import PathResult
+
+
+Place = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Endpoints, and one function-preserving transform for each, under which averaging their weights makes sense.
+
+    `transforms` apply to the parents' canonical forms. The method `naive` has none: it averages the raw weights.
+    `record` says how it was made; `log` holds the training loss of learned matching, one entry per step.
+    """
+
+    method: str
+    parents: tuple[nn.Module, ...]
+    transforms: tuple[Transform, ...]
+    record: dict[str, Any]
+    log: tuple[dict[str, float], ...] = field(default=())
+
+    @cached_property
+    def models(self) -> tuple[nn.Module, ...]:
+        """The aligned endpoints: stock models with the parents' functions (for `naive` these themselves)."""
+        if self.method == "naive":
+            return self.endpoints
+        return tuple(t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
+
+    @cached_property
+    def endpoints(self) -> tuple[nn.Module, ...]:
+        """The parents; vision models trained with other input normalisations take the first one's (same function)."""
+        return preprocessing.common(self.parents)
+
+    def merge(self, at: Place) -> nn.Module:
+        """The stock model on the line at λ = `at` (0: first endpoint, 1: second), or at K weights of the simplex.
+
+        Where the norms' ε differ it is √ε that is averaged, as writers of the residual stream are. `naive` leaves it
+        at that, so that its ends are the parents exactly; any other method scales the merged model back to the first
+        parent's ε. Raises ArgumentError for weights outside the simplex.
+        """
+        outline, tensors = self._mixed(barycentric(at, len(self.parents)))
+        return rebuild(outline, self.transforms[0].spec, dict(tensors))
+
+    def _mixed(self, weights: list[float]) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
+        """The merged model without its weights, and these one by one."""
+        spec = self.transforms[0].spec
+        used: list[tuple[float, Any]] = [(w, m) for w, m in zip(weights, self.models, strict=True) if w > 0]
+        outline = hollow(self.models[0])
+        if spec.tied and not all(m.config.tie_word_embeddings for _, m in used):
+            outline.config.tie_word_embeddings = False
+        back = Transform.identity(spec)
+        if spec.epsilon is not None:
+            # √ε moves with s exactly as a writer does, so it is √ε that is interpolated; then s is given back.
+            values = {epsilon(m, spec) for _, m in used}
+            root = sum(w * math.sqrt(epsilon(m, spec)) for w, m in used)
+            parent = epsilon(self.parents[0], spec)
+            value = values.pop() if len(values) == 1 else root**2
+            if self.method != "naive":
+                if not math.isclose(root**2, parent, rel_tol=1e-12):
+                    scale = back.elements[SCALE] * math.sqrt(parent) / root
+                    back = Transform(spec, {**back.elements, SCALE: scale})
+                value = parent
+            set_epsilon(outline, spec, value)
+        _untie(outline, back)
+        states = [(w, state(m)) for w, m in used]
+
+        def tensors() -> Iterator[tuple[str, Tensor]]:
+            for name, first in state(self.models[0]).items():
+                mixed = sum((w * tensors[name].double() for w, tensors in states), torch.zeros((), device=first.device))
+                yield name, (back.moved(name, mixed) if back.scale != 1 else mixed).to(first.dtype)
+
+        return outline, tensors()
+
+    def save(self, directory: str | Path) -> None:
+        """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
+
+        Parents that are as `lmc.load` read them are recorded by checksum and place: a name and commit of the hub, or a
+        folder as seen from this one, so that an alignment and its parents can move together. Others, and those that
+        were changed in memory, are saved inside, as `parent-{k}`. Raises CheckpointError if the folder is occupied.
+        """
+
+        with whole_folder(directory) as folder:
+            parents = []
+            for k, parent in enumerate(self.parents):
+                reference = checkpoints.reference(parent)
+                if reference is None:
+                    inside = f"parent-{k}"
+                    checkpoints.save(parent, folder / inside, tokenizer_from=checkpoints.source(parent))
+                    reference = {"inside": inside}
+                parents.append(reference)
+            write(folder, self.method, parents, self.transforms, self.record, self.log)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Alignment":
+        """Read a folder written by `save`. Raises CheckpointError, also where a parent is gone or has changed."""
+
+        folder, described = Path(directory), describe(directory)
+        log = tuple(read_json_lines(folder / "log.jsonl"))
+        parents = tuple(checkpoints.resolve(reference, folder) for reference in described["parents"])
+        transforms = tuple(Transform.load(folder / f"transform-{k}.safetensors") for k in range(len(parents)))
+        return cls(described["method"], parents, transforms, described["record"], log)
+
+    def export(
+        self,
+        directory: str | Path,
+        at: Place | None = None,
+        dtype: torch.dtype = torch.float32,
+        data: object = None,
+        measured: "PathResult | None" = None,
+    ) -> tuple[str, ...]:
+        """Write stock checkpoints: the merged model at λ, or without `at` every aligned endpoint as `endpoint-{k}`.
+
+        >>> cards = alignment.export("merged", at=0.5, dtype=torch.bfloat16, data=held_out)
+
+        Returns the model cards' text. Tensors are computed and written one by one; a whole model is made only to
+        measure what rounding to a lower `dtype` does: to its loss on `data`, or without data to its logits.
+        `measured`: a path of this alignment, whose losses the card quotes. Raises CheckpointError, ArgumentError.
+        """
+        if at is not None:
+            return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, dtype, data, measured),)
+        with whole_folder(directory) as folder:
+            return tuple(
+                self._write(folder / f"endpoint-{k}", None, k, dtype, data, measured) for k in range(len(self.parents))
+            )
+
+    def _write(
+        self,
+        directory: Path,
+        weights: list[float] | None,
+        endpoint: int,
+        dtype: torch.dtype,
+        data: object,
+        measured: "PathResult | None",
+    ) -> str:
+        from lmc.evaluation import change, is_lower
+        from lmc.matching.model_card import card
+
+        outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
+        notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
+        if is_lower(dtype, outline):
+            outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
+            tensors = iter(state(outline).items())
+            notes.append(change(outline, dtype, data))
+        text = card(self, outline, weights, endpoint, measured, notes)
+        tokenizer = checkpoints.source(self.parents[endpoint])
+        checkpoints.save(outline, directory, tokenizer_from=tokenizer, card=text, dtype=dtype, tensors=tensors)
+        return text
+
+    def _endpoint(self, k: int) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
+        """The aligned endpoint of that number without its weights, and these one by one."""
+        parent, transform = self.endpoints[k], self.transforms[k]
+        if self.method == "naive":
+            return hollow(parent), iter(state(parent).items())
+        canonical = _canonical(parent)
+        outline = hollow(canonical)
+        if transform.scale != 1:
+            set_epsilon(outline, transform.spec, epsilon(canonical, transform.spec) * transform.scale**2)
+        _untie(outline, transform)
+        return outline, transform.stream(canonical)
+
+    def card(self, at: Place) -> str:
+        """What a model card says about the model merged there."""
+        from lmc.matching.model_card import card
+
+        weights = barycentric(at, len(self.parents))
+        return card(self, self._mixed(weights)[0], weights)
+
+
+def write(
+    folder: Path,
+    method: str,
+    parents: Sequence[dict[str, Any]],
+    transforms: Sequence[Transform],
+    record: dict[str, Any],
+    log: Sequence[dict[str, float]] = (),
+) -> None:
+    """Write an alignment's files into a folder; `parents` are references as `checkpoints.reference` makes them."""
+    from lmc import __version__
+
+    for k, transform in enumerate(transforms):
+        transform.write(folder / f"transform-{k}.safetensors")
+    here = [p | {"folder": os.path.relpath(p["folder"], folder.resolve())} if "folder" in p else p for p in parents]
+    versions = {"lmc": __version__, **provenance.versions()}
+    described = {"method": method, "parents": here, "record": record, "versions": versions}
+    (folder / "alignment.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+
+
+def _canonical(parent: nn.Module) -> nn.Module:
+    """The canonical form; that a head is untied was said when the parents were matched, and the card says it again."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* was tied to ")
+        return canonicalize(parent)
+
+
+def _untie(outline: Any, transform: Transform) -> None:
+    """The residual scale moves an embedding and leaves the head: a head that was the embedding is so no more."""
+    if transform.scale != 1 and transform.spec.tied and outline.config.tie_word_embeddings:
+        outline.config.tie_word_embeddings = False
+
+
+def barycentric(at: Place, count: int) -> list[float]:
+    """One weight for each of `count` models, from λ or from the weights themselves.
+
+    >>> barycentric(0.25, 2)
+    [0.75, 0.25]
+
+    Raises ArgumentError outside the simplex.
+    """
+    plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
+    if isinstance(plain, SupportsFloat):
+        second = float(plain)
+        if count != 2:
+            raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
+        if not 0 <= second <= 1:
+            raise ArgumentError(f"at: expected λ between 0 and 1, found {second}")
+        return [1 - second, second]
+    if not isinstance(plain, Sequence) or not all(isinstance(w, SupportsFloat) for w in plain):
+        raise ArgumentError(f"at: expected a number, or {count} of them, found {at!r}")
+    weights = [float(w) for w in plain]
+    if len(weights) != count or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+        raise ArgumentError(f"at: expected {count} weights ≥ 0 that sum to 1, found {weights}")
+    return weights
+
+
+def describe(directory: str | Path) -> dict[str, Any]:
+    """What the `alignment.json` of an alignment folder says; no parent is looked for. Raises CheckpointError.
+
+    >>> describe("aligned")["method"]
+    'dual'
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "not found"
+        raise CheckpointError(f"{folder}: {what}, expected an alignment folder (made by lmc match)")
+    file = folder / "alignment.json"
+    found = read_json(file)
+    method, parents, record = (found.get(key) for key in ("method", "parents", "record"))
+    if method not in METHODS:
+        raise CheckpointError(f"{file}: method: expected one of {', '.join(METHODS)}, found {method!r}")
+    if not isinstance(parents, list) or len(parents) < 2:
+        raise CheckpointError(f"{file}: parents: expected a list of at least two, found {parents!r}")
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{file}: record: expected an object, found {record!r}")
+    return found

@@ -1,0 +1,167 @@
+"""Can these models be paired? They must be one architecture in everything but the weights.
+
+>>> require_pairable([a, b])                                   # one line of what differs, or nothing
+>>> pair = inspect_pair(["run-1", "run-2"])                         # the same, before a weight is read
+>>> independence(lmc.load("run-1"), lmc.load("run-2"))
+0.003
+"""
+
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
+from lmc.errors import IncompatibleModelsError
+from lmc.symmetries import hollow
+from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import spec as spec_of
+
+SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
+
+
+def require_pairable(models: Sequence[nn.Module]) -> None:
+    """Raise IncompatibleModelsError where two models differ in class, shape, vocabulary or a setting of the function.
+
+    Works on models without weights (on the meta device) too. Warns where vision models were trained on other crops of a
+    picture, or on pictures resized in another way; another input normalisation is no difference, matching folds it into
+    the patch embedding.
+    """
+    for number, model in enumerate(models[1:], start=2):
+        which = f"model 1 and model {number}"
+        _require(models[0], model, which)
+        classes = [getattr(getattr(m, "config", None), "id2label", None) for m in (models[0], model)]
+        if classes[0] != classes[1]:
+            warnings.warn(f"{which} name their classes differently (id2label): are they in one order?", stacklevel=1)
+        for difference in preprocessing.differences(models[0], model):
+            warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
+
+
+def _require(a: Any, b: Any, which: str) -> None:
+    if type(a) is not type(b):
+        raise _differ(which, "class", type(a).__name__, type(b).__name__)
+    family, spec = family_of(a), spec_of(a)
+    read_a, read_b = family.inputs(a), family.inputs(b)
+    if isinstance(read_a, Tokens) and isinstance(read_b, Tokens) and read_a.vocabulary != read_b.vocabulary:
+        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary)
+    here, there = ({name: list(t.shape) for name, t in m.state_dict().items()} for m in (a, b))
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            first, second = (found.get(name, "no such tensor") for found in (here, there))
+            raise _differ(which, f"shape of {name}", first, second, _rewriting(family.alike, a, b))
+    mine, theirs = family.settings(a), family.settings(b)
+    for name in sorted(mine.keys() | theirs.keys()):
+        # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
+        if not (spec.epsilon and name == spec.epsilon.field) and mine.get(name) != theirs.get(name):
+            raise _differ(which, *_first_difference(name, mine.get(name), theirs.get(name)))
+
+
+def _first_difference(name: str, first: object, second: object) -> tuple[str, object, object]:
+    """A setting, and the two values; of long ones only where they first differ."""
+    if isinstance(first, tuple | list) and isinstance(second, tuple | list) and len(first) == len(second):
+        for at, (one, other) in enumerate(zip(first, second, strict=True)):
+            if one != other:
+                return _first_difference(f"{name}[{at}]", one, other)
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in sorted(first.keys() | second.keys(), key=str):
+            if first.get(key) != second.get(key):
+                return _first_difference(f"{name}.{key}", first.get(key), second.get(key))
+    return name, first, second
+
+
+def _rewriting(alike: Callable[[Any, Any], nn.Module] | None, a: Any, b: Any) -> str:
+    """What to do about a difference of form, if that is all it is."""
+    if alike is None:
+        return ""
+    try:
+        alike(hollow(b), hollow(a))
+    except IncompatibleModelsError:
+        return ""
+    return f"; the second can be written in the form of the first: {alike.__module__}.{alike.__name__}(second, first)"
+
+
+def _differ(which: str, what: str, first: object, second: object, hint: str = "") -> IncompatibleModelsError:
+    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}{hint}")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Checkpoints that can be paired, and what matching them will take."""
+
+    blueprints: tuple[Blueprint, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one model."""
+        return sum(p.numel() for p in self.blueprints[0].model.parameters())
+
+    @property
+    def memory(self) -> int:
+        """Bytes that learned matching in float32 holds, besides activations.
+
+        All endpoints, the merged model and its gradient; the float64 elements with their two moments and duals.
+        """
+        spec = spec_of(self.blueprints[0].model)
+        elements = sum(s.group.n ** (1 if s.group.discrete else 2) * _count(spec.batch(s)) for s in spec.spaces)
+        return 4 * self.parameters * (len(self.blueprints) + 2) + 8 * elements * 4 * len(self.blueprints)
+
+    @property
+    def disk(self) -> int:
+        """Bytes of one merged model in float32."""
+        return 4 * self.parameters
+
+    def __str__(self) -> str:
+        free = shutil.disk_usage(Path.cwd()).free
+        rows = {
+            "parameters each": f"{self.parameters:,}",
+            "memory for matching": f"{_size(self.memory)} and activations",
+            "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
+        }
+        return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
+
+
+def inspect_pair(names: Sequence[str | Path]) -> Pair:
+    """Check that checkpoints can be paired, tokenizers included, before any weight is read.
+
+    >>> print(inspect_pair(["run-1", "run-2"]))
+
+    Raises IncompatibleModelsError, CheckpointError or UnsupportedModelError.
+    """
+    blueprints = tuple(inspect(name) for name in names)
+    require_pairable([b.model for b in blueprints])
+    for number, other in enumerate(blueprints[1:], start=2):
+        vocabulary.require_same(blueprints[0].source.folder, other.source.folder, f"model 1 and model {number}")
+    return Pair(blueprints)
+
+
+@torch.no_grad()
+def independence(a: nn.Module, b: nn.Module) -> float:
+    """The cosine between two models' weight matrices, taken as one vector: near 0 for independent initialisations.
+
+    From `SHARED` on, a shared initialisation is likely: such a pair says little about linear mode connectivity.
+    """
+    dot = norm_a = norm_b = 0.0
+    others = dict(b.named_parameters())
+    for name, parameter in a.named_parameters():
+        if parameter.ndim > 1 and name in others:  # a tied head has no weights of its own
+            p, q = (w.double().flatten().cpu() for w in (parameter, others[name]))
+            dot, norm_a, norm_b = dot + float(p @ q), norm_a + float(p @ p), norm_b + float(q @ q)
+    return dot / (norm_a * norm_b) ** 0.5
+
+
+def _count(batch: tuple[int, ...]) -> int:
+    return torch.Size(batch).numel()
+
+
+def _size(count: int) -> str:
+    """A number of bytes as people read it."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"

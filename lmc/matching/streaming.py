@@ -1,0 +1,90 @@
+"""Data-free matching of checkpoints on disk: no model is ever held, only the tensors of one part at a time.
+
+>>> pair = pairing.compare(["run-1", "run-2"])
+>>> match_folders(pair.blueprints, Path("aligned"), export=True)
+
+Every checkpoint is brought into canonical form once, part by part, into files beside the output that are removed at the
+end (one model's size each). Matching and export read these.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc import checkpoints
+from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
+from lmc.files import whole_folder
+from lmc.matching.alignment import Alignment, write
+from lmc.matching.model_card import card
+from lmc.matching.weights import match_all
+from lmc.symmetries import Canonical, ModelSpec, Moved, epsilon, hollow, set_epsilon, warn_untied
+from lmc.symmetries.families import spec as spec_of
+
+
+def match_folders(
+    blueprints: Sequence[Blueprint],
+    out: str | Path,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+    seed: int = 0,
+    export: bool = False,
+    frequencies: Tensor | None = None,
+) -> None:
+    """Write the alignment that `lmc.match(method="weights")` finds into a new folder, as `Alignment.save` does.
+
+    `export` adds the aligned models, as `Alignment.export` does. `frequencies` as there. Raises CheckpointError.
+    """
+    spec = spec_of(blueprints[0].model)
+    with whole_folder(out) as folder, tempfile.TemporaryDirectory(prefix=".canonical-", dir=folder.parent) as scratch:
+        states = []
+        for k, blueprint in enumerate(blueprints):
+            hub.fetch(blueprint.source, sorted({e.file for e in blueprint.tensors.values()}))
+            checkpoints.require_tied(blueprint)
+            states.append(_canonical(spec, stored(blueprint, dtype), Path(scratch) / str(k), device))
+        epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
+        transforms, found = match_all(states, spec, epsilons, frequencies)
+        record: dict[str, Any] = {"seed": seed, **found}
+        references = [checkpoints.refer(b.source, b.tensors, s.dtype) for b, s in zip(blueprints, states, strict=True)]
+        write(folder, "weights", references, transforms, record)
+        if export:
+            outlines = tuple(b.model for b in blueprints)
+            aligned = Alignment("weights", outlines, transforms, record)
+            (folder / "models").mkdir()
+            for k, (blueprint, transform, state) in enumerate(zip(blueprints, transforms, states, strict=True)):
+                moved = Moved(transform, state)
+                model = _endpoint(blueprint.model, spec, moved)
+                text = card(aligned, model, None, k, references=references)
+                place = blueprint.source.folder
+                tokenizer = place if checkpoints.tokenizer_files(place) else None
+                target = folder / "models" / f"endpoint-{k}"
+                checkpoints.save(model, target, tokenizer, text, state.dtype, moved.items())
+
+
+def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:
+    """Whether matching needs no whole model: no input normalisation to fold in, no rounding to be measured."""
+    normal = {(p.mean, p.std) for p in (preprocessing.of(b.model) for b in blueprints) if p is not None}
+    return len(normal) <= 1 and dtype in (None, torch.float32, torch.float64)
+
+
+def _canonical(spec: ModelSpec, tensors: Stored, scratch: Path, device: torch.device | None) -> Stored:
+    """The canonical form of stored weights, in files of its own."""
+    scratch.mkdir()
+    canonical = Canonical(spec, tensors)
+    return spill(canonical, canonical.parts, scratch, tensors.dtype, device)
+
+
+def _endpoint(model: nn.Module, spec: ModelSpec, moved: Moved) -> Any:
+    """The stock model of an aligned endpoint on the meta device: its settings, without its weights."""
+    new: Any = hollow(model)
+    if spec.tied and new.config.tie_word_embeddings:
+        head, embedding = (moved[name] for name in spec.tied)
+        if not torch.equal(head, embedding):
+            new.config.tie_word_embeddings = False
+            warn_untied(spec, head.numel())
+    if spec.epsilon is not None and moved.transform.scale != 1.0:
+        set_epsilon(new, spec, epsilon(model, spec) * moved.transform.scale**2)
+    return new

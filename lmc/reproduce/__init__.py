@@ -1,0 +1,7 @@
+"""What reproduces the paper, apart from the package that people use: no room of `lmc` imports this wing.
+
+`training` makes endpoints, `experiments` compares methods on them, and the files here run the notebooks, keep results
+and draw figures from them. Nothing here is needed to align and merge checkpoints of one's own.
+
+Begin with `results` (what a result is) and `run` (`lmc reproduce`); a chapter is a notebook in `notebooks/`.
+"""

@@ -1,0 +1,10 @@
+"""One file for each experiment: what it compares, and how its runs become one table of numbers.
+
+`comparison` is the common one: every method on every pair. The campaign (`python -m lmc.reproduce.experiments ITEM`)
+runs the settings of `training` in pieces that resume, also where no notebook stack is installed:
+
+    python -m lmc.reproduce.experiments 3 --size smoke       # in seconds, on a CPU
+    python -m lmc.reproduce.experiments 3                    # ≤ 9 minutes; repeat until it says that the item is done
+
+An experiment neither draws nor knows a chapter. Begin with `comparison`, then `stages`.
+"""

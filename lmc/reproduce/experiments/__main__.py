@@ -1,0 +1,69 @@
+"""`python -m lmc.reproduce.experiments ITEM`: run an item of the campaign; `--prepare` writes its corpora.
+
+Exit 0: done. 2: bad input, in one line. 3: the time given is over, run the same command again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from lmc.corpora import prepared
+from lmc.errors import LmcError
+from lmc.reproduce.experiments.from_scratch import Place, run
+from lmc.reproduce.experiments.stages import STAGES
+from lmc.reproduce.results import checkout, fresh_folder
+from lmc.reproduce.training.budget import Budget, BudgetSpent
+from lmc.reproduce.training.settings import ITEMS, SIZES, corpora, work
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    folder = arguments.inputs or checkout() / "build" / "inputs"
+    try:
+        if arguments.prepare:
+            files = prepared.prepare(corpora(work(arguments.item, arguments.size)), folder)
+            for file in files:
+                print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.relative_to(folder)}")
+            return 0
+        place = Place(
+            folder=arguments.folder or checkout() / "build" / "campaign",
+            inputs=folder,
+            device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),
+            compiled=arguments.compile,
+        )
+        stages = STAGES if arguments.stage == "all" else (arguments.stage,)
+        done = run(arguments.item, arguments.size, Budget(60 * arguments.minutes), place, stages, arguments.only)
+    except BudgetSpent as stop:
+        print(f"to be continued: {stop}")
+        return 3
+    except LmcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for id in done:
+        print(f"done: {fresh_folder(SIZES[arguments.size]) / f'{id}.json'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lmc.reproduce.experiments", description="Run an item of the GPU campaign."
+    )
+    parser.add_argument("item", type=int, metavar="ITEM", help=f"1 to {max(ITEMS)}, in the order they should be run")
+    parser.add_argument("--size", default="full", choices=SIZES, help="default: %(default)s")
+    parser.add_argument("--prepare", action="store_true", help="only write the corpora that the item needs")
+    parser.add_argument("--stage", default="all", choices=("all", *STAGES), help="default: %(default)s")
+    parser.add_argument("--only", metavar="ID", help="one piece of the item's work, by the id of its results")
+    parser.add_argument("--minutes", type=float, default=9.0, help="stop cleanly after these: %(default)s")
+    parser.add_argument("--device", help="default: the GPU if there is one, else the CPU")
+    parser.add_argument("--compile", action="store_true", help="train through torch.compile")
+    parser.add_argument("--inputs", type=Path, help="prepared corpora: build/inputs of the clone")
+    parser.add_argument("--folder", type=Path, help="endpoints, matches and states: build/campaign of the clone")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

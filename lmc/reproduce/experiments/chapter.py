@@ -1,0 +1,123 @@
+"""What the book's chapters show of the campaign: small settings run there, and what a GPU has left.
+
+>>> conduct(3, "gpt2-shakespeare", "laptop")                        # on two cores, about 40 minutes
+>>> settings_table({"gpt2-shakespeare": setting(3, "gpt2-shakespeare", "laptop")})
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants
+
+from lmc.corpora import prepared
+from lmc.errors import ArgumentError
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.from_scratch import Place, run
+from lmc.reproduce.training.budget import UNLIMITED, Budget
+from lmc.reproduce.training.settings import SIZES, Setting, corpora, work
+
+SIZE = {profile: size for size, profile in SIZES.items()}
+
+
+def setting(item: int, id: str, profile: str) -> Setting:
+    """A setting by the id of its results. Raises ArgumentError."""
+    found = [w for w in work(item, SIZE[profile]) if w.id == id and isinstance(w, Setting)]
+    if not found:
+        raise ArgumentError(f"item {item} at profile {profile}: no setting {id!r}")
+    return found[0]
+
+
+def conduct(item: int, id: str, profile: str) -> results.Results:
+    """Run what a piece of work still lacks, in `build/`; at smoke everything, in a folder that is gone afterwards.
+
+    Where its corpora are not to be had, the results that are there are read instead, and that is said.
+    """
+    folder = results.checkout() / "build/inputs"
+    read = corpora([w for w in work(item, SIZE[profile]) if w.id == id])
+    gone = prepared.absent(read, folder) if profile != "smoke" else []
+    gone = [name for name in gone if constants.HF_HUB_OFFLINE or not prepared.CORPORA[name].hub]
+    if gone and results.exist(id, profile):
+        print(
+            f"not computed again: {', '.join(gone)} not here (book/gpu.md says where from); this is what was measured"
+        )
+        return results.read(id, profile)
+    with ExitStack() as aside:
+        build = results.checkout() / "build"
+        if profile == "smoke":
+            build = Path(aside.enter_context(tempfile.TemporaryDirectory(prefix="lmc-")))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        run(
+            item,
+            SIZE[profile],
+            Budget(UNLIMITED),
+            Place(build / "campaign", build / "inputs", device),
+            only=id,
+            wait=True,
+        )
+    return results.read(id, profile)
+
+
+def settings_table(settings: Mapping[str, Setting]) -> figures.Markdown:
+    """Every choice of some settings, side by side: shape, recipe, matching and evaluation."""
+    columns = {
+        name: {
+            **vars(s.shape),
+            "trained on": s.corpus,
+            **{f"training, {key}": value for key, value in vars(s.recipe).items() if key in ("steps", "batch", "lr")},
+            "matching, steps": s.matching.steps,
+            "matching, batch": s.matching.batch,
+            "pairs": len(s.seeds),
+            "evaluated on": ", ".join(s.evaluated_on),
+            "windows or images": s.scored,
+        }
+        for name, s in settings.items()
+    }
+    rows = dict.fromkeys(row for column in columns.values() for row in column)
+    return charts.table({row: {name: column.get(row, "") for name, column in columns.items()} for row in rows})
+
+
+def rates_table(found: Mapping[str, results.Results]) -> figures.Markdown:
+    """The barrier after a short probe, by learning rate: what the rates of the learned methods were chosen from.
+
+    The lowest is bold. At an end of a grid, a better one may lie beyond it, and the table says so. A rate at which
+    learning diverged has no barrier.
+    """
+    rows = {
+        f"{name}, {method}": {
+            f"{rate:g}": math.inf if None in runs else sum(runs) / len(runs)
+            for rate, runs in zip(grid["rates"], grid["barrier"], strict=True)
+        }
+        for name, one in found.items()
+        for method, grid in one.numbers["grids"].items()
+    }
+    rates = sorted({rate for row in rows.values() for rate in row}, key=float)
+    shown, at_an_end = {}, []
+    for name, row in rows.items():
+        best = min(row, key=lambda rate: row[rate])
+        shown[name] = {r: f"**{row[r]:.4f}**" if r == best else row.get(r, "") for r in rates}
+        shown[name] |= {r: "diverged" for r, barrier in row.items() if barrier == math.inf}
+        at_an_end += [name] if best in (min(row, key=float), max(row, key=float)) else []
+    beyond = f"\n\nThe lowest is at an end of the grid, so that a better rate may lie beyond: {', '.join(at_an_end)}."
+    return figures.Markdown(charts.table(shown, digits=4).text + (beyond if at_an_end else ""))
+
+
+def measured_on_gpu(ids: Sequence[str]) -> figures.Markdown:
+    """The mean barriers of every method, a row for each of these settings that was measured at profile `gpu`."""
+    there = [results.read(id, "gpu") for id in ids if results.exist(id, "gpu")]
+    absent = [id for id in ids if not results.exist(id, "gpu")]
+    rows = {
+        found.id: {name: float(row["barrier"]) for name, row in figures.by_effort(found.numbers["summary"]).items()}
+        for found in there
+        if "summary" in found.numbers
+    }
+    text = [charts.table(rows).text, *(f"- {found.id}: {found.provenance}" for found in there)] if there else []
+    if absent:
+        commands = "; ".join(f"`lmc reproduce --profile gpu --figure {id}`" for id in absent)
+        text.append(f"Not measured yet, for want of a GPU: {commands}.")
+    return figures.Markdown("\n\n".join(text))

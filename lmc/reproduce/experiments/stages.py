@@ -1,0 +1,208 @@
+"""Train, match, evaluate: a setting from nothing to its results, in pieces that resume.
+
+Every piece (an endpoint, a match, a walk along the line) is kept in the setting's folder once it is finished, and the
+results so far are handed to `publish` after each, so that a run that is cut off keeps what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from lmc import checkpoints
+from lmc.errors import ArgumentError, DivergedError
+from lmc.evaluation import Data, evaluate, path
+from lmc.files import read_json, write_whole
+from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
+from lmc.reproduce.experiments.comparison import Pair, apart, best_start
+from lmc.reproduce.experiments.report import costs, numbers
+from lmc.reproduce.training.batches import Batches, batches
+from lmc.reproduce.training.budget import Budget
+from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
+from lmc.reproduce.training.settings import Match, Setting
+
+STAGES = ("train", "match", "evaluate")
+
+
+class Campaign:
+    """One setting at one size.
+
+    Campaign(setting, Path("build/campaign/full"), Path("build/inputs"), torch.device("cuda"), Budget(540)).run()
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        folder: Path,
+        inputs: Path,
+        device: torch.device,
+        budget: Budget,
+        publish: Callable[[], None] = lambda: None,
+        compiled: bool = False,
+    ) -> None:
+        """`folder`: where endpoints and everything made from them is kept. `publish`: called after every piece."""
+        self.setting, self.device, self.budget, self.compiled = setting, device, budget, compiled
+        self.folder, self.endpoints = folder / setting.id, endpoint_folder(setting, folder)
+        self._inputs, self._publish = inputs, publish
+        self._data: Batches | None = None
+
+    @property
+    def data(self) -> Batches:
+        """The setting's data, read when it is first needed."""
+        if self._data is None:
+            self._data = batches(self.setting, self._inputs, self.device)
+        return self._data
+
+    def run(self, stages: tuple[str, ...] = STAGES, only: int | None = None) -> None:
+        """The stages pair by pair, or of one pair only; last, other seeds of the first.
+
+        Raises BudgetSpent, to be run again, and ArgumentError, DataError, DivergedError.
+        """
+        if unknown := set(stages) - set(STAGES):
+            raise ArgumentError(f"stage: expected {', '.join(STAGES)} or all, found {', '.join(sorted(unknown))}")
+        for index, seeds in enumerate(self.setting.seeds):
+            if only not in (None, index):
+                continue
+            if "train" in stages:
+                for seed in seeds:
+                    self._train(seed)
+            if "match" in stages or "evaluate" in stages:
+                self._pair(index, self.setting.matches(index)[: len(self.setting.matching.methods)], stages)
+        if only in (None, 0) and ("match" in stages or "evaluate" in stages):
+            self._pair(0, self.setting.matches(0), stages)
+
+    def numbers(self) -> dict[str, Any]:
+        """The results so far."""
+        return numbers(self.setting, self.folder, self.endpoints)
+
+    def costs(self) -> dict[str, Any]:
+        """What everything took so far."""
+        return costs(self.setting, self.folder, self.endpoints)
+
+    def _train(self, seed: int) -> None:
+        self.endpoints.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.endpoints}.lock"):  # settings may share endpoints: who comes second finds them trained
+            if (self.endpoints / f"seed-{seed}").is_dir():
+                return
+            train_endpoint(self.setting, seed, self.endpoints, self.data, self.device, self.budget, self.compiled)
+        self._publish()
+
+    def _pair(self, index: int, matches: list[Match], stages: tuple[str, ...]) -> None:
+        folder, seeds = self.folder / f"pair-{index}", self.setting.seeds[index]
+        if all((folder / f"{name}.json").is_file() for name in ("endpoints", *(match.name for match in matches))):
+            return
+        missing = [str(seed) for seed in seeds if not (self.endpoints / f"seed-{seed}").is_dir()]
+        if missing:
+            raise ArgumentError(f"{self.setting.id}: expected trained endpoints, seeds {', '.join(missing)} are not")
+        folder.mkdir(parents=True, exist_ok=True)
+        pair: Pair = tuple(checkpoints.load(self.endpoints / f"seed-{seed}") for seed in seeds)  # type: ignore[assignment]
+        self._piece(folder / "endpoints.json", lambda: self._measure(pair))
+        for each in matches:
+            if "match" in stages and not (folder / each.name).is_dir():
+                self._match(folder, pair, each)
+            if "evaluate" in stages:
+                self._piece(folder / f"{each.name}.json", lambda each=each: self._walk(folder / each.name))  # type: ignore[misc]
+
+    def _piece(self, file: Path, make: Callable[[], dict[str, Any]]) -> None:
+        """Compute what belongs into a file, unless it is there."""
+        if not file.is_file():
+            with self.budget.interrupting():
+                made = make()
+            write_whole(file, json.dumps(made))
+            self._publish()
+
+    def _measure(self, pair: Pair) -> dict[str, Any]:
+        """The endpoints' own losses, what there is to lose, and how independent the endpoints are."""
+        found: dict[str, Any] = {"cosine": independence(*pair)}
+        for corpus in self.setting.evaluated_on:
+            held_out = self.data.held_out(corpus, self.setting.scored)
+            scores = [evaluate(model.to(self.device), held_out) for model in pair]
+            found[corpus] = {
+                "losses": [float(loss.mean()) for loss, _ in scores],
+                "accuracies": [float(right.mean()) for _, right in scores],
+                "guess": self.data.guess(held_out),
+            }
+        for model in pair:
+            model.cpu()
+        return found
+
+    def _match(self, folder: Path, pair: Pair, wanted: Match) -> None:
+        """One match, kept as an alignment folder; the learned ones at the best of their rates."""
+        settings = self.setting.matching
+        seen = self.data.samples(settings.samples)
+        with self.budget.interrupting():
+            closed = [Alignment.load(folder / name) for name in CLOSED_FORM if (folder / name).is_dir()]
+            options: dict[str, Any] = {}
+            if wanted.method in LEARNED:
+                start = best_start(pair, seen, closed)
+                rates = self._rates(pair, start, seen)
+                options = self._options(start, settings.steps, rates[wanted.method])
+                options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
+            began = time.monotonic()
+            found = match(*pair, method=wanted.method, data=seen, device=self.device, **options)
+            cost = {"seconds": time.monotonic() - began}
+            if self.device.type == "cuda":
+                cost["peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
+            write_whole(folder / f"{wanted.name}.cost.json", json.dumps(cost))
+            found.save(folder / wanted.name)
+
+    def _options(self, start: Alignment, steps: int, rate: float) -> dict[str, Any]:
+        precision = "bfloat16" if self.setting.bf16 else "float32"
+        batch = self.setting.matching.batch
+        return {"start": start, "steps": steps, "lr": rate, "batch": batch, "precision": precision}
+
+    def _rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
+        """The best learning rate of each learned method, found once, on the first pair, and used for all.
+
+        It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part. A rate
+        at which learning diverges has no barrier.
+        """
+        file, settings = self.folder / "rates.json", self.setting.matching
+        grids: dict[str, dict[str, float | None]] = read_json(file) if file.is_file() else {}
+        matched, scored = apart(seen, len(seen) // 8)  # at random: pictures come class by class
+        for method in (m for m in LEARNED if m in settings.methods):
+            for rate in settings.rates[method]:
+                if f"{rate:g}" in grids.get(method, {}):
+                    continue
+                options = self._options(start, settings.probe, rate)
+                try:
+                    found = match(*pair, method=method, data=matched, device=self.device, **options)
+                    barrier: float | None = path(self._there(found), scored, grid=11).barrier
+                except DivergedError:
+                    barrier = None
+                grids.setdefault(method, {})[f"{rate:g}"] = barrier
+                write_whole(file, json.dumps(grids))
+                self._publish()
+        best = {}
+        for method, grid in grids.items():
+            barriers = {rate: barrier for rate in settings.rates[method] if (barrier := grid[f"{rate:g}"]) is not None}
+            if not barriers:
+                raise DivergedError(f"{self.setting.id}: {method} matching diverged at every rate of its grid")
+            best[method] = min(barriers, key=barriers.__getitem__)
+        return best
+
+    def _walk(self, folder: Path) -> dict[str, Any]:
+        """The loss along the line on every held-out corpus."""
+        if not folder.is_dir():
+            raise ArgumentError(f"{self.setting.id}: expected a match to evaluate, {folder.name} is not there")
+        alignment = self._there(Alignment.load(folder))
+        walks = {}
+        for corpus in self.setting.evaluated_on:
+            walked = path(alignment, self.data.held_out(corpus, self.setting.scored), self.setting.grid)
+            walks[corpus] = asdict(walked)
+        return walks
+
+    def _there(self, alignment: Alignment) -> Alignment:
+        """The same alignment, whose models are merged and evaluated on the device."""
+        for model in alignment.models:
+            model.to(self.device)
+        return alignment

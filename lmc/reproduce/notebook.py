@@ -1,0 +1,83 @@
+"""From a py:percent source in `notebooks/` to the notebook everybody sees: on Colab, executed, in the book.
+
+The three are one text: the source, preceded by a generated first cell that installs the package on Colab and does
+nothing elsewhere, with cell ids that depend on nothing but the file's name and the cell's place.
+"""
+
+import ast
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from lmc.errors import ArgumentError, MissingExtraError
+
+BOOTSTRAP = """\
+# On Colab only: fetch the version of the project this page belongs to. Elsewhere this cell does nothing.
+import os
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    if not os.path.isdir("/content/lmc"):
+        clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", "{tag}", "{url}", "/content/lmc"]
+        subprocess.run(clone, check=True)
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--editable", "/content/lmc[data,plot]"]
+        subprocess.run(install, check=True)
+    sys.path.insert(0, "/content/lmc")
+    os.chdir("/content/lmc/notebooks")"""
+
+
+def notebook(source: Path) -> Any:
+    """The output-free notebook of a source, as an nbformat node.
+
+    >>> notebook(Path("notebooks/00_setup.py")).cells[0].id
+    '00_setup-00'
+    """
+    try:
+        import jupytext
+        from nbformat.v4 import new_code_cell
+    except ImportError as error:
+        raise MissingExtraError(f'{error.name} is missing; run: pip install -e ".[book]"') from error
+    node = jupytext.read(source, fmt="py:percent")
+    if "kernelspec" not in node.metadata:
+        raise ArgumentError(f"{source.name}: no kernelspec in the header; copy the header of another notebook")
+    node.metadata = {"kernelspec": node.metadata.kernelspec, "language_info": {"name": "python"}}
+    node.cells.insert(0, new_code_cell(bootstrap(source.parents[1]), metadata={"tags": ["colab", "remove-cell"]}))
+    return settle_ids(node, source.stem)
+
+
+def settle_ids(node: Any, stem: str) -> Any:
+    """Number the cells: random ids would make every conversion a change."""
+    for place, cell in enumerate(node.cells):
+        cell["id"] = f"{stem}-{place:02d}"
+    node.nbformat, node.nbformat_minor = 4, 5
+    return node
+
+
+def bootstrap(root: Path) -> str:
+    """The first cell; repository and version come from pyproject.toml, the one place that names them."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return BOOTSTRAP.format(tag=f"v{project['version']}", url=project["urls"]["Repository"])
+
+
+def parameters(node: Any, name: str) -> set[str]:
+    """Names assigned in the cell tagged `parameters`."""
+    cells = [cell for cell in node.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ArgumentError(f"{name}: expected one cell tagged `parameters`, found {len(cells)}")
+    targets: set[str] = set()
+    for statement in ast.parse(cells[0].source).body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            targets.add(statement.target.id)
+        elif isinstance(statement, ast.Assign):
+            targets.update(target.id for target in statement.targets if isinstance(target, ast.Name))
+    return targets
+
+
+def redraws(source: Path) -> bool:
+    """Whether a notebook has the parameter `recompute`: without computing, it draws what the results already say.
+
+    >>> redraws(Path("notebooks/08_ablation.py"))
+    True
+    """
+    return "recompute" in parameters(notebook(source), source.stem)

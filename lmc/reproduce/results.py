@@ -1,0 +1,213 @@
+"""Results: small JSON files of numbers, each beside a file that says how they were obtained.
+
+    >>> results.write("vit-digits", "laptop", {"headline": {"dual barrier": 0.03}}, {"seeds": [0], "duration_s": 41.0})
+    >>> found = results.read("vit-digits", "laptop")
+    >>> found.numbers["headline"], found.source
+    ({'dual barrier': 0.03}, 'fresh')
+
+Fresh results go to the git-ignored `build/results/` (or to `$LMC_RESULTS`); `promote` copies them to the committed
+`data/results/`, from which every figure can be redrawn without computing anything.
+"""
+
+import json
+import math
+import numbers as abstract
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lmc.checkpoints import provenance
+from lmc.errors import ArgumentError, DataError, LmcError
+
+PROFILES = ("smoke", "laptop", "gpu", "paper")
+DIGITS = 8  # significant digits kept: below fp32 noise, and enough for any plot
+
+
+@dataclass(frozen=True)
+class Results:
+    """Numbers, how they were obtained, and whether this machine made them (`fresh`) or the repository carries them."""
+
+    id: str
+    profile: str
+    numbers: dict[str, Any] = field(repr=False)
+    run: dict[str, Any] = field(repr=False)
+    source: Literal["fresh", "committed"]
+
+    @property
+    def provenance(self) -> str:
+        """One line for a caption: profile, seeds, hardware, date, duration, and the command that remakes it.
+
+        Where the command runs a whole chapter, of which this was a part, it says how long that takes.
+        """
+        seeds = ", ".join(str(seed) for seed in self.run["seeds"])
+        origin = "computed here" if self.source == "fresh" else "committed results"
+        return (
+            f"Profile `{self.profile}` ({origin}); seeds {seeds}; {self.run['hardware']}; {self.run['date']}; "
+            f"{provenance.duration(self.run['duration_s'])}. Again{self._again}: `{self.run['command']}`"
+        )
+
+    @property
+    def _again(self) -> str:
+        from lmc.reproduce.ledger import figures  # which reads this module
+
+        try:
+            listed = [
+                f.minutes[self.profile]
+                for f in figures().values()
+                if f.results == self.id and self.profile in f.minutes
+            ]
+        except LmcError:
+            return ""
+        return f", about {listed[0]:g} min for its chapter" if listed else ""
+
+    def _repr_markdown_(self) -> str:  # a notebook cell that ends in results shows where they come from
+        return self.provenance
+
+
+def write(id: str, profile: str, numbers: dict[str, Any], run: dict[str, Any]) -> Results:
+    """Write fresh results and return them as `read` would.
+
+        >>> write("vit-digits", "laptop", {"barrier": [0.031, 0.029]}, {"seeds": [0, 1], "duration_s": 41.0})
+
+    `run` must hold `seeds` and `duration_s`; command, versions, hardware and date are filled in, and anything else
+    in it (revisions, a corpus hash) is kept. The same numbers always give the same bytes.
+    """
+    if missing := {"seeds", "duration_s"} - run.keys():
+        raise ArgumentError(f"results {id!r}: `run` lacks {', '.join(sorted(missing))}")
+    record = {
+        "command": f"lmc reproduce --profile {profile}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": provenance.hardware(),
+        "versions": provenance.versions(),
+        **run,
+    }
+    path = fresh_folder(profile) / f"{_checked(id)}.json"
+    text, record_text = _dump(numbers, f"results {id!r}"), _dump(record, f"run of {id!r}")
+    put(path.with_suffix(".run.json"), record_text)  # first: a numbers file never stands without its provenance
+    put(path, text)
+    return read(id, profile)
+
+
+def read(id: str, profile: str) -> Results:
+    """Read fresh results where they exist and the committed ones otherwise; `.source` says which.
+
+    >>> read("vit-digits", "laptop").provenance
+    """
+    for source, folder in (("fresh", fresh_folder(profile)), ("committed", committed_folder(profile))):
+        path = folder / f"{_checked(id)}.json"
+        if path.is_file():
+            numbers, run = (_load(file, profile) for file in (path, path.with_suffix(".run.json")))
+            if missing := {"seeds", "hardware", "date", "duration_s", "command"} - run.keys():
+                raise DataError(f"{_shown(path)}: its .run.json lacks {', '.join(sorted(missing))}")
+            return Results(id, profile, numbers, run, source)  # type: ignore[arg-type]
+    raise DataError(f"results {id!r} at profile {profile!r}: none here; run `lmc reproduce --profile {profile}`")
+
+
+def _load(path: Path, profile: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = "not there" if isinstance(error, FileNotFoundError) else f"not readable ({error})"
+        again = f"delete it and run `lmc reproduce --profile {profile}`, or restore it with git"
+        raise DataError(f"{_shown(path)}: {reason}; {again}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{_shown(path)}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def _shown(path: Path) -> str:
+    root = checkout()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def exist(id: str, profile: str) -> bool:
+    """Whether `read` would find results.
+
+    >>> exist("vit-digits", "laptop")
+    True
+    """
+    return any((folder(profile) / f"{_checked(id)}.json").is_file() for folder in (fresh_folder, committed_folder))
+
+
+def promote(profile: str) -> list[Path]:
+    """Copy every fresh result of a profile to `data/results/`, to be committed; returns the numbers files written."""
+    written = []
+    for path in sorted(fresh_folder(profile).glob("*.json")):
+        target = committed_folder(profile) / path.name
+        put(target, path.read_text())
+        if not path.name.endswith(".run.json"):
+            written.append(target)
+    return written
+
+
+def checkout() -> Path:
+    """The clone this package is imported from, which holds `data/`, `notebooks/` and `book/` beside the code."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "figures.yml").is_file():
+        raise DataError(f"{root}: not a clone of the repository; the installed package carries code only, no data/")
+    return root
+
+
+def fresh_folder(profile: str) -> Path:
+    """Where `write` puts results of a profile: below `$LMC_RESULTS` if set, `build/results` otherwise."""
+    override = os.environ.get("LMC_RESULTS")
+    return (Path(override) if override else checkout() / "build/results") / _profile(profile)
+
+
+def committed_folder(profile: str) -> Path:
+    """Where the repository carries results of a profile."""
+    return checkout() / "data/results" / _profile(profile)
+
+
+def _profile(profile: str) -> str:
+    if profile not in PROFILES:
+        raise ArgumentError(f"unknown profile {profile!r}; choose from {', '.join(PROFILES)}")
+    return profile
+
+
+def _checked(id: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id):
+        raise ArgumentError(f"results id {id!r}: expected lower-case words joined by hyphens")
+    return id
+
+
+def _dump(value: dict[str, Any], where: str) -> str:
+    return json.dumps(_plain(value, where), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Plain JSON values with rounded floats, so that equal results are equal bytes."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(item, f"{where}, {key}") for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.bool_):
+        return _plain(value.tolist(), where)
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, abstract.Integral):
+        return int(value)
+    if isinstance(value, abstract.Real):
+        if not math.isfinite(value):
+            raise ArgumentError(f"{where}: expected a finite number, found {value}")
+        return float(f"{float(value):.{DIGITS}g}")
+    raise ArgumentError(f"{where}: expected numbers, text, lists or dicts, found {type(value).__name__}")
+
+
+def put(path: Path, text: str) -> None:
+    """Write aside, then rename: readers and a second run see the old file or the new one, never a part.
+
+    >>> put(Path("build/results/laptop/a.json"), "{}")
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

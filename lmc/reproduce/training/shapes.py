@@ -1,0 +1,139 @@
+"""Stock models of given shapes with fresh weights: what a setting trains.
+
+>>> Gpt2(layers=6, width=256, heads=4, context=128, vocabulary=50257).build()     # a GPT2LMHeadModel
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import nn
+
+from lmc.symmetries import ensure_torchvision
+
+NO_SPECIAL: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+
+
+@dataclass(frozen=True)
+class Shape(ABC):
+    """The sizes of a model; `build` draws its weights from torch's global generator."""
+
+    layers: int
+    width: int
+    heads: int
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """A stock model in training mode, without dropout."""
+
+
+@dataclass(frozen=True)
+class Language(Shape):
+    """A causal language model that reads `context` tokens out of `vocabulary`."""
+
+    context: int
+    vocabulary: int
+
+
+@final
+@dataclass(frozen=True)
+class Gpt2(Language):
+    """GPT-2: LayerNorm, learned positions, tied head."""
+
+    def build(self) -> nn.Module:
+        ensure_torchvision()
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        config = GPT2Config(
+            n_layer=self.layers,
+            n_embd=self.width,
+            n_head=self.heads,
+            n_positions=self.context,
+            vocab_size=self.vocabulary,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **NO_SPECIAL,
+        )
+        return GPT2LMHeadModel(config).train()
+
+
+@final
+@dataclass(frozen=True)
+class NeoX(Language):
+    """Pythia: parallel residual, rotary on a quarter of each head, untied head."""
+
+    def build(self) -> nn.Module:
+        ensure_torchvision()
+        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+        config = GPTNeoXConfig(
+            num_hidden_layers=self.layers,
+            hidden_size=self.width,
+            num_attention_heads=self.heads,
+            intermediate_size=4 * self.width,
+            max_position_embeddings=self.context,
+            vocab_size=self.vocabulary,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+            attention_dropout=0.0,
+            hidden_dropout=0.0,
+            use_parallel_residual=True,
+            tie_word_embeddings=False,
+            **NO_SPECIAL,
+        )
+        return GPTNeoXForCausalLM(config).train()
+
+
+@final
+@dataclass(frozen=True)
+class Olmo(Language):
+    """OLMo-1: LayerNorm without parameters, gated feed-forward layers, rotary positions, tied head as in OLMo-1B."""
+
+    hidden: int
+
+    def build(self) -> nn.Module:
+        ensure_torchvision()
+        from transformers import OlmoConfig, OlmoForCausalLM
+
+        config = OlmoConfig(
+            num_hidden_layers=self.layers,
+            hidden_size=self.width,
+            num_attention_heads=self.heads,
+            intermediate_size=self.hidden,
+            max_position_embeddings=self.context,
+            vocab_size=self.vocabulary,
+            attention_dropout=0.0,
+            tie_word_embeddings=True,
+            **NO_SPECIAL,
+        )
+        return OlmoForCausalLM(config).train()
+
+
+@final
+@dataclass(frozen=True)
+class Vit(Shape):
+    """A vision transformer of timm for images of `size`×`size` pixels in three colours."""
+
+    size: int
+    patch: int
+    classes: int
+
+    def build(self) -> nn.Module:
+        ensure_torchvision()
+        import timm
+
+        half = (0.5, 0.5, 0.5)
+        preprocessing = {"input_size": (3, self.size, self.size), "mean": half, "std": half, "crop_pct": 1.0}
+        origin = {"tag": "", "url": "", "hf_hub_id": "", "license": ""}  # not those of timm's checkpoint of this name
+        return timm.create_model(
+            "vit_tiny_patch16_224",
+            img_size=self.size,
+            patch_size=self.patch,
+            embed_dim=self.width,
+            depth=self.layers,
+            num_heads=self.heads,
+            num_classes=self.classes,
+            pretrained_cfg_overlay=preprocessing | origin,
+        ).train()

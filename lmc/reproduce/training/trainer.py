@@ -1,0 +1,118 @@
+"""One endpoint from nothing: every choice that decides its weights is in a `Recipe` and a seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lmc.errors import DivergedError
+from lmc.files import read_safetensors, whole_file
+from lmc.reproduce.training.tasks import Task
+
+CURVE_POINTS = 50
+ORDER_SEED = 1_000_003  # added to an endpoint's seed for its data, so that no stream of random numbers is used twice
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with linear warm-up and half a cosine down to zero; weight decay on matrices only."""
+
+    steps: int
+    batch: int
+    lr: float
+    warmup: int = 200
+    weight_decay: float = 0.1
+    beta2: float = 0.95
+    clip: float = 1.0  # of the gradient's norm
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
+
+
+class Trainer:
+    """A model in training: it takes one loss after another, and can be written down and taken up again.
+
+    >>> trainer = Trainer(model, Recipe(steps=100, batch=64, lr=1e-3, warmup=10))
+    >>> while trainer.step < trainer.recipe.steps:
+    ...     trainer.descend(loss_of(trainer.step))
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        parameters = list(model.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        on_gpu = parameters[0].is_cuda
+        self.model, self.recipe, self.step = model, recipe, 0
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, recipe.beta2), fused=on_gpu or None)
+        self.curve: list[tuple[int, float]] = []  # (step, mean loss since the entry before)
+        self._recent: list[Tensor] = []  # on the device: reading a loss at every step would make the device wait
+
+    def descend(self, loss: Tensor) -> None:
+        """One step down this loss. Raises DivergedError, at the next point of the curve, if it is not finite."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(self.step)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self._recent.append(loss.detach())
+        self.step += 1
+        if self.step % max(self.recipe.steps // CURVE_POINTS, 1) == 0 or self.step == self.recipe.steps:
+            mean = float(torch.stack(self._recent).double().mean())
+            if not math.isfinite(mean):
+                raise DivergedError(f"training loss is {mean} at step {self.step}: lower the rate ({self.recipe.lr:g})")
+            self.curve.append((self.step, round(mean, 4)))
+            self._recent.clear()
+
+    def save(self, file: Path) -> None:
+        """Write model, optimiser and curve to a safetensors file, which appears whole or not at all."""
+        tensors = {f"model/{name}": p.detach().contiguous() for name, p in self.model.named_parameters()}
+        for name, p in self.model.named_parameters():
+            moments = self.optimizer.state[p]
+            tensors |= {f"{part}/{name}": moments[part].contiguous() for part in ("exp_avg", "exp_avg_sq")}
+        tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, 2)
+        tensors["recent"] = torch.stack(self._recent).float() if self._recent else torch.empty(0)
+        tensors["step"] = torch.tensor(self.step)
+        with whole_file(file) as aside:
+            save_file(tensors, aside)
+
+    @torch.no_grad()
+    def restore(self, file: Path) -> None:
+        """Go on from what `save` wrote: the rest is what it would have been."""
+        tensors = read_safetensors(file)
+        self.step = int(tensors["step"])
+        self.curve = [(int(step), loss) for step, loss in tensors["curve"].tolist()]
+        device = next(self.model.parameters()).device
+        self._recent = list(tensors["recent"].to(device))
+        for name, p in self.model.named_parameters():
+            p.copy_(tensors[f"model/{name}"])
+            at = torch.tensor(float(self.step), device=device if p.is_cuda else "cpu")
+            moments = {part: tensors[f"{part}/{name}"].to(p) for part in ("exp_avg", "exp_avg_sq")}
+            self.optimizer.state[p] = {"step": at} | moments
+
+
+def train(task: Task, recipe: Recipe, seed: int, progress: bool = True) -> tuple[nn.Module, list[tuple[int, float]]]:
+    """The model after the last step, and its training curve: (step, mean loss since the entry before).
+
+    model, curve = train(Digits(), Recipe(steps=100, batch=64, lr=1e-3, warmup=10), seed=0)
+    """
+    with torch.random.fork_rng():  # stock models draw their first weights from the global generator
+        torch.manual_seed(seed)
+        model = task.build().train()
+    losses = task.losses(model, recipe.batch, torch.Generator().manual_seed(ORDER_SEED + seed))
+    trainer = Trainer(model, recipe)
+    steps = tqdm(range(recipe.steps), desc=f"{task.model}, seed {seed}", disable=not progress, mininterval=2)
+    for _, loss in zip(steps, losses, strict=False):
+        trainer.descend(loss)
+    return model.eval(), trainer.curve

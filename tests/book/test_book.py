@@ -1,0 +1,149 @@
+"""The book renders, strictly, from notebooks run at smoke."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from book import chapters, configuration
+from lmc.reproduce.ledger import figures
+
+
+@pytest.fixture(scope="module")
+def book(smoke: Path, root: Path) -> Path:
+    before = tree(root / "book")
+    done = render(smoke, root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(smoke.with_name("html") / "index.html") in done.stdout
+    assert tree(root / "book") == before, "rendering changed the book's sources"
+    return smoke.with_name("html")
+
+
+def render(smoke: Path, root: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(root / "tools/book.py"), "--profile", "smoke"]
+    command += ["--executed", str(smoke / "executed"), "--out", str(smoke.with_name("html"))]
+    environment = {**os.environ, "LMC_RESULTS": str(smoke / "results")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def tree(folder: Path) -> dict[Path, bytes]:
+    made = ("_build", "notebooks", "__pycache__")
+    files = [path for path in folder.rglob("*") if path.is_file() and not set(made) & set(path.parts)]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_every_page_and_chapter_is_in_the_contents(root: Path) -> None:
+    contents = yaml.safe_load((root / "book/_toc.yml").read_text(encoding="utf-8"))
+    listed = {contents["root"], *re.findall(r"file: (\S+)", (root / "book/_toc.yml").read_text(encoding="utf-8"))}
+    pages = {path.stem for path in (root / "book").glob("*.md")}
+    assert listed == pages | {f"notebooks/{source.stem}" for source in chapters()} | {"api/lmc"}
+
+
+def test_every_public_module_has_a_page_that_documents_it(book: Path, root: Path) -> None:
+    for path in (root / "lmc").rglob("*.py"):
+        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        if "._" not in name:
+            assert f'id="module-{name}"' in (book / "api" / f"{name}.html").read_text(encoding="utf-8"), name
+
+
+def test_the_first_page_shows_the_headline_as_measured(book: Path, smoke: Path, root: Path) -> None:
+    text = (book / "intro.html").read_text(encoding="utf-8")
+    headline = [figure for figure in figures(root / "figures.yml").values() if figure.headline]
+    assert headline
+    for figure in headline:
+        numbers = json.loads((smoke / "results/smoke" / f"{figure.results}.json").read_text())
+        assert f"_images/{figure.id}.svg" in text
+        for name, value in numbers["headline"].items():
+            assert name in text and f"{value:.4g}" in text
+
+
+def test_the_page_of_figures_lists_them_all(book: Path, root: Path) -> None:
+    text = re.sub(r"<[^>]+>", "", main_part(book / "figures.html")).replace("’", "'")  # Sphinx sets real apostrophes
+    for figure in figures(root / "figures.yml").values():
+        assert figure.title in text and f"--figure {figure.id}" in text
+
+
+def test_the_page_of_experiments_holds_them_all_as_measured(book: Path, smoke: Path) -> None:
+    page = (book / "notebooks/16_every_experiment.html").read_text(encoding="utf-8").replace("’", "'")
+    numbers = json.loads((smoke / "results/smoke/every-experiment.json").read_text(encoding="utf-8"))
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", page, re.DOTALL)
+    for title in numbers["order"]:
+        (row,) = [row for row in rows if f"<p>{title}</p>" in row]
+        for barrier in numbers["experiments"][title]["barriers"].values():
+            assert f"<p>{barrier:.3f}</p>" in row, title
+    assert len(numbers["order"]) >= 7  # of two small settings, averaging costs nothing at smoke
+
+
+def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
+    text = main_part(book / "cost.html")
+    assert text.count("<table") == 4 and "Not measured yet" not in text
+    found = json.loads((root / "data/results/bench/weights.json").read_text())["1B"]
+    assert f"<p>{found['seconds']:,.0f}</p>" in text and f"<p>{found['peak_gib']:.1f}</p>" in text
+
+
+def test_a_chapter_says_at_its_top_how_it_was_made(book: Path) -> None:
+    for page in (book / "notebooks").glob("*.html"):
+        head = re.sub(r"<[^>]+>", "", main_part(page).partition("admonition-title")[2].partition("</p>")[0])
+        assert "Profile smoke, " in head and "CPU cores" in head, page
+
+
+def test_tables_that_a_chapter_computes_are_tables(book: Path) -> None:
+    text = main_part(book / "notebooks/04_vit.html")
+    assert "<table" in text and not re.search(r"\|\s*-{3}", text)
+
+
+def test_chapters_open_in_colab_at_their_committed_twin(book: Path, root: Path) -> None:
+    place = configuration()["repository"]
+    for page in (book / "notebooks").glob("*.html"):
+        [url] = re.findall(r'href="(https://colab[^"]+)"', page.read_text(encoding="utf-8"))
+        owner = place["url"].removeprefix("https://github.com/")
+        assert url.endswith(f"/github/{owner}/blob/{place['branch']}/notebooks/{page.stem}.ipynb")
+        assert (root / "notebooks" / f"{page.stem}.ipynb").is_file()
+        assert "colab" not in re.sub(r"https://colab\S+|logo_colab|[Ll]aunch\w*|Colab", "", main_part(page))
+
+
+def test_it_reads_without_a_network(book: Path) -> None:
+    for page in book.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|link)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text(encoding="utf-8"))
+        assert not loaded, page
+    assert (book / "_static/mathjax/tex-mml-chtml.js").is_file()
+    assert list((book / "_static/mathjax/output/chtml/fonts").rglob("*.woff"))
+
+
+def test_rendering_again_without_a_change_does_nothing(book: Path, smoke: Path, root: Path) -> None:
+    assert "unchanged" in render(smoke, root).stdout
+
+
+FAULTS = {
+    "{cite:p}`nobody2099nothing`": "could not find bibtex key",
+    "{term}`no such term`": "term not in glossary",
+    "{func}`lmc.no_such`": "reference target not found",
+    "{doc}`nowhere`": "unknown document",
+    "![](nothing.svg)": "image file not readable",
+}
+
+
+@pytest.mark.parametrize("faults", [{}, FAULTS], ids=["none", "planted"])
+def test_planted_faults_fail_the_build(faults: dict[str, str], tmp_path: Path, root: Path) -> None:
+    shutil.copytree(root / "book/_ext", tmp_path / "book/_ext")
+    shutil.copy(root / "book/references.bib", tmp_path / "book")
+    (tmp_path / "book/_config.yml").write_text(yaml.safe_dump(configuration()))
+    (tmp_path / "book/_toc.yml").write_text("format: jb-book\nroot: intro\n")
+    (tmp_path / "book/intro.md").write_text("\n\n".join(["# Title", *faults]))
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    command = [program, "build", str(tmp_path / "book"), "-W", "-n", "--keep-going"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert (done.returncode == 0) == (not faults), said
+    for fault, complaint in faults.items():
+        assert complaint in said, f"{fault}: {said}"
+
+
+def main_part(page: Path) -> str:
+    return page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]

@@ -1,0 +1,155 @@
+"""Another input normalisation is the same function of a picture: folded into the patch embedding, exactly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import lmc
+from lmc import corpora
+from lmc.checkpoints import preprocessing
+from lmc.checkpoints.blueprint import inspect
+from lmc.errors import DataError, LmcError
+from lmc.matching.pairing import require_pairable
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def timm_vit(seed: int, dtype: torch.dtype = torch.float64, **cfg: Any) -> Any:
+    model = pico.vit(seed, dtype, in_chans=3)
+    model.pretrained_cfg.update({"crop_pct": 1.0, "interpolation": "bicubic"} | cfg)
+    return model
+
+
+def hf_vit(seed: int, dtype: torch.dtype = torch.float64, **cfg: Any) -> Any:
+    model = pico.hf_vit(seed, dtype, num_channels=3)
+    model.preprocessor_config = {"image_mean": list(cfg["mean"]), "image_std": list(cfg["std"]), "resample": 3}
+    return model
+
+
+def normalised(pixels: Tensor, cfg: dict[str, Any]) -> Tensor:
+    mean, std = (torch.tensor(cfg[key], dtype=pixels.dtype).view(1, -1, 1, 1) for key in ("mean", "std"))
+    return (pixels - mean) / std
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    """Pictures as files have them: values in [0, 1]."""
+    return torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("make", [timm_vit, hf_vit])
+def test_the_function_of_a_picture_is_kept(make: Any, pixels: Tensor) -> None:
+    a, b = make(0, **HALF), make(1, **IMAGENET)
+    before = {name: t.clone() for name, t in b.state_dict().items()}
+    same, moved = preprocessing.common([a, b])
+    assert same is a
+    expected = pico.logits(b, normalised(pixels, IMAGENET))
+    found = pico.logits(moved, normalised(pixels, HALF))
+    assert (found - expected).abs().max() <= 1e-13 * expected.abs().max()
+    assert (pico.logits(b, normalised(pixels, HALF)) - expected).abs().max() > 1e-2 * expected.abs().max()
+    assert preprocessing.of(moved) == preprocessing.of(a)
+    assert preprocessing.require(b).mean == IMAGENET["mean"]
+    assert all(torch.equal(t, before[name]) for name, t in b.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [timm_vit, hf_vit])
+@pytest.mark.parametrize("method", ["naive", "weights"])
+def test_the_ends_of_the_line_are_the_parents(make: Any, method: str, pixels: Tensor) -> None:
+    """Each on its own pictures; the merged models read the first one's."""
+    a, b = make(0, torch.float32, **HALF), make(1, torch.float32, **IMAGENET)
+    alignment = lmc.match(a, b, method=method)
+    for at, parent, cfg in ((0, a, HALF), (1, b, IMAGENET)):
+        expected = pico.logits(parent, normalised(pixels, cfg).float())
+        merged = alignment.merge(at)
+        found = pico.logits(merged, normalised(pixels, HALF).float())
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+        assert preprocessing.require(merged).mean == HALF["mean"]
+    assert "folded into the patch embedding" in alignment.card(0.5)
+
+
+def test_crop_and_interpolation_are_warned_about() -> None:
+    with pytest.warns(UserWarning, match=r"model 1 and model 2 differ in crop: 1\.0 and 0\.9"):
+        require_pairable([timm_vit(0, **HALF), timm_vit(1, crop_pct=0.9, **HALF)])
+    with pytest.warns(UserWarning, match="differ in interpolation: bicubic and bilinear"):
+        require_pairable([timm_vit(0, **HALF), timm_vit(1, interpolation="bilinear", **HALF)])
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ({"do_normalize": True, "do_resize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3],
+          "resample": 2, "size": 8}, ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3), 1.0, "bilinear")),
+        ({"size": {"height": 8, "width": 8}}, ((0.5,) * 3, (0.5,) * 3, 1.0, "bilinear")),
+        ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": 127.5},
+         ((0.5,) * 3, (0.5,) * 3, 1.0, "bilinear")),
+        ({"rescale_factor": 1 / 127.5, "image_mean": 1, "image_std": 1}, ((0.5,) * 3, (0.5,) * 3, 1.0, "bilinear")),
+        ({"do_center_crop": True, "size": 10, "crop_size": 8}, ((0.5,) * 3, (0.5,) * 3, 0.8, "bilinear")),
+        ({"do_normalize": False, "resample": 3}, ((0.0,) * 3, (1.0,) * 3, 1.0, "bicubic")),
+        ({"do_center_crop": True, "size": {"shortest_edge": 10}, "crop_size": {"height": 8, "width": 8}},
+         ((0.5,) * 3, (0.5,) * 3, 0.8, "bilinear")),
+    ],
+)  # fmt: skip
+def test_preprocessor_files_are_understood_and_carried_over(file: Any, expected: Any, tmp_path: Path) -> None:
+    lmc.save(pico.hf_vit(dtype=torch.float32, num_channels=3), tmp_path / "a")
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(file))
+    model = lmc.load(tmp_path / "a")
+    mean, std, *others = expected
+    found = preprocessing.of(model)
+    assert found is not None
+    assert found.mean == pytest.approx(mean) and found.std == pytest.approx(std)
+    assert [found.crop, found.interpolation] == others
+    lmc.save(lmc.canonicalize(model), tmp_path / "b")
+    assert json.loads((tmp_path / "b" / "preprocessor_config.json").read_text()) == file
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ({"image_std": 0}, "image_std: expected a positive number, found 0"),
+        ({"image_mean": None}, "image_mean: expected a number, found None"),
+        ({"image_mean": ["x"]}, "image_mean: expected a number, found 'x'"),
+        ({"image_mean": {}}, "image_mean: expected a number, found {}"),
+        ({"image_mean": [0.1, 0.2]}, "image_mean: expected 3 numbers, one a channel, found 2"),
+        ({"resample": 2.0}, "resample: expected a number from 0 to 5, found 2.0"),
+        ({"resample": 9}, "resample: expected a number from 0 to 5, found 9"),
+        ({"resample": "bicubic"}, "resample: expected a number from 0 to 5, found 'bicubic'"),
+        ({"rescale_factor": "x"}, "rescale_factor: expected a positive number, found 'x'"),
+        ({"do_center_crop": True, "size": {"shortest_edge": 10}, "crop_size": {"height": 0}}, "crop_size: expected a"),
+    ],
+)
+def test_a_wrong_preprocessor_file_is_refused_before_weights_load(file: Any, message: str, tmp_path: Path) -> None:
+    lmc.save(pico.hf_vit(dtype=torch.float32, num_channels=3), tmp_path / "a")
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(file))
+    with pytest.raises(LmcError, match=message) as caught:
+        inspect(tmp_path / "a")
+    assert "preprocessor_config.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_one_model_that_does_not_say_is_warned_of() -> None:
+    a, b = pico.hf_vit(0), pico.hf_vit(1)
+    a.preprocessor_config = {"image_mean": 0.5, "image_std": 0.5}
+    with pytest.warns(UserWarning, match="differ in input normalisation: mean .* and unknown"):
+        require_pairable([a, b])
+
+
+def test_a_folder_of_pictures_for_a_vit_of_transformers(tmp_path: Path) -> None:
+    for k in range(10):
+        folder = tmp_path / "pictures" / f"class{k}"
+        folder.mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (8, 8), (25 * k, 10 * i, 100)).save(folder / f"{i}.png")
+    lmc.save(hf_vit(0, torch.float32, **IMAGENET), tmp_path / "a")
+    images, labels = corpora.load(str(tmp_path / "pictures"), lmc.load(tmp_path / "a"), "eval")
+    assert images.shape[1:] == (3, 8, 8)
+    blue = (100 / 255 - IMAGENET["mean"][2]) / IMAGENET["std"][2]
+    torch.testing.assert_close(images[:, 2], torch.full_like(images[:, 2], blue))
+    assert len(images) == len(labels)
+    with pytest.raises(DataError, match=r"mean and std of its input \(preprocessor_config\.json\), found none"):
+        corpora.load(str(tmp_path / "pictures"), pico.hf_vit(0, num_channels=3), "eval")

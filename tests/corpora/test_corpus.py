@@ -1,0 +1,447 @@
+"""Corpora: what the embedded text is made of, splits that share nothing, folders, archives, the hub, refusals."""
+
+import importlib.util
+import io
+import lzma
+import os
+import sys
+import tarfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lmc import corpora
+from lmc.corpora import docstrings, pictures, texts
+from lmc.errors import DataError
+from lmc.symmetries.stock_libraries import ensure_torchvision
+
+TRUE_DATA = Path(os.environ.get("LMC_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
+GREY = {"size": 8, "mean": (0.5,), "std": (0.5,)}
+COLOUR = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def true_data(name: str) -> str:
+    if not (TRUE_DATA / name).exists():
+        pytest.skip(f"no {name} in {TRUE_DATA}; LMC_TEST_DATA names the folder that has it")
+    return str(TRUE_DATA / name)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return corpora.byte_tokenizer()
+
+
+# The embedded text
+
+
+def test_evaluation_text_hardly_overlaps_with_what_models_have_seen():
+    held_out, train, match = (docstrings.read(split) for split in ("eval", "train", "match"))
+    assert docstrings.overlap(held_out, train) <= 0.03
+    assert docstrings.overlap(held_out, match) <= 0.03
+    lines = held_out.splitlines()
+    halves = "\n".join(lines[::4]), "\n".join(lines[2::4])  # every other paragraph: the split that was not made
+    assert docstrings.overlap(*halves) > 10 * docstrings.overlap(held_out, train)
+
+
+def test_no_paragraph_is_in_two_splits_or_twice_in_one():
+    paragraphs = {split: docstrings.read(split).split("\n\n") for split in corpora.SPLITS}
+    for split in corpora.SPLITS:
+        assert len(set(paragraphs[split])) == len(paragraphs[split]) > 5000
+    assert not set(paragraphs["train"]) & set(paragraphs["eval"])
+    assert not set(paragraphs["match"]) & (set(paragraphs["train"]) | set(paragraphs["eval"]))
+
+
+def test_paragraphs_are_prose_on_one_line():
+    doc = """Title of a function that sums things up.
+
+    Notes
+    -----
+    A paragraph that goes on
+    over two lines, as they do.
+
+    >>> and_a_session_of_the_interpreter_that_is_long()
+
+    0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9 1.0 1.1 1.2 1.3
+
+    Too short."""
+    assert list(docstrings.paragraphs(doc)) == [
+        "Title of a function that sums things up.",
+        "Notes A paragraph that goes on over two lines, as they do.",
+    ]
+
+
+def test_the_text_is_cached_whole_and_rebuilt_alike(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    small = {"train": (("tqdm", "tqdm"),), "match": (("safetensors", "safetensors"),), "eval": (("packaging",) * 2,)}
+    monkeypatch.setattr(docstrings, "SPLITS", small)
+    built = docstrings.build()
+    assert [docstrings.read(split) for split in small] == [built[split] for split in small]
+    (cached,) = (tmp_path / "lmc").iterdir()
+    assert sorted(path.name for path in cached.iterdir()) == ["eval.txt", "match.txt", "train.txt"]
+    (cached / "eval.txt").unlink()
+    assert docstrings.read("eval") == built["eval"]
+    monkeypatch.setattr(docstrings, "build", lambda: pytest.fail("the cache was not used"))
+    assert docstrings.read("train") == built["train"]
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pandas" else found(name))
+    with pytest.raises(DataError, match=r"'pandas' is not installed; .* pandas, matplotlib, scikit-learn"):
+        docstrings.read("eval")
+
+
+# Tokens
+
+
+def test_a_byte_token_is_the_byte(tokenizer, tmp_path):
+    ensure_torchvision()
+    from transformers import AutoTokenizer
+
+    text = "naïve — \x00\n\t  ’n’  \U0001f600 don't <s>"
+    tokenizer.save_pretrained(tmp_path)
+    for stock in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert stock(text).input_ids == list(text.encode())
+        assert stock.decode(stock(text).input_ids) == text
+        assert len(stock) == 256
+
+
+def test_windows_tile_the_text_without_overlap(tokenizer, tmp_path):
+    (tmp_path / "text.txt").write_text("".join(f"line {i} of some text\n" for i in range(100)))
+    text = corpora.text(str(tmp_path / "text.txt"), "match")
+    windows = corpora.tokens(str(tmp_path / "text.txt"), "match", tokenizer, 32)
+    assert windows.dtype == torch.int64
+    assert bytes(windows.flatten().tolist()) == text.encode()[: len(text) // 32 * 32]
+    drawn = corpora.tokens(str(tmp_path / "text.txt"), "match", tokenizer, 32, limit=9, seed=1)
+    places = [windows.tolist().index(window) for window in drawn.tolist()]
+    assert places == sorted(set(places)) and len(places) == 9 and places != list(range(9))
+    assert torch.equal(drawn, corpora.tokens(str(tmp_path / "text.txt"), "match", tokenizer, 32, limit=9, seed=1))
+    assert not torch.equal(drawn, corpora.tokens(str(tmp_path / "text.txt"), "match", tokenizer, 32, limit=9, seed=2))
+
+
+def test_a_corpus_too_short_for_one_sequence_says_by_how_much(tokenizer, tmp_path):
+    (tmp_path / "text.txt").write_text("short\n" * 2)
+    with pytest.raises(DataError, match=r"\(match\) is too short: 12 tokens, but one sequence has 128"):
+        corpora.tokens(str(tmp_path / "text.txt"), "match", tokenizer, 128)
+
+
+# Text files and folders
+
+
+def test_a_text_file_keeps_its_last_tenth_for_evaluation(tmp_path):
+    text = "".join(f"line {i}\n" for i in range(1000))
+    with lzma.open(tmp_path / "text.txt.xz", "wt", encoding="utf-8") as file:
+        file.write(text)
+    match, held_out = (corpora.text(str(tmp_path / "text.txt.xz"), split) for split in ("match", "eval"))
+    assert match + held_out == text
+    assert 0.09 < len(held_out) / len(text) <= 0.1
+    assert corpora.text(str(tmp_path), "match") == match  # the same in a folder of one
+
+
+def test_files_named_after_splits_are_these_splits(tmp_path):
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"this is {name}\n")
+    assert [corpora.text(str(tmp_path), split) for split in corpora.SPLITS] == [
+        "this is train\n",
+        "this is train\n",
+        "this is test\n",
+    ]
+    (tmp_path / "train.txt").unlink()
+    assert corpora.text(str(tmp_path), "match") == "this is valid\n"
+    with pytest.raises(DataError, match=r"\(train\): expected train\*.txt; found test.txt, valid.txt"):
+        corpora.text(str(tmp_path), "train")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "text.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "text.txt.xz").write_bytes(b"not compressed")
+    for name in ("text.txt", "text.txt.xz"):
+        with pytest.raises(DataError, match="cannot be read as UTF-8 text"):
+            corpora.text(str(tmp_path / name), "match")
+
+
+def test_detokenised_text_reads_as_it_was_written():
+    tokenised = (
+        ' He said " it was n\'t Smith \'s 2 @.@ 5 @-@ mile , 1 @,@ 000 m ( 3 ft ) run ! " and left : " No . " \n'
+    )
+    assert texts.detokenise(tokenised) == (
+        'He said "it wasn\'t Smith\'s 2.5-mile, 1,000 m (3 ft) run!" and left: "No."\n'
+    )
+
+
+# Images
+
+
+def test_digits_are_split_once_and_for_all():
+    sets = {}
+    for split in corpora.SPLITS:
+        x, labels = corpora.images("digits", split, **GREY)
+        assert (x.dtype, labels.dtype, x.shape[1:]) == (torch.float32, torch.int64, (1, 8, 8))
+        assert labels.bincount(minlength=10).min() > 30
+        sets[split] = x
+    assert len(sets["eval"]) == 450 and len(sets["train"]) + 450 == 1797
+    assert torch.equal(sets["train"], sets["match"])
+    seen = {tuple(image.flatten().tolist()) for image in sets["train"]}
+    assert not any(tuple(image.flatten().tolist()) in seen for image in sets["eval"])
+    assert sets["train"].min() == -1 and sets["train"].max() == 1
+
+
+def draw_image(seed: int, size: tuple[int, int] = (50, 40)) -> Image.Image:
+    pixels = np.random.RandomState(seed).randint(256, size=(size[1] // 5, size[0] // 5, 3)).astype(np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+
+
+def test_images_are_prepared_as_timm_does(tmp_path):
+    ensure_torchvision()
+    from timm.data import create_transform
+
+    for i, size in enumerate([(50, 40), (33, 65), (20, 21), (32, 32)]):
+        (tmp_path / "eval" / f"class{i}").mkdir(parents=True)
+        draw_image(i, size).save(tmp_path / "eval" / f"class{i}" / "image.png")
+    for crop, interpolation in ((0.9, "bicubic"), (1.0, "bilinear")):
+        x, labels = corpora.images(str(tmp_path), "eval", 32, **COLOUR, crop=crop, interpolation=interpolation)
+        stock = create_transform((3, 32, 32), **COLOUR, crop_pct=crop, interpolation=interpolation)
+        for i, path in enumerate(sorted(tmp_path.rglob("*.png"))):
+            assert torch.allclose(x[i], stock(Image.open(path)), atol=1e-6)
+        assert labels.tolist() == [0, 1, 2, 3]
+
+
+def test_class_folders_with_and_without_parts(tmp_path):
+    for part in ("train", "val"):
+        for name in ("ant", "bee"):
+            folder = tmp_path / "parts" / part / name / "images"
+            folder.mkdir(parents=True)
+            for i in range(3):
+                draw_image(i).save(folder / f"{i}.png")
+    for split in corpora.SPLITS:
+        found = pictures.read(str(tmp_path / "parts"), split)
+        assert (found.classes, found.labels.tolist()) == (["ant", "bee"], [0, 0, 0, 1, 1, 1])
+    (tmp_path / "parts" / "val").rename(tmp_path / "parts" / "other")
+    with pytest.raises(DataError, match=r"\(eval\): expected eval or test or val; found train"):
+        pictures.read(str(tmp_path / "parts"), "eval")
+    whole = str(tmp_path / "parts" / "train")
+    (tmp_path / "parts" / "train" / "ant" / "images" / "more").mkdir()
+    for i in range(14):
+        draw_image(i).save(tmp_path / "parts" / "train" / "ant" / "images" / "more" / f"{i}.png")
+    assert [len(pictures.read(whole, split).labels) for split in corpora.SPLITS] == [18, 18, 2]
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_archives_hold_the_same_pictures_as_folders(tmp_path, flat):
+    for part, count in (("train", 6), ("test", 4)):
+        with tarfile.open(tmp_path / f"{part}.tar.xz", "w:xz") as tar:
+            for i in range(count):
+                data = io.BytesIO()
+                draw_image(i).save(data, "PNG")
+                name = "ant" if i % 2 else "bee"
+                member = tarfile.TarInfo(f"{name}_{i}.png" if flat else f"{part}/{name}/{i}.png")
+                member.size = data.tell()
+                data.seek(0)
+                tar.addfile(member, data)
+    found = pictures.read(str(tmp_path), "eval")
+    assert (found.classes, found.labels.tolist()) == (["ant", "bee"], [1, 0, 1, 0])
+    opened = list(found.open([1, 3]))
+    assert [np.array_equal(image, draw_image(i)) for image, i in zip(opened, (1, 3), strict=True)] == [True, True]
+    assert corpora.images(str(tmp_path), "match", 16, **COLOUR, limit=2)[0].shape == (2, 3, 16, 16)
+    whole = (tmp_path / "test.tar.xz").read_bytes()
+    (tmp_path / "test.tar.xz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"test.tar.xz': the archive cannot be read"):
+        pictures.read(str(tmp_path), "eval")
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    (tmp_path / "ant").mkdir()
+    for i in range(10):
+        (tmp_path / "ant" / f"{i}.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"image '\d.png' cannot be read"):
+        corpora.images(str(tmp_path), "eval", 8, **COLOUR)
+
+
+# The hub
+
+
+def test_wikitext_joins_the_rows_of_the_raw_form(monkeypatch):
+    asked = []
+
+    def load_dataset(*name, split):
+        asked.append((*name, split))
+        return datasets.Dataset.from_dict({"text": ["", " = Title = \n", " A line . \n"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert corpora.text("wikitext", "eval") == "\n\n = Title = \n\n\n A line . \n"
+    corpora.text("wikitext", "match")
+    assert asked == [("Salesforce/wikitext", "wikitext-103-raw-v1", split) for split in ("test", "train")]
+    assert corpora.describe("wikitext", "eval")["corpus"] == "wikitext-103-raw-v1"
+
+
+@pytest.mark.parametrize(("corpus", "column"), [("cifar10", "img"), ("imagenet", "image")])
+def test_image_sets_of_the_hub(monkeypatch, corpus, column):
+    features = datasets.Features({column: datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])})
+    rows = {column: [draw_image(i) for i in range(4)], "label": [1, 0, 0, 1]}
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *name, **options: datasets.Dataset.from_dict(rows, features=features)
+    )
+    x, labels = corpora.images(corpus, "eval", 16, **COLOUR, limit=3)
+    assert x.shape == (3, 3, 16, 16) and labels.sum() in (1, 2)
+
+
+@pytest.mark.parametrize("corpus", ["wikitext", "cifar10", "imagenet"])
+def test_no_network_and_no_datasets_are_said_in_one_line(monkeypatch, corpus):
+    with pytest.raises(
+        DataError,
+        match=f"corpus '{corpus}': .* cannot be loaded from the hub: HF_HUB_OFFLINE is set .* give a local folder",
+    ):
+        corpora.describe(corpus, "eval")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=f"corpus '{corpus}' needs 'datasets': pip install"):
+        corpora.describe(corpus, "eval")
+
+
+# What a model reads
+
+
+@pytest.fixture(scope="module")
+def language_model():
+    ensure_torchvision()
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=200,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+            max_position_embeddings=64,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    ensure_torchvision()
+    import timm
+
+    cfg = {"input_size": (3, 16, 16), "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}
+    return timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=16,
+        embed_dim=8,
+        depth=1,
+        num_heads=2,
+        num_classes=10,
+        pretrained_cfg_overlay=cfg,
+    )
+
+
+def test_load_reads_what_the_model_reads(language_model, classifier, tokenizer, tmp_path):
+    (tmp_path / "text.txt").write_text("plain text\n" * 100)
+    ids = corpora.load(str(tmp_path / "text.txt"), language_model, "match", tokenizer=tokenizer, limit=3)
+    assert ids.shape == (3, 64)
+    x, labels = corpora.load("digits", classifier, "eval", limit=5)
+    assert x.shape == (5, 3, 16, 16) and labels.shape == (5,)
+    assert torch.allclose(x[:, 0].amin(), torch.tensor((0 - 0.1) / 0.5))
+
+
+def test_load_refuses_what_does_not_fit(language_model, classifier, tokenizer, tmp_path):
+    (tmp_path / "text.txt").write_text("naïve \U0001f600\n" * 100)
+    with pytest.raises(DataError, match="expected token ids below 200, found 240; is this the model's tokenizer"):
+        corpora.load(str(tmp_path / "text.txt"), language_model, "match", tokenizer=tokenizer)
+    with pytest.raises(DataError, match="no tokenizer can be loaded from"):
+        corpora.load(str(tmp_path / "text.txt"), language_model, "match", tokenizer=tmp_path)
+    with pytest.raises(
+        DataError, match="'digits' holds images, but the model GPTNeoXForCausalLM reads text: embedded, wiki"
+    ):
+        corpora.load("digits", language_model, "match", tokenizer=tokenizer)
+    with pytest.raises(DataError, match="'embedded' holds text, but the model VisionTransformer reads images: digits"):
+        corpora.load("embedded", classifier, "match")
+    for name in ("ant", "bee"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i in range(10):
+            draw_image(i).save(tmp_path / "classes" / name / f"{i}.png")
+    with pytest.raises(DataError, match=r"\(match\): expected the model's 10 classes, found 2"):
+        corpora.load(str(tmp_path / "classes"), classifier, "match")
+
+
+def test_unknown_names_list_the_known_ones(tmp_path):
+    with pytest.raises(
+        DataError, match="unknown corpus 'wikitxt'; expected embedded, wikitext, fineweb, digits, cifar10, imagenet"
+    ):
+        corpora.describe("wikitxt", "eval")
+    with pytest.raises(DataError, match="unknown split 'test'; expected one of train, match, eval"):
+        corpora.text("embedded", "test")
+    with pytest.raises(DataError, match=r"holds no .txt files, no class folders and no archives"):
+        corpora.kind(str(tmp_path))
+    (tmp_path / "text.csv").write_text("a,b")
+    with pytest.raises(DataError, match=r"expected a .txt or .txt.xz file or a folder"):
+        corpora.kind(str(tmp_path / "text.csv"))
+
+
+# The true data
+
+
+@pytest.mark.real_data
+def test_the_tokenised_wikitext_gets_its_own_name_and_spaces():
+    folder = true_data("wikitext2")
+    described = [corpora.describe(folder, split) for split in ("match", "eval")]
+    assert {d["corpus"] for d in described} == {"wikitext2-detokenised"}
+    assert described[0]["sha256"] != described[1]["sha256"]
+    text = corpora.text(folder, "eval")
+    assert "@-@" not in text and " , " not in text and " 's" not in text
+    assert len(text) > 1_000_000
+
+
+@pytest.mark.real_data
+def test_true_text_through_a_true_vocabulary():
+    ensure_torchvision()
+    from transformers import PreTrainedTokenizerFast
+
+    neox = PreTrainedTokenizerFast(tokenizer_file=true_data("tokenizers/pythia_20B_tokenizer.json"))
+    windows = corpora.tokens(true_data("tinyshakespeare"), "eval", neox, 2048)
+    assert windows.shape[1] == 2048 and len(windows) >= 10
+    assert neox.decode(windows[0]) in corpora.text(true_data("tinyshakespeare"), "eval")
+
+
+@pytest.mark.real_data
+def test_text_in_pieces_gives_the_tokens_of_the_whole():
+    ensure_torchvision()
+    from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
+
+    vocabulary = {"vocab": "gpt2_vocab.json", "merges": "gpt2_merges.txt"}
+    gpt2 = GPT2TokenizerFast(**{key: true_data(f"tokenizers/{name}") for key, name in vocabulary.items()})
+    neox = PreTrainedTokenizerFast(tokenizer_file=true_data("tokenizers/pythia_20B_tokenizer.json"))
+    code = "def f(x):\n    return x  # 'naïve' \U0001f600 it's\n\n\t- a  b c\n" * 3000
+    for text in (corpora.text(true_data("wikitext2"), "eval")[:600_000], code):
+        for tokenizer, size in ((gpt2, 50257), (neox, 50277), (corpora.byte_tokenizer(), 256)):
+            found = list(corpora.corpus._encode(tokenizer, text))
+            assert found == tokenizer(text, **corpora.BARE).input_ids
+            assert len(tokenizer) == size and max(found) < size
+
+
+@pytest.mark.real_data
+def test_wikipedia_extracts_lose_their_article_tags():
+    text = corpora.text(true_data("enwiki2015"), "eval")
+    assert "<doc" not in text and "</doc" not in text and len(text) > 500_000
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("folder", "classes", "sizes"),
+    [
+        ("cifar10_jpeg", 10, {"eval": 10_000}),
+        ("tiny_imagenet200", 200, {"match": 40_000, "eval": 10_000}),
+        ("imagenet_sample_images", 1000, {"match": 900, "eval": 100}),
+    ],
+)
+def test_true_archives(folder, classes, sizes):
+    for split, size in sizes.items():
+        found = pictures.read(true_data(folder), split)
+        assert (len(found.classes), len(found.labels)) == (classes, size)
+    x, labels = corpora.images(true_data(folder), "eval", 32, **COLOUR, limit=50)
+    assert len(labels.unique()) > 5 and 0.2 < x.std() < 0.8

@@ -1,0 +1,84 @@
+"""The plane shows each network where it lies, and the loss that it has."""
+
+import copy
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc.errors import ArgumentError
+from lmc.evaluation.landscape import barycentric, coordinates, plane
+from lmc.evaluation.loss import evaluate
+from lmc.reproduce.experiments.landscape import planes
+from lmc.symmetries.stock_model import state
+
+
+@pytest.fixture(scope="module")
+def models():
+    return [pico.vit(seed=seed, dtype=torch.float32) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def data(models):
+    return pico.inputs(models[0], n=8), torch.arange(8) % 10
+
+
+def flat(model):
+    return torch.cat([t.double().flatten() for t in state(model).values()])
+
+
+def test_distances_in_the_plane_are_distances_in_weight_space(models):
+    corners = coordinates([state(m) for m in models])
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert (corners[i] - corners[j]).norm() == pytest.approx(float((flat(models[i]) - flat(models[j])).norm()))
+    assert corners[0].tolist() == [0, 0] and corners[1, 1] == 0 and corners[2, 1] > 0
+
+
+def test_weights_of_a_point(models):
+    corners = coordinates([state(m) for m in models])
+    for w in ([1.0, 0, 0], [0.2, 0.3, 0.5], [1.5, 0.5, -1.0]):
+        weights = torch.tensor(w, dtype=torch.float64)
+        assert torch.allclose(barycentric(corners, corners.T @ weights), weights)
+
+
+def test_the_grid_holds_the_losses_of_merged_models(models, data):
+    found = plane(models, data, grid=3, margin=0.0)
+    assert found["unit"] == "nats per image" and [len(row) for row in found["losses"]] == [3, 3, 3]
+    corners = torch.tensor([found["points"][name] for name in ("first", "second", "third")], dtype=torch.float64)
+    for row, column in ((0, 0), (2, 1), (1, 2)):
+        point = torch.tensor([found["x"][column], found["y"][row]], dtype=torch.float64)
+        mixed = copy.deepcopy(models[0])
+        weights = barycentric(corners, point)
+        with torch.no_grad():
+            for name, tensor in mixed.state_dict().items():
+                tensor.copy_(sum(float(w) * state(m)[name].double() for w, m in zip(weights, models, strict=True)))
+        expected = float(evaluate(mixed, lmc.evaluation.loss.as_data(data, mixed))[0].mean())
+        assert found["losses"][row][column] == pytest.approx(expected, rel=1e-5)
+
+
+def test_single_and_dual_planes_are_the_same_landscape(models, data):
+    """The dual plane is the single plane of g = gA⁻¹gB moved by gA, which changes no function."""
+    dual = lmc.match(*models[:2], method="dual", data=data, steps=3)
+    identity = lmc.Transform.identity(dual.transforms[0].spec)
+    folded = dual.transforms[0].inverse() @ dual.transforms[1]
+    single = lmc.Alignment("single", dual.parents, (identity, folded), {})
+    found = planes(single, dual, data, grid=3)
+    for (name, plane_), names in zip(
+        found.items(), (["$A$", "$B$", r"$g\,B$"], ["$g_A A$", "$g_A B$", "$g_B B$"]), strict=True
+    ):
+        assert plane_["names"] == names, name
+        assert plane_["lines"] == {"direct": names[:2], "matched": [names[0], names[2]]}
+    inside = found["single"]["losses"][1][1], found["dual"]["losses"][1][1]
+    assert inside[0] == pytest.approx(inside[1], rel=0.05)  # the grids differ where gA is not orthogonal (values)
+
+
+def test_what_spans_no_plane_is_refused(models, data):
+    with pytest.raises(ArgumentError, match="expected three models, found 2"):
+        plane(models[:2], data)
+    with pytest.raises(ArgumentError, match="not on one line"):
+        plane([*models[:2], lmc.match(*models[:2], method="naive").merge(0.5)], data)
+    with pytest.raises(ArgumentError, match="second equal to the first"):
+        plane([models[0], models[0], models[1]], data)
+    with pytest.raises(ArgumentError, match="at least 2 points"):
+        plane(models, data, grid=1)

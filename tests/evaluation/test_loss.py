@@ -1,0 +1,48 @@
+"""How a model is scored, against cross-entropies worked out by hand and the records of the shipped pairs."""
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc import corpora
+from lmc.evaluation.loss import Data, evaluate
+from lmc.reproduce.training import shipped_pairs
+
+
+def test_language_loss_is_next_token_cross_entropy():
+    model = pico.neox(dtype=torch.float32)
+    tokens = pico.inputs(model, n=3)
+    losses, correct = evaluate(model, Data(tokens))
+    with torch.no_grad():
+        logs = model(tokens).logits.log_softmax(-1)
+    for i, row in enumerate(tokens):
+        by_hand = [-float(logs[i, t, row[t + 1]]) for t in range(len(row) - 1)]
+        assert float(losses[i]) == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
+        hits = [int(logs[i, t].argmax() == row[t + 1]) for t in range(len(row) - 1)]
+        assert float(correct[i]) == pytest.approx(sum(hits) / len(hits))
+
+
+def test_shipped_endpoint_has_its_recorded_loss():
+    model = lmc.load(shipped_pairs.shipped("vit-digits-0")[0])
+    data = Data(*corpora.images("digits", "eval", size=8, mean=(0.5,), std=(0.5,)))
+    losses, correct = evaluate(model, data)
+    recorded = shipped_pairs.record("vit-digits-0")["endpoints"]["a"]
+    assert float(losses.mean()) == pytest.approx(recorded["loss"], rel=1e-3)
+    assert float(correct.mean()) == pytest.approx(recorded["accuracy"])
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 1e30}, {"steps": 0}, {"lambdas": (2, 3)}, {"kinds": ["nonsense"]}])
+def test_learning_refuses_what_cannot_work(wrong):
+    a, b = (pico.neox(seed=k, dtype=torch.float32) for k in (0, 1))
+    with pytest.raises(lmc.ArgumentError):
+        lmc.match(a, b, method="dual", data=pico.inputs(a), **wrong)
+
+
+def test_frozen_models_in_training_mode_and_half_precision_can_be_matched():
+    a, b = (pico.vit(seed=k, dtype=torch.bfloat16, proj_drop_rate=0.5).train() for k in (0, 1))
+    a.requires_grad_(False)
+    data = (pico.inputs(a, n=8).float(), torch.arange(8))
+    alignment = lmc.match(a, b, method="single", data=data, steps=1)
+    losses = [lmc.path(alignment, data=data, grid=3).losses for _ in (0, 1)]
+    assert losses[0] == losses[1]  # no dropout

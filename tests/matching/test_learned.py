@@ -1,0 +1,386 @@
+"""Learned matching: its gradients, the identity that makes dual and single one problem, determinism and resuming."""
+
+from dataclasses import replace
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc.evaluation.loss import Data, evaluate, losses
+from lmc.matching import descent, learned
+from lmc.matching.learned import Learner
+from lmc.matching.recipe import Recipe
+from lmc.symmetries.stock_model import epsilon, rebuild, recompute_activations, state
+from lmc.symmetries.transform import Transform, compose, moved_by
+
+LAYERS = ("GPTNeoXLayer", "GPT2Block", "LlamaDecoderLayer", "Block", "ViTLayer")
+KINDS = {"neox": ("stream", "scale", "value", "plane", "pass"), "vit": ("stream", "value", "qk")}
+
+
+def data_for(model, n=8):
+    inputs = pico.inputs(model, n=n, seed=3)
+    return Data(inputs) if inputs.dtype == torch.int64 else Data(inputs, torch.arange(n) % model.num_classes)
+
+
+def learner(family, dtype=torch.float64, count=2, **recipe):
+    """A learner half way between random transforms, ε large enough to matter."""
+    make = getattr(pico, family)
+    extra = {"layer_norm_eps": 1e-2} if family == "neox" else {}
+    models = [lmc.canonicalize(make(seed=k, dtype=dtype, **extra)) for k in range(count)]
+    spec = lmc.spec(models[0])
+    start = [Transform.random(spec, seed=k) for k in range(count)]
+    states = [{n: t.clone() for n, t in state(m).items()} for m in models]
+    roots = [epsilon(m, spec) ** 0.5 if spec.epsilon else 0.0 for m in models]
+    work = rebuild(models[0], spec, states[0])
+    made = Learner(spec, work, states, roots, start, range(count), Recipe(kinds=KINDS[family], **recipe), seed=0)
+    return made, data_for(models[0])
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_gradients_match_finite_differences(family, count):
+    made, data = learner(family, count=count)
+    before = [dict(e) for e in made.elements]
+    with lmc.float64():
+        _, gradients = made.gradients(data)
+    generator = torch.Generator().manual_seed(0)
+    for k in range(count):
+        for space in made.spaces:
+            omega = torch.randn(gradients[k][space.name].shape, generator=generator, dtype=torch.float64)
+            omega = space.group.tangent(omega)
+
+            def loss(t, k=k, space=space, omega=omega):
+                made.elements[k] = compose(made.spec, {space.name: space.group.exp(t * omega)}, before[k])
+                with lmc.float64():
+                    value = made.gradients(data)[0]
+                made.elements[k] = dict(before[k])
+                return value
+
+            h = 1e-5  # in double precision: the difference is off by h² and by 1e-16 / h, both far below 1e-7
+            numeric = (loss(h) - loss(-h)) / (2 * h)
+            exact = float((gradients[k][space.name] * omega).sum())
+            size = float(gradients[k][space.name].norm() * omega.norm())
+            assert abs(numeric - exact) <= 1e-7 * size, (space.name, k, numeric, exact)
+
+
+def test_rate_warms_up_and_falls_to_zero_as_a_cosine():
+    recipe = Recipe(steps=100, lr=0.1, warmup=10)
+    rates = [recipe.rate(step) for step in range(1, 101)]
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert 0.095 < max(rates) < 0.1
+    assert rates[49] == pytest.approx(0.05, rel=0.02)  # half way
+    assert 0 < rates[-1] < 1e-4
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_gradients_of_the_endpoints_are_opposite(family):
+    """∇_A L = −∇_B L (METHOD §3 corollary), with both pulled back, not one derived from the other."""
+    made, data = learner(family)
+    w = made.weights()
+    with lmc.float64():
+        made.gradients(data)
+    frame = made.materialise(w, data)
+    (b,) = made._pull_back(w, frame)
+    for space in made.spaces:
+        a = torch.zeros_like(b[space.name])
+        for name, parameter in made.parameters.items():
+            a += made._contract(space, name, parameter.grad, float(w[0]) * made.states[0][name])
+            if space.name == "scale":
+                a -= (
+                    float(w[0])
+                    * frame.roots[0]
+                    / frame.root(w)
+                    * made._contract(space, name, parameter.grad, parameter)
+                )
+        one, other = space.group.tangent(a), space.group.tangent(b[space.name])
+        assert (one + other).norm() <= 1e-10 * one.norm(), space.name
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_two_transforms_reach_no_more_than_one(family):
+    """The line between g_A·A and g_B·B has the losses of the line between A and g_A⁻¹g_B·B (METHOD §3 proposition)."""
+    a, b = (lmc.canonicalize(getattr(pico, family)(seed=k, dtype=torch.float32)) for k in (0, 1))
+    spec = lmc.spec(a)
+    g = [Transform.random(spec, seed=k) for k in (0, 1)]
+    data = data_for(a, n=32)
+
+    def losses(transforms):
+        alignment = lmc.Alignment("dual", (a, b), transforms, {})
+        return torch.stack([evaluate(alignment.merge(lam), data)[0].mean() for lam in (0.0, 0.2, 0.5, 0.9, 1.0)])
+
+    both, one = losses(tuple(g)), losses((Transform.identity(spec), g[0].inverse() @ g[1]))
+    assert (both - one).abs().max() <= 1e-5 * both.abs().max()
+    naive = losses((Transform.identity(spec), Transform.identity(spec)))
+    assert (both - naive).abs().max() >= 1e-3  # the transforms do change what lies between
+
+
+def test_dual_is_single_at_twice_the_rate():
+    """To first order in the learning rate, dual at η walks the same losses as single at 2η."""
+    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
+    data = data_for(a, n=64)
+    pair = (data.inputs, data.labels)
+    start = lmc.match(a, b, method="weights")
+
+    def log(method, rate):
+        found = lmc.match(a, b, method=method, data=pair, steps=15, lr=rate, batch=32, start=start)
+        return torch.tensor([entry["loss"] for entry in found.log])
+
+    dual, single, other = log("dual", 2e-3), log("single", 4e-3), log("single", 2e-3)
+    assert (dual - single).abs().max() < 0.1 * (dual - other).abs().max()
+
+
+def test_learning_lowers_the_loss_and_keeps_the_endpoints():
+    a, b = (pico.neox(seed=k, dtype=torch.float32) for k in (0, 1))
+    tokens = pico.inputs(a, n=64, seed=1) % 7  # something to learn: few tokens occur
+    start = lmc.match(a, b, method="weights")
+    learned = lmc.match(a, b, method="dual", data=tokens, steps=60, lr=2e-2, start=start)
+    data = Data(tokens)
+    before, after = (float(evaluate(x.merge(0.5), data)[0].mean()) for x in (start, learned))
+    assert after < before - 0.05
+    for parent, aligned in zip((a, b), learned.models, strict=True):
+        inputs = pico.inputs(a)
+        expected = pico.logits(parent, inputs)
+        assert (pico.logits(aligned, inputs) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_same_seed_same_transforms_and_another_seed_not():
+    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
+    data = data_for(a, n=16)
+    first, again, other = (
+        lmc.match(a, b, method="dual", data=(data.inputs, data.labels), steps=3, batch=4, seed=s).transforms[1]
+        for s in (0, 0, 1)
+    )
+    assert all(torch.equal(first.elements[n], again.elements[n]) for n in first.elements)
+    assert not torch.equal(first.elements["stream"], other.elements["stream"])
+
+
+def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
+    a, b = (pico.neox(seed=k, dtype=torch.float32) for k in (0, 1))
+    tokens = pico.inputs(a, n=16)
+    monkeypatch.setattr(descent, "EVERY", 4)
+    whole = lmc.match(a, b, method="dual", data=tokens, steps=9, batch=4)
+
+    advance = Learner.advance
+
+    def stop_at_six(self, data):
+        if self.step == 6:
+            raise KeyboardInterrupt
+        return advance(self, data)
+
+    monkeypatch.setattr(Learner, "advance", stop_at_six)
+    with pytest.raises(KeyboardInterrupt):
+        lmc.match(a, b, method="dual", data=tokens, steps=9, batch=4, resume=tmp_path / "run")
+    monkeypatch.setattr(Learner, "advance", advance)
+    resumed = lmc.match(a, b, method="dual", data=tokens, steps=9, batch=4, resume=tmp_path / "run")
+    assert resumed.log == whole.log
+    for mine, theirs in zip(resumed.transforms, whole.transforms, strict=True):
+        assert all(torch.equal(mine.elements[n], theirs.elements[n]) for n in mine.elements)
+    with pytest.raises(lmc.CheckpointError, match="other settings"):
+        lmc.match(a, b, method="dual", data=tokens, steps=10, batch=4, resume=tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    made, data = learner("vit", lr=0.25)
+    made.advance(data)
+    with pytest.raises(lmc.DivergedError, match=r"loss is nan at step 1: lower the learning rate \(0\.25\)"):
+        made.advance(Data(torch.full_like(data.inputs, float("nan")), data.labels))
+
+
+def test_parts_of_a_batch_add_up_to_the_batch():
+    """`accumulate` changes what is held at once, not what is learned: gradients agree up to rounding."""
+    made, data = learner("vit")
+    with lmc.float64():
+        whole, together = made.gradients(data)
+        made.recipe = replace(made.recipe, accumulate=3)  # 8 images: parts of 3, 3 and 2
+        parts, found = made.gradients(data)
+    assert parts == pytest.approx(whole, rel=1e-12)
+    for one, other in zip(together, found, strict=True):
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [pico.neox, pico.gpt2, pico.llama, pico.vit, pico.hf_vit], ids=lambda m: m.__name__)
+def test_checkpointing_recomputes_activations_and_nothing_else(make):
+    """The stock mechanism is really on (every layer runs twice), dropout stays off, gradients are the same."""
+    model = make(dtype=torch.float64)
+    data = data_for(model) if make is not pico.hf_vit else Data(pico.inputs(model, n=4), torch.arange(4))
+    calls = []
+    layers = [m for m in model.modules() if type(m).__name__ in LAYERS]
+    for layer in layers:
+        next(iter(layer.children())).register_forward_hook(lambda *_: calls.append(1))
+    found = []
+    for _ in range(2):
+        model.zero_grad()
+        calls.clear()
+        losses(model, data).mean().backward()
+        found.append((len(calls), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+        recompute_activations(model)
+    (once, plain), (twice, recomputed) = found
+    assert (once, twice) == (len(layers), 2 * len(layers))
+    for name in plain:
+        torch.testing.assert_close(recomputed[name], plain[name], rtol=1e-12, atol=1e-14)
+
+
+def test_learning_in_bfloat16_keeps_maps_and_endpoints_in_single_precision():
+    a, b = (pico.neox(seed=k, dtype=torch.float32) for k in (0, 1))
+    tokens = pico.inputs(a, n=64, seed=1) % 7
+    start = lmc.match(a, b, method="weights")
+    options = {"data": tokens, "steps": 40, "lr": 2e-2, "start": start}
+    full, half = (lmc.match(a, b, precision=p, **options) for p in ("float32", "bfloat16"))
+    data = Data(tokens)
+    before, single, low = (float(evaluate(x.merge(0.5), data)[0].mean()) for x in (start, full, half))
+    assert low != single
+    assert abs(low - single) < 0.1 * (before - single)  # learns what single precision learns
+    for parent, aligned in zip((a, b), half.models, strict=True):
+        expected = pico.logits(parent, pico.inputs(a))
+        assert (pico.logits(aligned, pico.inputs(a)) - expected).abs().max() <= 1e-4 * expected.abs().max()
+    q = half.transforms[1].elements["stream"]
+    assert (q @ q.mT - torch.eye(len(q))).abs().max() <= 1e-12
+
+
+def test_a_tied_head_learns_as_a_tensor_of_its_own():
+    """OLMo's norms hold nothing that would untie it, yet its gradient through the head is pulled back as the head's."""
+    a, b = (pico.olmo(seed=k, dtype=torch.float32, tie_word_embeddings=True) for k in (0, 1))
+    tokens = pico.inputs(a, n=32, seed=1) % 7
+    start = lmc.match(a, b, method="weights")
+    learned = lmc.match(a, b, method="dual", data=tokens, steps=40, lr=2e-2, start=start)
+    before, after = (float(evaluate(x.merge(0.5), Data(tokens))[0].mean()) for x in (start, learned))
+    assert after < before - 0.02
+    assert learned.models[0].lm_head.weight is learned.models[0].model.embed_tokens.weight
+
+
+def test_only_the_rows_a_batch_reads_are_moved():
+    """Rows of the embedding that no token of the batch asks for are left as they were, and nothing is missed."""
+    made, data = learner("neox")
+    few = Data(data.inputs % 5)
+    with lmc.float64():
+        loss, _ = made.gradients(few)
+        made.materialise(made.weights(), Data(torch.cat([few.inputs, torch.arange(36).view(3, 12)])))
+        assert float(losses(made.model, few).detach().mean()) == pytest.approx(loss, rel=1e-12)
+    embedding = made.parameters["gpt_neox.embed_in.weight"].detach().clone()
+    made.elements[1] = dict(made.elements[0])
+    made.materialise(made.weights(), few)
+    changed = (made.parameters["gpt_neox.embed_in.weight"] != embedding).any(1)
+    assert changed[:5].all() and not changed[5:].any()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_vocabulary_is_worked_on_some_rows_at_a_time(count, monkeypatch):
+    """It makes no difference, and no matrix of all its rows is made on the way."""
+    made, data = learner("neox", count=count)
+    with lmc.float64():
+        loss, gradients = made.gradients(data)
+    monkeypatch.setattr("lmc.symmetries.spec.ROWS", 7)
+    monkeypatch.setattr(learned, "ROWS", 3)
+    seen = []
+    monkeypatch.setattr(learned, "moved_by", lambda *a: (seen.append((a[1], len(a[2]))), moved_by(*a))[1])
+    with lmc.float64():
+        again, others = made.gradients(data)
+    assert again == pytest.approx(loss, rel=1e-13)
+    for one, other in zip(gradients, others, strict=True):
+        for name in one:
+            assert torch.allclose(one[name], other[name], rtol=1e-10, atol=1e-13)
+    head = made.spec.logits[0]
+    assert {n for name, n in seen if name == head} == {7, 40 % 7}
+    assert max(n for name, n in seen if "embed_in" in name) <= 3
+
+
+def test_early_stopping_returns_the_best_state_by_data_kept_aside(monkeypatch):
+    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
+    data = data_for(a, n=40)
+    monkeypatch.setattr(descent, "EVERY", 2)
+    values = iter([3.0, 1.0, 2.0, 2.0, 2.0, 0.0])
+    states, seen = [], set()
+
+    def midpoint_loss(self, aside):
+        states.append([dict(e) for e in self.elements])
+        assert len(aside) == 4
+        return next(values)
+
+    draw = Data.draw
+    monkeypatch.setattr(Learner, "midpoint_loss", midpoint_loss)
+    monkeypatch.setattr(Data, "draw", lambda self, *args: seen.add(len(self)) or draw(self, *args))
+    start = lmc.match(a, b, method="weights")
+    options = {"data": (data.inputs, data.labels), "start": start, "steps": 20, "batch": 8}
+    found = lmc.match(a, b, patience=3, **options)
+    assert len(found.log) == 10  # the best was check 2 (step 4); three more checks without a better one
+    assert found.record["stopped"] == "no better midpoint since step 4"
+    assert all(torch.equal(found.transforms[1].elements[n], states[1][1][n]) for n in states[1][1])
+    assert seen == {36}  # drawn from what is not kept aside
+    with pytest.raises(lmc.ArgumentError, match="patience: expected at least 10 samples, found 9"):
+        lmc.match(a, b, patience=1, **options | {"data": (data.inputs[:9], data.labels[:9])})
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_midpoint_loss_is_that_of_the_merged_model(family):
+    made, data = learner(family)
+    extra = {"layer_norm_eps": 1e-2} if family == "neox" else {}
+    parents = tuple(lmc.canonicalize(getattr(pico, family)(seed=k, **extra)) for k in (0, 1))
+    alignment = lmc.Alignment("dual", parents, made.transforms(made.elements), {})
+    with lmc.float64():
+        expected = float(evaluate(alignment.merge(0.5), data)[0].mean())
+        assert made.midpoint_loss(data) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_rising_loss_stops_with_the_last_good_alignment(monkeypatch):
+    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
+    data = data_for(a, n=32)
+    start = lmc.match(a, b, method="weights")
+    monkeypatch.setattr(descent, "EVERY", 4)
+    gradients = Learner.gradients
+    pretended = [2.0] * 4 + [1.5] * 4 + [3.5] * 4
+
+    def rising(self, batch):
+        return pretended[self.step], gradients(self, batch)[1]
+
+    monkeypatch.setattr(Learner, "gradients", rising)
+    options = {"data": (data.inputs, data.labels), "start": start, "batch": 8}
+    with pytest.raises(
+        lmc.DivergedError, match=r"loss rose from 2 to 3.5 by step 12: lower the learning rate"
+    ) as error:
+        lmc.match(a, b, steps=12, **options)
+    kept = error.value.alignment
+    monkeypatch.setattr(Learner, "gradients", gradients)
+    until = lmc.match(a, b, steps=12, **options)  # the same walk, without the pretended losses
+    assert len(kept.log) == 12
+    assert not torch.equal(kept.transforms[1].elements["stream"], until.transforms[1].elements["stream"])
+    assert torch.isfinite(evaluate(kept.merge(0.5), data)[0]).all()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to allocate 1 TB"
+        ),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    ],
+    ids=["python", "cpu", "cuda"],
+)
+def test_out_of_memory_says_what_to_lower(trouble, monkeypatch):
+    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
+    data = data_for(a, n=32)
+
+    def fail(self, batch):
+        raise trouble
+
+    monkeypatch.setattr(Learner, "gradients", fail)
+    start = lmc.match(a, b, method="weights")
+    with pytest.raises(lmc.OutOfMemoryError) as error:
+        lmc.match(a, b, data=(data.inputs, data.labels), start=start, batch=16, accumulate=2, checkpointing=True)
+    expected = "out of memory at step 0: lower batch or raise accumulate (8 samples at a time now)"
+    assert str(error.value) == expected + ", or set precision to bfloat16"
+
+
+def test_another_runtime_error_is_not_called_a_lack_of_memory(monkeypatch):
+    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
+
+    def fail(self, batch):
+        raise RuntimeError("shapes do not agree")
+
+    monkeypatch.setattr(Learner, "gradients", fail)
+    data = data_for(a)
+    with pytest.raises(RuntimeError, match="shapes do not agree"):
+        lmc.match(a, b, data=(data.inputs, data.labels), start=lmc.match(a, b, method="weights"))

@@ -1,0 +1,261 @@
+"""Pairs that can be matched pass; for any other the first difference is named, before weights are read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+import lmc
+from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
+from lmc.matching import pairing
+from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable
+
+ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+
+DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
+    "class": (pico.neox, pico.vit, "class: expected GPTNeoXForCausalLM, found VisionTransformer"),
+    "vocabulary": (pico.neox, lambda: pico.neox(vocab_size=41), "vocab_size: expected 40, found 41"),
+    "width": (pico.neox, lambda: pico.neox(hidden_size=8), r"shape of .*: expected \[.*16.*\], found \[.*8.*\]"),
+    "depth": (pico.neox, lambda: pico.neox(num_hidden_layers=3), r"layers\.2\..*: expected no such tensor"),
+    "bias": (pico.neox, lambda: pico.neox(attention_bias=False), r"bias: expected \[16\], found no such tensor"),
+    "heads": (pico.neox, lambda: pico.neox(num_attention_heads=4), "num_attention_heads: expected 2, found 4"),
+    "activation": (pico.neox, lambda: pico.neox(hidden_act="relu"), "hidden_act: expected gelu, found relu"),
+    "residual": (
+        pico.neox,
+        lambda: pico.neox(use_parallel_residual=False),
+        "use_parallel_residual: expected True, found False",
+    ),
+    "rotary base": (
+        pico.neox,
+        lambda: pico.neox(rope_parameters=ROPE),
+        r"rope_parameters\.rope_theta: expected 10000\.0, found 500\.0",
+    ),
+    "rotary width": (
+        pico.neox,
+        lambda: pico.neox(rotary_fraction=1.0),
+        r"rope_parameters\.partial_rotary_factor: expected 0\.5, found 1\.0",
+    ),
+    "image": (
+        pico.vit,
+        lambda: pico.vit(img_size=12),
+        r"shape of pos_embed: expected \[1, 5, 16\], found \[1, 10, 16\]",
+    ),
+    "image of equal area": (
+        lambda: pico.vit(img_size=(8, 4)),
+        lambda: pico.vit(img_size=(4, 8)),
+        r"img_size\[0\]: expected 8, found 4",
+    ),
+    "classes": (pico.vit, lambda: pico.vit(num_classes=9), "shape of head"),
+    "pooling": (
+        lambda: pico.vit(),
+        lambda: pico.vit(global_pool="avg", fc_norm=False),
+        "global_pool: expected token, found avg",
+    ),
+    "vision heads": (pico.vit, lambda: pico.vit(num_heads=4), "num_heads: expected 2, found 4"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_the_first_difference_is_named(what: str) -> None:
+    first, second, message = DIFFERENT[what]
+    with pytest.raises(IncompatibleModelsError, match=message) as caught:
+        require_pairable([first(), second()])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_odd_one_out_is_numbered() -> None:
+    with pytest.raises(IncompatibleModelsError, match="model 1 and model 3"):
+        require_pairable([pico.vit(0), pico.vit(1), pico.vit(2, num_classes=9)])
+
+
+def test_other_names_of_classes_are_warned_of() -> None:
+    a, b = pico.hf_vit(0), pico.hf_vit(1)
+    b.config.id2label = dict(enumerate("jihgfedcba"))
+    with pytest.warns(UserWarning, match="model 1 and model 2 name their classes differently"):
+        pairing.require_pairable([a, b])
+
+
+def test_the_context_counts_where_angles_go_by_it() -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    a, b = (pico.llama(k, rope_parameters=rope, max_position_embeddings=32 * (k + 1)) for k in range(2))
+    with pytest.raises(IncompatibleModelsError, match="max_position_embeddings: expected 32, found 64"):
+        pairing.require_pairable([a, b])
+
+
+def test_other_weights_types_and_ties_are_no_difference() -> None:
+    require_pairable([pico.neox(0), pico.neox(1, dtype=torch.bfloat16), pico.neox(2, tie_word_embeddings=True)])
+    require_pairable([pico.vit(0), pico.vit(1, dtype=torch.float16)])
+
+
+def test_epsilon_may_differ_where_the_residual_scale_is_a_symmetry() -> None:
+    require_pairable([pico.neox(), pico.neox(layer_norm_eps=1e-6)])
+    other = pico.vit()
+    for norm in (m for m in other.modules() if isinstance(m, torch.nn.LayerNorm)):
+        norm.eps = 1e-5
+    with pytest.raises(IncompatibleModelsError, match=r"norm_eps\[0\]: expected 1e-06, found 1e-05"):
+        require_pairable([pico.vit(), other])
+
+
+def folder(path: Path, model: Any, words: int | None = 40) -> Path:
+    lmc.save(model, path)
+    if words is not None:
+        pico.tokenizer(path, words)
+    return path
+
+
+def test_folders_are_compared_without_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmc.checkpoints.transformers_layout.read", lambda *_: pytest.fail("weights were read"))
+    a = folder(tmp_path / "a", pico.neox(0, torch.float32))
+    b = folder(tmp_path / "b", pico.neox(1, torch.float16))
+    pair = inspect_pair([a, b])
+    assert pair.parameters == sum(p.numel() for p in pico.neox().parameters())
+    assert pair.disk == 4 * pair.parameters < pair.memory
+    assert f"{pair.parameters:,}" in str(pair)
+    c = folder(tmp_path / "c", pico.neox(1, torch.float32, num_attention_heads=4))
+    with pytest.raises(IncompatibleModelsError, match="num_attention_heads"):
+        inspect_pair([a, c])
+    with pytest.raises(CheckpointError, match="no such folder"):
+        inspect_pair([a, tmp_path / "d"])
+
+
+def change(path: Path, what: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads((path / "tokenizer.json").read_text())
+    what(content)
+    (path / "tokenizer.json").write_text(json.dumps(content))
+
+
+TOKENIZERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "id": (
+        lambda t: t["model"]["vocab"].update(w1=2, w2=1),
+        "id of token 'w1': expected 1, found 2",
+    ),
+    "token": (lambda t: t["model"]["vocab"].update(new=39), "id of token 'new': expected none, found 39"),
+    "special": (
+        lambda t: t["added_tokens"].append({**t["added_tokens"][0], "content": "<pad>", "id": 39}),
+        "id of token '<pad>': expected none, found 39",
+    ),
+    "splitting": (
+        lambda t: t.update(pre_tokenizer={"type": "WhitespaceSplit"}),
+        "differ in tokenizer.json, pre_tokenizer",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOKENIZERS)
+def test_tokenizers_are_compared(what: str, tmp_path: Path) -> None:
+    how, message = TOKENIZERS[what]
+    a = folder(tmp_path / "a", pico.neox(0, torch.float32), words=39)
+    b = folder(tmp_path / "b", pico.neox(1, torch.float32), words=39)
+    inspect_pair([a, b])
+    change(b, how)
+    with pytest.raises(LmcError, match=message):
+        inspect_pair([a, b])
+
+
+def vocabulary_txt(path: Path, tokens: list[str]) -> None:
+    (path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+
+
+def vocabulary_json(path: Path, tokens: list[str]) -> None:
+    (path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (path / "merges.txt").write_text(f"#version: 0.2\n{tokens[0]} {tokens[1]}\n")
+
+
+@pytest.mark.parametrize("write", [vocabulary_txt, vocabulary_json])
+def test_vocabularies_in_older_files_are_compared(write: Callable[..., None], tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    tokens = [f"w{i}" for i in range(40)]
+    write(a, tokens)
+    inspect_pair([a, b])
+    write(b, tokens)
+    inspect_pair([a, b])
+    write(b, tokens[::-1])
+    with pytest.raises(IncompatibleModelsError, match=r"vocab\.\w+, id of token 'w0': expected 0, found 39"):
+        inspect_pair([a, b])
+    write(b, [*tokens, "more"])
+    with pytest.raises(CheckpointError, match="expected at most vocab_size = 40 tokens, found 41"):
+        inspect_pair([a, b])
+
+
+def test_merges_are_compared_and_a_list_is_no_vocabulary(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    for path in (a, b):
+        vocabulary_json(path, ["x", "y", "xy"])
+    (b / "merges.txt").write_text("y x\n")
+    with pytest.raises(IncompatibleModelsError, match=r"differ in vocab\.json, merges\.txt: text becomes other"):
+        inspect_pair([a, b])
+    (b / "vocab.json").write_text('{"x": "zero"}')
+    with pytest.raises(CheckpointError, match=r"vocab\.json: expected a number for every token, found 'zero' for"):
+        inspect_pair([a, b])
+
+
+def test_a_tokenizer_saved_again_is_the_same(tmp_path: Path) -> None:
+    """Older files write merges as text and lack fields that are written today."""
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}
+    (a / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    Tokenizer.from_file(str(a / "tokenizer.json")).save(str(b / "tokenizer.json"))
+    assert (a / "tokenizer.json").read_text() != (b / "tokenizer.json").read_text()
+    inspect_pair([a, b])
+
+
+def test_tokens_added_beside_an_older_vocabulary_are_compared(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
+    for k, path in enumerate((a, b)):
+        vocabulary_json(path, [f"w{i}" for i in range(38)])
+        (path / "added_tokens.json").write_text(json.dumps({"<x>": 38 + k, "<y>": 39 - k}))
+    with pytest.raises(IncompatibleModelsError, match="id of token '<x>': expected 38, found 39"):
+        inspect_pair([a, b])
+
+
+def test_fields_that_change_nothing_are_no_difference(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.bert(k, torch.float32), words=None) for k, name in enumerate("ab"))
+    plain = json.loads((a / "config.json").read_text())
+    more = {"position_embedding_type": "absolute", "tokenizer_class": "BertTokenizer", "directionality": "bidi"}
+    (a / "config.json").write_text(json.dumps(plain | more))
+    inspect_pair([a, b])
+
+
+def test_other_tokens_around_a_text_are_warned_of(tmp_path: Path) -> None:
+    a, b = (folder(tmp_path / name, pico.neox(0, torch.float32)) for name in "ab")
+    piece = {"SpecialToken": {"id": "w0", "type_id": 0}}
+    template = {"single": [piece, {"Sequence": {"id": "A", "type_id": 0}}], "pair": [piece]}
+    special = {"w0": {"id": "w0", "ids": [0], "tokens": ["w0"]}}
+    template["pair"] += [{"Sequence": {"id": letter, "type_id": 0}} for letter in "AB"]
+    change(b, lambda t: t.update(post_processor={"type": "TemplateProcessing", "special_tokens": special, **template}))
+    with pytest.warns(UserWarning, match="model 1 and model 2 differ in tokenizer.json, post_processor"):
+        inspect_pair([a, b])
+
+
+def test_a_missing_tokenizer_is_no_difference(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", pico.neox(0, torch.float32))
+    inspect_pair([a, folder(tmp_path / "b", pico.neox(1, torch.float32), words=None)])
+
+
+def test_independence_sees_a_shared_initialisation() -> None:
+    wide = {"hidden_size": 64, "intermediate_size": 128}
+    a, b = pico.neox(0, **wide), pico.neox(1, **wide)
+    assert abs(independence(a, b)) < SHARED
+    assert independence(a, a) == pytest.approx(1)
+    with torch.no_grad():
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            q += 0.1 * p  # what is left of a start in common after long training
+    assert independence(a, b) > SHARED
+    assert independence(a, pico.neox(2, tie_word_embeddings=True, **wide)) < SHARED
+
+
+def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows with what is measured, by the shares the docstring names."""
+    model = pico.neox(dtype=torch.float32)  # 12 × the default windows of 32 tokens against 2 of 32: 16 / 2 = 8 shares
+    monkeypatch.setattr(pairing, "_seconds", lambda work: (work(), 1.0)[1])
+    weights = sum(p.numel() for p in model.parameters())
+    assert pairing.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / pairing.CALIBRATION**3)
+    assert pairing.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)
+    assert pairing.step_seconds(pico.bert(dtype=torch.float32)) is None
+    monkeypatch.undo()
+    assert 0 < (pairing.step_seconds(model) or 0) < 60

@@ -1,0 +1,143 @@
+"""Data-free matching of checkpoints on disk: what matching in memory finds, with one part in memory at a time."""
+
+import gc
+import json
+import subprocess
+import sys
+import warnings
+import weakref
+from pathlib import Path
+
+import pico
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import lmc
+from lmc import checkpoints
+from lmc.checkpoints.lazy import Stored, spill, stored
+from lmc.errors import CheckpointError
+from lmc.matching.pairing import inspect_pair
+from lmc.matching.streaming import can_stream, match_folders
+from lmc.symmetries.canonical import Canonical
+from lmc.symmetries.stock_model import state
+
+MODELS = {
+    "neox": lambda seed: pico.neox(seed=seed, dtype=torch.float32),
+    "neox tied": lambda seed: pico.neox(seed=seed, dtype=torch.float32, tie_word_embeddings=True),
+    "neox of another ε": lambda seed: pico.neox(seed=seed, dtype=torch.float32, layer_norm_eps=1e-5 * (1 + seed)),
+    "llama": lambda seed: pico.llama(seed=seed, dtype=torch.float32),
+    "vit": lambda seed: pico.vit(seed=seed, dtype=torch.float32),
+}
+
+
+def write_pair(name: str, folder: Path) -> list[str]:
+    for seed, side in enumerate("ab"):
+        lmc.save(MODELS[name](seed), folder / side)
+    return [str(folder / side) for side in "ab"]
+
+
+@pytest.mark.filterwarnings("ignore:.*was tied to")
+@pytest.mark.parametrize("name", MODELS)
+def test_the_alignment_is_that_of_matching_in_memory(name: str, tmp_path: Path) -> None:
+    """The same transforms, record and aligned weights, also where a head is untied or an ε differs."""
+    places = write_pair(name, tmp_path)
+    match_folders(inspect_pair(places).blueprints, tmp_path / "aligned", export=True)
+    expected = lmc.match(*(lmc.load(place) for place in places), method="weights")
+    found = lmc.Alignment.load(tmp_path / "aligned")
+    assert found.record == json.loads(json.dumps(expected.record))
+    for one, other in zip(found.transforms, expected.transforms, strict=True):
+        for space, element in other.elements.items():
+            torch.testing.assert_close(one.elements[space], element, rtol=0, atol=1e-12)
+    for k, model in enumerate(expected.models):
+        exported = lmc.load(tmp_path / "aligned" / "models" / f"endpoint-{k}")
+        for tensor_name, tensor in state(model).items():
+            torch.testing.assert_close(state(exported)[tensor_name], tensor, rtol=0, atol=1e-6)
+        if hasattr(model, "config"):
+            assert exported.config.to_dict().get("layer_norm_eps") == model.config.to_dict().get("layer_norm_eps")
+            assert exported.config.tie_word_embeddings == model.config.tie_word_embeddings
+    assert not list(tmp_path.glob(".canonical-*"))
+
+
+def test_shards_in_half_precision(tmp_path: Path) -> None:
+    """A pair in float16 shards is read tensor by tensor, and what is exported is float32 and loads without us."""
+    for seed, side in enumerate("ab"):
+        pico.neox(seed=seed, dtype=torch.float16).save_pretrained(tmp_path / side, max_shard_size="4KB")
+    assert len(list((tmp_path / "a").glob("*.safetensors"))) > 2
+    command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "o", "--export"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    a = lmc.load(tmp_path / "a")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "o" / "models" / "endpoint-0")
+    assert again.dtype == torch.float32
+    inputs = pico.inputs(a)
+    torch.testing.assert_close(pico.logits(again, inputs), pico.logits(a, inputs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [pico.neox, pico.gpt2, pico.qwen3, pico.vit, pico.hf_vit])
+def test_canonical_tensors_one_by_one(make) -> None:  # type: ignore[no-untyped-def]
+    """In any order they are those of the canonical model; tensors of another part are never looked at."""
+    model = make(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = state(lmc.canonicalize(model))
+    spec, tensors = lmc.spec(model), state(model)
+    for name in reversed(tensors):
+        part = Canonical(spec, tensors).part_of[name]
+        assert torch.equal(Canonical(spec, {n: tensors[n] for n in part})[name], expected[name]), name
+    assert len(Canonical(spec, tensors).parts) > 2
+
+
+def test_one_part_is_kept_at_a_time(tmp_path: Path) -> None:
+    """While a canonical form is written, no tensor of the parts before the last is alive."""
+    lmc.save(pico.neox(seed=0, dtype=torch.float32, num_hidden_layers=4), tmp_path / "a")
+    alive: list[tuple[str, weakref.ref[torch.Tensor]]] = []
+    worst = 0
+
+    class Watched(dict):  # type: ignore[type-arg]
+        def __getitem__(self, name: str) -> torch.Tensor:
+            nonlocal worst
+            tensor: torch.Tensor = source[name].clone()
+            gc.collect()
+            alive.append((name, weakref.ref(tensor)))
+            worst = max(worst, sum(r() is not None for _, r in alive))
+            return tensor
+
+    blueprint = checkpoints.inspect(tmp_path / "a")
+    source = stored(blueprint)
+    canonical = Canonical(lmc.spec(blueprint.model), Watched.fromkeys(source))
+    (tmp_path / "scratch").mkdir()
+    spill(canonical, canonical.parts, tmp_path / "scratch", torch.float32)
+    assert len(alive) == len(source)
+    assert worst <= max(len(part) for part in canonical.parts)
+
+
+def test_what_is_not_finite_or_not_there_is_named(tmp_path: Path) -> None:
+    broken = pico.neox(seed=0, dtype=torch.float32)
+    broken.gpt_neox.layers[1].mlp.dense_4h_to_h.weight.data[0, 0] = torch.inf
+    broken.save_pretrained(tmp_path / "a")
+    lmc.save(pico.neox(seed=1, dtype=torch.float32), tmp_path / "b")
+    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.dense_4h_to_h\.weight: expected finite.* 1 of 384"):
+        match_folders(inspect_pair([tmp_path / "a", tmp_path / "b"]).blueprints, tmp_path / "aligned")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+    gone = Stored({"w": (tmp_path / "gone.safetensors", "w")}, torch.float32)
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
+        gone["w"]
+
+
+def test_two_tensors_where_the_configuration_says_one_are_refused(tmp_path: Path) -> None:
+    for seed, side in enumerate("ab"):
+        lmc.save(pico.olmo(seed=seed, dtype=torch.float32), tmp_path / side)
+        config = json.loads((tmp_path / side / "config.json").read_text())
+        (tmp_path / side / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    message = (
+        r"a: tie_word_embeddings is set, expected lm_head\.weight to be model\.embed_tokens\.weight, found another"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        match_folders(inspect_pair([tmp_path / "a", tmp_path / "b"]).blueprints, tmp_path / "aligned")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_what_has_to_be_measured_or_folded_in_needs_the_models(tmp_path: Path) -> None:
+    blueprints = inspect_pair(write_pair("neox", tmp_path)).blueprints
+    assert can_stream(blueprints, None)
+    assert not can_stream(blueprints, torch.bfloat16)

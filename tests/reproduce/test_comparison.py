@@ -1,0 +1,195 @@
+"""The experiment runner: every run of the plan once, on the pairs it names, and a summary that is arithmetic."""
+
+import json
+import math
+import time
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc.evaluation.loss import Data
+from lmc.matching.recipe import CLOSED_FORM, LEARNED
+from lmc.reproduce import results
+from lmc.reproduce.experiments.comparison import (
+    best_rates,
+    best_start,
+    compare,
+    learning_rates,
+    load_pairs,
+    plan,
+    record,
+    summary,
+)
+from lmc.reproduce.resume import Kept
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return {f"pair-{i}": tuple(pico.vit(seed=2 * i + k, dtype=torch.float32) for k in (0, 1)) for i in range(2)}
+
+
+@pytest.fixture(scope="module")
+def data(pairs):
+    images = pico.inputs(pairs["pair-0"][0], n=12)
+    return images, torch.arange(12) % 10
+
+
+def test_every_run_of_the_plan(pairs, data):
+    plan = {
+        "naive": [{}],
+        "dual": [{"seed": 0, "steps": 2}, {"seed": 1, "steps": 2, "pairs": ["pair-1"]}],
+    }
+    numbers = compare(pairs, data, data, plan, grid=3, say=lambda line: None)
+    assert [run["pair"] for run in numbers["methods"]["naive"]["runs"]] == ["pair-0", "pair-1"]
+    dual = numbers["methods"]["dual"]
+    assert [(run["pair"], run["seed"]) for run in dual["runs"]] == [("pair-0", 0), ("pair-1", 0), ("pair-1", 1)]
+    assert all(len(dual[key]) == 3 for key in ("losses", "accuracies", "barrier", "interval", "gap"))
+    assert dual["losses"][1] != dual["losses"][2]  # the seed matters
+    for losses, run in zip(dual["losses"], dual["runs"], strict=True):  # rewriting does not move the endpoints
+        assert losses[0] == pytest.approx(numbers["endpoints"][run["pair"]]["losses"][0], rel=1e-4)
+    assert max(dual["endpoint_change"]) < 1e-3
+
+
+def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path))
+    plan = {"weights": [{}], "dual": [{"seed": 0, "steps": 1}, {"seed": 1, "steps": 1, "pairs": ["pair-1"]}]}
+    whole = compare(pairs, data, data, plan, grid=3, say=lambda line: None)
+    made = []
+
+    def interrupted(*models, method, **options):
+        made.append(method)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return lmc.match(*models, method=method, **options)
+
+    monkeypatch.setattr("lmc.reproduce.experiments.comparison.match", interrupted)
+    keep = Kept.of("two-pairs", "smoke")
+    with pytest.raises(KeyboardInterrupt):
+        compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
+    assert made == ["weights", "weights", "activations", "dual", "activations"]
+    again = compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
+    assert made[5:] == ["weights", "activations", "dual", "dual"]  # the starts of what was missing, and that
+    assert json.dumps(again, sort_keys=True) == json.dumps(whole, sort_keys=True)
+    spent = keep.seconds(before=math.inf)
+    found = record("two-pairs", "smoke", again, [0], time.monotonic())
+    assert found.run["duration_s"] >= spent > 0 and not keep.folder.exists()
+    other = {"weights": [{}]}
+    compare(pairs, data, (data[0] + 1, data[1]), other, grid=3, say=lambda line: None, keep=keep)
+    assert made[-2:] == ["weights", "weights"]  # other data is another run
+
+
+def test_summary_is_arithmetic():
+    method = {"gap": [0.0, 0.0], "endpoint_change": [1e-6, 2e-6], "runs": [{"pair": "p"}, {"pair": "q"}]}
+    method["interval"] = [[0.0, 1.0], [0.5, 2.0]]
+    numbers = {
+        "endpoints": {"p": {"losses": [1.0, 1.0]}, "q": {"losses": [2.0, 2.0]}},
+        "methods": {
+            "naive": {**method, "barrier": [4.0, 2.0]},
+            "dual": {**method, "barrier": [0.4, 0.1]},
+        },
+    }
+    found = summary(numbers, guess=3.5)
+    dual = found["summary"]["dual"]
+    assert dual["barrier"] == pytest.approx(0.25) and dual["interval"] == pytest.approx([0.25, 1.5])
+    assert dual["ratio"] == pytest.approx((0.1 + 0.05) / 2)  # each to the naive barrier of its own pair
+    assert dual["normalised"] == pytest.approx(0.25 / (3.5 - 1.5))
+    assert found["headline"]["dual ÷ naive"] == dual["ratio"]
+    dual = numbers["methods"]["dual"]  # p once more, with another seed: a pair counts once
+    again = {"gap": [*dual["gap"], 0.0], "runs": [*dual["runs"], {"pair": "p"}], "barrier": [0.4, 0.1, 0.2]}
+    again = {**dual, **again, "interval": [*dual["interval"], [0.0, 1.0]]}
+    more = summary({**numbers, "methods": {**numbers["methods"], "dual": again}}, guess=3.5)
+    assert more["summary"]["dual"]["barrier"] == pytest.approx((0.3 + 0.1) / 2) == more["headline"]["dual barrier"]
+    assert more["pairs"] == ["p", "q", "p"]
+    numbers["methods"]["naive"]["barrier"], numbers["methods"]["dual"]["barrier"] = [0.0, 0.0], [0.0, 0.1]
+    assert summary(numbers, guess=3.5)["summary"]["naive"]["ratio"] == 1  # nothing to gain
+    assert summary(numbers, guess=3.5)["summary"]["dual"]["ratio"] == math.inf
+
+
+def test_single_and_dual_make_the_same_runs_at_their_own_rates():
+    """Every method on all pairs; the learned ones with the first seed on all, with the others on the first pair."""
+    methods = plan(["p", "q"], seeds=[5, 6], steps=3, rates={"single": 0.02, "dual": 0.01})
+    assert list(methods) == ["naive", "canonical", "weights", "activations", "single", "dual"]
+    assert all(methods[name] == [{}] for name in ("naive", "canonical", "weights", "activations"))
+    for name, rate in (("single", 0.02), ("dual", 0.01)):
+        setting = {"steps": 3, "lr": rate}
+        assert methods[name] == [{**setting, "seed": 5}, {**setting, "seed": 6, "pairs": ["p"]}]
+
+
+@pytest.mark.parametrize("better", CLOSED_FORM)
+def test_learning_starts_from_the_closed_form_with_the_lower_midpoint(better):
+    """B is A rewritten: undone, the midpoint is A itself; left alone, it is neither."""
+    a = lmc.canonicalize(pico.vit(dtype=torch.float32))
+    g = lmc.Transform.random(lmc.spec(a), seed=0)
+    b, stay = g.apply(a), lmc.Transform.identity(lmc.spec(a))
+    found = [
+        lmc.Alignment(method, (a, b), (stay, g.inverse() if method == better else stay), {}) for method in CLOSED_FORM
+    ]
+    inputs = pico.inputs(a, n=32)
+    assert best_start((a, b), Data(inputs, pico.logits(a, inputs).argmax(-1)), found).method == better
+
+
+def test_learning_rate_grid_has_a_row_per_rate_and_a_column_per_pair(pairs, data, monkeypatch):
+    """And says how it was obtained; what it is scored on was not matched on."""
+    seen = {}
+
+    def watch(pairs, match_on, held_out, plan, grid):
+        seen.update(matched=match_on.inputs, scored=held_out.inputs)
+        return compare(pairs, match_on, held_out, plan, grid)
+
+    monkeypatch.setattr("lmc.reproduce.experiments.comparison.compare", watch)
+    numbers = learning_rates(pairs, data, {method: [1e-3, 1e-2] for method in LEARNED}, steps=1, score=5)
+    assert list(numbers["grids"]) == ["single", "dual"]
+    for grid in numbers["grids"].values():
+        assert grid["rates"] == [1e-3, 1e-2]
+        assert [len(row) for row in grid["barrier"]] == [2, 2]
+    assert (numbers["steps"], numbers["samples"]) == (1, {"matched": 7, "scored": 5})
+    whole, parts = data[0].flatten(1).tolist(), torch.cat([seen["matched"], seen["scored"]]).flatten(1).tolist()
+    assert len(seen["scored"]) == 5 and sorted(parts) == sorted(whole)
+    with pytest.raises(lmc.ArgumentError, match="score: expected 1 to 11 of 12 samples, found 12"):
+        learning_rates(pairs, data, {method: [1e-3] for method in LEARNED}, steps=1, score=12)
+
+
+def test_rows_of_the_grid_are_rates_and_columns_pairs(pairs, data, monkeypatch):
+    """With barriers that tell which run they are of."""
+
+    def told(pairs, match_on, held_out, plan, grid):
+        methods = {
+            m: {"barrier": [run["lr"] + i for run in runs for i in range(len(pairs))]} for m, runs in plan.items()
+        }
+        return {"unit": "nats per image", "methods": methods}
+
+    monkeypatch.setattr("lmc.reproduce.experiments.comparison.compare", told)
+    numbers = learning_rates(pairs, data, {"single": [0.25], "dual": [0.25, 0.5]}, steps=1, score=5)
+    assert numbers["grids"]["dual"] == {"rates": [0.25, 0.5], "barrier": [[0.25, 1.25], [0.5, 1.5]]}
+    assert numbers["headline"] == {"best rate, single": 0.25, "best rate, dual": 0.25}
+
+
+def test_best_rate_has_the_lowest_mean_barrier():
+    grids = {
+        "single": {"rates": [0.1, 0.2, 0.3], "barrier": [[1.0, 5.0], [2.0, 2.0], [9.0, 0.0]]},
+        "dual": {"rates": [0.1, 0.2], "barrier": [[1.0, 1.0], [2.0, 2.0]]},
+    }
+    assert best_rates({"grids": grids}) == {"single": 0.2, "dual": 0.1}
+
+
+def test_shipped_pairs_load_by_name():
+    loaded = load_pairs("vit-digits", 2)
+    assert list(loaded) == ["vit-digits-0", "vit-digits-1"]
+    weights = [model.head.weight for pair in loaded.values() for model in pair]
+    assert len({tuple(w.flatten().tolist()) for w in weights}) == 4
+
+
+def test_a_record_says_how_the_numbers_came_about(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path))
+    monkeypatch.setattr("time.monotonic", lambda: 12.0)
+    found = record("vit-digits", "smoke", {"x": 1.0}, (0, 1), began=10.0, corpus={"split": "eval"})
+    assert found.numbers == {"x": 1.0} == results.read("vit-digits", "smoke").numbers
+    told = {key: found.run[key] for key in ("seeds", "duration_s", "command", "corpus")}
+    assert told == {
+        "seeds": [0, 1],
+        "duration_s": 2.0,
+        "command": "lmc reproduce --profile smoke --figure vit-digits",
+        "corpus": {"split": "eval"},
+    }

@@ -1,0 +1,190 @@
+"""Completeness by rank: the directions in weight space that leave the logits alone are the ones the table counts.
+
+The property test (test_symmetries) finds symmetries that are wrong; this one finds those that are missing.
+"""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import pico
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lmc
+import lmc.symmetries.degrees_of_freedom as lmc_dimensions
+from lmc.symmetries.degrees_of_freedom import dimensions
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
+from lmc.symmetries.groups import Orthogonal
+from lmc.symmetries.spec import Space
+
+# Two layers; more tokens or classes than the stream is wide; ε so large that the residual scale, which would need to
+# move it as well, is no flat direction of the weights alone.
+NEOX = {
+    "hidden_size": 8,
+    "intermediate_size": 4,
+    "vocab_size": 20,
+    "attn_implementation": "sdpa",
+}
+VIT = {"embed_dim": 6, "mlp_ratio": 0.667, "num_classes": 10, "img_size": 6, "patch_size": 3, "seed": 1}
+HF = {"hidden_size": 6, "intermediate_size": 4, "image_size": 6, "patch_size": 3, "seed": 2}
+
+CASES: list[Any] = [
+    pytest.param(pico.neox, {**NEOX, **config}, id=f"neox, {name}")
+    for name, config in {
+        "parallel, half rotary": {},
+        "sequential": {"use_parallel_residual": False},
+        "rotary 1": {"rotary_fraction": 1.0},
+        "rotary 0": {"rotary_fraction": 0.0},
+        "no attention bias": {"attention_bias": False},
+        "no attention bias, sequential": {"attention_bias": False, "use_parallel_residual": False},
+    }.items()
+]
+TINY = {"hidden_size": 8, "vocab_size": 20, "attn_implementation": "sdpa", "max_position_embeddings": 12}
+DECODER = {**TINY, "intermediate_size": 4}
+BERT = {**TINY, "intermediate_size": 6, "type_vocab_size": 1}  # a second type of tokens would never be seen
+CASES += [
+    pytest.param(build, {**base, **config}, id=f"{build.__name__}, {name}")
+    for build, base, name, config in (
+        (pico.llama, DECODER, "grouped queries", {}),
+        (
+            pico.llama,
+            DECODER,
+            "all heads, biases",
+            {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True},
+        ),
+        (pico.llama, DECODER, "heads wider than d/heads", {"head_dim": 6}),
+        (pico.qwen2, DECODER, "biases of queries, keys, values", {}),
+        (pico.qwen3, DECODER, "norms inside attention", {}),
+        (pico.olmo, DECODER, "untied", {}),
+        (pico.olmo, DECODER, "tied", {"tie_word_embeddings": True}),
+        (pico.olmo2, DECODER, "norms after the sublayers", {}),
+        (pico.gpt2, TINY, "GELU", {"n_inner": 6}),
+        (pico.gpt2, TINY, "ReLU", {"n_inner": 6, "activation_function": "relu"}),  # none of its units is always off
+        (pico.bert, BERT, "norms after the sublayers", {}),
+        (pico.hf_vit, {}, "qkv bias", {**HF}),
+        (pico.hf_vit, {}, "no qkv bias", {**HF, "qkv_bias": False}),
+    )
+]
+CASES += [
+    pytest.param(pico.vit, {**VIT, **config}, id=f"vit, {name}")
+    for name, config in {
+        "plain": {},
+        "LayerScale": {"init_values": 0.1},
+        "no_embed_class, registers": {"no_embed_class": True, "reg_tokens": 2},
+        "registers": {"reg_tokens": 2},
+        "average pooling": {"global_pool": "avg", "class_token": False},
+        "no qkv bias": {"qkv_bias": False},
+        "no projection bias": {"proj_bias": False},
+    }.items()
+]
+
+
+def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Module:
+    model = build(**config)
+    for module in model.modules():
+        if type(module).__name__.endswith("Norm") and type(module).__name__ != "OlmoLayerNorm":  # its ε is a literal
+            setattr(module, "eps" if isinstance(module, nn.LayerNorm) else "variance_epsilon", epsilon)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".* was tied to")
+        return lmc.canonicalize(model)
+
+
+def flat_directions(model: nn.Module) -> tuple[int, float, float]:
+    """Dimension of the null space of ∂logits/∂θ, and the relative singular values on both sides of its edge."""
+    x = pico.inputs(model, n=16 if isinstance(family_of(model).inputs(model), Tokens) else 80)
+    parameters = list(model.parameters())
+    count = sum(p.numel() for p in parameters)
+    with lmc.float64():
+        out = model(x)
+        logits = (out if isinstance(out, Tensor) else out.logits).flatten()
+    assert logits.numel() > count
+    # As many random combinations of the logits as there are parameters, and a few more, have the same null space.
+    generator = torch.Generator().manual_seed(1)
+    rows = []
+    for _ in range(count // 128 + 1):
+        mix = torch.randn(128, logits.numel(), generator=generator, dtype=torch.float64)
+        gradients = torch.autograd.grad(
+            logits, parameters, mix, retain_graph=True, is_grads_batched=True, allow_unused=True
+        )
+        unused = (
+            torch.zeros(128, p.numel(), dtype=torch.float64) for p in parameters
+        )  # an untied BERT has such a bias
+        rows.append(torch.cat([z if g is None else g.flatten(1) for g, z in zip(gradients, unused, strict=True)], 1))
+    values = torch.linalg.svdvals(torch.cat(rows))
+    values = values / values[0]
+    rank = int((values > 1e-10).sum())
+    return count - rank, float(values[rank - 1]), float(values[rank])
+
+
+@pytest.mark.parametrize(("build", "config"), CASES)
+def test_the_table_counts_every_flat_direction(build: Any, config: dict[str, Any]) -> None:
+    model = canonical(build, config)
+    tied = hasattr(model, pico.head(model)) and model.config.tie_word_embeddings
+    counted = dimensions(lmc.spec(model), tied)
+    measured, above, below = flat_directions(model)
+    assert above > 1e-8 and below < 1e-13, "no clear gap: the rank is not decided"
+    assert measured == counted.total, counted
+
+
+def test_without_epsilon_the_residual_scale_is_one_more() -> None:
+    model = canonical(pico.neox, NEOX, epsilon=0.0)
+    counted = dimensions(lmc.spec(model))
+    measured, above, below = flat_directions(model)
+    assert above > 1e-8 and below < 1e-13
+    assert measured == counted.total + counted.group["scale"] == counted.total + 1
+
+
+def test_a_missing_and_a_wrong_symmetry_would_show() -> None:
+    spec = lmc.spec(pico.neox(**NEOX))
+    right = dimensions(spec).total
+
+    def with_space(space: Space) -> int:
+        spaces = tuple(space if s.name == space.name else s for s in spec.spaces)
+        return dimensions(dataclasses.replace(spec, spaces=spaces)).total
+
+    assert with_space(Space("value.0", Orthogonal(4), over=("head.0",))) == right - 2 * (16 - 6)
+    assert with_space(Space("stream", Orthogonal(8))) == right + 7
+    # Units of a ReLU can be rescaled, those of a GELU cannot.
+    assert dimensions(lmc.spec(pico.neox(**NEOX, hidden_act="relu"))).total == right + 2 * 4
+
+
+def test_counts_by_kind() -> None:
+    counted = dimensions(lmc.spec(pico.neox()))  # d 16, 2 layers, 2 heads of 8 (4 rotary), 24 units, vocabulary 40
+    assert counted.group == {
+        "stream": 15 * 14 // 2,
+        "scale": 1,
+        "head": 0,
+        "value": 2 * 2 * 64,
+        "hidden": 0,
+        "plane": 2 * 2 * 2 * 2,
+        "pass": 2 * 2 * 16,
+    }
+    assert counted.gauges == {
+        "norm": 5 * 2 * 16,
+        "input mean": 2 * (48 + 24),  # the head has no bias: its mean direction is in use
+        "output mean": 40 + 2 * (16 + 1 + 24 + 1),
+        "shared mean": 0,
+        "gain": 0,
+        "moved bias": 2 * (16 + 15),
+        "dead bias": 2 * 2 * 4,
+        "silent bias": 0,
+    }
+    assert counted.total == sum(counted.group.values()) - 1 + sum(counted.gauges.values())
+    # LayerScale adds its own weights and nothing else.
+    plain, scaled = (dimensions(lmc.spec(pico.vit(**c))) for c in ({}, {"init_values": 0.1}))
+    assert scaled.gauges == {**plain.gauges, "gain": 4 * 16} and scaled.group == plain.group
+
+
+def test_the_example_of_the_docstring() -> None:
+    shape = {"hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8, "intermediate_size": 2048}
+    small = pico.neox()
+    config = type(small.config)(**{**small.config.to_dict(), **shape, "vocab_size": 50304})
+    config.rope_parameters["partial_rotary_factor"] = 0.25
+    with torch.device("meta"):
+        model = type(small)(config)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == 70
+    counted = dimensions(lmc.spec(model))
+    assert f"({counted.group['stream']}, {counted.total})\n" in str(lmc_dimensions.__doc__)
