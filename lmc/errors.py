@@ -1,9 +1,6 @@
 """Every error a user can cause: one line that names what, where, expected and found."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lmc.matching import Alignment
+from typing import Any
 
 
 class LmcError(Exception):
@@ -44,7 +41,7 @@ class DivergedError(LmcError):
     `alignment` is the best one it had passed.
     """
 
-    def __init__(self, message: str, alignment: "Alignment | None" = None) -> None:
+    def __init__(self, message: str, alignment: Any = None) -> None:
         super().__init__(message)
         self.alignment = alignment
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc.errors import LmcError
-from lmc.reproduce import pair_means, results
+from lmc.reproduce import pair_means, places, results
 from lmc.reproduce.execute import execute, kernel_environment
 from lmc.reproduce.ledger import Expected, Figure, figures
 from lmc.reproduce.notebook import notebook, parameters
@@ -126,7 +126,7 @@ def by_runs(ledger: dict[str, Figure], profile: str) -> Found:
     """From what the committed results of a profile say of their runs."""
     found: Found = {}
     for figure in ledger.values():
-        path = results.committed_folder(profile) / f"{figure.results}.json"
+        path = places.committed_folder(profile) / f"{figure.results}.json"
         if profile in figure.profiles and path.is_file():
             expected = of_results(json.loads(path.read_text(encoding="utf-8")))
             if expected:

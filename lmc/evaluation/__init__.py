@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from lmc.evaluation.loss import score as score
     from lmc.evaluation.plot import COLOURS as COLOURS
     from lmc.evaluation.plot import MARKERS as MARKERS
+    from lmc.evaluation.plot import PATH as PATH
+    from lmc.evaluation.plot import frame as frame
+    from lmc.evaluation.plot import look as look
+    from lmc.evaluation.plot import path_line as path_line
     from lmc.evaluation.plot import pyplot as pyplot
     from lmc.evaluation.plot import use_style as use_style
     from lmc.evaluation.rounding import change as change

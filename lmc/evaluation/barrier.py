@@ -5,20 +5,27 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmc.errors import ArgumentError, CheckpointError
+from lmc.evaluation import plot
 from lmc.evaluation.loss import as_data, evaluate, require_loss
 from lmc.files import read_json, whole_file, write_whole
 
-if TYPE_CHECKING:
-    from lmc.matching import Alignment
-
 RESAMPLES = 1000
+
+
+class Mergeable(Protocol):
+    """Models and what lies between them, as an alignment is: what a path needs to know of one."""
+
+    @property
+    def parents(self) -> tuple[nn.Module, ...]: ...
+
+    def merge(self, at: Any, /) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,12 @@ class PathResult:
 
         Raises ArgumentError for more than three endpoints.
         """
-        from lmc.reproduce import figures
-
         if isinstance(self.lambdas[0], tuple):
             figure = self._triangle()
         else:
-            line = {"lambdas": list(self.lambdas), "losses": [list(self.losses)]}
-            figure = figures.path_figure({"unit": self.metric, "methods": {"merged": line}})
+            figure, axes = plot.frame(plot.PATH, f"held-out loss [{self.metric}]")
+            plot.path_line(axes, 0, "merged", self.lambdas, self.losses)
+            axes.legend()
         if file is not None:
             with whole_file(file) as aside:
                 figure.savefig(aside)
@@ -77,15 +83,10 @@ class PathResult:
 
     def _triangle(self) -> Any:
         """Three endpoints at the corners, a point wherever the loss was measured, its colour the loss."""
-        from lmc.reproduce import figures
-
         refuse_plot(len(self.lambdas[0]))
-        figures.use_style()
-        from matplotlib import pyplot
-
         corners = torch.tensor([[0, 0], [1, 0], [0.5, math.sqrt(0.75)]], dtype=torch.float64)
         points = torch.tensor(self.lambdas, dtype=torch.float64) @ corners
-        figure, axes = pyplot.subplots()
+        figure, axes = plot.frame("", "")
         across, up = points.T.tolist()
         shown = axes.scatter(across, up, c=self.losses, s=200, cmap="viridis")
         for name, corner, side in zip("ABC", corners.tolist(), ("top", "top", "bottom"), strict=True):
@@ -104,7 +105,7 @@ def refuse_plot(endpoints: int) -> None:
         raise ArgumentError(f"plot: expected the path of two or three models, found {endpoints}")
 
 
-def path(alignment: "Alignment", data: object, grid: int | None = None, batch: int = 64, seed: int = 0) -> PathResult:
+def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int = 64, seed: int = 0) -> PathResult:
     """Evaluate the merged models along the path on held-out data.
 
     >>> lmc.path(alignment, data=held_out).barrier

@@ -1,18 +1,21 @@
-"""One style for every picture: colours, markers, and matplotlib itself."""
+"""One style for every picture: colours, markers, a frame of axes, and matplotlib itself.
 
+>>> figure, axes = frame("step", "loss [nats]")
+>>> axes.plot([1, 2, 3], [0.9, 0.5, 0.4], **look(0))
+"""
+
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    pass
+from lmc.errors import MissingExtraError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with any colour vision; the yellow is left out, it vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a second cue, for print without colour
-
-
+PATH = "λ (0: model A, 1: model B)"  # the horizontal axis of a path
 STYLE: dict[str, Any] = {
     "figure.figsize": (6.4, 3.8),
     "figure.dpi": 100,
@@ -50,7 +53,33 @@ def pyplot() -> Any:
     try:
         import matplotlib.pyplot as found
     except ImportError as error:
-        from lmc.errors import MissingExtraError
-
         raise MissingExtraError('matplotlib is missing; run: pip install -e ".[plot]"') from error
     return found
+
+
+def frame(across: str, up: str, **options: Any) -> tuple["Figure", Any]:
+    """A figure in the book's style with one set of axes, and what they show.
+
+    >>> figure, axes = frame("learning rate", "barrier [nats]", figsize=(4, 3))
+    """
+    use_style()
+    figure, axes = pyplot().subplots(**options)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    return figure, axes
+
+
+def look(place: int) -> dict[str, Any]:
+    """Colour and marker of the line at that place.
+
+    >>> look(0)
+    {'color': '#0072B2', 'marker': 'o'}
+    """
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
+def path_line(axes: Any, place: int, label: str, lambdas: Sequence[float], losses: Sequence[float]) -> None:
+    """The loss along a line between two models, its ends marked in black."""
+    every = max(1, len(lambdas) // 8)
+    axes.plot(lambdas, losses, **look(place), markersize=4, markevery=every, label=label)
+    axes.plot([lambdas[0], lambdas[-1]], [losses[0], losses[-1]], "o", color="black", markersize=5, zorder=5)

@@ -19,10 +19,9 @@ from typing import Any
 
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError, MissingExtraError
-from lmc.reproduce import results
+from lmc.reproduce import places, results
 from lmc.reproduce.ledger import Figure
 from lmc.reproduce.notebook import notebook, parameters, settle_ids
-from lmc.reproduce.results import checkout
 from lmc.reproduce.schedule import source
 
 HEARTBEAT = 10  # seconds between progress lines of a running notebook
@@ -100,20 +99,20 @@ def made_by(name: str, profile: str, ledger: dict[str, Figure]) -> list[Figure]:
 
 def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
     """Everything the numbers depend on: text, parameters, package source, data, results that are read, versions."""
-    root = checkout()
+    root = places.checkout()
     io = [[figure.results, *figure.inputs] for figure in mine]
     digest = hashlib.sha256(json.dumps([node, given, io, provenance.versions()], sort_keys=True).encode())
     files = [*(root / "lmc").rglob("*.py"), *(root / "data/pairs").rglob("*")]
-    folders = [results.fresh_folder(given["profile"]), results.committed_folder(given["profile"])]
+    folders = [places.fresh_folder(given["profile"]), places.committed_folder(given["profile"])]
     read = [id for figure in mine for id in figure.inputs]
     if given.get("recompute") is False:
         read += [figure.results for figure in mine]
     inputs = [folder / f"{id}.json" for id in read for folder in folders]
     text = "\n".join("".join(cell["source"]) for cell in node["cells"])
     for id, profile in re.findall(r'results\.read\("([\w-]+)", "(\w+)"\)', text):  # of a fixed profile
-        inputs += [folder(profile) / f"{id}.json" for folder in (results.fresh_folder, results.committed_folder)]
+        inputs += [folder(profile) / f"{id}.json" for folder in (places.fresh_folder, places.committed_folder)]
     if "measured_on_gpu(" in text:  # whatever there is
-        inputs += [f for where in (results.fresh_folder, results.committed_folder) for f in where("gpu").glob("*.json")]
+        inputs += [f for where in (places.fresh_folder, places.committed_folder) for f in where("gpu").glob("*.json")]
     for variable in sorted(set(re.findall(r"LMC_[A-Z_]+", text))):  # a corpus of the reader's own
         digest.update(f"{variable}={os.environ.get(variable, '')}\0".encode())
     for path in sorted(path for path in files if path.is_file()):
@@ -125,7 +124,7 @@ def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
 
 def _cached(target: Path, key: str, mine: list[Figure], profile: str) -> bool:
     """An executed copy counts only while the results it wrote are still there, whole, with their provenance."""
-    folder = results.fresh_folder(profile)
+    folder = places.fresh_folder(profile)
     wrote = [folder / f"{figure.results}{kind}" for figure in mine for kind in (".json", ".run.json")]
     if not all(path.is_file() for path in (target, *wrote)):
         return False
@@ -189,17 +188,18 @@ def _keep(path: Path, profile: str) -> str:
     """Keep the executed copy of a failed notebook where the book never looks, without the places of this machine."""
     if not path.is_file():
         return ""
-    kept = checkout() / "build/failed" / profile / path.name
+    kept = places.checkout() / "build/failed" / profile / path.name
     executed = json.loads(path.read_text(encoding="utf-8"))
     for part in (executed, *executed["cells"]):
         part["metadata"].pop("papermill", None)
     text = json.dumps(executed, indent=1, ensure_ascii=False) + "\n"
-    places = {str(path.parent): "", str(checkout()): ".", sys.prefix: "$PREFIX", sys.base_prefix: "$PYTHON"}
-    places |= {tempfile.gettempdir(): "$TMP", str(Path.home()): "~"}
-    for place in sorted(places, key=len, reverse=True):
-        text = text.replace(place + os.sep, f"{places[place]}/" if places[place] else "")
+    here = str(places.checkout())
+    names = {str(path.parent): "", here: ".", sys.prefix: "$PREFIX", sys.base_prefix: "$PYTHON"}
+    names |= {tempfile.gettempdir(): "$TMP", str(Path.home()): "~"}
+    for place in sorted(names, key=len, reverse=True):
+        text = text.replace(place + os.sep, f"{names[place]}/" if names[place] else "")
     results.put(kept, text)
-    return f"; executed copy: {kept.relative_to(checkout())}"
+    return f"; executed copy: {kept.relative_to(places.checkout())}"
 
 
 def _working(cells: list[dict[str, Any]]) -> float:

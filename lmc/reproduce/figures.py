@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmc.evaluation import COLOURS, MARKERS, pyplot, use_style
+from lmc.evaluation import COLOURS, MARKERS, PATH, frame, look, path_line, pyplot, use_style
 from lmc.reproduce.pair_means import mean
 
 if TYPE_CHECKING:
@@ -36,21 +36,14 @@ def path_figure(numbers: dict[str, Any]) -> "Figure":
 
     >>> path_figure({"methods": {"naive": {"lambdas": [0, 0.5, 1], "losses": [[1.0, 2.5, 1.1]]}}})
     """
-    use_style()
-    figure, axes = pyplot().subplots()
+    figure, axes = frame(PATH, f"held-out loss [{numbers.get('unit', 'nats')}]")
     for place, (name, method) in enumerate(by_effort(numbers["methods"]).items()):
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         lambdas, losses = method["lambdas"], method["losses"]
         if len(losses) > 1:
             for run in losses:
-                axes.plot(lambdas, run, color=colour, alpha=0.3, linewidth=0.8)
+                axes.plot(lambdas, run, color=look(place)["color"], alpha=0.3, linewidth=0.8)
         middle = [mean(values, numbers.get("pairs", ())) for values in zip(*losses, strict=True)]
-        axes.plot(
-            lambdas, middle, color=colour, marker=marker, markersize=4, markevery=max(1, len(lambdas) // 8), label=name
-        )
-        axes.plot([lambdas[0], lambdas[-1]], [middle[0], middle[-1]], "o", color="black", markersize=5, zorder=5)
-    axes.set_xlabel("λ (0: model A, 1: model B)")
-    axes.set_ylabel(f"held-out loss [{numbers.get('unit', 'nats')}]")
+        path_line(axes, place, name, lambdas, middle)
     axes.legend()
     return figure
 

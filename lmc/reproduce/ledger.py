@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lmc.errors import ArgumentError, MissingExtraError
+from lmc.reproduce import places
 from lmc.reproduce.needs import Needs
-from lmc.reproduce.results import PROFILES, checkout
+from lmc.reproduce.places import PROFILES
 
 KINDS: dict[str, type] = {  # of the plain values in the file
     **dict.fromkeys(("title", "notebook", "results", "draw", "claim"), str),
@@ -68,7 +69,7 @@ def figures(path: Path | None = None) -> dict[str, Figure]:
         import yaml
     except ImportError as error:
         raise MissingExtraError('yaml is missing; run: pip install -e ".[book]"') from error
-    path = path or checkout() / "figures.yml"
+    path = path or places.checkout() / "figures.yml"
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -15,7 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from lmc.errors import ArgumentError, LmcError
-from lmc.reproduce.results import checkout
+from lmc.reproduce import places
 
 PATIENCE = 5  # seconds for the hub's first answer
 GB = 1e9
@@ -138,7 +138,7 @@ def _corpora(names: tuple[str, ...]) -> str:
         return ""
     from lmc.corpora import prepared
 
-    gone = prepared.absent(names, checkout() / "build/inputs")
+    gone = prepared.absent(names, places.checkout() / "build/inputs")
     if any(prepared.CORPORA[name].hub for name in gone) and not _network(Needs(network=True)):
         gone = [name for name in gone if not prepared.CORPORA[name].hub]
     if not gone:
@@ -209,7 +209,7 @@ def _disk(wanted: float, fetched: bool) -> str:
         return ""
     from huggingface_hub import constants
 
-    place = Path(constants.HF_HUB_CACHE) if fetched else checkout()
+    place = Path(constants.HF_HUB_CACHE) if fetched else places.checkout()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / GB

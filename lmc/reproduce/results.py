@@ -23,8 +23,9 @@ import numpy as np
 
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError
+from lmc.reproduce import places
+from lmc.reproduce.ledger import figures
 
-PROFILES = ("smoke", "laptop", "gpu", "paper")
 DIGITS = 8  # significant digits kept: below fp32 noise, and enough for any plot
 
 
@@ -53,8 +54,6 @@ class Results:
 
     @property
     def _again(self) -> str:
-        from lmc.reproduce.ledger import figures  # which reads this module
-
         try:
             listed = [
                 f.minutes[self.profile]
@@ -86,7 +85,7 @@ def write(id: str, profile: str, numbers: dict[str, Any], run: dict[str, Any]) -
         "versions": provenance.versions(),
         **run,
     }
-    path = fresh_folder(profile) / f"{_checked(id)}.json"
+    path = places.fresh_folder(profile) / f"{_checked(id)}.json"
     text, record_text = _dump(numbers, f"results {id!r}"), _dump(record, f"run of {id!r}")
     put(path.with_suffix(".run.json"), record_text)  # first: a numbers file never stands without its provenance
     put(path, text)
@@ -98,7 +97,7 @@ def read(id: str, profile: str) -> Results:
 
     >>> read("vit-digits", "laptop").provenance
     """
-    for source, folder in (("fresh", fresh_folder(profile)), ("committed", committed_folder(profile))):
+    for source, folder in (("fresh", places.fresh_folder(profile)), ("committed", places.committed_folder(profile))):
         path = folder / f"{_checked(id)}.json"
         if path.is_file():
             numbers, run = (_load(file, profile) for file in (path, path.with_suffix(".run.json")))
@@ -121,7 +120,7 @@ def _load(path: Path, profile: str) -> dict[str, Any]:
 
 
 def _shown(path: Path) -> str:
-    root = checkout()
+    root = places.checkout()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
@@ -131,43 +130,21 @@ def exist(id: str, profile: str) -> bool:
     >>> exist("vit-digits", "laptop")
     True
     """
-    return any((folder(profile) / f"{_checked(id)}.json").is_file() for folder in (fresh_folder, committed_folder))
+    return any(
+        (folder(profile) / f"{_checked(id)}.json").is_file()
+        for folder in (places.fresh_folder, places.committed_folder)
+    )
 
 
 def promote(profile: str) -> list[Path]:
     """Copy every fresh result of a profile to `data/results/`, to be committed; returns the numbers files written."""
     written = []
-    for path in sorted(fresh_folder(profile).glob("*.json")):
-        target = committed_folder(profile) / path.name
+    for path in sorted(places.fresh_folder(profile).glob("*.json")):
+        target = places.committed_folder(profile) / path.name
         put(target, path.read_text())
         if not path.name.endswith(".run.json"):
             written.append(target)
     return written
-
-
-def checkout() -> Path:
-    """The clone this package is imported from, which holds `data/`, `notebooks/` and `book/` beside the code."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "figures.yml").is_file():
-        raise DataError(f"{root}: not a clone of the repository; the installed package carries code only, no data/")
-    return root
-
-
-def fresh_folder(profile: str) -> Path:
-    """Where `write` puts results of a profile: below `$LMC_RESULTS` if set, `build/results` otherwise."""
-    override = os.environ.get("LMC_RESULTS")
-    return (Path(override) if override else checkout() / "build/results") / _profile(profile)
-
-
-def committed_folder(profile: str) -> Path:
-    """Where the repository carries results of a profile."""
-    return checkout() / "data/results" / _profile(profile)
-
-
-def _profile(profile: str) -> str:
-    if profile not in PROFILES:
-        raise ArgumentError(f"unknown profile {profile!r}; choose from {', '.join(PROFILES)}")
-    return profile
 
 
 def _checked(id: str) -> str:

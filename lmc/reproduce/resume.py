@@ -20,7 +20,7 @@ from typing import Any
 from lmc.checkpoints import provenance
 from lmc.errors import CheckpointError
 from lmc.files import read_json, write_whole
-from lmc.reproduce import results
+from lmc.reproduce import places
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Kept:
     @classmethod
     def of(cls, id: str, profile: str) -> "Kept":
         """Those of the results `id`, beside where these will be."""
-        return cls(results.fresh_folder(profile) / "unfinished" / id)
+        return cls(places.fresh_folder(profile) / "unfinished" / id)
 
     def run(self, what: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` returns (plain JSON values), made now or kept from before. `what` says all it depends on."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc.errors import ArgumentError, DataError, LmcError, is_out_of_memory
-from lmc.reproduce import results
+from lmc.reproduce import places, results
 from lmc.reproduce.draw import draw, save
 from lmc.reproduce.execute import (
     NotebookError,
@@ -34,7 +34,7 @@ from lmc.reproduce.execute import (
 )
 from lmc.reproduce.ledger import Figure, figures
 from lmc.reproduce.needs import Needs, PrerequisiteError, missing, together
-from lmc.reproduce.results import PROFILES, checkout
+from lmc.reproduce.places import PROFILES
 from lmc.reproduce.schedule import known, redrawn, schedule
 
 Step = tuple[str, str]  # a notebook at a profile
@@ -74,7 +74,7 @@ def reproduce(
     folder = Path(out) if out else executed_folder(profile)
     from lmc.files import refuse_no_place  # with torch, which a list of figures does not need
 
-    for place in (folder, results.fresh_folder(profile), checkout() / "build/figures" / profile):
+    for place in (folder, places.fresh_folder(profile), places.checkout() / "build/figures" / profile):
         refuse_no_place(place / "file")
     long = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
     light = {name for name in long if _is_measured(name, profile, ledger)}
@@ -123,7 +123,11 @@ def _by_campaign(chosen: list[Figure], profile: str) -> None:
     """Measure figures at profile `gpu`, one after the other, and report them."""
     from lmc.files import refuse_no_place
 
-    for place in (results.fresh_folder(profile), checkout() / "build/campaign", checkout() / "build/figures" / profile):
+    for place in (
+        places.fresh_folder(profile),
+        places.checkout() / "build/campaign",
+        places.checkout() / "build/figures" / profile,
+    ):
         refuse_no_place(place / "file")
     _ask({f.results: f.needs[profile] for f in chosen if profile in f.needs}, profile, jobs=1, what="results")
     from lmc.reproduce.experiments.chapter import conduct
@@ -247,7 +251,7 @@ def listing() -> str:
 
 def executed_folder(profile: str) -> Path:
     """Where executed notebooks of a profile are kept; the book shows those of `laptop`."""
-    return checkout() / ("book/notebooks" if profile == "laptop" else f"build/notebooks/{profile}")
+    return places.checkout() / ("book/notebooks" if profile == "laptop" else f"build/notebooks/{profile}")
 
 
 def _after(
@@ -274,9 +278,9 @@ def _failure(future: Future[Run]) -> LmcError | None:
 def report(figure: Figure, profile: str) -> None:
     """Draw one figure; say what the paper claims, what was measured, and what was expected."""
     found = results.read(figure.results, profile)
-    folder = checkout() / "build/figures" / profile
+    folder = places.checkout() / "build/figures" / profile
     save(draw(figure.draw, found.numbers), folder / figure.id)
-    say(f"{figure.id}: {(folder / figure.id).relative_to(checkout())}.svg and .png")
+    say(f"{figure.id}: {(folder / figure.id).relative_to(places.checkout())}.svg and .png")
     if figure.claim:
         say(f"  claim, not measured here: {' '.join(figure.claim.split())}")
     expected = figure.expected.get(profile, {})
@@ -300,7 +304,7 @@ def unexpected(profile: str, figure: str | None = None) -> list[str]:
     """
     found = []
     for entry in [f for f in figures().values() if figure in (None, f.id) and profile in f.profiles]:
-        if not (results.fresh_folder(profile) / f"{entry.results}.json").is_file():
+        if not (places.fresh_folder(profile) / f"{entry.results}.json").is_file():
             continue
         numbers = results.read(entry.results, profile).numbers.get("headline", {})
         bounds = entry.expected.get(profile, {})

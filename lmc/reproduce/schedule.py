@@ -8,9 +8,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from lmc.errors import ArgumentError
+from lmc.reproduce import places
 from lmc.reproduce.ledger import Figure
 from lmc.reproduce.notebook import redraws
-from lmc.reproduce.results import checkout
 
 
 def schedule(
@@ -23,7 +23,7 @@ def schedule(
     if figure is not None:
         known(figure, profile, ledger)
     for entry in ledger.values():
-        if not (checkout() / "notebooks" / f"{entry.notebook}.py").is_file():
+        if not (places.checkout() / "notebooks" / f"{entry.notebook}.py").is_file():
             raise ArgumentError(f"figures.yml, {entry.id}: no notebook {entry.notebook!r} in notebooks/")
     # What is long runs when it is asked for by name; otherwise its committed results serve. At smoke nothing is long.
     everything = (everything and figure is None) or profile == "smoke"
@@ -85,11 +85,11 @@ def _runs(name: str, profile: str, ledger: dict[str, Figure], everything: bool) 
 
 
 def sources() -> list[Path]:
-    return sorted((checkout() / "notebooks").glob("[0-9]*.py"))
+    return sorted((places.checkout() / "notebooks").glob("[0-9]*.py"))
 
 
 def source(name: str) -> Path:
-    path = checkout() / "notebooks" / f"{name}.py"
+    path = places.checkout() / "notebooks" / f"{name}.py"
     if not path.is_file():
         raise ArgumentError(f"no notebook {name!r}; choose from {', '.join(source.stem for source in sources())}")
     return path

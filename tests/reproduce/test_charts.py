@@ -5,7 +5,8 @@ import pytest
 
 matplotlib.use("agg")
 
-from lmc.reproduce import charts, figures
+from lmc.reproduce import charts
+from lmc.reproduce.draw import drawings
 
 PLANE = {
     "x": [0.0, 1.0, 2.0],
@@ -80,4 +81,4 @@ def test_tables_and_texts():
 
 
 def test_every_chart_can_be_named_in_the_ledger():
-    assert {function.__name__ for function in charts.DRAWN} <= figures.drawings().keys()
+    assert {function.__name__ for function in charts.DRAWN} <= drawings().keys()

@@ -7,6 +7,7 @@ matplotlib.use("agg")
 
 from lmc.errors import ArgumentError, DataError
 from lmc.reproduce import figures
+from lmc.reproduce.draw import draw
 
 METHODS = {
     "unit": "nats per image",
@@ -75,8 +76,8 @@ def test_the_interval_of_a_run_is_drawn_beside_its_point():
 
 def test_unknown_figure_and_missing_numbers():
     with pytest.raises(ArgumentError, match="pie"):
-        figures.draw("pie", METHODS)
+        draw("pie", METHODS)
     with pytest.raises(DataError, match="barrier_bars: the results are not what it draws"):
-        figures.draw("barrier_bars", {"methods": 3})
+        draw("barrier_bars", {"methods": 3})
     with pytest.raises(DataError, match="methods"):
-        figures.draw("path_figure", {})
+        draw("path_figure", {})

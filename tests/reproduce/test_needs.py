@@ -109,7 +109,7 @@ def test_too_little_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert memory.startswith("1e+06 GB of memory, found ") and memory.endswith("close programs, or use --jobs 1")
     assert disk == "5 GB of disk, found 3.0 GB free: point HF_HOME to a larger disk"
     assert missing(Needs(disk_gb=3, download_gb=3)) == []
-    monkeypatch.setattr("lmc.reproduce.needs.checkout", lambda: tmp_path)
+    monkeypatch.setattr("lmc.reproduce.places.checkout", lambda: tmp_path)
     assert missing(Needs(disk_gb=3)) == []
     assert missing(Needs(disk_gb=4)) == ["4 GB of disk, found 3.0 GB free: move the clone to a larger disk"]
 
@@ -147,7 +147,7 @@ def test_a_mistake_in_the_ledger_is_named(tmp_path: Path, entry: str, message: s
 
 
 def test_corpora_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmc.reproduce.needs.checkout", lambda: tmp_path)
+    monkeypatch.setattr("lmc.reproduce.places.checkout", lambda: tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     needs = Needs(corpora=("tinyshakespeare-2048", "cifar10"))
     assert str(needs) == "the corpora tinyshakespeare-2048, cifar10"

@@ -12,6 +12,7 @@ import torch
 
 from lmc.errors import DataError, HubError, IncompatibleModelsError
 from lmc.reproduce import figures
+from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import published
 from lmc.reproduce.experiments.comparison import independent, summary
 from lmc.reproduce.experiments.stand_ins import tiny
@@ -87,7 +88,7 @@ def test_pairs_of_one_initialisation_are_named_and_left_out_of_means(tmp_path: P
     means = sorted(row["barrier"] for row in said["summary"].values())
     assert sorted(bar.get_height() for bar in bars) == pytest.approx(means)
     with pytest.raises(DataError, match="expected values for 1 pairs or 1 runs, found 2"):
-        figures.draw("barrier_bars", found | said)
+        draw("barrier_bars", found | said)
     figures.pyplot().close("all")
     alone = published.study((shared,), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
     assert summary(alone, alone["guess"])["pairs"] == ["1b and deduped"]  # then there is nothing else to say

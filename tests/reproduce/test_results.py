@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmc.errors import ArgumentError, DataError
-from lmc.reproduce import ledger, results
+from lmc.reproduce import ledger, places, results
 
 RUN = {"seeds": [0, 1], "duration_s": 3.0}
 
@@ -14,7 +14,7 @@ RUN = {"seeds": [0, 1], "duration_s": 3.0}
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "fresh"))
-    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(places, "checkout", lambda: tmp_path)
     return tmp_path / "fresh"
 
 
@@ -33,7 +33,7 @@ def test_provenance_says_what_how_and_when_but_not_who(fresh: Path, monkeypatch:
     assert {"python", "torch", "numpy"} <= found.run["versions"].keys()
     line = found.provenance
     assert "seeds 0, 1" in line and "lmc reproduce --profile laptop" in line and found.run["date"] in line
-    monkeypatch.setattr(ledger, "figures", lambda: {"b": SimpleNamespace(results="a", minutes={"laptop": 25})})
+    monkeypatch.setattr(results, "figures", lambda: {"b": SimpleNamespace(results="a", minutes={"laptop": 25})})
     assert ". Again, about 25 min for its chapter: `" in found.provenance  # the command runs all of it
 
 

@@ -65,14 +65,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source(tmp_path, "01_first", WRITE.format(id="first", value="1.0"))
     source(tmp_path, "00_second", READ)
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
-    for owner in (
-        "lmc.reproduce.results",
-        "lmc.reproduce.run",
-        "lmc.reproduce.ledger",
-        "lmc.reproduce.schedule",
-        "lmc.reproduce.execute",
-    ):
-        monkeypatch.setattr(f"{owner}.checkout", lambda: tmp_path)
+    monkeypatch.setattr("lmc.reproduce.places.checkout", lambda: tmp_path)
     return tmp_path
 
 
@@ -83,9 +76,8 @@ def source(root: Path, name: str, body: str, parameter: str = "seed: int = 0") -
 
 CODE = """\
 import sys, pathlib
-from lmc.reproduce import execute, ledger, results, run, schedule
-for module in (execute, ledger, results, run, schedule):
-    module.checkout = pathlib.Path.cwd
+from lmc.reproduce import places
+places.checkout = pathlib.Path.cwd
 """
 
 

@@ -13,16 +13,16 @@ import torch
 
 from lmc.corpora import prepared
 from lmc.errors import LmcError
+from lmc.reproduce import places
 from lmc.reproduce.experiments.from_scratch import Place, run
 from lmc.reproduce.experiments.stages import STAGES
-from lmc.reproduce.results import checkout, fresh_folder
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.settings import ITEMS, SIZES, corpora, work
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    folder = arguments.inputs or checkout() / "build" / "inputs"
+    folder = arguments.inputs or places.checkout() / "build" / "inputs"
     try:
         if arguments.prepare:
             files = prepared.prepare(corpora(work(arguments.item, arguments.size)), folder)
@@ -30,7 +30,7 @@ def main() -> int:
                 print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.relative_to(folder)}")
             return 0
         place = Place(
-            folder=arguments.folder or checkout() / "build" / "campaign",
+            folder=arguments.folder or places.checkout() / "build" / "campaign",
             inputs=folder,
             device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),
             compiled=arguments.compile,
@@ -44,7 +44,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for id in done:
-        print(f"done: {fresh_folder(SIZES[arguments.size]) / f'{id}.json'}")
+        print(f"done: {places.fresh_folder(SIZES[arguments.size]) / f'{id}.json'}")
     return 0
 
 

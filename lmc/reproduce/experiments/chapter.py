@@ -17,7 +17,7 @@ from huggingface_hub import constants
 
 from lmc.corpora import prepared
 from lmc.errors import ArgumentError
-from lmc.reproduce import charts, figures, results
+from lmc.reproduce import charts, figures, places, results
 from lmc.reproduce.experiments.from_scratch import Place, run
 from lmc.reproduce.training.budget import UNLIMITED, Budget
 from lmc.reproduce.training.settings import SIZES, Setting, corpora, work
@@ -38,7 +38,7 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
 
     Where its corpora are not to be had, the results that are there are read instead, and that is said.
     """
-    folder = results.checkout() / "build/inputs"
+    folder = places.checkout() / "build/inputs"
     read = corpora([w for w in work(item, SIZE[profile]) if w.id == id])
     gone = prepared.absent(read, folder) if profile != "smoke" else []
     gone = [name for name in gone if constants.HF_HUB_OFFLINE or not prepared.CORPORA[name].hub]
@@ -48,7 +48,7 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
         )
         return results.read(id, profile)
     with ExitStack() as aside:
-        build = results.checkout() / "build"
+        build = places.checkout() / "build"
         if profile == "smoke":
             build = Path(aside.enter_context(tempfile.TemporaryDirectory(prefix="lmc-")))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
