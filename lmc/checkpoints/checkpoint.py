@@ -32,16 +32,20 @@ if TYPE_CHECKING:
 DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
 
 
-def load(name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> nn.Module:
+def load(
+    name: str | Path | Blueprint, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> nn.Module:
     """A stock model in evaluation mode, from a folder or a hub repository (`name` or `name@revision`).
 
     >>> model = lmc.load("run-1")
+
+    A `Blueprint` is a checkpoint that was inspected already; it is not inspected again.
 
     Without `dtype` weights are as stored, but at least float32: matching and merging want it. Everything is checked
     before a weight is read: the model's class, every setting, and each tensor's name and shape. Raises CheckpointError
     or UnsupportedModelError.
     """
-    blueprint = inspect(name)
+    blueprint = name if isinstance(name, Blueprint) else inspect(name)
     source = blueprint.source
     files = sorted({e.file for e in blueprint.tensors.values()})
     hub.fetch(source, files)
@@ -102,7 +106,8 @@ def resolve(reference: object, beside: Path) -> nn.Module:
     """
     match reference:
         case {"inside": str(inside)}:
-            return load(beside / inside, dtype=inspect(beside / inside).dtype)
+            blueprint = inspect(beside / inside)
+            return load(blueprint, dtype=blueprint.dtype)
         case {"name": str(name), "dtype": str(dtype), "sha256": dict(digests)} if dtype in DTYPES:
             where = name
             if isinstance(reference, dict) and "folder" in reference:

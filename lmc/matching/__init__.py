@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmc.matching.methods import Endpoints as Endpoints
     from lmc.matching.methods import match as match
     from lmc.matching.pairing import SHARED as SHARED
-    from lmc.matching.pairing import Pair as Pair
+    from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import METHODS as METHODS
     from lmc.matching.recipe import PRECISIONS as PRECISIONS
     from lmc.matching.recipe import WINDOWS as WINDOWS
+    from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders

@@ -8,22 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmc import checkpoints
+from lmc import __version__, checkpoints
 from lmc.checkpoints import preprocessing, provenance
 from lmc.errors import ArgumentError, CheckpointError
+from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json, read_json_lines, whole_folder
+from lmc.matching.model_card import card, changes, known
 from lmc.matching.recipe import METHODS
 from lmc.symmetries import SCALE, Transform, canonicalize, epsilon, hollow, rebuild, set_epsilon, state
-
-if TYPE_CHECKING:
-    from lmc.evaluation import PathResult
-
 
 Place = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
@@ -129,7 +127,7 @@ class Alignment:
         at: Place | None = None,
         dtype: torch.dtype = torch.float32,
         data: object = None,
-        measured: "PathResult | None" = None,
+        measured: PathResult | None = None,
     ) -> tuple[str, ...]:
         """Write stock checkpoints: the merged model at λ, or without `at` every aligned endpoint as `endpoint-{k}`.
 
@@ -153,10 +151,8 @@ class Alignment:
         endpoint: int,
         dtype: torch.dtype,
         data: object,
-        measured: "PathResult | None",
+        measured: PathResult | None,
     ) -> str:
-        from lmc.evaluation import change, is_lower
-        from lmc.matching.model_card import card
 
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
@@ -164,7 +160,8 @@ class Alignment:
             outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
-        text = card(self, outline, weights, endpoint, measured, notes)
+        notes = [*changes(self.parents, outline), *notes]
+        text = card(self.method, self.record, [known(p) for p in self.parents], weights, endpoint, measured, notes)
         tokenizer = checkpoints.source(self.parents[endpoint])
         checkpoints.save(outline, directory, tokenizer_from=tokenizer, card=text, dtype=dtype, tensors=tensors)
         return text
@@ -183,10 +180,10 @@ class Alignment:
 
     def card(self, at: Place) -> str:
         """What a model card says about the model merged there."""
-        from lmc.matching.model_card import card
 
         weights = barycentric(at, len(self.parents))
-        return card(self, self._mixed(weights)[0], weights)
+        notes = changes(self.parents, self._mixed(weights)[0])
+        return card(self.method, self.record, [known(p) for p in self.parents], weights, notes=notes)
 
 
 def write(
@@ -198,8 +195,6 @@ def write(
     log: Sequence[dict[str, float]] = (),
 ) -> None:
     """Write an alignment's files into a folder; `parents` are references as `checkpoints.reference` makes them."""
-    from lmc import __version__
-
     for k, transform in enumerate(transforms):
         transform.write(folder / f"transform-{k}.safetensors")
     here = [p | {"folder": os.path.relpath(p["folder"], folder.resolve())} if "folder" in p else p for p in parents]

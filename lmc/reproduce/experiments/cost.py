@@ -85,7 +85,7 @@ def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
     states = [{n: t.float().to(device) for n, t in state(m).items()} for m in endpoints.models]
     model = rebuild(endpoints.models[0], spec, states[0], untie=True).requires_grad_(True)
     roots = [epsilon(m, spec) ** 0.5 if spec.epsilon else 0.0 for m in endpoints.models]
-    recipe = Recipe.default(kind, batch=len(data), precision="bfloat16")
+    recipe = Recipe.of(kind, batch=len(data), precision="bfloat16")
     learner = Learner(spec, model, states, roots, endpoints.gauge, range(kind == "single", 2), recipe, seed=0)
     return lambda index: [learner.advance(data)].clear()
 
