@@ -95,7 +95,7 @@ places.checkout = pathlib.Path.cwd
 
 def python(checkout: Path, code: str) -> str:
     """What code prints in that checkout, errors included."""
-    command = [sys.executable, "-c", CODE + code]
+    command = [sys.executable, "-P", "-c", CODE + code]  # -P: the project, not the folder lmc that is here
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=240)
     return done.stdout + done.stderr
 
@@ -104,6 +104,7 @@ def start(checkout: Path, *options: str) -> "subprocess.Popen[str]":
     """`lmc reproduce --profile smoke` in that checkout, in a process of its own."""
     command = [
         sys.executable,
+        "-P",
         "-c",
         CODE + "sys.exit(lmc.reproduce.run.main(sys.argv[1:]))",
         "--profile",
