@@ -93,6 +93,7 @@ def with_outputs(node: Any, executed: Any) -> Any:
             given.metadata = {"tags": ["injected-parameters", "remove-cell"]}
             cells.append(given)
     node.cells = cells
+    node.metadata.language_info = executed.metadata.language_info  # as the kernel says, for whoever colours the code
     return node
 
 
