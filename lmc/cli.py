@@ -1,4 +1,4 @@
-"""The command line: `lmc check | match | path | merge | convert | reproduce`.
+"""The command line: `lmc check | match | path | merge | verify | convert | reproduce`.
 
     lmc check run-1 run-2
     lmc match run-1 run-2 --method dual --data embedded --out aligned
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from lmc.evaluation import PathResult
     from lmc.matching import Alignment, Pairing, Recipe
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
@@ -40,7 +41,6 @@ app = typer.Typer(
 )
 
 STEPS = 300  # of learned matching, by default
-MEASURED = "path.json"  # in an alignment folder: the last path that was measured
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
 
@@ -66,6 +66,8 @@ Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of 
 FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
 Export = Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")]
 
 
@@ -277,6 +279,7 @@ def path(
     result_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Write the result into this file.")
     ] = None,
+    verify: Verify = True,
 ) -> None:
     """Measure the loss barrier between aligned models.
 
@@ -286,7 +289,7 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_place
-    from lmc.matching import Alignment, describe
+    from lmc.matching import MEASURED, describe, fingerprint
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -296,9 +299,10 @@ def path(
     for file in (plot, result_file):
         if file is not None:
             refuse_no_place(file)
-    aligned = Alignment.load(alignment)
+    aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
-    result = replace(walk(aligned, samples, grid, seed=seed), corpus=Path(data).name)
+    result = walk(aligned, samples, grid, seed=seed)
+    result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment))
     if os.access(alignment, os.W_OK):
         result.to_json(alignment / MEASURED)  # for the model cards of what is merged from it
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
@@ -328,6 +332,7 @@ def merge(
     data: Annotated[str | None, typer.Option(help=f"Where to measure what a lower type costs: {CORPUS}.")] = None,
     limit: Limit = None,
     seed: Seed = 0,
+    verify: Verify = True,
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
@@ -335,9 +340,8 @@ def merge(
     """
     kind = _dtype(dtype)
     from lmc import corpora
-    from lmc.evaluation import PathResult
     from lmc.files import refuse_occupied
-    from lmc.matching import Alignment, barycentric, describe
+    from lmc.matching import barycentric, describe
 
     refuse_occupied(out)
     if data is not None:
@@ -348,12 +352,26 @@ def merge(
         barycentric(weights, count)
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
-    measured = PathResult.from_json(alignment / MEASURED) if (alignment / MEASURED).exists() else None
-    aligned = Alignment.load(alignment)
+    measured = _measured(alignment)
+    aligned = _loaded(alignment, verify)
     samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
     (card,) = aligned.export(out, at=weights, dtype=kind, data=samples, measured=measured)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="An alignment folder, or one with a model.")]) -> None:
+    """Does a folder still hold what was written? Files, maps, parents, and the ends of the path.
+
+    The exit code is 1 where something does not hold.
+    """
+    from lmc.matching import verify as look
+
+    found = look(folder)
+    print(found)
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -452,6 +470,33 @@ def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
     if not isinstance(read, Tokens):
         raise ArgumentError("--by-frequency: expected models that read text, found pictures")
     return torch.bincount(samples.flatten(), minlength=read.vocabulary).double()
+
+
+def _loaded(folder: Path, verify: bool) -> "Alignment":
+    """An alignment whose files and parents are as they were, and whose path ends at its parents."""
+    from lmc.matching import Alignment, require_ends
+
+    aligned = Alignment.load(folder)
+    if verify:
+        try:
+            _say(f"the ends of the path are the parents: logits differ by {require_ends(aligned):.1e} of the largest")
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+    return aligned
+
+
+def _measured(folder: Path) -> "PathResult | None":
+    """The last path that was measured on this very alignment, if there is one."""
+    from lmc.evaluation import PathResult
+    from lmc.matching import MEASURED, fingerprint
+
+    if not (folder / MEASURED).exists():
+        return None
+    found = PathResult.from_json(folder / MEASURED)
+    if found.alignment == fingerprint(folder):
+        return found
+    _warn(f"{folder / MEASURED}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
+    return None
 
 
 def _held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None, seed: int) -> Any:

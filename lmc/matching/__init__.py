@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from lmc.matching import workers as workers
     from lmc.matching.alignment import Alignment as Alignment
     from lmc.matching.alignment import barycentric as barycentric
-    from lmc.matching.alignment import describe as describe
     from lmc.matching.estimate import step_seconds as step_seconds
+    from lmc.matching.folder import describe as describe
+    from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.methods import Endpoints as Endpoints
     from lmc.matching.methods import match as match
@@ -35,5 +36,8 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders
+    from lmc.matching.verification import MEASURED as MEASURED
+    from lmc.matching.verification import require_ends as require_ends
+    from lmc.matching.verification import verify as verify
 else:
     __getattr__, __dir__ = face(__name__)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
 from lmc.files import whole_folder
-from lmc.matching.alignment import write
+from lmc.matching.folder import write
 from lmc.matching.model_card import card, changes, named
 from lmc.matching.weights import match_all
 from lmc.symmetries import Canonical, ModelSpec, Moved, epsilon, hollow, set_epsilon, warn_untied
@@ -42,13 +42,13 @@ def match_folders(
     with whole_folder(out) as folder, tempfile.TemporaryDirectory(prefix=".canonical-", dir=folder.parent) as scratch:
         states = []
         for k, blueprint in enumerate(blueprints):
-            hub.fetch(blueprint.source, sorted({e.file for e in blueprint.tensors.values()}))
+            hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
             states.append(_canonical(spec, stored(blueprint, dtype), Path(scratch) / str(k), device))
         epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
         transforms, found = match_all(states, spec, epsilons, frequencies)
         record: dict[str, Any] = {"seed": seed, **found}
-        references = [checkpoints.refer(b.source, b.tensors, s.dtype) for b, s in zip(blueprints, states, strict=True)]
+        references = [checkpoints.refer(b, s.dtype) for b, s in zip(blueprints, states, strict=True)]
         write(folder, "weights", references, transforms, record)
         if export:
             outlines = [b.model for b in blueprints]

@@ -53,7 +53,7 @@ def test_the_grid_holds_the_losses_of_merged_models(models, data):
         with torch.no_grad():
             for name, tensor in mixed.state_dict().items():
                 tensor.copy_(sum(float(w) * state(m)[name].double() for w, m in zip(weights, models, strict=True)))
-        expected = float(evaluate(mixed, lmc.evaluation.loss.as_data(data, mixed))[0].mean())
+        expected = float(evaluate(mixed, lmc.evaluation.as_data(data, mixed))[0].mean())
         assert found["losses"][row][column] == pytest.approx(expected, rel=1e-5)
 
 
