@@ -25,6 +25,7 @@ from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError
 from lmc.reproduce import places
 from lmc.reproduce.ledger import figures
+from lmc.reproduce.runs import Comparison, RateGrid, Sweep, rate_grids
 
 DIGITS = 8  # significant digits kept: below fp32 noise, and enough for any plot
 
@@ -38,6 +39,30 @@ class Results:
     numbers: dict[str, Any] = field(repr=False)
     run: dict[str, Any] = field(repr=False)
     source: Literal["fresh", "committed"]
+
+    @property
+    def comparison(self) -> Comparison:
+        """The numbers of an experiment that ran methods on pairs.
+
+        >>> read("vit-digits", "laptop").comparison.mean("dual")
+        0.0057284167
+        """
+        return Comparison.from_json(self.numbers)
+
+    @property
+    def sweep(self) -> Sweep:
+        """The numbers of an experiment that varied one thing."""
+        return Sweep.from_json(self.numbers)
+
+    @property
+    def experiment(self) -> Comparison | Sweep:
+        """The numbers of either."""
+        return self.sweep if "points" in self.numbers else self.comparison
+
+    @property
+    def grids(self) -> dict[str, RateGrid]:
+        """The grids that learning rates were chosen from, by method."""
+        return rate_grids(self.numbers)
 
     @property
     def provenance(self) -> str:

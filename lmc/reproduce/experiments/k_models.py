@@ -42,7 +42,7 @@ def several(
             "one by one": (Alignment("single", tuple(chosen), star, {"seed": seed}), steps * (count - 1)),
             "naive": (match(chosen, method="naive"), 0),
         }
-        rows = {}
+        rows: dict[str, Any] = {}
         for way, (alignment, taken) in ways.items():
             walked = path(alignment, unseen, grid)
             points = list(zip(walked.lambdas, walked.losses, walked.accuracies, strict=True))
