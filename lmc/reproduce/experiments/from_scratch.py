@@ -60,7 +60,7 @@ def run(
         raise ArgumentError(f"only: expected one of {', '.join(w.id for w in work(item, size))}, found {only!r}")
     for each in chosen:
         with _alone(place.folder / size / f".{each.id}.lock", wait):
-            _Run(item, size, each, budget, place).go(stages)
+            _Job(item, size, each, budget, place).go(stages)
     return [each.id for each in chosen]
 
 
@@ -82,7 +82,7 @@ def _alone(file: Path, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-class _Run:
+class _Job:
     """One piece of work, its clock, which goes on over calls, and its results file."""
 
     def __init__(self, item: int, size: str, work: Work, budget: Budget, place: Place) -> None:
