@@ -2,7 +2,7 @@
 
 >>> found = {"ViT, digits": results.read("vit-digits", "laptop").comparison}
 >>> side_by_side(found)["ViT, digits"].ratio
-0.0011995037
+0.0011994714
 """
 
 from collections.abc import Mapping

@@ -44,8 +44,8 @@ class Results:
     def comparison(self) -> Comparison:
         """The numbers of an experiment that ran methods on pairs.
 
-        >>> read("vit-digits", "laptop").comparison.mean("dual")
-        0.0057284167
+        >>> read("vit-digits", "laptop").comparison.barriers("naive")
+        [4.7757529, 5.2585001, 7.0239703]
         """
         return Comparison.from_json(self.numbers)
 
