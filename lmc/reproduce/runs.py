@@ -2,7 +2,7 @@
 
 >>> found = results.read("vit-digits", "laptop").comparison
 >>> found.summary["dual"].barrier, found.summary["dual"].ratio
-(0.005728379, 0.0011994714)
+(0.0057283789, 0.0011994714)
 
 Only this file knows how a results file lays them out: experiments make these values, figures and tables take them, and
 `Comparison.from_json(numbers).to_json() == numbers`. In a results file every method has a table; a column of it has one
