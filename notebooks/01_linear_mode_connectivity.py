@@ -38,6 +38,7 @@ import lmc
 from lmc import corpora
 from lmc.reproduce import figures, results
 from lmc.reproduce.experiments.comparison import compare
+from lmc.reproduce.runs import Headline
 from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
@@ -69,11 +70,7 @@ names = [f"vit-digits-{i}" for i in range(1 if small else 3)]
 digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
 held_out = corpora.images("digits", "eval", **digits)
 vision = compare({name: load(name) for name in names}, held_out, held_out, {"naive": [{}]}, grid)
-numbers = {
-    "seedless": ["naive barrier"],
-    "headline": {"naive barrier": sum(vision["methods"]["naive"]["barrier"]) / len(names)},
-    **vision,
-}
+numbers = vision.to_json() | Headline({"naive barrier": vision.mean("naive")}, seedless=["naive barrier"]).to_json()
 command = f"lmc reproduce --profile {profile} --figure naive-vit"
 run = {"seeds": [0], "duration_s": time.monotonic() - began, "command": command}
 results.write("naive-vit", profile, numbers, run)
@@ -81,7 +78,7 @@ results.write("naive-vit", profile, numbers, run)
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss between two vision transformers trained from different seeds: three disjoint pairs faintly, and their mean. Both ends are good, what lies between is worse than guessing.", "name": "fig-naive-vit"}}
 import matplotlib.pyplot as plt
 
-figures.path_figure(results.read("naive-vit", profile).numbers)
+figures.path_figure(results.read("naive-vit", profile).comparison)
 plt.show()
 
 # %% [markdown]
@@ -99,17 +96,13 @@ began = time.monotonic()
 names = [f"neox-docstrings-{i}" for i in range(1 if small else 3)]
 tokens = corpora.tokens("embedded", "eval", corpora.byte_tokenizer(), 128, limit=16 if small else 256)
 text = compare({name: load(name) for name in names}, tokens, tokens, {"naive": [{}]}, grid)
-numbers = {
-    "seedless": ["naive barrier"],
-    "headline": {"naive barrier": sum(text["methods"]["naive"]["barrier"]) / len(names)},
-    **text,
-}
+numbers = text.to_json() | Headline({"naive barrier": text.mean("naive")}, seedless=["naive barrier"]).to_json()
 command = f"lmc reproduce --profile {profile} --figure naive-pythia"
 run = {"seeds": [0], "duration_s": time.monotonic() - began, "command": command}
 results.write("naive-pythia", profile, numbers, run)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same between two language models of Pythia's architecture.", "name": "fig-naive-pythia"}}
-figures.path_figure(results.read("naive-pythia", profile).numbers)
+figures.path_figure(results.read("naive-pythia", profile).comparison)
 plt.show()
 
 # %% [markdown]

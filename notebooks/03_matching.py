@@ -28,7 +28,7 @@ from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments import comparison
 from lmc.reproduce.experiments.comparison import load_pairs
-from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Comparison, Headline, Run
 from lmc.reproduce.training import shipped_pairs
 from lmc.symmetries import Transform, state
 
@@ -116,19 +116,14 @@ single = show(lmc.match(a, b, method="single", data=match_on, steps=steps, start
 dual = show(lmc.match(a, b, method="dual", data=match_on, steps=steps, start=activations, seed=seed))
 
 # %%
-chapter = {
-    "unit": "nats per image",
-    "methods": {
-        name: {"lambdas": walked.lambdas, "losses": [walked.losses], "barrier": [walked.barrier]}
-        for name, walked in paths.items()
-    },
-    "headline": {"dual barrier": paths["dual"].barrier},
-}
+steps_taken = [Run(name, found.barrier, lambdas=found.lambdas, losses=found.losses) for name, found in paths.items()]
+headline = Headline({"dual barrier": paths["dual"].barrier})
+chapter = Comparison(tuple(steps_taken), unit="nats per image", headline=headline).to_json()
 seeds = {"seeds": [seed], "command": f"lmc reproduce --profile {profile} --figure matching-steps"}
 results.write("matching-steps", profile, chapter, seeds | {"duration_s": time.monotonic() - began})
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "One pair of vision transformers, matched step by step. Each curve joins the same two functions; only the rewriting differs.", "name": "fig-matching-steps"}}
-figures.path_figure(results.read("matching-steps", profile).numbers)
+figures.path_figure(results.read("matching-steps", profile).comparison)
 plt.show()
 
 # %% [markdown]
@@ -196,8 +191,7 @@ learned = [learn(loaded[name], at) for name, at in made]
 each = [distances(logs) for logs in learned]
 spread = {name: [row[name] for row in each] for name in each[0]}
 of = [name for name, _ in made]
-headline = {name: mean(values, of) for name, values in spread.items()}
-numbers = {"headline": headline, "spread": spread, "pairs": of, "unit": "nats per image", "curves": learned[0]}
+numbers = Headline.of(spread, of).to_json() | {"unit": "nats per image", "curves": learned[0]}
 seeds = {
     "seeds": sorted({at for _, at in made}),
     "command": f"lmc reproduce --profile {profile} --figure dual-single",
@@ -220,7 +214,7 @@ plt.show()
 # pairs; the permutations are those of the closed form throughout:
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run.", "name": "fig-which-spaces"}}
-charts.ablation_figure(results.read("ablation-vit", "laptop").numbers)
+charts.ablation_figure(results.read("ablation-vit", "laptop").comparison)
 plt.show()
 
 # %% [markdown]

@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 
 from lmc import corpora
 from lmc.reproduce import figures, results
-from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record, summary
+from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record
 from lmc.reproduce.resume import Kept
 from lmc.reproduce.training import shipped_pairs
 
@@ -66,26 +66,26 @@ digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
 match_on = corpora.images("digits", "match", **digits)
 held_out = corpora.images("digits", "eval", **digits)
 rates = results.read("vit-digits-rates", profile)
-methods = plan(list(loaded), seeds, steps, best_rates(rates.numbers))
+methods = plan(list(loaded), seeds, steps, best_rates(rates.grids))
 keep = Kept.of("vit-digits", profile)  # finished runs, until the results are written
-numbers = compare(loaded, match_on, held_out, methods, grid, keep=keep)
+compared = compare(loaded, match_on, held_out, methods, grid, keep=keep)
 baselines = shipped_pairs.record("vit-digits-0")["baselines"]
-numbers |= {"baselines": baselines} | summary(numbers, guess=baselines["class_prior"])
+numbers = compared.summarised(guess=baselines["class_prior"]).to_json() | {"baselines": baselines}
 found = record("vit-digits", profile, numbers, seeds, began, corpus=corpora.describe("digits", "eval"))
 
 # %% [markdown]
 # ## Along the line
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-vit-path"}}
-figures.path_figure(found.numbers)
+figures.path_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Accuracy along the same lines.", "name": "fig-vit-accuracy"}}
-figures.accuracy_figure(found.numbers)
+figures.accuracy_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run, with its 95 % interval over held-out images.", "name": "fig-vit-bars"}}
-figures.barrier_bars(found.numbers)
+figures.barrier_bars(found.comparison)
 plt.show()
 
 # %% [markdown]
@@ -96,7 +96,7 @@ plt.show()
 # endpoints' own losses, which measures rounding.
 
 # %% tags=["remove-input"]
-figures.method_table(found.numbers)
+figures.method_table(found.comparison)
 
 # %% tags=["remove-input"]
 found
@@ -113,7 +113,7 @@ found
 {"steps": rates.numbers["steps"], "images": rates.numbers["samples"]}
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-vit-rates"}}
-figures.rate_figure(rates.numbers)
+figures.rate_figure(rates.grids, rates.numbers["unit"])
 plt.show()
 
 # %% tags=["remove-input"]

@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 
 from lmc import corpora
 from lmc.reproduce import figures, results
-from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record, summary
+from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record
 from lmc.reproduce.resume import Kept
 from lmc.reproduce.training import shipped_pairs
 
@@ -70,32 +70,33 @@ tokenizer = corpora.byte_tokenizer()
 match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=64 if small else None)
 held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=16 if small else 128)
 rates = results.read("neox-docstrings-rates", profile)
-methods = plan(list(loaded), seeds, steps, best_rates(rates.numbers))
+methods = plan(list(loaded), seeds, steps, best_rates(rates.grids))
 keep = Kept.of("neox-docstrings", profile)  # finished runs, until the results are written
-numbers = compare(loaded, match_on, held_out, methods, grid, keep=keep)
-numbers |= {"baselines": trained["baselines"]} | summary(numbers, guess=trained["baselines"]["unigram"])
+compared = compare(loaded, match_on, held_out, methods, grid, keep=keep)
+baselines = trained["baselines"]
+numbers = compared.summarised(guess=baselines["unigram"]).to_json() | {"baselines": baselines}
 found = record("neox-docstrings", profile, numbers, seeds, began, corpus=corpora.describe("embedded", "eval"))
 
 # %% [markdown]
 # ## Along the line
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two language models, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-pythia-path"}}
-figures.path_figure(found.numbers)
+figures.path_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Share of bytes predicted right along the same lines.", "name": "fig-pythia-accuracy"}}
-figures.accuracy_figure(found.numbers)
+figures.accuracy_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run, with its 95 % interval over held-out text.", "name": "fig-pythia-bars"}}
-figures.barrier_bars(found.numbers)
+figures.barrier_bars(found.comparison)
 plt.show()
 
 # %% [markdown]
 # As numbers, with the columns of {doc}`04_vit`. Here what there is to lose is counted from guessing by byte frequency.
 
 # %% tags=["remove-input"]
-figures.method_table(found.numbers)
+figures.method_table(found.comparison)
 
 # %% tags=["remove-input"]
 found
@@ -110,7 +111,7 @@ found
 {"steps": rates.numbers["steps"], "windows": rates.numbers["samples"]}
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-pythia-rates"}}
-figures.rate_figure(rates.numbers)
+figures.rate_figure(rates.grids, rates.numbers["unit"])
 plt.show()
 
 # %% tags=["remove-input"]

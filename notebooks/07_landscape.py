@@ -39,7 +39,7 @@ from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.comparison import load_pairs, record, runs
 from lmc.reproduce.experiments.landscape import planes
-from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Headline
 
 figures.use_style()
 small = profile == "smoke"
@@ -61,16 +61,9 @@ def survey(id: str, kind: str, match_on, held_out, grid: int) -> None:
         for way, found in {"direct": lmc.match(a, b, method="canonical"), **learned}.items():
             barriers.setdefault(f"{way} barrier", []).append(lmc.path(found, held_out, grid=11).barrier)
         maps = maps or planes(learned["single"], learned["dual"], held_out, grid)
-    of = [name for name, _ in made]
-    numbers = {
-        "headline": {name: mean(found, of) for name, found in barriers.items()},
-        "spread": barriers,
-        "pairs": of,
-        "seedless": ["direct barrier"],
-        "unit": maps["single"]["unit"],
-        "steps": steps,
-    }
-    record(id, profile, {**numbers, "planes": maps}, sorted({at for _, at in made}), began)
+    headline = Headline.of(barriers, [name for name, _ in made], seedless=["direct barrier"])
+    numbers = {"unit": maps["single"]["unit"], "steps": steps, "planes": maps, **headline.to_json()}
+    record(id, profile, numbers, sorted({at for _, at in made}), began)
 
 
 # %% [markdown]

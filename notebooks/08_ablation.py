@@ -34,7 +34,7 @@ from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.ablation import ablate
 from lmc.reproduce.experiments.comparison import load_pairs, record
-from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Headline
 
 figures.use_style()
 small = profile == "smoke"
@@ -47,12 +47,10 @@ def study(id: str, kind: str, count: int, match_on, held_out, steps: int, lr: fl
     began = time.monotonic()
     steps, tried = (1, shown) if small else (steps, None)  # all of them
     seeds = [seed] if small else [seed, seed + 1, seed + 2]
-    numbers = ablate(load_pairs(kind, count), match_on, held_out, steps, lr, grid, seeds, tried)
-    spread = {f"{name}, barrier": numbers["methods"][name]["barrier"] for name in shown}
-    headline = {name: mean(barriers, numbers["pairs"]) for name, barriers in spread.items()}
-    record(
-        id, profile, {"headline": headline, "spread": spread, "seedless": ["none, barrier"], **numbers}, seeds, began
-    )
+    compared = ablate(load_pairs(kind, count), match_on, held_out, steps, lr, grid, seeds, tried)
+    spread = {f"{name}, barrier": compared.barriers(name) for name in shown}
+    headline = Headline.of(spread, compared.pairs, seedless=["none, barrier"])
+    record(id, profile, compared.to_json() | headline.to_json(), seeds, began)
 
 
 # %% [markdown]
@@ -67,7 +65,7 @@ if recompute:
 found = results.read("ablation-vit", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}}
-charts.ablation_figure(found.numbers)
+charts.ablation_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"]
@@ -89,7 +87,7 @@ if recompute:
 found = results.read("ablation-text", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}}
-charts.ablation_figure(found.numbers)
+charts.ablation_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"]

@@ -42,7 +42,7 @@ from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.compare_controls import ORDER, align, barriers_on, lineup, sayings
 from lmc.reproduce.experiments.comparison import load_pairs, record, runs
-from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Headline
 
 figures.use_style()
 small = profile == "smoke"
@@ -58,10 +58,7 @@ def collect(rows: list[dict], made: list[tuple[str, int]]) -> dict:
     spread = {f"{name}, loss": models[name]["loss"] for name in (*fixed, "naive, fine-tuned", "dual")}
     extra = {name: {k: v for k, v in row.items() if k in ("temperature", "rate")} for name, row in rows[0].items()}
     return {
-        "headline": {name: mean(losses, of) for name, losses in spread.items()},
-        "spread": spread,
-        "pairs": of,
-        "seedless": [f"{name}, loss" for name in fixed],
+        **Headline.of(spread, of, seedless=[f"{name}, loss" for name in fixed]).to_json(),
         "models": models,
         "order": [name for name in ORDER if name in models],
         "fitted on the first pair": {name: row for name, row in extra.items() if row},
@@ -155,14 +152,9 @@ if recompute:
     prompt = "Parameters\n    ----------\n    x : array_like\n        The "
     lines = {name: aligned[0][name] for name in ("naive", "dual")}
     said = sayings(lines, prompt, [0, 0.25, 0.5, 0.75, 1], 8 if small else 90, seed)
-    of = [name for name, _ in made]
     spread = {f"dual barrier, {name}": rows[name]["dual"] for name in places}
-    numbers = {
-        "headline": {name: mean(barriers, of) for name, barriers in spread.items()},
-        "spread": spread,
-        "pairs": of,
-    }
-    numbers |= {"unit": "nats per token", "texts": rows, "prompt": prompt, "said": said}
+    numbers = {"unit": "nats per token", "texts": rows, "prompt": prompt, "said": said}
+    numbers |= Headline.of(spread, [name for name, _ in made]).to_json()
     command = f"lmc reproduce --profile {profile} --figure second-corpus"
     command = f"LMC_SECOND_CORPUS={Path(other).name} {command}" if other else command
     record("second-corpus", profile, numbers, seeds, began, corpora=sources, command=command)
@@ -199,10 +191,10 @@ charts.sayings_table(second.numbers)
 # of the book side by side.
 
 # %% tags=["remove-input"]
-figures.method_table(results.read("vit-digits", profile).numbers)
+figures.method_table(results.read("vit-digits", profile).comparison)
 
 # %% tags=["remove-input"]
-figures.method_table(results.read("neox-docstrings", profile).numbers)
+figures.method_table(results.read("neox-docstrings", profile).comparison)
 
 # %% [markdown]
 # ## Downstream tasks

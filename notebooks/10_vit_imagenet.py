@@ -29,8 +29,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
-from lmc.reproduce.experiments.comparison import best_rates, record, summary
+from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.comparison import best_rates, record
+from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
 from lmc.reproduce.experiments.stand_ins import tiny
 from lmc.reproduce.resume import Kept
@@ -55,15 +56,15 @@ found = results.read(id, at)
 settings_table({id: setting(7, id, at)})
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-tiny-imagenet"}}
-figures.path_figure(found.numbers)
+figures.path_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same lines.", "name": "fig-vit-tiny-imagenet-accuracy"}}
-figures.accuracy_figure(found.numbers)
+figures.accuracy_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"]
-figures.method_table(found.numbers)
+figures.method_table(found.comparison)
 
 # %% [markdown]
 # The learning rates were chosen from these: the barrier on matching data that a short probe had not seen, by rate.
@@ -122,30 +123,31 @@ figures.pairs_table(pairs)
 # %%
 if published and recompute:
     began = time.monotonic()
-    rates = best_rates(results.read("vit-digits-rates", "laptop").numbers)
-    numbers = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep=Kept.of("vit-imagenet", profile))
-    numbers |= summary(numbers, guess=numbers["guess"])
+    rates = best_rates(results.read("vit-digits-rates", "laptop").grids)
+    keep = Kept.of("vit-imagenet", profile)
+    compared = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep)
+    numbers = compared.summarised(compared.rest["guess"]).to_json()
     record("vit-imagenet", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])
 if published:
     whole = results.read("vit-imagenet", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-vit-imagenet"}}
 if published:
-    figures.barrier_bars(whole.numbers)
+    figures.barrier_bars(whole.comparison)
     plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-vit-imagenet-size"}}
 if published:
-    charts.scaling_figure(whole.numbers)
+    charts.scaling_figure(whole.comparison)
     plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the lines.", "name": "fig-vit-imagenet-accuracy"}}
 if published:
-    figures.accuracy_figure(whole.numbers)
+    figures.accuracy_figure(whole.comparison)
     plt.show()
 
 # %% tags=["remove-input"]
-figures.method_table(whole.numbers) if published else figures.Markdown(
+figures.method_table(whole.comparison) if published else figures.Markdown(
     "Not measured: `lmc reproduce --profile paper --figure vit-imagenet`."
 )
 

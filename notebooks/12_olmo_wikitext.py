@@ -29,8 +29,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
-from lmc.reproduce.experiments.comparison import best_rates, record, summary
+from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.comparison import best_rates, record
+from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
 from lmc.reproduce.experiments.stand_ins import tiny
 from lmc.reproduce.resume import Kept
@@ -55,18 +56,18 @@ found = results.read(id, at)
 settings_table({id: setting(5, id, at)})
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}}
-figures.path_figure(found.numbers)
+figures.path_figure(found.comparison)
 plt.show()
 
 # %% tags=["remove-input"]
-figures.method_table(found.numbers)
+figures.method_table(found.comparison)
 
 # %% [markdown]
 # And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora.corpus`), another
 # text than the one the networks and the matching learned from:
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-olmo-wikipedia-wikitext"}}
-other = found.numbers.get("also", {}).get("wikitext2-2048", found.numbers)  # smoke has one text only
+other = found.comparison.also.get("wikitext2-2048", found.comparison)  # smoke has one text only
 figures.path_figure(other)
 plt.show()
 
@@ -123,25 +124,26 @@ figures.pairs_table(pairs)
 # %%
 if published and recompute:
     began = time.monotonic()
-    rates = best_rates(results.read("neox-docstrings-rates", "laptop").numbers)
-    numbers = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep=Kept.of("olmo-wikitext", profile))
-    numbers |= summary(numbers, guess=numbers["guess"])
+    rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)
+    keep = Kept.of("olmo-wikitext", profile)
+    compared = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep)
+    numbers = compared.summarised(compared.rest["guess"]).to_json()
     record("olmo-wikitext", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])
 if published:
     whole = results.read("olmo-wikitext", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-olmo-wikitext"}}
 if published:
-    figures.barrier_bars(whole.numbers)
+    figures.barrier_bars(whole.comparison)
     plt.show()
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-olmo-wikitext-size"}}
 if published:
-    charts.scaling_figure(whole.numbers)
+    charts.scaling_figure(whole.comparison)
     plt.show()
 
 # %% tags=["remove-input"]
-figures.method_table(whole.numbers) if published else figures.Markdown(
+figures.method_table(whole.comparison) if published else figures.Markdown(
     "Not measured: `lmc reproduce --profile paper --figure olmo-wikitext`."
 )
 

@@ -32,7 +32,7 @@ from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.comparison import load_pairs, record
 from lmc.reproduce.experiments.dependence import sweep, train_pairs
-from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Headline, Sweep
 from lmc.reproduce.training.tasks import Digits
 from lmc.reproduce.training.trainer import Recipe
 
@@ -54,15 +54,9 @@ def dual(points: dict, steps: int) -> list[dict]:
     return [{"steps": steps, "seed": seed}, *again]
 
 
-def headed(numbers: dict) -> dict:
-    """The numbers, headed by the dual barrier at both ends of what was varied."""
-    barriers = numbers["methods"]["dual"]["barrier"]
-    spread = {f"dual barrier, {numbers['varied']} {numbers['points'][i]:g}": barriers[i] for i in (0, -1)}
-    return {
-        "headline": {name: mean(row, numbers["pairs"]) for name, row in spread.items()},
-        "spread": spread,
-        **numbers,
-    }
+def headed(swept: Sweep) -> dict:
+    """What was found, headed by the dual barrier at both ends of what was varied."""
+    return swept.to_json() | Headline.of(swept.at_both_ends("dual"), swept.pairs).to_json()
 
 
 # %% [markdown]
@@ -84,11 +78,11 @@ if recompute:
 found = results.read("barrier-by-width", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point, with its 95 % interval over held-out images. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
-charts.sweep_figure(found.numbers)
+charts.sweep_figure(found.sweep)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.sweep_table(found.numbers)
+charts.sweep_table(found.sweep)
 
 # %% tags=["remove-input"]
 found
@@ -110,16 +104,16 @@ if recompute:
     shipped = dict(zip(points[length]["pairs"], load_pairs("vit-digits", len(seeds)).values(), strict=True))
     points[3000] = {"pairs": shipped, "match_on": match_on}
     methods = {**closed, "dual": dual(points, 1 if small else 60)}
-    numbers = sweep(points, held_out, methods, "training steps of the endpoints", grid)
-    record("barrier-by-training", profile, headed(numbers), run_seeds, began)
+    swept = sweep(points, held_out, methods, "training steps of the endpoints", grid)
+    record("barrier-by-training", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-training", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over pairs, each run as a point.", "name": "fig-barrier-by-training"}}
-charts.sweep_figure(found.numbers)
+charts.sweep_figure(found.sweep)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.sweep_table(found.numbers)
+charts.sweep_table(found.sweep)
 
 # %% tags=["remove-input"]
 found
@@ -141,16 +135,16 @@ if recompute:
         drawn = corpora.tokens("embedded", "train", tokenizer, length, limit=windows)
         points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
     fewer = {"activations": [{}], "dual": dual(points, 1 if small else 50)}
-    numbers = sweep(points, text_held_out, fewer, "tokens seen by matching", grid)
-    record("barrier-by-data", profile, headed(numbers), run_seeds, began)
+    swept = sweep(points, text_held_out, fewer, "tokens seen by matching", grid)
+    record("barrier-by-data", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-data", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of three pairs of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}}
-charts.sweep_figure(found.numbers)
+charts.sweep_figure(found.sweep)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.sweep_table(found.numbers)
+charts.sweep_table(found.sweep)
 
 # %% tags=["remove-input"]
 found

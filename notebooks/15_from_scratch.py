@@ -33,7 +33,8 @@ recompute: bool = True  # otherwise draw what the results say
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import figures, results
-from lmc.reproduce.experiments.chapter import conduct, measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.from_scratch import conduct
 
 figures.use_style()
 ITEMS = {"gpt2-shakespeare": 3, "vit-cifar10": 4}  # of the campaign
@@ -58,11 +59,11 @@ text, vision = (results.read(id, profile) for id in ITEMS)
 # ## GPT-2 on Tiny Shakespeare
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two GPT-2 trained on Tiny Shakespeare, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-gpt2-shakespeare"}}
-figures.path_figure(text.numbers)
+figures.path_figure(text.comparison)
 plt.show()
 
 # %% tags=["remove-input"]
-figures.method_table(text.numbers)
+figures.method_table(text.comparison)
 
 # %% tags=["remove-input"]
 text
@@ -71,11 +72,11 @@ text
 # ## A vision transformer on CIFAR-10
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on CIFAR-10, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-cifar10"}}
-figures.path_figure(vision.numbers)
+figures.path_figure(vision.comparison)
 plt.show()
 
 # %% tags=["remove-input"]
-figures.method_table(vision.numbers)
+figures.method_table(vision.comparison)
 
 # %% tags=["remove-input"]
 vision

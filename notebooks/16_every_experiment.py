@@ -25,8 +25,7 @@ import time
 
 import matplotlib.pyplot as plt
 
-from lmc.reproduce import charts, figures, results
-from lmc.reproduce.every_experiment import overview_table, side_by_side
+from lmc.reproduce import charts, every_experiment, figures, results
 from lmc.reproduce.experiments.comparison import record
 
 figures.use_style()
@@ -43,16 +42,17 @@ experiments = {
     "gpt2-shakespeare": "GPT-2, Tiny Shakespeare",
 }
 found = {title: results.read(id, profile) for id, title in experiments.items()}
-numbers = side_by_side({title: one.numbers for title, one in found.items()})
+compared = every_experiment.side_by_side({title: one.experiment for title, one in found.items()})
 seeds = sorted({seed for one in found.values() for seed in one.run["seeds"]})
+numbers = every_experiment.to_json(compared)
 shown = record("every-experiment", profile, numbers, seeds, began, drawn_from=list(experiments))
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean barrier of every method in every experiment; the horizontal axis is logarithmic but for its first thousandth of a nat.", "name": "fig-every-experiment"}}
-charts.overview_figure(shown.numbers)
+charts.overview_figure(compared)
 plt.show()
 
 # %% tags=["remove-input"]
-overview_table(shown.numbers)
+charts.overview_table(compared)
 
 # %% [markdown]
 # `ratio` is the dual barrier as a share of the naive one of the same pair, on average (of means, over widths); `gap` is the loss of dual matching's midpoint minus that

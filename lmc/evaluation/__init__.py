@@ -11,6 +11,7 @@ from lmc import face
 
 if TYPE_CHECKING:
     from lmc.evaluation.barrier import PathResult as PathResult
+    from lmc.evaluation.barrier import lowest_midpoint as lowest_midpoint
     from lmc.evaluation.barrier import path as path
     from lmc.evaluation.barrier import refuse_plot as refuse_plot
     from lmc.evaluation.barrier import simplex as simplex

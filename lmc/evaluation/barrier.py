@@ -3,9 +3,10 @@
 import itertools
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.evaluation import plot
-from lmc.evaluation.loss import as_data, evaluate, require_loss
+from lmc.evaluation.loss import Data, as_data, evaluate, require_loss
 from lmc.files import read_json, whole_file, write_whole
 
 RESAMPLES = 1000
@@ -26,6 +27,9 @@ class Mergeable(Protocol):
     def parents(self) -> tuple[nn.Module, ...]: ...
 
     def merge(self, at: Any, /) -> nn.Module: ...
+
+
+M = TypeVar("M", bound=Mergeable)
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,16 @@ class PathResult:
     @classmethod
     def from_json(cls, file: str | Path) -> "PathResult":
         """The result that `to_json` wrote. Raises CheckpointError."""
-        plain = read_json(Path(file))
         try:
-            lambdas = tuple(tuple(p) if isinstance(p, list) else p for p in plain["lambdas"])
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()} | {"lambdas": lambdas})
+            return cls.of(read_json(Path(file)))
         except (KeyError, TypeError):
             raise CheckpointError(f"{file}: expected what lmc path writes, found other or missing fields") from None
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "PathResult":
+        """The result whose fields these are, as JSON has them."""
+        lambdas = tuple(tuple(p) if isinstance(p, list) else p for p in plain["lambdas"])
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()} | {"lambdas": lambdas})
 
     def plot(self, file: str | Path | None = None) -> Any:
         """A matplotlib figure, also written to `file` if one is named: the loss along the line, or over the triangle.
@@ -141,9 +149,17 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
         barrier=float(_barrier(means[:, None], w, corners)),
         interval=_bootstrap(table, w, corners, seed),
         gap=centre - float(means[corners].min()),
-        metric="nats per token" if checked.labels is None else "nats per image",
+        metric=checked.unit,
         samples=len(checked),
     )
+
+
+def lowest_midpoint(alignments: Iterable[M], data: Data) -> M:
+    """Of several alignments of the same models, the one whose midpoint has the lowest loss.
+
+    >>> start = lowest_midpoint([by_weights, by_activations], match_on.draw(256, seed=0, step=0))
+    """
+    return min(alignments, key=lambda alignment: float(evaluate(alignment.merge(0.5), data)[0].mean()))
 
 
 def simplex(count: int, grid: int | None) -> list[tuple[float, ...]]:

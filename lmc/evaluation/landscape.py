@@ -58,8 +58,7 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
             parameters[name].copy_(torch.einsum("k,k...->...", weights, tensors))
         losses[row, column] = evaluate(work, unseen)[0].mean()
     points = {name: corner for name, corner in zip(NAMES, corners.tolist(), strict=True)}
-    unit = "nats per token" if unseen.labels is None else "nats per image"
-    return {"unit": unit, "x": x.tolist(), "y": y.tolist(), "losses": losses.tolist(), "points": points}
+    return {"unit": unseen.unit, "x": x.tolist(), "y": y.tolist(), "losses": losses.tolist(), "points": points}
 
 
 def coordinates(states: Sequence[dict[str, Tensor]]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc.errors import DataError
+from lmc.errors import ArgumentError, DataError
 from lmc.symmetries import logits
 from lmc.symmetries.families import Tokens, family_of
 
@@ -28,6 +28,11 @@ class Data:
     def __getitem__(self, index: Tensor | slice) -> "Data":
         return Data(self.inputs[index], None if self.labels is None else self.labels[index])
 
+    @property
+    def unit(self) -> str:
+        """What the loss of a sample is counted in."""
+        return "nats per token" if self.labels is None else "nats per image"
+
     def to(self, device: torch.device | str) -> "Data":
         """The same samples on another device."""
         return Data(self.inputs.to(device), None if self.labels is None else self.labels.to(device))
@@ -36,6 +41,16 @@ class Data:
         """The same samples in that many parts, or in as many as there are samples."""
         size = -(-len(self) // max(1, parts))
         return [self[slice(i, i + size)] for i in range(0, len(self), max(1, size))]
+
+    def apart(self, count: int) -> "tuple[Data, Data]":
+        """The data without `count` samples drawn at random, always the same ones; and those. Raises ArgumentError.
+
+        >>> matched, scored = data.apart(128)
+        """
+        if not 0 < count < len(self):
+            raise ArgumentError(f"score: expected 1 to {len(self) - 1} of {len(self)} samples, found {count}")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        return self[order[count:]], self[order[:count]]
 
     def draw(self, batch: int, seed: int, step: int) -> "Data":
         """A random batch that depends on seed and step alone, so that a resumed run sees what it would have seen."""

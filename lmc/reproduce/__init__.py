@@ -3,5 +3,6 @@
 `training` makes endpoints, `experiments` compares methods on them, and the files here run the notebooks, keep results
 and draw figures from them. Nothing here is needed to align and merge checkpoints of one's own.
 
-Begin with `results` (what a result is) and `run` (`lmc reproduce`); a chapter is a notebook in `notebooks/`.
+Begin with `runs` (what an experiment finds), `results` (how it is kept) and `run` (`lmc reproduce`); a chapter is a
+notebook in `notebooks/`.
 """

@@ -1,15 +1,20 @@
 """Figures of more than a line: planes, sweeps, bars with a reference, tables. In the style of `lmc.reproduce.figures`.
 
 >>> figure = landscape_figure(results.read("landscape-vit", "laptop").numbers)
+
+What only one experiment finds (planes, controls, texts, merges of K) has no type of its own: it is drawn from the
+numbers as that experiment wrote them, and the docstring of its figure says which.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmc.evaluation import COLOURS, MARKERS, pyplot, use_style
-from lmc.reproduce.figures import Markdown, by_effort, whiskers
+from lmc.evaluation import COLOURS, frame, look, pyplot, use_style
+from lmc.reproduce.every_experiment import Experiment
+from lmc.reproduce.figures import Markdown, logarithmic, unit, whiskers
 from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Comparison, Sweep, by_effort
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +24,7 @@ COARSE = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # ticks of a logarithmic sc
 FINE = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 4, 6, 8, 10, 15, 20)  # and of one that spans little
 
 
-def landscape_figure(numbers: dict[str, Any]) -> "Figure":
+def landscape_figure(numbers: Mapping[str, Any]) -> "Figure":
     """The loss over planes through three models, side by side, in one colour scale; lines join the endpoints.
 
     `planes`: title -> what `evaluation.plane` returned, with `names` of its three models and `lines` between them.
@@ -62,59 +67,60 @@ def landscape_figure(numbers: dict[str, Any]) -> "Figure":
     return figure
 
 
-def sweep_figure(numbers: dict[str, Any]) -> "Figure":
-    """Barrier over what `dependence.sweep` varied, one line per method: the mean over pairs, and each run as a point.
+def sweep_figure(swept: Sweep) -> "Figure":
+    """Barrier over what was varied, one line per method: the mean over pairs, and each run as a point.
 
     A thin line through a point is its 95 % interval over held-out samples.
 
-    >>> sweep_figure({"varied": "width", "points": [16, 32], "methods": {"dual": {"barrier": [[0.3], [0.1]]}}})
+    >>> sweep_figure(results.read("barrier-by-width", "laptop").sweep)
     """
-    use_style()
-    figure, axes = pyplot().subplots()
-    for place, (name, method) in enumerate(by_effort(numbers["methods"]).items()):
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        for i, (x, barriers) in enumerate(zip(numbers["points"], method["barrier"], strict=True)):
-            axes.plot([x] * len(barriers), barriers, marker, color=colour, alpha=0.35, markersize=4)
-            for low, high in method.get("interval", {i: ()})[i]:
-                axes.plot([x, x], [low, high], color=colour, alpha=0.35, linewidth=0.8)
-        means = [mean(row, numbers.get("pairs", ())) for row in method["barrier"]]
-        axes.plot(numbers["points"], means, color=colour, marker=marker, label=name)
-    axes.set_xscale("log")
-    axes.set_xticks(numbers["points"], [f"{x:,g}" for x in numbers["points"]])
-    axes.minorticks_off()
-    axes.set_xlabel(numbers["varied"])
-    axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
+    figure, axes = frame(swept.varied, f"barrier [{swept.unit or 'nats'}]")
+    methods = list(by_effort(dict.fromkeys(swept.methods)))
+    for place, name in enumerate(methods):
+        colour, marker = look(place)["color"], look(place)["marker"]
+        means = []
+        for x, compared in zip(swept.points, swept.compared, strict=True):
+            runs = compared.methods[name]
+            axes.plot([x] * len(runs), compared.barriers(name), marker, color=colour, alpha=0.35, markersize=4)
+            for run in runs:
+                if run.interval:
+                    axes.plot([x, x], run.interval, color=colour, alpha=0.35, linewidth=0.8)
+            means.append(compared.mean(name))
+        axes.plot(swept.points, means, color=colour, marker=marker, label=name)
+    logarithmic(axes, swept.points, [f"{x:,g}" for x in swept.points])
     axes.set_yscale("symlog", linthresh=0.01)
-    highest = max(barrier for method in numbers["methods"].values() for row in method["barrier"] for barrier in row)
+    highest = max(run.barrier for compared in swept.compared for run in compared.runs)
     axes.set_ylim(0, max(1.5 * highest, 0.01))
     axes.legend()
     return figure
 
 
-def ablation_figure(numbers: dict[str, Any]) -> "Figure":
+def ablation_figure(compared: Comparison) -> "Figure":
     """One horizontal bar per variant in the order tried, as long as its mean barrier over pairs.
 
     A point for each run, with its 95 % interval over held-out samples.
 
-    >>> ablation_figure({"methods": {"only values": {"barrier": [0.9]}, "all": {"barrier": [0.1]}}})
+    >>> ablation_figure(results.read("ablation-vit", "laptop").comparison)
     """
-    use_style()
-    methods = numbers["methods"]
+    methods = compared.methods
     order = sorted(methods, key=_variant)
-    figure, axes = pyplot().subplots(figsize=(6.4, 0.32 * len(order) + 1))
+    figure, axes = frame(f"barrier [{unit(compared)}]", "", figsize=(6.4, 0.32 * len(order) + 1))
     for place, name in enumerate(order):
-        barriers = methods[name]["barrier"]
-        length = mean(barriers, numbers.get("pairs", ()))
+        length = compared.mean(name)
         axes.barh(place, length, height=0.65, color=COLOURS[_variant(name)[0] % len(COLOURS)])
-        reach = whiskers(axes, [place] * len(barriers), barriers, methods[name].get("interval"), sideways=True)
+        reach = whiskers(axes, place, methods[name], sideways=True)
         axes.annotate(f"{length:.3f}", (reach, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(range(len(order)), order)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"barrier [{numbers.get('unit', 'nats')}]")
+    _name_rows(axes, order)
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
     axes.grid(False, axis="y")
     return figure
+
+
+def _name_rows(axes: Any, names: Sequence[str]) -> None:
+    """Names at the left, the first one on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
 
 
 def _variant(name: str) -> tuple[int, str]:
@@ -123,46 +129,37 @@ def _variant(name: str) -> tuple[int, str]:
     return next((i for i, start in enumerate(kinds) if name.startswith(start)), len(kinds)), name
 
 
-def control_figure(numbers: dict[str, Any]) -> "Figure":
+def control_figure(numbers: Mapping[str, Any]) -> "Figure":
     """Held-out loss of one model per row, its mean over pairs and a point for each run; dashed: the parents' mean.
 
     >>> control_figure({"unit": "nats", "models": {"parents": {"loss": [0.1]}, "dual": {"loss": [0.1]}}})
     """
-    use_style()
-    models = numbers["models"]
-    order = numbers.get("order") or list(models)
-    figure, axes = pyplot().subplots(figsize=(6.4, 0.32 * len(order) + 1))
+    losses = {name: model["loss"] for name, model in numbers["models"].items()}
+    pairs, order = numbers.get("pairs", ()), numbers.get("order") or list(losses)
+    figure, axes = frame(f"held-out loss [{numbers['unit']}]", "", figsize=(6.4, 0.32 * len(order) + 1))
     for place, name in enumerate(order):
-        losses = models[name]["loss"]
-        middle = mean(losses, numbers.get("pairs", ()))
-        axes.plot(losses, [place] * len(losses), "o", color="black", markersize=3.5, alpha=0.6)
+        middle, above = mean(losses[name], pairs), (max(losses[name]), place)
+        axes.plot(losses[name], [place] * len(losses[name]), "o", color="black", markersize=3.5, alpha=0.6)
         axes.plot(middle, place, "D", color=COLOURS[0], markersize=7)
-        axes.annotate(
-            f"{middle:.3f}", (max(losses), place), (8, 0), textcoords="offset points", va="center", fontsize=9
-        )
-    axes.axvline(
-        mean(models["parents"]["loss"], numbers.get("pairs", ())), color=COLOURS[1], linestyle="--", linewidth=1
-    )
-    axes.set_yticks(range(len(order)), order)
-    axes.invert_yaxis()
-    every = [loss for model in models.values() for loss in model["loss"]]
+        axes.annotate(f"{middle:.3f}", above, (8, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.axvline(mean(losses["parents"], pairs), color=COLOURS[1], linestyle="--", linewidth=1)
+    _name_rows(axes, order)
+    every = [loss for row in losses.values() for loss in row]
     if max(every) > 10 * min(every):
         axes.set_xscale("log")
     axes.margins(x=0.2)
-    axes.set_xlabel(f"held-out loss [{numbers['unit']}]")
     axes.grid(False, axis="y")
     return figure
 
 
-def grouped_figure(numbers: dict[str, Any]) -> "Figure":
+def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
     """Barrier by method, a group of bars for every text: means over pairs, and each run as a point.
 
     >>> grouped_figure({"unit": "nats", "texts": {"one": {"parents": [1.9], "naive": [1.4], "dual": [0.1]}}})
     """
-    use_style()
+    figure, axes = frame("", f"barrier [{numbers['unit']}]")
     texts = numbers["texts"]
     methods = list(by_effort({name: 0 for name in next(iter(texts.values())) if name != "parents"}))
-    figure, axes = pyplot().subplots()
     width = 0.8 / len(methods)
     for place, method in enumerate(methods):
         across = [i + (place - (len(methods) - 1) / 2) * width for i in range(len(texts))]
@@ -173,37 +170,42 @@ def grouped_figure(numbers: dict[str, Any]) -> "Figure":
             top = max(row[method])
             axes.annotate(f"{height:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xticks(range(len(texts)), list(texts))
-    axes.set_ylabel(f"barrier [{numbers['unit']}]")
     axes.grid(False, axis="x")
     axes.legend()
     return figure
 
 
-def overview_figure(numbers: dict[str, Any]) -> "Figure":
-    """What `side_by_side` returned: a row for every experiment, a mark for every method's mean barrier.
+def overview_figure(experiments: Mapping[str, Experiment]) -> "Figure":
+    """A row for every experiment, a mark for every method's mean barrier.
 
-    >>> overview_figure(side_by_side({"ViT, digits": results.read("vit-digits", "laptop").numbers}))
+    >>> overview_figure(side_by_side({"ViT, digits": results.read("vit-digits", "laptop").comparison}))
     """
-    use_style()
-    order, experiments = numbers["order"], numbers["experiments"]
-    methods = by_effort({method: 0 for title in order for method in experiments[title]["barriers"]})
-    figure, axes = pyplot().subplots(figsize=(7.2, 0.34 * len(order) + 1.4))
+    methods = by_effort({method: 0 for experiment in experiments.values() for method in experiment.barriers})
+    label = "barrier [nats per image or token], linear below 0.001"
+    figure, axes = frame(label, "", figsize=(7.2, 0.34 * len(experiments) + 1.4))
     for place, method in enumerate(methods):
-        at = [(i, experiments[title]["barriers"].get(method)) for i, title in enumerate(order)]
-        marks = [(barrier, i) for i, barrier in at if barrier is not None]
-        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-        axes.plot(*zip(*marks, strict=True), **look, linestyle="none", markersize=6, label=method)
-    axes.set_yticks(range(len(order)), order)
-    axes.invert_yaxis()
+        at = [(experiment.barriers.get(method), i) for i, experiment in enumerate(experiments.values())]
+        marks = [(barrier, i) for barrier, i in at if barrier is not None]
+        axes.plot(*zip(*marks, strict=True), **look(place), linestyle="none", markersize=6, label=method)
+    _name_rows(axes, list(experiments))
     axes.set_xscale("symlog", linthresh=0.001)
-    highest = max(barrier for row in experiments.values() for barrier in row["barriers"].values())
+    highest = max(barrier for experiment in experiments.values() for barrier in experiment.barriers.values())
     axes.set_xlim(-0.0002, 2 * highest + 0.001)
-    axes.set_xlabel("barrier [nats per image or token], linear below 0.001")
     figure.legend(loc="outside upper center", ncols=len(methods), fontsize=9)
     return figure
 
 
-def simplex_figure(numbers: dict[str, Any]) -> "Figure":
+def overview_table(experiments: Mapping[str, Experiment]) -> "Markdown":
+    """A row for every experiment: mean barriers by method, dual ÷ naive, and the gap to the better parent."""
+    rows: dict[str, dict[str, float | str]] = {}
+    for title, one in experiments.items():
+        rows[title] = {method: float(barrier) for method, barrier in one.barriers.items()}
+        rows[title] |= {"ratio": f"{one.ratio:.1%}"} | ({} if one.gap is None else {"gap": f"{one.gap:+.3f}"})
+    columns = by_effort(dict.fromkeys(column for row in rows.values() for column in row))
+    return table({title: {column: row.get(column, "") for column in columns} for title, row in rows.items()})
+
+
+def simplex_figure(numbers: Mapping[str, Any]) -> "Figure":
     """The loss over the triangle between the first three models, one triangle per method, in one colour scale.
 
     `triangles`: method -> per set of three models `weights` [points][3] and `losses` [points].
@@ -231,23 +233,19 @@ def simplex_figure(numbers: dict[str, Any]) -> "Figure":
     return figure
 
 
-def count_figure(numbers: dict[str, Any]) -> "Figure":
+def count_figure(numbers: Mapping[str, Any]) -> "Figure":
     """Loss of the uniform merge of K models over K, a line per way of merging: means over sets, and a dot for each.
 
     >>> count_figure({"unit": "nats", "counts": [2], "merges": {"naive": {"K = 2": [2.3, 2.4]}}})
     """
-    use_style()
-    figure, axes = pyplot().subplots()
+    figure, axes = frame("number of models merged, K", f"held-out loss [{numbers['unit']}]")
     for place, (name, losses) in enumerate(by_effort(numbers["merges"]).items()):
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         sets = [losses[f"K = {count}"] for count in numbers["counts"]]
-        axes.plot(numbers["counts"], [mean(row) for row in sets], color=colour, marker=marker, label=name)
+        axes.plot(numbers["counts"], [mean(row) for row in sets], **look(place), label=name)
         each = [(count, loss) for count, row in zip(numbers["counts"], sets, strict=True) for loss in row]
-        axes.scatter(*zip(*each, strict=True), color=colour, s=12, alpha=0.5)
+        axes.scatter(*zip(*each, strict=True), color=look(place)["color"], s=12, alpha=0.5)
     axes.set_xticks(numbers["counts"])
     axes.set_yscale("log")
-    axes.set_xlabel("number of models merged, K")
-    axes.set_ylabel(f"held-out loss [{numbers['unit']}]")
     axes.legend()
     return figure
 
@@ -273,21 +271,21 @@ def table(rows: dict[str, dict[str, Any]], digits: int = 3, pairs: Sequence[str]
     return Markdown("\n".join(lines))
 
 
-def sweep_table(numbers: dict[str, Any]) -> Markdown:
-    """What `dependence.sweep` found: a row for every point, with the endpoints' quality and the mean barriers.
+def sweep_table(swept: Sweep) -> Markdown:
+    """A row for every point of a sweep, with the endpoints' quality and the mean barriers.
 
-    >>> sweep_table(results.read("barrier-by-width", "laptop").numbers)
+    >>> sweep_table(results.read("barrier-by-width", "laptop").sweep)
     """
-    methods = by_effort(numbers["methods"])
-    rows = {}
-    for i, x in enumerate(numbers["points"]):
-        quality = {key: float(numbers[key][i]) for key in ("loss", "accuracy")}
-        barriers = {f"barrier, {name}": [float(b) for b in row["barrier"][i]] for name, row in methods.items()}
-        rows[f"{x:,g}"] = {"parameters": f"{numbers['parameters'][i]:,}", **quality, **barriers}
-    return table(rows, pairs=numbers.get("pairs", ()))
+    described = zip(swept.points, swept.parameters or (), swept.loss or (), swept.accuracy or (), strict=True)
+    rows: dict[str, dict[str, Any]] = {}
+    for (x, parameters, loss, accuracy), compared in zip(described, swept.compared, strict=True):
+        barriers = {f"barrier, {name}": compared.barriers(name) for name in compared.methods}
+        quality = {"loss": float(loss), "accuracy": float(accuracy)}
+        rows[f"{x:,g}"] = {"parameters": f"{parameters:,}", **quality, **barriers}
+    return table(rows, pairs=swept.pairs)
 
 
-def sayings_table(numbers: dict[str, Any]) -> Markdown:
+def sayings_table(numbers: Mapping[str, Any]) -> Markdown:
     """What merged models said along the line: a row for each method and λ, `said` of `compare_controls.sayings`.
 
     >>> sayings_table({"said": {"dual": {"0.5": {"greedy": "number of", "sampled": "values to"}}}})
@@ -304,32 +302,16 @@ def sayings_table(numbers: dict[str, Any]) -> Markdown:
     return Markdown("\n".join(lines))
 
 
-def scaling_figure(numbers: dict[str, Any]) -> "Figure":
+def scaling_figure(compared: Comparison) -> "Figure":
     """Barrier over the number of parameters, one line a method and one point a pair.
 
-    >>> scaling_figure(results.read("pythia-wikitext", "paper").numbers)
+    >>> scaling_figure(results.read("pythia-wikitext", "paper").comparison)
     """
-    use_style()
-    figure, axes = pyplot().subplots()
-    for place, (name, table) in enumerate(by_effort(numbers["methods"]).items()):
-        runs = zip(table["runs"], table["barrier"], strict=True)
-        sizes, barriers = zip(*sorted((numbers["parameters"][run["pair"]], b) for run, b in runs), strict=True)
-        axes.plot(sizes, barriers, marker=MARKERS[place % 7], color=COLOURS[place % 7], label=name)
+    figure, axes = frame("parameters [millions]", f"barrier [{unit(compared)}]")
+    parameters = compared.parameters or {}
+    for place, (name, runs) in enumerate(compared.methods.items()):
+        sizes, barriers = zip(*sorted((parameters[run.pair], run.barrier) for run in runs), strict=True)
+        axes.plot(sizes, barriers, **look(place), label=name)
     axes.set_xscale("log")
-    axes.set_xlabel("parameters [millions]")
-    axes.set_ylabel(f"barrier [{numbers['unit']}]")
     axes.legend()
     return figure
-
-
-DRAWN = (
-    landscape_figure,
-    sweep_figure,
-    ablation_figure,
-    control_figure,
-    grouped_figure,
-    simplex_figure,
-    count_figure,
-    scaling_figure,
-    overview_figure,
-)

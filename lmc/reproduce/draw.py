@@ -6,25 +6,53 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from lmc.errors import ArgumentError, DataError
 from lmc.evaluation import pyplot
-from lmc.reproduce import charts, figures
+from lmc.reproduce import charts, every_experiment, figures
+from lmc.reproduce.runs import Comparison, Numbers, Sweep, rate_grids
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-def drawings() -> dict[str, Callable[[dict[str, Any]], "Figure"]]:
-    """Every function that figures.yml may name."""
-    return {function.__name__: function for function in (*figures.DRAWN, *charts.DRAWN)}
+T = TypeVar("T")
 
 
-def draw(name: str, numbers: dict[str, Any]) -> "Figure":
+def drawings() -> dict[str, Callable[[Numbers], "Figure"]]:
+    """Every function that figures.yml may name, as one that draws from the numbers of a results file."""
+    compared = (
+        figures.path_figure,
+        figures.accuracy_figure,
+        figures.barrier_bars,
+        charts.ablation_figure,
+        charts.scaling_figure,
+    )
+    plain = (  # of what only one experiment finds
+        figures.curves,
+        charts.landscape_figure,
+        charts.control_figure,
+        charts.grouped_figure,
+        charts.simplex_figure,
+        charts.count_figure,
+    )
+    return {
+        **{function.__name__: _of(Comparison.from_json, function) for function in compared},
+        **{function.__name__: function for function in plain},
+        "rate_figure": lambda numbers: figures.rate_figure(rate_grids(numbers), numbers.get("unit", "nats")),
+        "sweep_figure": _of(Sweep.from_json, charts.sweep_figure),
+        "overview_figure": _of(every_experiment.from_json, charts.overview_figure),
+    }
+
+
+def _of(read: Callable[[Numbers], T], function: Callable[[T], "Figure"]) -> Callable[[Numbers], "Figure"]:
+    return lambda numbers: function(read(numbers))
+
+
+def draw(name: str, numbers: Numbers) -> "Figure":
     """Draw with the function that figures.yml names.
 
-    >>> draw("barrier_bars", numbers)
+    >>> draw("barrier_bars", results.read("vit-digits", "laptop").numbers)
     """
     known = drawings()
     if name not in known:

@@ -1,51 +1,62 @@
 """Experiments side by side: the barrier of every method in each, from results that are there.
 
->>> found = {"ViT, digits": results.read("vit-digits", "laptop").numbers}
->>> overview_table(side_by_side(found))
+>>> found = {"ViT, digits": results.read("vit-digits", "laptop").comparison}
+>>> side_by_side(found)["ViT, digits"].ratio
+0.0011994714
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
-from lmc.reproduce.charts import table
-from lmc.reproduce.figures import Markdown, by_effort
-from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Comparison, Numbers, Sweep, filled
 
 
-def side_by_side(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What `comparison.compare` and `summary`, or `dependence.sweep`, said of experiments, by title, as one table.
+@dataclass(frozen=True)
+class Experiment:
+    """The mean barrier of every method, and the ratio dual ÷ naive.
 
-    Every point of a sweep is an experiment of its own. Returns `experiments`: per title the `unit`, the mean
-    `barriers` by method, and the `ratio` dual ÷ naive, for all but sweeps with the mean `gap` of dual to the better
-    parent and the number of `pairs`; and their `order`.
+    Of all but sweeps also the mean `gap` of dual to the better parent, and the number of `pairs`.
     """
-    experiments: dict[str, dict[str, Any]] = {}
-    for title, numbers in found.items():
-        methods, unit = numbers["methods"], numbers["unit"]
-        for i, x in enumerate(numbers.get("points", ())):
-            barriers = {method: mean(row["barrier"][i], numbers["pairs"]) for method, row in methods.items()}
-            ratio = barriers["dual"] / barriers["naive"] if barriers["naive"] else 1.0
-            experiments[f"{title}, {numbers['varied']} {x:g}"] = {"unit": unit, "barriers": barriers, "ratio": ratio}
-        if "summary" in numbers:
-            experiments[title] = {
-                "unit": unit,
-                "barriers": {method: row["barrier"] for method, row in numbers["summary"].items()},
-                "ratio": numbers["summary"]["dual"]["ratio"],
-                "gap": numbers["summary"]["dual"]["gap"],
-                "pairs": len(set(numbers["pairs"])),
-            }
-    return {"experiments": experiments, "order": list(experiments)}
+
+    unit: str | None
+    barriers: Mapping[str, float]
+    ratio: float
+    gap: float | None = None
+    pairs: int | None = None
+
+    @classmethod
+    def of(cls, compared: Comparison) -> Self:
+        """An experiment that has a summary."""
+        dual, pairs = compared.summary["dual"], compared.headline.pairs if compared.headline else ()
+        barriers = {method: row.barrier for method, row in compared.summary.items()}
+        return cls(compared.unit, barriers, dual.ratio, dual.gap, len(set(pairs)))
+
+    @classmethod
+    def at_a_point(cls, compared: Comparison) -> Self:
+        """A point of a sweep, where nothing but barriers is known."""
+        barriers = {method: compared.mean(method) for method in compared.methods}
+        return cls(compared.unit, barriers, barriers["dual"] / barriers["naive"] if barriers["naive"] else 1.0)
 
 
-def overview_table(numbers: Mapping[str, Any]) -> Markdown:
-    """A row for every experiment: mean barriers by method, dual ÷ naive, and the gap to the better parent.
+def side_by_side(found: Mapping[str, Comparison | Sweep]) -> dict[str, Experiment]:
+    """By title, in their order; every point of a sweep is an experiment of its own. What has no summary is left out."""
+    experiments: dict[str, Experiment] = {}
+    for title, measured in found.items():
+        if isinstance(measured, Sweep):
+            at = zip(measured.points, measured.compared, strict=True)
+            experiments |= {f"{title}, {measured.varied} {x:g}": Experiment.at_a_point(point) for x, point in at}
+        elif measured.summary:
+            experiments[title] = Experiment.of(measured)
+    return experiments
 
-    >>> overview_table(side_by_side(found))
-    """
-    rows: dict[str, dict[str, float | str]] = {}
-    for title in numbers["order"]:
-        row = numbers["experiments"][title]
-        rows[title] = {method: float(barrier) for method, barrier in row["barriers"].items()}
-        rows[title] |= {"ratio": f"{row['ratio']:.1%}"} | ({"gap": f"{row['gap']:+.3f}"} if "gap" in row else {})
-    columns = by_effort(dict.fromkeys(column for row in rows.values() for column in row))
-    return table({title: {column: row.get(column, "") for column in columns} for title, row in rows.items()})
+
+def to_json(experiments: Mapping[str, Experiment]) -> Numbers:
+    """As a results file has them."""
+    rows = {title: filled(vars(experiment)) for title, experiment in experiments.items()}
+    return {"experiments": rows, "order": list(experiments)}
+
+
+def from_json(numbers: Mapping[str, Any]) -> dict[str, Experiment]:
+    """Those of a results file."""
+    return {title: Experiment(**numbers["experiments"][title]) for title in numbers["order"]}

@@ -1,18 +1,18 @@
-"""Results to figures, in one style; never computes anything but a mean.
+"""Comparisons to figures, in one style; never computes anything but a mean.
 
-    >>> figure = path_figure(results.read("vit-digits", "laptop").numbers)
+    >>> figure = path_figure(results.read("vit-digits", "laptop").comparison)
     >>> save(figure, Path("build/figures/vit-digits"))  # .svg and .png
 
-Numbers have the shape `{"methods": {name: {"lambdas": [...], "losses": [[...], ...], "barrier": [...]}}}`, with one
-list of losses and one barrier per run; `"unit"` beside `"methods"` names the loss's unit, `"pairs"` the runs' pairs.
+`lmc.reproduce.runs` says what a comparison is. `charts` draws what is not one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmc.evaluation import COLOURS, MARKERS, PATH, frame, look, path_line, pyplot, use_style
+from lmc.evaluation import COLOURS, PATH, frame, look, path_line, pyplot, use_style
 from lmc.reproduce.pair_means import mean
+from lmc.reproduce.runs import Comparison, RateGrid, Run, by_effort
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,6 @@ __all__ = [
     "Markdown",
     "accuracy_figure",
     "barrier_bars",
-    "by_effort",
     "curves",
     "method_table",
     "path_figure",
@@ -31,121 +30,113 @@ __all__ = [
 ]
 
 
-def path_figure(numbers: dict[str, Any]) -> "Figure":
+def path_figure(compared: Comparison) -> "Figure":
     """Loss along the line between the endpoints, one line per method: the mean over pairs, and each run faintly.
 
-    >>> path_figure({"methods": {"naive": {"lambdas": [0, 0.5, 1], "losses": [[1.0, 2.5, 1.1]]}}})
+    >>> run = Run("naive", barrier=1.45, lambdas=(0, 0.5, 1), losses=(1.0, 2.5, 1.1))
+    >>> path_figure(Comparison((run,), unit="nats per image"))
     """
-    figure, axes = frame(PATH, f"held-out loss [{numbers.get('unit', 'nats')}]")
-    for place, (name, method) in enumerate(by_effort(numbers["methods"]).items()):
-        lambdas, losses = method["lambdas"], method["losses"]
-        if len(losses) > 1:
-            for run in losses:
-                axes.plot(lambdas, run, color=look(place)["color"], alpha=0.3, linewidth=0.8)
-        middle = [mean(values, numbers.get("pairs", ())) for values in zip(*losses, strict=True)]
-        path_line(axes, place, name, lambdas, middle)
+    return _along(compared, f"held-out loss [{unit(compared)}]", lambda run: run.losses or ())
+
+
+def accuracy_figure(compared: Comparison) -> "Figure":
+    """Accuracy along the line between the endpoints, one line per method."""
+    return _along(compared, "held-out accuracy", lambda run: run.accuracies or ())
+
+
+def _along(compared: Comparison, label: str, quantity: Callable[[Run], Sequence[float]]) -> "Figure":
+    figure, axes = frame(PATH, label)
+    for place, (name, runs) in enumerate(compared.independent().methods.items()):
+        lambdas, paths = runs[0].lambdas or (), [quantity(run) for run in runs]
+        if len(runs) > 1:
+            for path in paths:
+                axes.plot(lambdas, path, color=look(place)["color"], alpha=0.3, linewidth=0.8)
+        pairs = [run.pair for run in runs if run.pair]
+        path_line(axes, place, name, lambdas, [mean(values, pairs) for values in zip(*paths, strict=True)])
     axes.legend()
     return figure
 
 
-def barrier_bars(numbers: dict[str, Any]) -> "Figure":
+def barrier_bars(compared: Comparison) -> "Figure":
     """One bar per method, as high as its mean barrier over pairs, with a point for each run and its 95 % interval.
 
-    >>> barrier_bars({"methods": {"naive": {"barrier": [1.5, 1.6]}, "dual": {"barrier": [0.1, 0.12]}}})
+    >>> barrier_bars(Comparison((Run("naive", 1.5), Run("dual", 0.1))))
     """
-    use_style()
-    figure, axes = pyplot().subplots()
-    methods = by_effort(numbers["methods"])
-    for place, (name, method) in enumerate(methods.items()):
-        barriers = method["barrier"]
-        height = mean(barriers, numbers.get("pairs", ()))
-        axes.bar(place, height, width=0.65, color=COLOURS[place % len(COLOURS)], label=name)
-        top = whiskers(axes, [place] * len(barriers), barriers, method.get("interval"))
-        above = (place, top)
+    figure, axes = frame("", f"barrier [{unit(compared)}]")
+    counted = compared.independent()
+    methods = counted.methods
+    for place, (name, runs) in enumerate(methods.items()):
+        height = counted.mean(name)
+        axes.bar(place, height, width=0.65, color=look(place)["color"], label=name)
+        above = (place, whiskers(axes, place, runs))
         axes.annotate(f"{height:.3f}", above, (0, 5), textcoords="offset points", ha="center", fontsize=9)
     axes.set_xticks(range(len(methods)), list(methods))
-    axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
     axes.margins(y=0.12)
     axes.grid(False, axis="x")
     return figure
 
 
-def whiskers(
-    axes: Any, across: Sequence[float], values: Sequence[float], intervals: Any, sideways: bool = False
-) -> float:
+def whiskers(axes: Any, place: float, runs: Sequence[Run], sideways: bool = False) -> float:
     """A point for every run, with its interval over held-out samples where there is one; returns how far they reach.
 
-    Points at one place are set apart a little, so that their intervals can be told from each other.
+    Points are set apart a little, so that their intervals can be told from each other.
     """
-    apart = [x + 0.12 * (i - (len(values) - 1) / 2) for i, x in enumerate(across)] if intervals else list(across)
+    barriers, intervals = [run.barrier for run in runs], [run.interval for run in runs if run.interval]
+    step = 0.12 if intervals else 0
+    apart = [place + step * (i - (len(runs) - 1) / 2) for i in range(len(runs))]
     ends = [
-        [max(0.0, v - low), max(0.0, high - v)]
-        for v, (low, high) in zip(values, intervals or (), strict=bool(intervals))
+        [max(0.0, barrier - low), max(0.0, high - barrier)]
+        for barrier, (low, high) in zip(barriers, intervals, strict=bool(intervals))
     ]
     errors = [list(side) for side in zip(*ends, strict=True)] or None
-    x, y, at = (values, apart, "xerr") if sideways else (apart, values, "yerr")
+    x, y, at = (barriers, apart, "xerr") if sideways else (apart, barriers, "yerr")
     axes.errorbar(x, y, **{at: errors}, fmt="o", color="black", markersize=3.5, elinewidth=0.8, zorder=3)
-    return max([*values, *(high for _, high in intervals or ())])
+    return max([*barriers, *(high for _, high in intervals)])
 
 
-def by_effort(methods: dict[str, Any]) -> dict[str, Any]:
-    """From the least to the most that is done to the endpoints (results files sort by name); others as they come."""
-    known = ("naive", "canonical", "start", "weights", "activations", "single", "dual")
-    return dict(sorted(methods.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
-
-
-def accuracy_figure(numbers: dict[str, Any]) -> "Figure":
-    """Accuracy along the line between the endpoints, one line per method.
-
-    >>> accuracy_figure({"methods": {"naive": {"lambdas": [0, 0.5, 1], "accuracies": [[0.9, 0.1, 0.9]]}}})
-    """
-    methods = {name: {**method, "losses": method["accuracies"]} for name, method in numbers["methods"].items()}
-    figure = path_figure({**numbers, "methods": methods})
-    figure.axes[0].set_ylabel("held-out accuracy")
-    return figure
-
-
-def rate_figure(numbers: dict[str, Any]) -> "Figure":
+def rate_figure(grids: Mapping[str, RateGrid], unit: str = "nats") -> "Figure":
     """Barrier over the learning rate on logarithmic axes, one line per method; pairs faintly.
 
-    >>> rate_figure({"grids": {"single": {"rates": [0.01, 0.02], "barrier": [[0.2, 0.3], [0.1, 0.2]]}}})
+    >>> rate_figure({"single": RateGrid((0.01, 0.02), ((0.2, 0.3), (0.1, 0.2)))})
     """
-    use_style()
-    figure, axes = pyplot().subplots()
-    for place, (name, grid) in enumerate(numbers["grids"].items()):
-        colour = COLOURS[place % len(COLOURS)]
-        for pair in zip(*grid["barrier"], strict=True):
-            axes.plot(grid["rates"], pair, color=colour, alpha=0.3, linewidth=0.8)
-        means = [mean(row) for row in grid["barrier"]]
-        axes.plot(grid["rates"], means, color=colour, marker=MARKERS[place % len(MARKERS)], label=name)
-    axes.set_xscale("log")
-    rates = sorted({rate for grid in numbers["grids"].values() for rate in grid["rates"]})
-    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    axes.minorticks_off()
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel(f"barrier [{numbers.get('unit', 'nats')}]")
+    figure, axes = frame("learning rate", f"barrier [{unit}]")
+    for place, (name, grid) in enumerate(grids.items()):
+        for pair in zip(*grid.barriers, strict=True):
+            axes.plot(grid.rates, pair, color=look(place)["color"], alpha=0.3, linewidth=0.8)
+        axes.plot(grid.rates, grid.means, **look(place), label=name)
+    rates = sorted({rate for grid in grids.values() for rate in grid.rates})
+    logarithmic(axes, rates, [f"{rate:g}" for rate in rates])
     axes.set_ylim(bottom=0)
     axes.legend()
     return figure
 
 
-def curves(numbers: dict[str, Any]) -> "Figure":
+def logarithmic(axes: Any, points: Sequence[float], labels: Sequence[str]) -> None:
+    """A logarithmic horizontal axis with a tick at each of these points, and at no other."""
+    axes.set_xscale("log")
+    axes.set_xticks(points, labels)
+    axes.minorticks_off()
+
+
+def curves(numbers: Mapping[str, Any]) -> "Figure":
     """Training loss over steps, one line per run.
 
     >>> curves({"curves": {"dual": [2.0, 1.5], "single": [2.0, 1.6]}})
     """
-    use_style()
-    figure, axes = pyplot().subplots()
+    figure, axes = frame("step", f"loss on the line [{numbers.get('unit', 'nats')}]")
     for place, (name, losses) in enumerate(numbers["curves"].items()):
         style = ("-", "--", ":")[place % 3]
         axes.plot(range(1, len(losses) + 1), losses, style, color=COLOURS[place % len(COLOURS)], label=name)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"loss on the line [{numbers.get('unit', 'nats')}]")
     axes.legend()
     return figure
 
 
-def pairs_table(pairs: Sequence[Any]) -> Any:
+def unit(compared: Comparison) -> str:
+    """That of its losses, for an axis."""
+    return compared.unit or "nats"
+
+
+def pairs_table(pairs: Sequence[Any]) -> "Markdown":
     """The published pairs of a chapter (`lmc.reproduce.experiments.published.Published`), as a table for a notebook.
 
     >>> pairs_table(lmc.reproduce.experiments.published.PAIRS["olmo"])
@@ -156,23 +147,23 @@ def pairs_table(pairs: Sequence[Any]) -> Any:
     return Markdown("\n".join(rows))
 
 
-def method_table(numbers: dict[str, Any]) -> Any:
-    """What `lmc.reproduce.experiments.comparison.summary` says of every method, as a table for a notebook.
+def method_table(compared: Comparison) -> "Markdown":
+    """The summary of every method, as a table for a notebook.
 
     `95 %` is the interval of a run by bootstrap over held-out samples, on average; `range` that of all runs;
     `moved` is by how much alignment changed the endpoints' own losses, at most.
 
-    >>> method_table({"summary": {"naive": {"barrier": 1.5, "range": [1.4, 1.6], "ratio": 1.0, ...}}})
+    >>> method_table(results.read("vit-digits", "laptop").comparison)
     """
-    if "summary" not in numbers:  # pairs that have hardly learned, as at smoke
+    if not compared.summary:  # pairs that have hardly learned, as at smoke
         return Markdown("The naive barrier of a pair is 0: there is nothing to compare methods with.")
     columns = ("method", "runs", "barrier", "95 %", "range", "÷ naive", "normalised", "gap", "moved")
     rows = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    for name, row in by_effort(numbers["summary"]).items():
-        within, between = (f"{low:.3f} to {high:.3f}" for low, high in (row["interval"], row["range"]))
+    for name, row in by_effort(compared.summary).items():
+        within, between = (f"{low:.3f} to {high:.3f}" for low, high in (row.interval, row.range))
         rows.append(
-            f"| {name} | {row['runs']} | {row['barrier']:.3f} | {within} | {between} | {row['ratio']:.1%} | "
-            f"{row['normalised']:.3f} | {row['gap']:+.3f} | {row['endpoint_change']:.0e} |"
+            f"| {name} | {row.runs} | {row.barrier:.3f} | {within} | {between} | {row.ratio:.1%} | "
+            f"{row.normalised:.3f} | {row.gap:+.3f} | {row.endpoint_change:.0e} |"
         )
     return Markdown("\n".join(rows))
 
@@ -185,12 +176,3 @@ class Markdown:
 
     def _repr_markdown_(self) -> str:
         return self.text
-
-
-DRAWN: tuple[Callable[[dict[str, Any]], "Figure"], ...] = (
-    path_figure,
-    accuracy_figure,
-    barrier_bars,
-    rate_figure,
-    curves,
-)

@@ -26,6 +26,7 @@ from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError
 from lmc.reproduce import places
 from lmc.reproduce.ledger import figures
+from lmc.reproduce.runs import Comparison, RateGrid, Sweep, rate_grids
 
 DIGITS = 8  # significant digits kept: below fp32 noise, and enough for any plot
 # Events of `sys.audit`, by which a test sees that what a chapter reads and writes is declared in figures.yml.
@@ -41,6 +42,30 @@ class Results:
     numbers: dict[str, Any] = field(repr=False)
     run: dict[str, Any] = field(repr=False)
     source: Literal["fresh", "committed"]
+
+    @property
+    def comparison(self) -> Comparison:
+        """The numbers of an experiment that ran methods on pairs.
+
+        >>> read("vit-digits", "laptop").comparison.barriers("naive")
+        [4.7757529, 5.2585001, 7.0239703]
+        """
+        return Comparison.from_json(self.numbers)
+
+    @property
+    def sweep(self) -> Sweep:
+        """The numbers of an experiment that varied one thing."""
+        return Sweep.from_json(self.numbers)
+
+    @property
+    def experiment(self) -> Comparison | Sweep:
+        """The numbers of either."""
+        return self.sweep if "points" in self.numbers else self.comparison
+
+    @property
+    def grids(self) -> dict[str, RateGrid]:
+        """The grids that learning rates were chosen from, by method."""
+        return rate_grids(self.numbers)
 
     @property
     def provenance(self) -> str:

@@ -129,7 +129,7 @@ def _by_campaign(chosen: list[Figure], profile: str) -> None:
     ):
         refuse_no_place(place / "file")
     _ask({f.results: f.needs[profile] for f in chosen if profile in f.needs}, profile, jobs=1, what="results")
-    from lmc.reproduce.experiments.chapter import conduct
+    from lmc.reproduce.experiments.from_scratch import conduct
 
     try:
         for item, id in sorted({(figure.item, figure.results) for figure in chosen}):

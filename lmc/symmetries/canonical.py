@@ -13,16 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.errors import NotCanonicalError
+from lmc.symmetries.absorbed import views
 from lmc.symmetries.blocks import connected, unfold, unfold_into
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
 from lmc.symmetries.pattern import STREAM, Axis
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
 from lmc.symmetries.stock_model import rebuild, state
-
-# The largest relative mean a "mean-free" writer may show after its entries were rounded to a type: some units of it.
-MEAN_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
 
 def canonicalize(model: Any, balance: bool = True) -> nn.Module:
@@ -120,13 +117,13 @@ def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = 
     for gain in spec.gains:
         if gain.weight in tensors:
             for name in gain.into:
-                for view in _views(tensors, spec, name):
+                for view in views(tensors, spec, name):
                     view *= tensors[gain.weight]
             tensors[gain.weight].fill_(1)
     if spec.stream_norm == "layernorm":
         for name in spec.rules:
             if name in tensors and spec.writes(name):
-                for view in _views(tensors, spec, name):
+                for view in views(tensors, spec, name):
                     view -= view.mean(-1, keepdim=True)
     for mean in spec.means:
         if mean.source in tensors:
@@ -142,38 +139,12 @@ def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = 
             _balance(tensors, spec, space)
 
 
-def require_canonical(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> None:
-    """Raise NotCanonicalError unless norms are absorbed and, under LayerNorm, writers mean-free.
-
-    Only what exactness needs is asked for: balance, for one, is not.
-    """
-    hint = "expected the canonical form (lmc.canonicalize)"
-    for norm in spec.norms:
-        for name, value in ((norm.weight, 1.0), (norm.bias, norm.canonical_bias)):
-            if name is not None and (tensors[name] != value).any():
-                raise NotCanonicalError(f"{name}: found a norm that is not absorbed, {hint}")
-    for gain in spec.gains:
-        if (tensors[gain.weight] != 1).any():
-            raise NotCanonicalError(f"{gain.weight}: found a gain that is not absorbed, {hint}")
-    if spec.stream_norm == "layernorm":
-        for name in spec.rules:
-            if spec.writes(name):
-                tolerance = MEAN_TOLERANCE[tensors[name].dtype] * tensors[name].abs().max()
-                if any(view.double().mean(-1).abs().max() > tolerance for view in _views(tensors, spec, name)):
-                    raise NotCanonicalError(f"{name}: found a writer that is not mean-free, {hint}")
-
-
-def _views(tensors: Mapping[str, Tensor], spec: ModelSpec, name: str, axis: str = STREAM) -> list[Tensor]:
-    """The blocks of a tensor with their stream axis last: views, so writing into them writes into the tensor."""
-    return [b.of(tensors[name]).movedim(b.dim(axis), -1) for b in spec.blocks(name)]
-
-
 def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> None:
     """W ← W diag(γ), b ← b + Wβ; a reader without bias keeps Wβ in the direction 𝟙 a LayerNorm never produces."""
     gamma = tensors[norm.weight].clone() if norm.weight else None
     beta = tensors[norm.bias].clone() if norm.bias else None
     for reader in norm.readers:
-        for i, weight in enumerate(_views(tensors, spec, reader.weight, norm.axis)):  # (..., d)
+        for i, weight in enumerate(views(tensors, spec, reader.weight, norm.axis)):  # (..., d)
             constant = weight @ beta if beta is not None else None
             if gamma is not None:
                 weight *= gamma
@@ -207,7 +178,7 @@ def _take_bias(tensors: dict[str, Tensor], spec: ModelSpec, name: str, axis: str
 
 
 def _move_mean(tensors: dict[str, Tensor], spec: ModelSpec, mean: Mean) -> None:
-    (source,), (into,) = _views(tensors, spec, mean.source), _views(tensors, spec, mean.into)
+    (source,), (into,) = views(tensors, spec, mean.source), views(tensors, spec, mean.into)
     (block,) = spec.blocks(mean.source)
     average = source.mean(block.dim(mean.over), keepdim=True)
     source -= average

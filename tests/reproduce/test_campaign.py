@@ -25,9 +25,10 @@ from lmc.matching.recipe import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import stages
-from lmc.reproduce.experiments.chapter import conduct, measured_on_gpu, rates_table
-from lmc.reproduce.experiments.from_scratch import Place, run
+from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table
+from lmc.reproduce.experiments.from_scratch import Place, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
+from lmc.reproduce.runs import Comparison, Parents, Run
 from lmc.reproduce.training import batches
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
@@ -247,7 +248,7 @@ def test_a_campaign_that_stops_after_every_piece_gives_the_same_numbers(tmp_path
     def one_piece_more() -> bool:
         budget = Budget(3600)
         parts = Campaign(setting, tmp_path / "parts", tmp_path, CPU, budget)
-        parts._publish = lambda: (published.append(parts.numbers()), setattr(budget, "_end", 0))
+        parts._publish = lambda: (published.append(parts.compared()), setattr(budget, "_end", 0))
         try:
             parts.run()
         except BudgetSpent:
@@ -257,8 +258,8 @@ def test_a_campaign_that_stops_after_every_piece_gives_the_same_numbers(tmp_path
     while one_piece_more():
         assert len(published) < 100
     assert len(published) > 2 + 1 + len(setting.matching.methods)  # endpoints, their losses, paths, rates
-    assert published[0]["methods"] == {} and "runs" in published[0]["training"]  # what was done is there at once
-    assert whole.numbers() == published[-1]  # to the last digit: what a clock says is in `costs`
+    assert published[0].runs == () and "runs" in published[0].rest["training"]  # what was done is there at once
+    assert whole.compared() == published[-1]  # to the last digit: what a clock says is in `costs`
     assert set(whole.costs()["matching"]["pair-0"]) == {name for name, _, _ in setting.matches(0)}
 
 
@@ -284,8 +285,10 @@ def test_settings_that_train_the_same_endpoints_share_them(tmp_path):
 
 
 def test_a_chapter_shows_what_a_gpu_measured_and_names_what_it_did_not():
-    rows = {name: {"barrier": barrier} for name, barrier in (("dual", 0.0216), ("naive", 0.94))}
-    results.write("pythia-70m", "gpu", {"summary": rows}, {"seeds": [0], "duration_s": 60.0, "command": "make gpu"})
+    measured = {"interval": (0.0, 1.0), "gap": 0.0, "endpoint_change": 0.0}
+    runs = tuple(Run(name, barrier, "a", **measured) for name, barrier in (("dual", 0.0216), ("naive", 0.94)))
+    found = Comparison(runs, endpoints={"a": Parents((1.0, 1.0), (0.5, 0.5), 0.0)}).summarised(guess=2.0)
+    results.write("pythia-70m", "gpu", found.to_json(), {"seeds": [0], "duration_s": 60.0, "command": "make gpu"})
     text = measured_on_gpu(["pythia-70m", "olmo"]).text
     assert "| | naive | dual |" in text and "| pythia-70m | 0.940 | 0.022 |" in text and "make gpu" in text
     assert "Not measured yet" in text and "--figure olmo`" in text and "--figure pythia-70m" not in text
@@ -313,7 +316,7 @@ def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_p
     monkeypatch.setattr(stages, "match", match)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.run()
-    numbers = campaign.numbers()
+    numbers = campaign.compared().to_json()
     assert [row == [None] for row in numbers["grids"]["single"]["barrier"]] == [True, False]
     assert {run["lr"] for run in numbers["methods"]["single"]["runs"]} == {rates["single"][1]}
     assert {run["lr"] for run in numbers["methods"]["dual"]["runs"]} == {rates["dual"][0]}

@@ -7,6 +7,8 @@ matplotlib.use("agg")
 
 from lmc.reproduce import charts
 from lmc.reproduce.draw import drawings
+from lmc.reproduce.ledger import figures
+from lmc.reproduce.runs import Comparison, Run, Sweep
 
 PLANE = {
     "x": [0.0, 1.0, 2.0],
@@ -28,25 +30,29 @@ def test_planes_name_their_points_and_join_them():
 
 
 def test_sweeps_draw_means_and_runs():
-    numbers = {
-        "varied": "width",
-        "points": [16, 32],
-        "parameters": [1000, 4000],
-        "loss": [0.2, 0.1],
-        "accuracy": [0.9, 1.0],
-        "methods": {"dual": {"barrier": [[0.2, 0.4], [0.1, 0.1]]}, "naive": {"barrier": [[5.0, 5.0], [6.0, 6.0]]}},
-    }
-    axes = charts.sweep_figure(numbers).axes[0]
+    at_16 = (Run("dual", 0.2, "a"), Run("dual", 0.4, "b"), Run("naive", 5.0, "a"), Run("naive", 5.0, "b"))
+    at_32 = (Run("dual", 0.1, "a"), Run("dual", 0.1, "b"), Run("naive", 6.0, "a"), Run("naive", 6.0, "b"))
+    swept = Sweep(
+        "width",
+        (16, 32),
+        (Comparison(at_16), Comparison(at_32)),
+        ("dual", "naive"),
+        parameters=(1000, 4000),
+        loss=(0.2, 0.1),
+        accuracy=(0.9, 1.0),
+    )
+    axes = charts.sweep_figure(swept).axes[0]
     means = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
     assert means["dual"] == pytest.approx([0.3, 0.1]) and means["naive"] == [5.0, 6.0]
     assert axes.get_xlabel() == "width"
-    text = charts.sweep_table(numbers)._repr_markdown_()
+    text = charts.sweep_table(swept)._repr_markdown_()
     assert "| 16 | 1,000 | 0.200 | 0.900 | 5.000 (5.000–5.000) | 0.300 (0.200–0.400) |" in text
 
 
 def test_ablations_go_from_nothing_to_everything():
     names = ("all", "without values", "only values", "none")
-    axes = charts.ablation_figure({"methods": {name: {"barrier": [1.0, 2.0]} for name in names}}).axes[0]
+    runs = tuple(Run(name, barrier, pair) for name in names for pair, barrier in (("a", 1.0), ("b", 2.0)))
+    axes = charts.ablation_figure(Comparison(runs)).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "only values", "without values", "all"]
     assert [bar.get_width() for bar in axes.patches] == [1.5] * 4
 
@@ -80,5 +86,5 @@ def test_tables_and_texts():
     assert "| dual | 0.5 | `a¦b⏎` | `ˋ·` |" in charts.sayings_table({"said": said}).text
 
 
-def test_every_chart_can_be_named_in_the_ledger():
-    assert {function.__name__ for function in charts.DRAWN} <= drawings().keys()
+def test_everything_the_ledger_names_can_be_drawn(root):
+    assert {figure.draw for figure in figures(root / "figures.yml").values()} <= drawings().keys()

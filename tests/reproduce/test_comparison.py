@@ -1,6 +1,5 @@
 """The experiment runner: every run of the plan once, on the pairs it names, and a summary that is arithmetic."""
 
-import json
 import math
 import time
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 import lmc
+from lmc.errors import DivergedError
 from lmc.evaluation.loss import Data
 from lmc.matching.recipe import CLOSED_FORM, LEARNED
 from lmc.reproduce import results
@@ -20,9 +20,9 @@ from lmc.reproduce.experiments.comparison import (
     load_pairs,
     plan,
     record,
-    summary,
 )
 from lmc.reproduce.resume import Kept
+from lmc.reproduce.runs import Comparison, RateGrid, Run
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,15 @@ def test_every_run_of_the_plan(pairs, data):
         "naive": [{}],
         "dual": [{"seed": 0, "steps": 2}, {"seed": 1, "steps": 2, "pairs": ["pair-1"]}],
     }
-    numbers = compare(pairs, data, data, plan, grid=3, say=lambda line: None)
-    assert [run["pair"] for run in numbers["methods"]["naive"]["runs"]] == ["pair-0", "pair-1"]
-    dual = numbers["methods"]["dual"]
-    assert [(run["pair"], run["seed"]) for run in dual["runs"]] == [("pair-0", 0), ("pair-1", 0), ("pair-1", 1)]
-    assert all(len(dual[key]) == 3 for key in ("losses", "accuracies", "barrier", "interval", "gap"))
-    assert dual["losses"][1] != dual["losses"][2]  # the seed matters
-    for losses, run in zip(dual["losses"], dual["runs"], strict=True):  # rewriting does not move the endpoints
-        assert losses[0] == pytest.approx(numbers["endpoints"][run["pair"]]["losses"][0], rel=1e-4)
-    assert max(dual["endpoint_change"]) < 1e-3
+    found = compare(pairs, data, data, plan, grid=3, say=lambda line: None)
+    assert [run.pair for run in found.methods["naive"]] == ["pair-0", "pair-1"]
+    dual = found.methods["dual"]
+    assert [(run.pair, run.settings["seed"]) for run in dual] == [("pair-0", 0), ("pair-1", 0), ("pair-1", 1)]
+    assert all(None not in vars(run).values() or run.kinds is None for run in dual)
+    assert dual[1].losses != dual[2].losses  # the seed matters
+    for run in dual:  # rewriting does not move the endpoints
+        assert run.losses[0] == pytest.approx(found.endpoints[run.pair].losses[0], rel=1e-4)
+        assert run.endpoint_change < 1e-3
 
 
 def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, monkeypatch):
@@ -71,40 +71,13 @@ def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, m
     assert made == ["weights", "weights", "activations", "dual", "activations"]
     again = compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
     assert made[5:] == ["weights", "activations", "dual", "dual"]  # the starts of what was missing, and that
-    assert json.dumps(again, sort_keys=True) == json.dumps(whole, sort_keys=True)
+    assert again == whole
     spent = keep.seconds(before=math.inf)
-    found = record("two-pairs", "smoke", again, [0], time.monotonic())
+    found = record("two-pairs", "smoke", again.to_json(), [0], time.monotonic())
     assert found.run["duration_s"] >= spent > 0 and not keep.folder.exists()
     other = {"weights": [{}]}
     compare(pairs, data, (data[0] + 1, data[1]), other, grid=3, say=lambda line: None, keep=keep)
     assert made[-2:] == ["weights", "weights"]  # other data is another run
-
-
-def test_summary_is_arithmetic():
-    method = {"gap": [0.0, 0.0], "endpoint_change": [1e-6, 2e-6], "runs": [{"pair": "p"}, {"pair": "q"}]}
-    method["interval"] = [[0.0, 1.0], [0.5, 2.0]]
-    numbers = {
-        "endpoints": {"p": {"losses": [1.0, 1.0]}, "q": {"losses": [2.0, 2.0]}},
-        "methods": {
-            "naive": {**method, "barrier": [4.0, 2.0]},
-            "dual": {**method, "barrier": [0.4, 0.1]},
-        },
-    }
-    found = summary(numbers, guess=3.5)
-    dual = found["summary"]["dual"]
-    assert dual["barrier"] == pytest.approx(0.25) and dual["interval"] == pytest.approx([0.25, 1.5])
-    assert dual["ratio"] == pytest.approx((0.1 + 0.05) / 2)  # each to the naive barrier of its own pair
-    assert dual["normalised"] == pytest.approx(0.25 / (3.5 - 1.5))
-    assert found["headline"]["dual ÷ naive"] == dual["ratio"]
-    dual = numbers["methods"]["dual"]  # p once more, with another seed: a pair counts once
-    again = {"gap": [*dual["gap"], 0.0], "runs": [*dual["runs"], {"pair": "p"}], "barrier": [0.4, 0.1, 0.2]}
-    again = {**dual, **again, "interval": [*dual["interval"], [0.0, 1.0]]}
-    more = summary({**numbers, "methods": {**numbers["methods"], "dual": again}}, guess=3.5)
-    assert more["summary"]["dual"]["barrier"] == pytest.approx((0.3 + 0.1) / 2) == more["headline"]["dual barrier"]
-    assert more["pairs"] == ["p", "q", "p"]
-    numbers["methods"]["naive"]["barrier"], numbers["methods"]["dual"]["barrier"] = [0.0, 0.0], [0.0, 0.1]
-    assert summary(numbers, guess=3.5)["summary"]["naive"]["ratio"] == 1  # nothing to gain
-    assert summary(numbers, guess=3.5)["summary"]["dual"]["ratio"] == math.inf
 
 
 def test_single_and_dual_make_the_same_runs_at_their_own_rates():
@@ -155,10 +128,13 @@ def test_rows_of_the_grid_are_rates_and_columns_pairs(pairs, data, monkeypatch):
     """With barriers that tell which run they are of."""
 
     def told(pairs, match_on, held_out, plan, grid):
-        methods = {
-            m: {"barrier": [run["lr"] + i for run in runs for i in range(len(pairs))]} for m, runs in plan.items()
-        }
-        return {"unit": "nats per image", "methods": methods}
+        runs = [
+            Run(method, setting["lr"] + i, name)
+            for method, settings in plan.items()
+            for setting in settings
+            for i, name in enumerate(pairs)
+        ]
+        return Comparison(tuple(runs), "nats per image")
 
     monkeypatch.setattr("lmc.reproduce.experiments.comparison.compare", told)
     numbers = learning_rates(pairs, data, {"single": [0.25], "dual": [0.25, 0.5]}, steps=1, score=5)
@@ -168,10 +144,12 @@ def test_rows_of_the_grid_are_rates_and_columns_pairs(pairs, data, monkeypatch):
 
 def test_best_rate_has_the_lowest_mean_barrier():
     grids = {
-        "single": {"rates": [0.1, 0.2, 0.3], "barrier": [[1.0, 5.0], [2.0, 2.0], [9.0, 0.0]]},
-        "dual": {"rates": [0.1, 0.2], "barrier": [[1.0, 1.0], [2.0, 2.0]]},
+        "single": RateGrid((0.1, 0.2, 0.3), ((1.0, 5.0), (2.0, 2.0), (9.0, 0.0))),
+        "dual": RateGrid((0.1, 0.2), ((None, 0.0), (2.0, 2.0))),  # diverged on a pair
     }
-    assert best_rates({"grids": grids}) == {"single": 0.2, "dual": 0.1}
+    assert best_rates(grids) == {"single": 0.2, "dual": 0.2}
+    with pytest.raises(DivergedError, match="at every rate"):
+        best_rates({"dual": RateGrid((0.1,), ((None,),))})
 
 
 def test_shipped_pairs_load_by_name():

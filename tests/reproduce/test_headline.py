@@ -117,7 +117,7 @@ def test_a_run_of_the_headline_made_again_gives_the_committed_number(kind: str, 
         match_on = corpora.tokens("embedded", "train", tokenizer, 128)
         held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=128)
     loaded = {name: load_pairs(kind, 2)[name]}
-    again = compare(loaded, match_on, held_out, {"dual": [options]})["methods"]["dual"]
-    assert again["runs"][0].items() >= dual["runs"][at].items()
-    assert again["barrier"][0] == pytest.approx(dual["barrier"][at], abs=expected["dual barrier"].tolerance)
-    assert again["losses"][0] == pytest.approx(dual["losses"][at], abs=expected["dual barrier"].tolerance)
+    (again,) = compare(loaded, match_on, held_out, {"dual": [options]}).runs
+    assert {"pair": again.pair, **(again.settings or {})}.items() >= dual["runs"][at].items()
+    assert again.barrier == pytest.approx(dual["barrier"][at], abs=expected["dual barrier"].tolerance)
+    assert again.losses == pytest.approx(dual["losses"][at], abs=expected["dual barrier"].tolerance)

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from lmc.errors import DataError, HubError, IncompatibleModelsError
+from lmc.errors import HubError, IncompatibleModelsError
 from lmc.reproduce import figures
 from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import published
-from lmc.reproduce.experiments.comparison import independent, summary
 from lmc.reproduce.experiments.stand_ins import tiny
 from lmc.reproduce.resume import Kept
 
@@ -38,11 +37,11 @@ def test_a_study_refuses_with_reasons_and_measures_the_rest(tmp_path: Path) -> N
     pairs, match_on, held_out = tiny("olmo", tmp_path)
     gone = published.Published("not there", (str(tmp_path / "gone"),) * 2, 1)
     found = published.study((gone, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
-    missing, other = found["refused"].values()
+    missing, other = found.rest["refused"].values()
     assert missing.endswith("gone: no such folder")
     assert other == "model 1 and model 2 differ in clip_qkv: expected None, found 8.0"
-    assert [run["pair"] for run in found["methods"]["dual"]["runs"]] == ["stand-ins"]
-    assert list(found["parameters"]) == list(found["endpoints"]) == ["stand-ins"]
+    assert [run.pair for run in found.methods["dual"]] == ["stand-ins"]
+    assert list(found.parameters or ()) == list(found.endpoints or ()) == ["stand-ins"]
     with pytest.raises(IncompatibleModelsError, match=r"stand-ins of other settings: .* clip_qkv"):
         published.study(pairs[1:], match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
 
@@ -72,8 +71,8 @@ def test_reasons_name_no_place_of_the_reader(tmp_path: Path, monkeypatch: Any) -
     (broken / "model.safetensors").write_bytes(b"cut off")
     bad = published.Published("bad", (str(broken), pairs[0].names[1]), 1)
     found = published.study((bad, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
-    assert found["refused"]["bad"].startswith("x--bad/model.safetensors: ")
-    assert "alice" not in json.dumps(found)
+    assert found.rest["refused"]["bad"].startswith("x--bad/model.safetensors: ")
+    assert "alice" not in json.dumps(found.to_json())
 
 
 def test_pairs_of_one_initialisation_are_named_and_left_out_of_means(tmp_path: Path) -> None:
@@ -81,17 +80,16 @@ def test_pairs_of_one_initialisation_are_named_and_left_out_of_means(tmp_path: P
     shared = dataclasses.replace(pairs[0], label="1b and deduped", shared=True)
     assert [one.size for one in published.PAIRS["pythia"] if one.shared] == [shared.size] == ["1b"]
     found = published.study((shared, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
-    assert found["shared"] == ["1b and deduped"] and len(found["methods"]["dual"]["runs"]) == 2
-    said = summary(found, found["guess"])
-    assert said["pairs"] == ["stand-ins"]
-    bars = figures.barrier_bars(independent(found | said)).axes[0].patches  # what the chapter draws beside its table
-    means = sorted(row["barrier"] for row in said["summary"].values())
-    assert sorted(bar.get_height() for bar in bars) == pytest.approx(means)
-    with pytest.raises(DataError, match="expected values for 1 pairs or 1 runs, found 2"):
-        draw("barrier_bars", found | said)
+    assert found.shared == ("1b and deduped",) and len(found.methods["dual"]) == 2
+    said = found.summarised(found.rest["guess"])
+    assert said.headline is not None and said.headline.pairs == ["stand-ins"]
+    means = sorted(row.barrier for row in said.summary.values())
+    for figure in (figures.barrier_bars(said), draw("barrier_bars", said.to_json())):  # as the chapter's table says
+        assert sorted(bar.get_height() for bar in figure.axes[0].patches) == pytest.approx(means)
     figures.pyplot().close("all")
     alone = published.study((shared,), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
-    assert summary(alone, alone["guess"])["pairs"] == ["1b and deduped"]  # then there is nothing else to say
+    said = alone.summarised(alone.rest["guess"])
+    assert said.headline is not None and said.headline.pairs == ["1b and deduped"]  # then there is nothing else to say
 
 
 def test_vision_transformers_of_two_forms_become_a_pair(tmp_path: Path) -> None:

@@ -56,10 +56,11 @@ def test_a_restricted_alignment_keeps_the_chosen_kinds_alone(pair, data):
 def test_ablation_moves_only_what_it_may(pair, data):
     tried = ["none", "only hidden order", "all"]
     found = ablate({"p": pair}, data, data, steps=2, lr=0.02, grid=3, tried=tried, say=quiet)
-    assert list(found["methods"]) == tried and found["unit"] == "nats per image"
+    assert list(found.methods) == tried and found.unit == "nats per image"
     canonical = lmc.path(lmc.match(*pair, method="canonical"), data, grid=3).barrier
-    assert found["methods"]["none"]["barrier"] == [pytest.approx(canonical, rel=1e-6)]
-    assert found["methods"]["all"]["gap"] != found["methods"]["only hidden order"]["gap"]
+    assert found.barriers("none") == [pytest.approx(canonical, rel=1e-6)]
+    (everything,), (hidden,) = found.methods["all"], found.methods["only hidden order"]
+    assert everything.gap != hidden.gap and hidden.kinds == ("hidden",)
 
 
 def test_a_sweep_compares_at_every_point(pair, data):
@@ -69,10 +70,10 @@ def test_a_sweep_compares_at_every_point(pair, data):
     assert not torch.equal(a.head.weight, b.head.weight)
     points = {4: {"pairs": {"p": pair}, "match_on": data}, 16: {"pairs": {"p": pair}, "match_on": data}}
     found = sweep(points, data, {"naive": [{}], "activations": [{}]}, "samples", grid=3)
-    assert found["points"] == [4, 16] and found["varied"] == "samples"
-    assert found["parameters"] == [sum(p.numel() for p in pair[0].parameters())] * 2
+    assert found.points == (4, 16) and found.varied == "samples"
+    assert found.parameters == (sum(p.numel() for p in pair[0].parameters()),) * 2
     naive = lmc.path(lmc.match(*pair, method="naive"), data, grid=3).barrier
-    assert found["methods"]["naive"]["barrier"] == [[pytest.approx(naive)], [pytest.approx(naive)]]
+    assert [compared.barriers("naive") for compared in found.compared] == [[pytest.approx(naive)]] * 2
 
 
 def test_the_line_up(pair, data):

@@ -1,7 +1,7 @@
 """Which symmetry does the work: matching with one kind of space alone, with all but one, with all.
 
 >>> settings = variants(spec_of(a))
->>> numbers = ablate({"pair-0": (a, b)}, match_on, held_out, steps=300, lr=0.02)
+>>> ablate({"pair-0": (a, b)}, match_on, held_out, steps=300, lr=0.02).mean("only stream rotation")
 
 A kind that is left out is left out of everything: it is not in the starting point (the better closed form, with that
 kind reset to the identity) and it does not learn.
@@ -13,6 +13,7 @@ from typing import Any
 from lmc.evaluation import as_data, path
 from lmc.matching import Alignment, match
 from lmc.reproduce.experiments.comparison import Pair, best_start, runs
+from lmc.reproduce.runs import Comparison, Run
 from lmc.symmetries import SCALE, ModelSpec, Transform, kinds
 from lmc.symmetries.families import spec as spec_of
 
@@ -77,34 +78,31 @@ def ablate(
     seeds: Sequence[int] = (0,),
     tried: Collection[str] | None = None,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+) -> Comparison:
     """The barrier of dual matching under every variant of `variants` (or of those `tried`), on every pair.
 
-    All of them with the first of `seeds`, the first pair with the others too. Returns `unit`, `steps`, `lr`, the
-    `pairs` and `seeds` of all runs, and `methods`: per variant `kinds`, and for every run a `barrier`, its `interval`,
-    and a `gap`.
+    All of them with the first of `seeds`, the first pair with the others too. A variant is a method of the result; its
+    runs have a barrier, its interval, a gap, and the kinds that took part.
     """
     first = next(iter(pairs.values()))[0]
     spec, seen, unseen = spec_of(first), as_data(match_on, first), as_data(held_out, first)
     learns = {spec.kind(space.name) for space in spec.spaces if space.group.dimension}
-    methods: dict[str, Any] = {}
     starts = {name: best_start(pair, seen, []) for name, pair in pairs.items()}
     made = runs(list(pairs), seeds)
+    found = []
     for variant, allowed in variants(spec).items():
         if tried is not None and variant not in tried:
             continue
-        row: dict[str, list[Any]] = {"barrier": [], "interval": [], "gap": []}
         moving = [kind for kind in allowed if kind in learns]
         for name, seed in made:
-            found = restricted(starts[name], allowed)
+            alignment = restricted(starts[name], allowed)
             if moving:
                 options: dict[str, Any] = {"kinds": moving, "steps": steps, "lr": lr, "seed": seed}
-                found = match(*pairs[name], method="dual", data=seen, start=found, **options)
-            walked = path(found, unseen, grid)
-            row["barrier"].append(walked.barrier)
-            row["interval"].append(list(walked.interval))
-            row["gap"].append(walked.gap)
+                alignment = match(*pairs[name], method="dual", data=seen, start=alignment, **options)
+            walked = path(alignment, unseen, grid)
+            found.append(
+                Run(variant, walked.barrier, name, interval=walked.interval, gap=walked.gap, kinds=tuple(allowed))
+            )
             say(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
-        methods[variant] = {"kinds": list(allowed), **row}
-    columns = {"pairs": [name for name, _ in made], "seeds": [seed for _, seed in made]}
-    return {"unit": walked.metric, "steps": steps, "lr": lr, **columns, "methods": methods}
+    rest = {"steps": steps, "lr": lr, "seeds": [seed for _, seed in made]}
+    return Comparison(tuple(found), unseen.unit, rest=rest)

@@ -1,28 +1,17 @@
-"""What the book's chapters show of the campaign: small settings run there, and what a GPU has left.
+"""What the book's chapters show of the campaign: what was run, at which rates, and what a GPU has measured.
 
->>> conduct(3, "gpt2-shakespeare", "laptop")                        # on two cores, about 40 minutes
 >>> settings_table({"gpt2-shakespeare": setting(3, "gpt2-shakespeare", "laptop")})
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
-import torch
-from huggingface_hub import constants
-
-from lmc.corpora import prepared
 from lmc.errors import ArgumentError
-from lmc.reproduce import charts, figures, places, results
-from lmc.reproduce.experiments.from_scratch import Place, run
-from lmc.reproduce.training.budget import UNLIMITED, Budget
-from lmc.reproduce.training.settings import SIZES, Setting, corpora, work
-
-SIZE = {profile: size for size, profile in SIZES.items()}
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.runs import by_effort
+from lmc.reproduce.training.settings import SIZE, Setting, work
 
 
 def setting(item: int, id: str, profile: str) -> Setting:
@@ -31,36 +20,6 @@ def setting(item: int, id: str, profile: str) -> Setting:
     if not found:
         raise ArgumentError(f"item {item} at profile {profile}: no setting {id!r}")
     return found[0]
-
-
-def conduct(item: int, id: str, profile: str) -> results.Results:
-    """Run what a piece of work still lacks, in `build/`; at smoke everything, in a folder that is gone afterwards.
-
-    Where its corpora are not to be had, the results that are there are read instead, and that is said.
-    """
-    folder = places.checkout() / "build/inputs"
-    read = corpora([w for w in work(item, SIZE[profile]) if w.id == id])
-    gone = prepared.absent(read, folder) if profile != "smoke" else []
-    gone = [name for name in gone if constants.HF_HUB_OFFLINE or not prepared.CORPORA[name].hub]
-    if gone and results.exist(id, profile):
-        print(
-            f"not computed again: {', '.join(gone)} not here (book/gpu.md says where from); this is what was measured"
-        )
-        return results.read(id, profile)
-    with ExitStack() as aside:
-        build = places.checkout() / "build"
-        if profile == "smoke":
-            build = Path(aside.enter_context(tempfile.TemporaryDirectory(prefix="lmc-")))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        run(
-            item,
-            SIZE[profile],
-            Budget(UNLIMITED),
-            Place(build / "campaign", build / "inputs", device),
-            only=id,
-            wait=True,
-        )
-    return results.read(id, profile)
 
 
 def settings_table(settings: Mapping[str, Setting]) -> figures.Markdown:
@@ -89,12 +48,9 @@ def rates_table(found: Mapping[str, results.Results]) -> figures.Markdown:
     learning diverged has no barrier.
     """
     rows = {
-        f"{name}, {method}": {
-            f"{rate:g}": math.inf if None in runs else sum(runs) / len(runs)
-            for rate, runs in zip(grid["rates"], grid["barrier"], strict=True)
-        }
+        f"{name}, {method}": {f"{rate:g}": barrier for rate, barrier in zip(grid.rates, grid.means, strict=True)}
         for name, one in found.items()
-        for method, grid in one.numbers["grids"].items()
+        for method, grid in one.grids.items()
     }
     rates = sorted({rate for row in rows.values() for rate in row}, key=float)
     shown, at_an_end = {}, []
@@ -112,9 +68,9 @@ def measured_on_gpu(ids: Sequence[str]) -> figures.Markdown:
     there = [results.read(id, "gpu") for id in ids if results.exist(id, "gpu")]
     absent = [id for id in ids if not results.exist(id, "gpu")]
     rows = {
-        found.id: {name: float(row["barrier"]) for name, row in figures.by_effort(found.numbers["summary"]).items()}
+        found.id: {name: row.barrier for name, row in by_effort(found.comparison.summary).items()}
         for found in there
-        if "summary" in found.numbers
+        if found.comparison.summary
     }
     text = [charts.table(rows).text, *(f"- {found.id}: {found.provenance}" for found in there)] if there else []
     if absent:

@@ -14,7 +14,7 @@ from torch import nn
 from lmc import corpora
 from lmc.evaluation import Data, as_data, evaluate, path
 from lmc.matching import Alignment, match
-from lmc.reproduce.experiments.comparison import Pair, apart, best_start
+from lmc.reproduce.experiments.comparison import Pair, best_start
 from lmc.reproduce.experiments.controls import Ensemble, Tempered, continuations, finetune, repair, temperature
 
 ORDER = (
@@ -92,7 +92,7 @@ def tune(model: nn.Module, data: Data, steps: int, rates: Sequence[float], seed:
 
     >>> tuned, rate = tune(naive.merge(0.5), match_on, steps=300, rates=[3e-4, 1e-3, 3e-3])
     """
-    shown, kept = apart(data, max(1, int(KEPT * len(data))))
+    shown, kept = data.apart(max(1, int(KEPT * len(data))))
     tries = [(finetune(model, shown, steps, rate, seed=seed)[0], rate) for rate in rates]
     return min(tries, key=lambda found: float(evaluate(found[0], kept)[0].mean()))
 

@@ -1,10 +1,14 @@
-"""One item at one size, within a time budget: every piece of work in order, and a results file for each."""
+"""One item at one size, within a time budget: every piece of work in order, and a results file for each.
+
+>>> conduct(3, "gpt2-shakespeare", "laptop")                        # one piece; on two cores, about 40 minutes
+"""
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +16,17 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from huggingface_hub import constants
 
+from lmc.corpora import prepared
 from lmc.errors import ArgumentError
 from lmc.files import read_json, write_whole
-from lmc.reproduce import results
+from lmc.reproduce import places, results
 from lmc.reproduce.experiments import cost, report
 from lmc.reproduce.experiments.stages import STAGES, Campaign
 from lmc.reproduce.training.batches import describe
-from lmc.reproduce.training.budget import Budget
-from lmc.reproduce.training.settings import SIZES, Cost, Curve, Setting, Work, work
+from lmc.reproduce.training.budget import UNLIMITED, Budget
+from lmc.reproduce.training.settings import SIZE, SIZES, Cost, Curve, Work, corpora, work
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def run(
         raise ArgumentError(f"only: expected one of {', '.join(w.id for w in work(item, size))}, found {only!r}")
     for each in chosen:
         with _alone(place.folder / size / f".{each.id}.lock", wait):
-            _Run(item, size, each, budget, place, stages).go()
+            _Job(item, size, each, budget, place).go(stages)
     return [each.id for each in chosen]
 
 
@@ -76,57 +82,50 @@ def _alone(file: Path, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-class _Run:
+class _Job:
     """One piece of work, its clock, which goes on over calls, and its results file."""
 
-    def __init__(self, item: int, size: str, work: Work, budget: Budget, place: Place, stages: tuple[str, ...]) -> None:
-        self.item, self.size, self.work, self.budget, self.place, self.stages = item, size, work, budget, place, stages
+    def __init__(self, item: int, size: str, work: Work, budget: Budget, place: Place) -> None:
+        self.item, self.size, self.work, self.budget, self.place = item, size, work, budget, place
         self.folder = place.folder / size
         self.clock = self.folder / work.id / "clock.json"
         self.began = time.monotonic()
         self.before = read_json(self.clock)["seconds"] if self.clock.is_file() else 0.0
+        settings = [] if isinstance(work, Cost) else [s for _, s in work.points] if isinstance(work, Curve) else [work]
+        self.campaigns = [
+            Campaign(each, self.folder, place.inputs, place.device, budget, self.publish, place.compiled)
+            for each in settings
+        ]
 
-    def go(self) -> None:
+    def go(self, stages: tuple[str, ...]) -> None:
         if isinstance(self.work, Cost):
-            self._cost(self.work)
-        elif isinstance(self.work, Curve):
-            self._curve(self.work)
+            kept = self.folder / self.work.id / "found.json"
+            found = read_json(kept) if kept.is_file() else {}
+            cost.measure(self.work, self.place.device, self.budget, found, self._keep_cost)
+            return
+        if isinstance(self.work, Curve):
+            for index in range(max(len(each.setting.seeds) for each in self.campaigns)):
+                for campaign in self.campaigns:  # a whole curve of first pairs first
+                    campaign.run(stages, only=index)
         else:
-            campaign = self._campaign(self.work, lambda: publish())
+            self.campaigns[0].run(stages)
+        self.publish()
 
-            def publish() -> None:
-                self._write(campaign.numbers(), self._data_of(campaign) | {"costs": campaign.costs()})
+    def publish(self) -> None:
+        """Write the results so far."""
+        first, *_ = self.campaigns
+        found = [campaign.compared() for campaign in self.campaigns]
+        costs: dict[str, Any] = {campaign.setting.id: campaign.costs() for campaign in self.campaigns}
+        if isinstance(self.work, Curve):
+            self._write(report.curve(self.work, found).to_json(), self._data_of(first) | {"costs": costs})
+        else:
+            self._write(found[0].to_json(), self._data_of(first) | {"costs": costs[first.setting.id]})
 
-            campaign.run(self.stages)
-            publish()
-
-    def _cost(self, work: Cost) -> None:
-        kept = self.folder / work.id / "found.json"
-
-        def publish(found: dict[str, Any]) -> None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(kept, json.dumps(found))
-            self._write(found, {"seeds": [0], "precision": {"steps": _precision(bf16=True)}})
-
-        cost.measure(work, self.place.device, self.budget, read_json(kept) if kept.is_file() else {}, publish)
-
-    def _curve(self, work: Curve) -> None:
-        campaigns: list[Campaign] = []
-
-        def publish() -> None:
-            points = [campaign.numbers() for campaign in campaigns]
-            costs = {campaign.setting.id: campaign.costs() for campaign in campaigns}
-            self._write(report.curve(work, points), self._data_of(campaigns[0]) | {"costs": costs})
-
-        campaigns += [self._campaign(setting, publish) for _, setting in work.points]
-        for index in range(max(len(setting.seeds) for _, setting in work.points)):  # a whole curve of first pairs first
-            for campaign in campaigns:
-                campaign.run(self.stages, only=index)
-        publish()
-
-    def _campaign(self, setting: Setting, publish: Callable[[], None]) -> Campaign:
-        place = self.place
-        return Campaign(setting, self.folder, place.inputs, place.device, self.budget, publish, place.compiled)
+    def _keep_cost(self, found: dict[str, Any]) -> None:
+        kept = self.folder / self.work.id / "found.json"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, json.dumps(found))
+        self._write(found, {"seeds": [0], "precision": {"steps": _precision(bf16=True)}})
 
     def _data_of(self, campaign: Campaign) -> dict[str, Any]:
         setting = campaign.setting
@@ -145,6 +144,34 @@ class _Run:
         if isinstance(self.work, Cost):  # no figure
             command = f"make gpu ITEM={self.item}" + ("" if self.size == "full" else f" SIZE={self.size}")
         results.write(self.work.id, profile, numbers, made | {"duration_s": seconds, "command": command})
+
+
+def conduct(item: int, id: str, profile: str) -> results.Results:
+    """Run what a piece of work still lacks, in `build/`; at smoke everything, in a folder that is gone afterwards.
+
+    Where its corpora are not to be had, the results that are there are read instead, and that is said.
+    """
+    folder = places.checkout() / "build/inputs"
+    read = corpora([w for w in work(item, SIZE[profile]) if w.id == id])
+    gone = prepared.absent(read, folder) if profile != "smoke" else []
+    gone = [name for name in gone if constants.HF_HUB_OFFLINE or not prepared.CORPORA[name].hub]
+    if gone and results.exist(id, profile):
+        print(
+            f"not computed again: {', '.join(gone)} not here (book/gpu.md says where from); this is what was measured"
+        )
+        return results.read(id, profile)
+    with tempfile.TemporaryDirectory(prefix="lmc-") as aside:
+        build = Path(aside) if profile == "smoke" else places.checkout() / "build"
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        run(
+            item,
+            SIZE[profile],
+            Budget(UNLIMITED),
+            Place(build / "campaign", build / "inputs", device),
+            only=id,
+            wait=True,
+        )
+    return results.read(id, profile)
 
 
 def _precision(bf16: bool) -> str:

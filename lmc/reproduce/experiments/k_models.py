@@ -5,12 +5,28 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
-from lmc.evaluation import as_data, evaluate, path
+from lmc.evaluation import Data, as_data, evaluate, path
 from lmc.matching import Alignment, match
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One way of merging K models: the barrier over their simplex, and the highest one on an edge of it.
+
+    `middle`: the loss of the uniform merge, with its `accuracy`. `steps`: taken in all.
+    """
+
+    barrier: float
+    interval: tuple[float, float]
+    edges: float
+    middle: float
+    accuracy: float
+    steps: int
 
 
 def several(
@@ -27,8 +43,7 @@ def several(
 
     `together`: dual matching of all K in one run of `steps`. `one by one`: every model to the first by single matching,
     `steps` each, which draws no point that mixes three. `naive`: the raw weights. Returns `several`, per K and way the
-    `barrier` over the simplex (`grid` points on an edge) with its `interval`, the largest barrier on an `edges`, the
-    `middle` loss of the uniform merge with its `accuracy`, and the `steps` taken in all; and the `unit`.
+    values of a `Merge`, measured with `grid` points on an edge; and the `unit`.
     """
     seen, unseen = as_data(match_on, models[0]), as_data(held_out, models[0])
     found: dict[str, Any] = {}
@@ -42,22 +57,25 @@ def several(
             "one by one": (Alignment("single", tuple(chosen), star, {"seed": seed}), steps * (count - 1)),
             "naive": (match(chosen, method="naive"), 0),
         }
-        rows = {}
-        for way, (alignment, taken) in ways.items():
-            walked = path(alignment, unseen, grid)
-            points = list(zip(walked.lambdas, walked.losses, walked.accuracies, strict=True))
-            corners = {at.index(1): loss for at, loss, _ in points if max(at) == 1}
-            above = {at: loss - sum(w * corners[k] for k, w in enumerate(at)) for at, loss, _ in points}
-            middle = alignment.merge([1 / count] * count)
-            loss, correct = evaluate(middle, unseen)
-            rows[way] = {
-                "barrier": walked.barrier,
-                "interval": walked.interval,
-                "edges": max(0.0, *(b for at, b in above.items() if sum(w > 0 for w in at) == 2)),
-                "middle": float(loss.mean()),
-                "accuracy": float(correct.mean()),
-                "steps": taken,
-            }
-            say(f"K = {count}  {way:<12} barrier {walked.barrier:.4f}  edges {rows[way]['edges']:.4f}")
-        found[str(count)] = rows
-    return {"several": found, "unit": walked.metric, "samples": walked.samples, "grid": grid}
+        merged = {way: _merged(alignment, unseen, taken, grid) for way, (alignment, taken) in ways.items()}
+        for way, row in merged.items():
+            say(f"K = {count}  {way:<12} barrier {row.barrier:.4f}  edges {row.edges:.4f}")
+        found[str(count)] = {way: asdict(row) for way, row in merged.items()}
+    return {"several": found, "unit": unseen.unit, "samples": len(unseen), "grid": grid}
+
+
+def _merged(alignment: Alignment, unseen: Data, steps: int, grid: int) -> Merge:
+    walked = path(alignment, unseen, grid)
+    losses: dict[tuple[float, ...], float] = dict(zip(walked.lambdas, walked.losses, strict=True))
+    corners = {at.index(1): loss for at, loss in losses.items() if max(at) == 1}
+    above = {at: loss - sum(w * corners[k] for k, w in enumerate(at)) for at, loss in losses.items()}
+    count = len(alignment.parents)
+    loss, correct = evaluate(alignment.merge([1 / count] * count), unseen)
+    return Merge(
+        walked.barrier,
+        walked.interval,
+        edges=max(0.0, *(rise for at, rise in above.items() if sum(w > 0 for w in at) == 2)),
+        middle=float(loss.mean()),
+        accuracy=float(correct.mean()),
+        steps=steps,
+    )

@@ -1,7 +1,7 @@
 """The published checkpoints of the `paper` profile, as data: which pairs, at which revision, what to know of each.
 
 >>> a, b = load(PAIRS["pythia"][0])
->>> numbers = study(PAIRS["pythia"][:2], "fineweb", "wikitext", steps=300, rates={"single": 0.02, "dual": 0.01})
+>>> compared = study(PAIRS["pythia"][:2], "fineweb", "wikitext", steps=300, rates={"single": 0.02, "dual": 0.01})
 
 None of these was loaded where this project was built: there was no network. Their layouts are imitated by a stand-in
 server in the tests; sizes are computed from the architectures, and what is said of a pair is from its authors' cards.
@@ -10,7 +10,7 @@ A layout that turns out different is refused with one line, never guessed at.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lmc.matching import inspect_pair
 from lmc.reproduce.experiments.comparison import Pair, compare, plan
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.resume import Kept
+from lmc.reproduce.runs import Comparison, joined
 
 
 @dataclass(frozen=True)
@@ -153,20 +154,19 @@ def study(
     limits: tuple[int | None, int | None] = (None, None),
     seed: int = 0,
     keep: Kept | None = None,
-) -> dict[str, Any]:
-    """Every method on every pair, one pair in memory at a time; what `comparison.compare` returns, joined.
+) -> Comparison:
+    """Every method on every pair, one pair in memory at a time.
 
     `match_on` and `held_out` are corpora, `limits` how many windows or images of each. On a GPU where there is one.
-    Pairs that cannot be paired, or that do not exist, are under `refused`, each with the reason; the others' sizes
-    (millions) under `parameters`, and under `guess` the mean loss of a model that ignores its input. `shared` names the
-    pairs of one initialisation, which a `summary` leaves out. Runs that `keep` has are not made again.
+    `rest` has `refused`, the pairs that cannot be paired or that do not exist, each with the reason, and `guess`, the
+    mean loss of a model that ignores its input. Runs that `keep` has are not made again.
 
     Raises HubError, after all other pairs, for those that the hub did not give this time; IncompatibleModelsError where
     no pair is left.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    joined: dict[str, Any] = {"methods": {}, "endpoints": {}, "parameters": {}, "refused": {}, "shared": []}
-    guesses, later = [], {}
+    found: dict[str, Comparison] = {}
+    parameters, guesses, refused, later = {}, {}, {}, {}
     for one in pairs:
         try:
             models = load(one)
@@ -174,33 +174,29 @@ def study(
             later[one.label] = _without_places(str(error))
             continue
         except (CheckpointError, IncompatibleModelsError, UnsupportedModelError) as error:
-            joined["refused"][one.label] = _without_places(str(error))
+            refused[one.label] = _without_places(str(error))
             continue
         tokenizer = checkpoints.source(models[0])
         seen, unseen = (
             corpora.load(corpus, models[0], split, tokenizer, limit, seed)
             for corpus, split, limit in zip((match_on, held_out), ("match", "eval"), limits, strict=True)
         )
-        guesses.append((one.shared, _guess(unseen)))
+        guesses[one.label] = _guess(unseen)
+        parameters[one.label] = sum(p.numel() for p in models[0].parameters()) / 1e6
         pair = models[0].to(device), models[1].to(device)
-        found = compare({one.label: pair}, seen, unseen, plan([one.label], [seed], steps, rates), grid, keep=keep)
-        joined |= {key: found[key] for key in ("unit", "samples")}
-        joined["endpoints"] |= found["endpoints"]
-        joined["shared"] += [one.label] if one.shared else []
-        joined["parameters"][one.label] = sum(p.numel() for p in models[0].parameters()) / 1e6
-        for method, table in found["methods"].items():
-            mine = joined["methods"].setdefault(method, {"lambdas": table["lambdas"]})
-            for key in table.keys() - {"lambdas"}:
-                mine.setdefault(key, []).extend(table[key])
+        methods = plan([one.label], [seed], steps, rates)
+        found[one.label] = compare({one.label: pair}, seen, unseen, methods, grid, keep=keep)
     if later:
         reasons = "; ".join(f"{label}: {why}" for label, why in later.items())
         raise HubError(f"not had: {reasons}. What is finished is kept: run the same command again")
     if not pairs:
         raise ArgumentError("pairs: expected at least one, found none")
-    if not guesses:
-        raise IncompatibleModelsError("; ".join(f"{label}: {why}" for label, why in joined["refused"].items()))
-    counted = [guess for shared, guess in guesses if not shared] or [guess for _, guess in guesses]
-    return {**joined, "guess": mean(counted)}
+    if not found:
+        raise IncompatibleModelsError("; ".join(f"{label}: {why}" for label, why in refused.items()))
+    shared = tuple(one.label for one in pairs if one.shared and one.label in found)
+    counted = [guess for label, guess in guesses.items() if label not in shared] or list(guesses.values())
+    rest = {"refused": refused, "guess": mean(counted)}
+    return replace(joined(list(found.values())), shared=shared, parameters=parameters, rest=rest)
 
 
 def _without_places(text: str) -> str:

@@ -1,42 +1,45 @@
-"""What a setting's folder says so far, as the numbers of a results file: the layout that figures are drawn from."""
+"""What a setting's folder says so far, as a `Comparison`: read from the files of its finished pieces.
+
+The files are the truth: they are read again after every piece, so that a run that is continued reports like one that
+was never interrupted.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from lmc.evaluation import PathResult
 from lmc.files import read_json
 from lmc.matching import LEARNED
-from lmc.reproduce.experiments.comparison import summary
+from lmc.reproduce.runs import Comparison, Headline, Parents, RateGrid, Run, Sweep
 from lmc.reproduce.training.settings import Curve, Setting
 
 TIMES = ("seconds", "hardware", "peak_bytes")  # what differs between two equal runs
 
 
-def numbers(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
-    """Everything measured so far; `summary` and `headline` once there is a naive and a dual path.
+def compared(setting: Setting, folder: Path, endpoints: Path) -> Comparison:
+    """Everything measured so far; with a summary once there is a naive and a dual path.
 
-    The first corpus of the setting fills `endpoints` and `methods`, any other one has its own entry under `also`.
+    The first corpus of the setting makes the comparison, any other one is under `also`.
     """
     pairs = [f"pair-{i}" for i in range(len(setting.seeds))]
     measured = {p: read_json(folder / p / "endpoints.json") for p in pairs if (folder / p / "endpoints.json").is_file()}
-    first, *others = setting.evaluated_on
-    found: dict[str, Any] = {
-        "setting": _described(setting),
-        "training": _training(setting, endpoints),
-        **_corpus(setting, folder, measured, first),
-    }
-    if others:
-        found["also"] = {corpus: _corpus(setting, folder, measured, corpus) for corpus in others}
-    rates = folder / "rates.json"
-    if rates.is_file():
-        found["grids"] = {
-            method: {"rates": list(tried), "barrier": [[grid[f"{rate:g}"]] for rate in tried]}
-            for method, grid in read_json(rates).items()
-            if (tried := [rate for rate in setting.matching.rates[method] if f"{rate:g}" in grid])
-        }
-    return found
+    first, *others = (_on_corpus(setting, folder, measured, corpus) for corpus in setting.evaluated_on)
+    rest = {"setting": _described(setting), "training": _training(setting, endpoints)}
+    if grids := rate_grids(setting, folder / "rates.json"):
+        rest["grids"] = {method: grid.to_json() for method, grid in grids.items()}
+    return replace(first, also=dict(zip(setting.evaluated_on[1:], others, strict=True)), rest={**first.rest, **rest})
+
+
+def rate_grids(setting: Setting, file: Path) -> dict[str, RateGrid]:
+    """The barriers at the rates that were tried so far, by method."""
+    grids = {}
+    for method, found in (read_json(file) if file.is_file() else {}).items():
+        tried = tuple(rate for rate in setting.matching.rates[method] if f"{rate:g}" in found)
+        grids[method] = RateGrid(tried, tuple((found[f"{rate:g}"],) for rate in tried))
+    return grids
 
 
 def costs(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
@@ -52,22 +55,21 @@ def costs(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
     return {"training": training, "matching": {pair: row for pair, row in matching.items() if row}}
 
 
-def curve(work: Curve, points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The points of a curve that are measured, in the layout of `dependence.sweep`; all that is known under `settings`.
+def curve(work: Curve, points: list[Comparison]) -> Sweep:
+    """The points of a curve that are measured; all that is known under `settings`.
 
-    A point counts once it has a naive and a dual path; the barriers of a method are those of its pairs.
+    A point counts once it has a naive and a dual path.
     """
-    done = [(x, point) for (x, _), point in zip(work.points, points, strict=True) if "headline" in point]
-    methods = work.points[0][1].matching.methods
-    found: dict[str, Any] = {"varied": work.axis, "points": [x for x, _ in done], "settings": points}
-    found["methods"] = {
-        m: {key: [point["methods"][m][key] for _, point in done] for key in ("barrier", "interval")} for m in methods
-    }
-    if done:
-        found |= {key: done[0][1][key] for key in ("unit", "pairs")}
-        ends = {x: point["headline"]["dual barrier"] for x, point in (done[0], done[-1])}
-        found["headline"] = {f"dual barrier, {work.axis} {x:g}": barrier for x, barrier in ends.items()}
-    return found
+    done = [(x, point, point.headline) for (x, _), point in zip(work.points, points, strict=True) if point.headline]
+    ends = {x: headline.values["dual barrier"] for x, _, headline in (done[:1] + done[-1:])}
+    return Sweep(
+        work.axis,
+        tuple(x for x, _, _ in done),
+        tuple(point for _, point, _ in done),
+        work.points[0][1].matching.methods,
+        headline=Headline({f"dual barrier, {work.axis} {x:g}": value for x, value in ends.items()}) if done else None,
+        rest={"settings": [point.to_json() for point in points]},
+    )
 
 
 def _described(setting: Setting) -> dict[str, Any]:
@@ -91,36 +93,30 @@ def _records(setting: Setting, endpoints: Path) -> dict[str, dict[str, Any]]:
     return {name: read_json(file) for name, file in files.items() if file.is_file()}
 
 
-def _corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: str) -> dict[str, Any]:
-    ends = {p: found[corpus] | {"cosine": found["cosine"]} for p, found in measured.items()}
-    methods: dict[str, dict[str, list[Any]]] = {}
-    units = set()
-    made = [(f"pair-{i}", each) for i in range(len(setting.seeds)) for each in setting.matches(i)]
-    for pair, (name, method, _) in made:
-        file = folder / pair / f"{name}.json"
-        if pair not in ends or not file.is_file():
-            continue
-        walked = read_json(file)[corpus]
-        units.add((walked["metric"], walked["samples"]))
-        row = {key: walked[key] for key in ("losses", "accuracies", "barrier", "interval", "gap")}
-        at_ends = (walked["losses"][0], walked["losses"][-1])
-        row["endpoint_change"] = max(abs(x - y) for x, y in zip(at_ends, ends[pair]["losses"], strict=True))
-        row["runs"] = {"pair": pair, **_made(folder / pair / name, method)}
-        table = methods.setdefault(method, {})
-        for key, value in row.items():
-            table.setdefault(key, []).append(value)
-        table["lambdas"] = walked["lambdas"]
-    found: dict[str, Any] = {"endpoints": ends, "methods": methods}
-    if units:
-        found["unit"], found["samples"] = units.pop()
-    naive = methods.get("naive", {}).get("barrier", [0])
-    if "dual" in methods and min(naive) > 0:  # the naive path of a pair is walked before its dual one
-        guess = sum(pair["guess"] for pair in ends.values()) / len(ends)
-        found |= summary(found, guess) | {"guess": guess}
-    return found
+def _on_corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: str) -> Comparison:
+    parents = {
+        pair: Parents(
+            tuple(one[corpus]["losses"]), tuple(one[corpus]["accuracies"]), one["cosine"], one[corpus]["guess"]
+        )
+        for pair, one in measured.items()
+    }
+    made = [(f"pair-{i}", match) for i in range(len(setting.seeds)) for match in setting.matches(i)]
+    files = {(pair, match): folder / pair / f"{match.name}.json" for pair, match in made if pair in parents}
+    walks = {key: PathResult.of(read_json(file)[corpus]) for key, file in files.items() if file.is_file()}
+    runs = [
+        Run.along(match.method, pair, walked, parents[pair], _settings(folder / pair / match.name, match.method))
+        for (pair, match), walked in walks.items()
+    ]
+    unit, samples = next(((walked.metric, walked.samples) for walked in walks.values()), (None, None))
+    found = Comparison(tuple(runs), unit, samples, parents)
+    # The naive path of a pair is walked before its dual one.
+    if not {"naive", "dual"} <= found.methods.keys() or min(found.barriers("naive")) <= 0:
+        return found
+    guess = sum(each.guess or 0.0 for each in parents.values()) / len(parents)
+    return replace(found.summarised(guess), rest={"guess": guess})
 
 
-def _made(folder: Path, method: str) -> dict[str, Any]:
+def _settings(folder: Path, method: str) -> dict[str, Any]:
     """How a match was made, from its record."""
     record = read_json(folder / "alignment.json")["record"]
     kept = ("seed", "start", "steps", "lr", "batch", "precision") if method in LEARNED else ("seed",)

@@ -15,20 +15,22 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from torch import nn
 
 from lmc import checkpoints
 from lmc.errors import ArgumentError, DivergedError
-from lmc.evaluation import Data, evaluate, path
+from lmc.evaluation import Data, evaluate, lowest_midpoint, path
 from lmc.files import read_json, write_whole
 from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
-from lmc.reproduce.experiments.comparison import Pair, apart, best_start
-from lmc.reproduce.experiments.report import costs, numbers
+from lmc.reproduce.experiments.report import compared, costs, rate_grids
+from lmc.reproduce.runs import Comparison
 from lmc.reproduce.training.batches import Batches, batches
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
 from lmc.reproduce.training.settings import Match, Setting
 
 STAGES = ("train", "match", "evaluate")
+Pair = tuple[nn.Module, nn.Module]
 
 
 class Campaign:
@@ -78,9 +80,9 @@ class Campaign:
         if only in (None, 0) and ("match" in stages or "evaluate" in stages):
             self._pair(0, self.setting.matches(0), stages)
 
-    def numbers(self) -> dict[str, Any]:
+    def compared(self) -> Comparison:
         """The results so far."""
-        return numbers(self.setting, self.folder, self.endpoints)
+        return compared(self.setting, self.folder, self.endpoints)
 
     def costs(self) -> dict[str, Any]:
         """What everything took so far."""
@@ -138,10 +140,9 @@ class Campaign:
         settings = self.setting.matching
         seen = self.data.samples(settings.samples)
         with self.budget.interrupting():
-            closed = [Alignment.load(folder / name) for name in CLOSED_FORM if (folder / name).is_dir()]
             options: dict[str, Any] = {}
             if wanted.method in LEARNED:
-                start = best_start(pair, seen, closed)
+                start = self._start(folder, pair, seen)
                 rates = self._rates(pair, start, seen)
                 options = self._options(start, settings.steps, rates[wanted.method])
                 options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
@@ -154,6 +155,12 @@ class Campaign:
                 cost["peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
             write_whole(folder / f"{wanted.name}.cost.json", json.dumps(cost))
             found.save(folder / wanted.name)
+
+    def _start(self, folder: Path, pair: Pair, seen: Data) -> Alignment:
+        """The better closed form, found before or now."""
+        kept = {name: Alignment.load(folder / name) for name in CLOSED_FORM if (folder / name).is_dir()}
+        made = (kept.get(name) or match(*pair, method=name, data=seen) for name in CLOSED_FORM)
+        return lowest_midpoint(made, seen.draw(256, 0, step=0))
 
     def _options(self, start: Alignment, steps: int, rate: float) -> dict[str, Any]:
         precision = "bfloat16" if self.setting.bf16 else "float32"
@@ -168,7 +175,7 @@ class Campaign:
         """
         file, settings = self.folder / "rates.json", self.setting.matching
         grids: dict[str, dict[str, float | None]] = read_json(file) if file.is_file() else {}
-        matched, scored = apart(seen, len(seen) // 8)  # at random: pictures come class by class
+        matched, scored = seen.apart(len(seen) // 8)  # at random: pictures come class by class
         for method in (m for m in LEARNED if m in settings.methods):
             for rate in settings.rates[method]:
                 if f"{rate:g}" in grids.get(method, {}):
@@ -183,11 +190,11 @@ class Campaign:
                 write_whole(file, json.dumps(grids))
                 self._publish()
         best = {}
-        for method, grid in grids.items():
-            barriers = {rate: barrier for rate in settings.rates[method] if (barrier := grid[f"{rate:g}"]) is not None}
-            if not barriers:
-                raise DivergedError(f"{self.setting.id}: {method} matching diverged at every rate of its grid")
-            best[method] = min(barriers, key=barriers.__getitem__)
+        for method, grid in rate_grids(self.setting, file).items():
+            try:
+                best[method] = grid.best
+            except DivergedError as error:
+                raise DivergedError(f"{self.setting.id}: {method} {error}") from None
         return best
 
     def _walk(self, folder: Path) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from lmc.errors import ArgumentError
-from lmc.matching import LEARNED
+from lmc.matching import LEARNED, METHODS
 from lmc.reproduce.training.shapes import Gpt2, Language, NeoX, Olmo, Shape, Vit
 from lmc.reproduce.training.trainer import Recipe
 
 SIZES = {"full": "gpu", "laptop": "laptop", "smoke": "smoke"}  # size -> profile of the results
+SIZE = {profile: size for size, profile in SIZES.items()}
 NEOX, GPT2 = 50304, 50257  # Pythia's padded vocabulary, and GPT-2's
-METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 RATES = {"single": (5e-3, 1e-2, 2e-2, 4e-2), "dual": (2.5e-3, 5e-3, 1e-2, 2e-2)}
 SEEDS = ((0, 1), (2, 3), (4, 5))  # disjoint: no endpoint serves in two pairs
 
