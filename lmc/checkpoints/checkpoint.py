@@ -11,7 +11,6 @@ and pickled weights are opened by `lmc.checkpoints.conversion` alone.
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,8 @@ from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import _fingerprint, _fingerprints, _references, refer
 from lmc.checkpoints.tokenizers import copy_tokenizer
 from lmc.errors import CheckpointError, LmcError
-from lmc.files import whole_folder
+from lmc.files import require_finite, whole_folder
 from lmc.symmetries.families import Family, family_of
-
-if TYPE_CHECKING:
-    pass
 
 DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
 
@@ -48,13 +44,8 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
     dtype = dtype or torch.promote_types(blueprint.dtype, torch.float32)
     model = STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
     for tensor_name, tensor in model.state_dict().items():
-        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-        if bad:
-            file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else files[0]
-            raise CheckpointError(
-                f"{source.folder / file}: tensor {tensor_name}: expected finite values, "
-                f"found {bad:,} of {tensor.numel():,} NaN or infinite as {str(dtype).removeprefix('torch.')}"
-            )
+        file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else files[0]
+        require_finite(f"{source.folder / file}: tensor {tensor_name}", tensor)
     if device is not None:
         model.to(device)
     reference = refer(source, blueprint.tensors, dtype)

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from lmc.errors import CheckpointError
-from lmc.files import read_json
+from lmc.files import open_safetensors, read_json
 
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
@@ -77,16 +76,9 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
 
 
 def _header(folder: Path, file: str) -> dict[str, Entry]:
-    try:
-        with safe_open(folder / file, framework="pt") as f:
-            slices = {name: f.get_slice(name) for name in f.keys()}  # noqa: SIM118 - not a dict
-            return {name: entry(file, s.get_shape(), s.get_dtype()) for name, s in slices.items()}
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder / file}: not found, but the index names it") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{folder / file}: not a readable safetensors file, truncated or damaged ({error})"
-        ) from None
+    with open_safetensors(folder / file, absent="not found, but the index names it") as opened:
+        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        return {name: entry(file, s.get_shape(), s.get_dtype()) for name, s in slices.items()}
 
 
 def entry(file: str, shape: Iterable[int], dtype: str) -> Entry:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lmc.checkpoints.headers import SAFE, TYPES
 from lmc.errors import CheckpointError
+from lmc.files import require_finite
 
 _NAMES = {dtype: name for name, dtype in TYPES.items()}
 
@@ -73,11 +74,5 @@ def _begin(stream: BinaryIO, tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _bytes(name: str, tensor: Tensor) -> memoryview:
-    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-    if bad:
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"tensor {name}: expected finite values, found {bad:,} of {tensor.numel():,} NaN or infinite as {dtype}; "
-            "not saved"
-        )
+    require_finite(f"tensor {name}", tensor, "; not saved")
     return tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data

@@ -139,7 +139,7 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
         barrier=float(_barrier(means[:, None], w, corners)),
         interval=_bootstrap(table, w, corners, seed),
         gap=centre - float(means[corners].min()),
-        metric="nats per token" if checked.labels is None else "nats per image",
+        metric=checked.unit,
         samples=len(checked),
     )
 

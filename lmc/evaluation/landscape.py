@@ -39,7 +39,7 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
     if grid < 2:
         raise ArgumentError(f"grid: expected at least 2 points, found {grid}")
     spec = spec_of(models[0])
-    if spec.epsilon is not None and len({epsilon(m, spec) for m in models}) > 1:
+    if len({epsilon(m, spec) for m in models}) > 1:
         raise ArgumentError("plane: expected one ε in all norms, found several; align the models first")
     unseen = as_data(data, models[0])
     states = [state(m) for m in models]
@@ -58,8 +58,7 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
             parameters[name].copy_(torch.einsum("k,k...->...", weights, tensors))
         losses[row, column] = evaluate(work, unseen)[0].mean()
     points = {name: corner for name, corner in zip(NAMES, corners.tolist(), strict=True)}
-    unit = "nats per token" if unseen.labels is None else "nats per image"
-    return {"unit": unit, "x": x.tolist(), "y": y.tolist(), "losses": losses.tolist(), "points": points}
+    return {"unit": unseen.unit, "x": x.tolist(), "y": y.tolist(), "losses": losses.tolist(), "points": points}
 
 
 def coordinates(states: Sequence[dict[str, Tensor]]) -> Tensor:

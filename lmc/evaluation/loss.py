@@ -22,6 +22,11 @@ class Data:
     inputs: Tensor
     labels: Tensor | None = None
 
+    @property
+    def unit(self) -> str:
+        """What a loss on these samples is measured in."""
+        return "nats per token" if self.labels is None else "nats per image"
+
     def __len__(self) -> int:
         return len(self.inputs)
 

@@ -17,7 +17,7 @@ from lmc.errors import NotCanonicalError
 from lmc.symmetries.blocks import connected, unfold, unfold_into
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
-from lmc.symmetries.pattern import STREAM, Axis
+from lmc.symmetries.pattern import STREAM, Axis, Block
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
 from lmc.symmetries.stock_model import rebuild, state
 
@@ -102,11 +102,13 @@ def _mixing(spec: ModelSpec, balance: bool) -> Iterator[set[str]]:
 
 def _balanced_spaces(spec: ModelSpec) -> list[Space]:
     """The spaces that some tensors write and others read, with a group that is not compact."""
+    loose = [s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale)]
+    return [s for s in loose if len({_reads(s, block) for _, block in spec.uses(s.name)}) == 2]
 
-    def sides(space: Space) -> set[bool]:
-        return {block.axes[block.dim(space.name)].dual for _, block in spec.uses(space.name)}
 
-    return [s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale) and len(sides(s)) == 2]
+def _reads(space: Space, block: Block) -> bool:
+    """Whether the block reads what others write to the space, and so moves by the inverse transpose."""
+    return block.axes[block.dim(space.name)].dual
 
 
 def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = True) -> None:
@@ -234,19 +236,18 @@ def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:
 
 def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
     """Give what writes a space and what reads it equal Gram matrices: then GL(n) is left with O(n), ℂ* with phases."""
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])  # primal, dual: [*B, n, R] each
-    places = []
-    for name, block in spec.uses(space.name):
-        dual = block.axes[block.dim(space.name)].dual
-        unfolded = unfold(block.of(tensors[name]), block.names, space)
-        places.append((name, block, dual, unfolded.shape[-1]))
-        sides[dual].append(unfolded)
-    primal, dual_side = _balanced(space.group, torch.cat(sides[0], -1), torch.cat(sides[1], -1))
-    at = [0, 0]
-    for name, block, dual, width in places:
-        new = (primal, dual_side)[dual][..., at[dual] : at[dual] + width]
-        at[dual] += width
-        unfold_into(block.of(tensors[name]), block.names, space, new)
+    writers = [use for use in spec.uses(space.name) if not _reads(space, use[1])]
+    readers = [use for use in spec.uses(space.name) if _reads(space, use[1])]
+
+    def unfolded(uses: list[tuple[str, Block]]) -> list[Tensor]:  # [*B, n, R] each
+        return [unfold(block.of(tensors[name]), block.names, space) for name, block in uses]
+
+    before = unfolded(writers), unfolded(readers)
+    after = _balanced(space.group, *(torch.cat(side, -1) for side in before))
+    for uses, old, new in zip((writers, readers), before, after, strict=True):
+        widths = [part.shape[-1] for part in old]
+        for (name, block), part in zip(uses, new.split(widths, -1), strict=True):
+            unfold_into(block.of(tensors[name]), block.names, space, part)
 
 
 def _balanced(group: Group, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

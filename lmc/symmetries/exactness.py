@@ -53,6 +53,15 @@ class Row:
     native: float
     ok: bool
 
+    @property
+    def verdict(self) -> str:
+        """What to think of it, in a word or two."""
+        if self.ok:
+            return "exact"
+        if not math.isfinite(self.exact + self.native):
+            return "NOT FINITE"
+        return "WRONG" if self.exact > EXACT else "ROUNDING"  # too large a change in the model's own type alone
+
 
 @dataclass(frozen=True)
 class Report:
@@ -77,9 +86,8 @@ class Report:
         own = "stock " + str(self.dtype).removeprefix("torch.")
         head = ("space", "group", "dimension", "of all", "float64", own, "verdict")
         body = [
-            (r.space, r.group, f"{r.dimension:,}", f"{r.share:.2%}", f"{r.exact:.1e}", f"{r.native:.1e}", verdict)
+            (r.space, r.group, f"{r.dimension:,}", f"{r.share:.2%}", f"{r.exact:.1e}", f"{r.native:.1e}", r.verdict)
             for r in self.rows
-            for verdict in [_verdict(r)]
         ]
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in (head, *body)]
@@ -204,14 +212,6 @@ def _move(tensors: Mapping[str, Tensor], whole: Transform, kind: str) -> None:
     """The same where they lie."""
     for name, moved in _moved(tensors, whole, kind):
         tensors[name].copy_(moved)
-
-
-def _verdict(row: Row) -> str:
-    if row.ok:
-        return "exact"
-    if not math.isfinite(row.exact + row.native):
-        return "NOT FINITE"
-    return "WRONG" if row.exact > EXACT else "ROUNDING"  # too much in its own type
 
 
 def _rescale(work: nn.Module, whole: Transform, kind: str) -> None:
