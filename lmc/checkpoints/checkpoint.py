@@ -1,7 +1,7 @@
 """Stock checkpoints in and out: checked before a weight is read, written whole or not at all.
 
->>> model = lmc.load("EleutherAI/pythia-14m-seed1@step143000")      # or a folder; a stock model in evaluation mode
->>> lmc.save(model, "copy", tokenizer_from="EleutherAI/pythia-14m-seed1@step143000")
+>>> model = lmc.load("run-1")                     # or of the hub: "EleutherAI/pythia-14m-seed1@step143000"
+>>> lmc.save(model, "copy", tokenizer_from="run-1")
 
 A checkpoint is a folder or a hub repository in the layout of its own library. It is refused with one line that names
 the file and the tensor or field, what was expected and what was found. Code that comes with a checkpoint is never run,
@@ -19,7 +19,7 @@ from lmc.checkpoints import hub
 from lmc.checkpoints.blueprint import STOCK, Blueprint, empty, inspect
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
-from lmc.checkpoints.references import _fingerprint, _fingerprints, _references, refer
+from lmc.checkpoints.references import recorded, refer, remember
 from lmc.checkpoints.tokenizers import copy_tokenizer
 from lmc.errors import CheckpointError, LmcError
 from lmc.files import require_finite, whole_folder
@@ -48,8 +48,7 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
         require_finite(f"{source.folder / file}: tensor {tensor_name}", tensor)
     if device is not None:
         model.to(device)
-    reference = refer(source, blueprint.tensors, dtype)
-    _references[model], _fingerprints[model] = reference, _fingerprint(model)
+    remember(model, refer(source, blueprint.tensors, dtype))
     return model
 
 
@@ -63,7 +62,7 @@ def save(
 ) -> None:
     """Write a stock checkpoint into a new folder: configuration, safetensors, tokenizer and a short model card.
 
-    >>> lmc.save(merged, "merged", tokenizer_from="run-1")
+    >>> lmc.save(merged, "half-way", tokenizer_from="run-1")
 
     The stock library alone reads it: `from_pretrained(directory)`, or `timm.create_model("local-dir:" + directory,
     pretrained=True)`. Weights are cast to `dtype`, if one is given; `card` is the model card's text. `tensors` are the
@@ -88,8 +87,9 @@ def save(
 def resolve(reference: object, beside: Path) -> nn.Module:
     """The model that a reference describes, as `Alignment.save` writes it into the folder `beside`.
 
-    `{"inside": name}` is a folder in `beside`, in the type it was saved in; any other folder counts from `beside`.
-    Raises CheckpointError where it is no reference, the model is gone, or its weights are not those of the reference.
+    `{"inside": name}` is a folder in `beside`, loaded in the type it was saved in; the path of any other folder is
+    relative to `beside`. Raises CheckpointError where it is no reference, the model is gone, or its weights are not
+    those of the reference.
     """
     match reference:
         case {"inside": str(inside)}:
@@ -106,9 +106,9 @@ def resolve(reference: object, beside: Path) -> nn.Module:
         model = load(where, dtype=DTYPES[dtype])
     except LmcError as error:
         counted = isinstance(reference, dict) and "folder" in reference
-        where = " (a place that counts from the alignment's folder)" if counted else ""
+        where = " (a path relative to the alignment's folder)" if counted else ""
         raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{where}") from error
-    for file, found in _references[model]["sha256"].items():
+    for file, found in recorded(model)["sha256"].items():
         if digests.get(file) != found:
             expected = str(digests.get(file))[:12]
             raise CheckpointError(f"{where}/{file}: expected sha256 {expected}…, found {found[:12]}…")
@@ -116,7 +116,7 @@ def resolve(reference: object, beside: Path) -> nn.Module:
 
 
 def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
-    """What the stock library would read from the folder must compute the same function: versions have lost settings."""
+    """Refuse where the stock library would read another function back: some versions do not save every setting."""
     _, again = empty(Source(folder.name, folder))
     expected, found = family.settings(model), family.settings(again)
     for name in expected:

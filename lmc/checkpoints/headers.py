@@ -3,7 +3,7 @@
 >>> layout(Path("run-1"))
 ('model.safetensors',)
 >>> headers(Path("run-1"), layout(Path("run-1")))["gpt_neox.embed_in.weight"].shape
-(256, 128)
+(40, 16)
 
 Nothing here reads a weight.
 """
@@ -96,8 +96,8 @@ def match(
     """The entries by the model's own tensor names, each there exactly once and of the right shape.
 
     `names` says what the stock class calls each tensor of the files, None where it ignores it; `twins` are pairs of
-    tensors that share memory: where one of them is absent, it is where the other is. Raises CheckpointError: tensor,
-    expected, found.
+    tensors that share memory, of which a file may hold only one. Raises CheckpointError, naming the tensor, what was
+    expected and what was found.
     """
     matched: dict[str, Entry] = {}
     source: dict[str, str] = {}

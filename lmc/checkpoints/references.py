@@ -1,13 +1,13 @@
 """Which checkpoint a model came from, and whether it still is what was read.
 
 >>> reference(lmc.load("run-1"))["sha256"]
-{'model.safetensors': '9f86d081884c7d65…'}
+{'model.safetensors': '...'}
 """
 
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,17 +15,13 @@ from torch import nn
 from lmc.checkpoints import hub
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
+from lmc.checkpoints.tokenizers import tokenizer_files
 from lmc.files import digest, sha256
 from lmc.symmetries.families import family_of
 
-if TYPE_CHECKING:
-    pass
-from lmc.checkpoints.tokenizers import tokenizer_files
-
-# How a model was loaded, and what it was then: beside the models, never on them, and gone with them.
+# How each model was loaded, and a fingerprint of what it was then. Nothing is written onto the models themselves, and
+# an entry goes when its model does.
 _references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
-
-
 _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
@@ -37,6 +33,16 @@ def refer(source: Source, tensors: Mapping[str, Entry], dtype: torch.dtype) -> d
         "sha256": {file: sha256(source.folder / file) for file in sorted({e.file for e in tensors.values()})},
     }
     return found | ({"folder": str(source.folder)} if source.repository is None else {})
+
+
+def remember(model: nn.Module, reference: dict[str, Any]) -> None:
+    """Note where a model was just loaded from, and what it is now."""
+    _references[model], _fingerprints[model] = reference, _fingerprint(model)
+
+
+def recorded(model: nn.Module) -> dict[str, Any]:
+    """What was noted of a model that `load` made, whatever has become of it since."""
+    return _references[model]
 
 
 def reference(model: nn.Module) -> dict[str, Any] | None:

@@ -108,7 +108,7 @@ def refuse_plot(endpoints: int) -> None:
 def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int = 64, seed: int = 0) -> PathResult:
     """Evaluate the merged models along the path on held-out data.
 
-    >>> lmc.path(alignment, data=held_out).barrier
+    >>> lmc.path(alignment, data=held_out, grid=5).barrier
     0.031
 
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches; never data that

@@ -1,6 +1,6 @@
 """The loss over the plane through three models, computed point by point.
 
->>> numbers = plane([a, b, aligned_b], data, grid=31)
+>>> numbers = plane([a, b, alignment.models[1]], held_out, grid=3)
 >>> numbers["points"]["third"]                                      # where the third model lies, in weight distance
 [10.7, 12.9]
 
@@ -26,7 +26,7 @@ NAMES = ("first", "second", "third")
 def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: float = 0.3) -> dict[str, Any]:
     """Loss of the models on a square grid of the plane through three models' weights.
 
-        >>> plane([a, b, aligned_b], held_out, grid=31)["losses"]   # [row][column], rows upwards
+    >>> plane([a, b, alignment.models[1]], held_out, grid=3)["losses"]      # [row][column], rows upwards
 
     The x axis points from the first to the second model, both at y = 0; the third is above. Units are distances in
     weight space, the same along both axes. `margin`: how far beyond the three the grid reaches, as a share of their

@@ -58,7 +58,6 @@ class Learner:
     >>> recipe = Recipe.default("dual", steps=10, batch=4)
     >>> learner = Learner.of([lmc.canonicalize(a), lmc.canonicalize(b)], alignment.transforms, (0, 1), recipe, seed=0)
     >>> learner.advance(Data(tokens))                               # one step; returns the loss
-    3.9...
     """
 
     def __init__(
@@ -356,8 +355,11 @@ def _to(
 class LieAdam:
     """The moments of one endpoint's gradients, one pair for every learning space.
 
-    >>> adam = LieAdam(spaces, shapes, betas=(0.9, 0.99), device="cpu")
-    >>> elements = adam.steps(gradients, step=1, rate=1e-2)      # group elements to compose with, near the identity
+    >>> adam = LieAdam([Space("turn", lmc.symmetries.Orthogonal(2))], {"turn": (2, 2)}, (0.9, 0.99), device="cpu")
+    >>> gradient = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+    >>> adam.steps({"turn": gradient}, step=1, rate=1e-2)["turn"]    # near the identity, to compose with
+    tensor([[ 1.0000, -0.0100],
+            [ 0.0100,  1.0000]], dtype=torch.float64)
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from lmc.symmetries.pattern import STREAM, Axis, Block
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
 from lmc.symmetries.stock_model import rebuild, state
 
-# The largest relative mean a "mean-free" writer may show after its entries were rounded to a type: some units of it.
+# A writer counts as mean-free if its mean is below this share of its largest entry: a few roundings to its type.
 MEAN_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
 
@@ -54,7 +54,8 @@ def warn_untied(spec: ModelSpec, size: int, stacklevel: int = 2) -> None:
 class Canonical(Mapping[str, Tensor]):
     """A state dict in canonical form, computed where it is asked for: tensors that do not mix are independent.
 
-    >>> Canonical(spec, stored)["gpt_neox.layers.0.mlp.dense_4h_to_h.weight"]
+    >>> Canonical(lmc.spec(model), state(model))["gpt_neox.layers.0.mlp.dense_4h_to_h.weight"].shape
+    torch.Size([16, 24])
 
     `tensors` may be read from files on demand, as this is: only the last part that was asked for is kept.
     """
@@ -71,7 +72,7 @@ class Canonical(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.last:
-            self.last = {}  # before the next part takes its place in memory
+            self.last = {}  # frees the last part before the next one needs memory
             stored = {n: self.tensors[n] for n in self.part_of[name]}
             exact = {n: t.to(torch.float64, copy=True) for n, t in stored.items()}
             make_canonical(exact, self.spec, self.balance)
@@ -171,7 +172,10 @@ def _views(tensors: Mapping[str, Tensor], spec: ModelSpec, name: str, axis: str 
 
 
 def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> None:
-    """W ← W diag(γ), b ← b + Wβ; a reader without bias keeps Wβ in the direction 𝟙 a LayerNorm never produces."""
+    """Give a norm's gain γ and bias β to the layers that read it: W ← W diag(γ), b ← b + Wβ.
+
+    A reader without a bias keeps Wβ in its weight, along the direction 𝟙, which the output of a LayerNorm never has.
+    """
     gamma = tensors[norm.weight].clone() if norm.weight else None
     beta = tensors[norm.bias].clone() if norm.bias else None
     for reader in norm.readers:
@@ -195,7 +199,10 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
 
 
 def _take_bias(tensors: dict[str, Tensor], spec: ModelSpec, name: str, axis: str) -> tuple[tuple[str, ...], Tensor]:
-    """Set a part of a bias to zero; returns its axes and what it was. A weight's is its sum over the stream (β = 𝟙)."""
+    """Set a part of a bias to zero; returns its axes and what it was.
+
+    Of a weight that keeps a bias in its mean direction (β = 𝟙), the bias is the sum over the stream.
+    """
     block = spec.block(name, axis)
     view = block.of(tensors[name])
     if Axis(STREAM, dual=True) not in block.axes:
@@ -235,7 +242,10 @@ def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:
 
 
 def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
-    """Give what writes a space and what reads it equal Gram matrices: then GL(n) is left with O(n), ℂ* with phases."""
+    """Give what writes a space and what reads it equal Gram matrices.
+
+    Of GL(n) that leaves only O(n) to choose, and of the complex numbers only their phases.
+    """
     writers = [use for use in spec.uses(space.name) if not _reads(space, use[1])]
     readers = [use for use in spec.uses(space.name) if _reads(space, use[1])]
 

@@ -21,7 +21,7 @@ def epsilon(model: Any, spec: ModelSpec) -> float:
 
 
 def hollow(model: Any) -> Any:
-    """A copy of everything but the parameters' memory: their places are held by meta tensors."""
+    """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         placeholder = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
