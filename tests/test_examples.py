@@ -21,7 +21,34 @@ import torch
 
 import lmc
 
-LEFT_OUT: set[str] = set()  # modules whose examples do not run yet
+# Modules whose examples do not run yet: they name results, folders or long runs that are not here.
+LEFT_OUT = {
+    "lmc.matching.pairing",
+    "lmc.matching.streaming",
+    "lmc.reproduce.charts",
+    "lmc.reproduce.draw",
+    "lmc.reproduce.every_experiment",
+    "lmc.reproduce.figures",
+    "lmc.reproduce.needs",
+    "lmc.reproduce.notebook",
+    "lmc.reproduce.pair_means",
+    "lmc.reproduce.results",
+    "lmc.reproduce.resume",
+    "lmc.reproduce.run",
+    "lmc.reproduce.schedule",
+    "lmc.reproduce.training.settings",
+    "lmc.reproduce.training.trainer",
+    "lmc.reproduce.experiments.ablation",
+    "lmc.reproduce.experiments.chapter",
+    "lmc.reproduce.experiments.compare_controls",
+    "lmc.reproduce.experiments.comparison",
+    "lmc.reproduce.experiments.controls",
+    "lmc.reproduce.experiments.dependence",
+    "lmc.reproduce.experiments.k_models",
+    "lmc.reproduce.experiments.landscape",
+    "lmc.reproduce.experiments.published",
+    "lmc.reproduce.experiments.stand_ins",
+}
 
 
 def modules() -> list[str]:

@@ -3,7 +3,7 @@
 >>> ModelSpec(
 ...     family="toy",
 ...     free={"vocab": 11},
-...     spaces=(Space("stream", Orthogonal(4)), Space("hidden", Permutation(6))),
+...     spaces=(Space("stream", groups.Orthogonal(4)), Space("hidden", groups.Permutation(6))),
 ...     rules={"embed": "vocab stream!", "up": "hidden stream?", "down": "stream! hidden"},
 ... ).blocks("up")[0].axes
 (Axis(name='hidden', dual=False), Axis(name='stream', dual=True))
@@ -264,7 +264,7 @@ def layered(
 ) -> tuple[tuple[Space, ...], dict[str, str]]:
     """Write a table for one layer once: `{l}` in tensor names becomes the layer, its spaces get the layer's suffix.
 
-    >>> layered(2, (Space("hidden", Permutation(6)),), {"mlp.{l}.up": "hidden stream?"})[1]
+    >>> layered(2, (Space("hidden", groups.Permutation(6)),), {"mlp.{l}.up": "hidden stream?"})[1]
     {'mlp.0.up': 'hidden.0 stream?', 'mlp.1.up': 'hidden.1 stream?'}
     """
     local = {space.name for space in spaces}
