@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -113,14 +114,31 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def safetensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a safetensors file one by one, each read when it is asked for. Raises as `read_safetensors`."""
+    with open_safetensors(path) as file:
+        for name in file.keys():  # noqa: SIM118 - not a dict
+            yield name, file.get_tensor(name)
+
+
+@contextmanager
+def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
+    """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
-        with safe_open(path, framework="pt") as f:
-            for name in f.keys():  # noqa: SIM118 - not a dict
-                yield name, f.get_tensor(name)
+        with safe_open(path, framework="pt") as file:
+            yield file
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found") from None
+        raise CheckpointError(f"{path}: {absent}") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file, truncated or damaged ({error})") from None
+
+
+def require_finite(what: str, tensor: Tensor, hint: str = "") -> None:
+    """Refuse a tensor with values that are no numbers. Raises CheckpointError, which begins with `what` it is."""
+    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if bad:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{what}: expected finite values, found {bad:,} of {tensor.numel():,} NaN or infinite as {dtype}{hint}"
+        )
 
 
 def sha256(path: Path) -> str:

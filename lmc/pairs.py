@@ -1,7 +1,5 @@
 """`python -m lmc.pairs NAME`: train a pair of independent endpoints, or train a shipped one again."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -28,7 +28,7 @@ from lmc.checkpoints import provenance
 from lmc.evaluation import Data, losses
 from lmc.files import write_whole
 from lmc.matching import Learner, Recipe
-from lmc.symmetries import Transform, ensure_torchvision, epsilon, rebuild, state
+from lmc.symmetries import Transform, ensure_torchvision
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "bench"
 # Of the Pythia suite: width, layers, heads. The feed-forward layer is four times as wide, a quarter of a head rotates.
@@ -59,11 +59,8 @@ def learner(shape: tuple[int, int, int], method: str, count: int = 2, **options:
     """A learner between random models, which for the cost are as good as trained ones."""
     models = [lmc.canonicalize(build(*shape, seed=k, **options)) for k in range(count)]
     spec = lmc.spec(models[0])
-    states = [{n: t.clone() for n, t in state(m).items()} for m in models]
-    work = rebuild(models[0], spec, states[0], untie=True).requires_grad_(True)
     start = [Transform.identity(spec) for _ in models]
-    roots = [epsilon(m, spec) ** 0.5 for m in models]
-    return Learner(spec, work, states, roots, start, range(method == "single", count), Recipe(batch=10**6), seed=0)
+    return Learner.of(models, start, range(method == "single", count), Recipe(batch=10**6), seed=0)
 
 
 def tokens(windows: int, length: int, vocabulary: int = 50304) -> Data:
@@ -174,7 +171,7 @@ def growth() -> dict[str, Any]:
             w = made.weights()
 
             def added(made: Learner = made, batch: Data = batch, w: Any = w, gradients: Any = gradients) -> None:
-                made._common_frame(made._pull_back(w, made.materialise(w, batch)))
+                made.common_frame(made.pull_back(w, made.materialise(w, batch)))
                 for k in made.moving:
                     made.adams[k].steps(gradients[k], 1, 1e-3)
 

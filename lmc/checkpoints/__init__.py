@@ -1,7 +1,7 @@
 """Stock checkpoints in and out: checked before a weight is read, written whole or not at all.
 
 Folders and hub names, their configurations, headers, tensors, tokenizers and preprocessing, in the layouts of
-transformers and timm; and the record of which checkpoint a model came from. What a model computes is no matter here.
+transformers and timm; and the record of which checkpoint a model came from. What a model computes plays no part here.
 
 Begin with `checkpoint` (load and save), then `blueprint` (everything known about a checkpoint before its weights).
 """

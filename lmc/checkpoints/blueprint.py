@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -23,10 +22,6 @@ from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelErr
 from lmc.files import read_json
 from lmc.symmetries.families import Family, Tokens, family_of, find
 from lmc.symmetries.families import spec as spec_of
-
-if TYPE_CHECKING:
-    pass
-
 
 STOCK: dict[str, ModuleType] = {"transformers": transformers_layout, "timm": timm_layout}
 

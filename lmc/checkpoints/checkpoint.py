@@ -1,7 +1,7 @@
 """Stock checkpoints in and out: checked before a weight is read, written whole or not at all.
 
->>> model = lmc.load("EleutherAI/pythia-14m-seed1@step143000")      # or a folder; a stock model in evaluation mode
->>> lmc.save(model, "copy", tokenizer_from="EleutherAI/pythia-14m-seed1@step143000")
+>>> model = lmc.load("run-1")                     # or of the hub: "EleutherAI/pythia-14m-seed1@step143000"
+>>> lmc.save(model, "copy", tokenizer_from="run-1")
 
 A checkpoint is a folder or a hub repository in the layout of its own library. It is refused with one line that names
 the file and the tensor or field, what was expected and what was found. Code that comes with a checkpoint is never run,
@@ -24,7 +24,7 @@ from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import refer, remember, require_unchanged
 from lmc.checkpoints.tokenizers import copy_tokenizer
 from lmc.errors import CheckpointError, LmcError
-from lmc.files import whole_folder
+from lmc.files import require_finite, whole_folder
 from lmc.symmetries.families import Family, family_of
 
 DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
@@ -55,13 +55,8 @@ def _read(blueprint: Blueprint, dtype: torch.dtype, reference: dict[str, Any]) -
     source = blueprint.source
     model = STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
     for tensor_name, tensor in model.state_dict().items():
-        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-        if bad:
-            file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else blueprint.files[0]
-            raise CheckpointError(
-                f"{source.folder / file}: tensor {tensor_name}: expected finite values, "
-                f"found {bad:,} of {tensor.numel():,} NaN or infinite as {str(dtype).removeprefix('torch.')}"
-            )
+        file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else blueprint.files[0]
+        require_finite(f"{source.folder / file}: tensor {tensor_name}", tensor)
     remember(model, reference)
     return model
 
@@ -76,7 +71,7 @@ def save(
 ) -> None:
     """Write a stock checkpoint into a new folder: configuration, safetensors, tokenizer and a short model card.
 
-    >>> lmc.save(merged, "merged", tokenizer_from="run-1")
+    >>> lmc.save(merged, "half-way", tokenizer_from="run-1")
 
     The stock library alone reads it: `from_pretrained(directory)`, or `timm.create_model("local-dir:" + directory,
     pretrained=True)`. Weights are cast to `dtype`, if one is given; `card` is the model card's text. `tensors` are the
@@ -101,8 +96,9 @@ def save(
 def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
     """The model that a reference describes, as `Alignment.save` writes it into the folder `beside`.
 
-    `inside` names a folder in `beside`; any other folder counts from `beside`. Raises CheckpointError where it is no
-    reference, the model is gone, or its weights, settings or vocabulary are not those of the reference.
+    `inside` names a folder in `beside`, loaded in the type it was saved in; the path of any other folder is relative to
+    `beside`. Raises CheckpointError where it is no reference, the model is gone, or its weights, settings or vocabulary
+    are not those of the reference.
     """
     where, name = _place(reference, beside)
     dtype = DTYPES[reference["dtype"]]
@@ -111,7 +107,7 @@ def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
         hub.fetch(blueprint.source, blueprint.files)
         return _read(blueprint, dtype, require_unchanged(reference, blueprint, dtype))
     except LmcError as error:
-        counted = " (a place that counts from the alignment's folder)" if "folder" in reference else ""
+        counted = " (a path relative to the alignment's folder)" if "folder" in reference else ""
         raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{counted}") from error
 
 
@@ -133,7 +129,7 @@ def _place(reference: Mapping[str, Any], beside: Path) -> tuple[str | Path, str]
 
 
 def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
-    """What the stock library would read from the folder must compute the same function: versions have lost settings."""
+    """Refuse where the stock library would read another function back: some versions do not save every setting."""
     _, again = empty(Source(folder.name, folder))
     expected, found = family.settings(model), family.settings(again)
     for name in expected:

@@ -2,8 +2,8 @@
 
 >>> convert("old", "new")
 
-Nothing is run but the unpickling of tensors (`weights_only`). Three things are converted: pickled weights of a stock
-class, OLMo checkpoints in their original layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts
+Unpickling is restricted to tensors (`weights_only`); no other code is run. Three things are converted: pickled weights
+of a stock class, OLMo checkpoints in their original layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts
 (`deit_layout`).
 """
 

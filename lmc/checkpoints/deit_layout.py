@@ -1,7 +1,7 @@
 """DeiT checkpoints of the training code's own layout (a state dict beside an empty config.json), as timm's models.
 
->>> architecture, arguments = stock_arguments(tensors, folder / "pytorch_model.bin")
->>> tensors = stock_tensors(tensors)
+>>> dict(stock_tensors({"blocks.0.gamma_1": torch.ones(1)}))
+{'blocks.0.ls1.gamma': tensor([1.])}
 
 They are plain vision transformers with LayerScale whose class token has no position, which timm knows as `deit3_*`
 (https://github.com/facebookresearch/deit, models_v2). Everything but two facts can be read off the shapes: the number

@@ -3,7 +3,7 @@
 >>> layout(Path("run-1"))
 ('model.safetensors',)
 >>> headers(Path("run-1"), layout(Path("run-1")))["gpt_neox.embed_in.weight"].shape
-(256, 128)
+(40, 16)
 
 Nothing here reads a weight.
 """
@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from lmc.errors import CheckpointError
-from lmc.files import read_json
+from lmc.files import open_safetensors, read_json
 
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
@@ -77,16 +76,9 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
 
 
 def _header(folder: Path, file: str) -> dict[str, Entry]:
-    try:
-        with safe_open(folder / file, framework="pt") as f:
-            slices = {name: f.get_slice(name) for name in f.keys()}  # noqa: SIM118 - not a dict
-            return {name: entry(file, s.get_shape(), s.get_dtype()) for name, s in slices.items()}
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder / file}: not found, but the index names it") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{folder / file}: not a readable safetensors file, truncated or damaged ({error})"
-        ) from None
+    with open_safetensors(folder / file, absent="not found, but the index names it") as opened:
+        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        return {name: entry(file, s.get_shape(), s.get_dtype()) for name, s in slices.items()}
 
 
 def entry(file: str, shape: Iterable[int], dtype: str) -> Entry:
@@ -104,8 +96,8 @@ def match(
     """The entries by the model's own tensor names, each there exactly once and of the right shape.
 
     `names` says what the stock class calls each tensor of the files, None where it ignores it; `twins` are pairs of
-    tensors that share memory: where one of them is absent, it is where the other is. Raises CheckpointError: tensor,
-    expected, found.
+    tensors that share memory, of which a file may hold only one. Raises CheckpointError, naming the tensor, what was
+    expected and what was found.
     """
     matched: dict[str, Entry] = {}
     source: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Where a checkpoint lies: a folder, or a copy of a hub repository, fetched in two steps.
 
->>> source = locate("EleutherAI/pythia-14m-seed1@step143000")       # configuration and tokenizer: a few MB
->>> fetch(source, ("model.safetensors",))                           # the weights, once the rest was found good
+>>> source = locate("run-1")                      # of a repository: its configuration and tokenizer, a few MB
+>>> fetch(source, ("model.safetensors",))         # the weights, once the rest was found good
 """
 
 import re
@@ -16,7 +16,7 @@ from lmc.errors import CheckpointError, HubError
 T = TypeVar("T")
 
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
-# What the HTTP libraries call it when an answer ends too early, and when there is none.
+# The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -46,7 +46,9 @@ def locate(name: str | Path) -> Source:
     if folder.is_file():
         raise CheckpointError(f"{name}: is a file, expected a folder with config.json and weights")
     repository, _, revision = re.sub("^hf[-_]hub:", "", text).partition("@")
-    meant_here = "/" in text and folder.parent.is_dir()  # runs/3, where runs/ exists, is a slip and no repository
+    meant_here = (
+        "/" in text and folder.parent.is_dir()
+    )  # where runs/ exists, runs/3 is a mistyped folder, no repository
     if meant_here or not _NAME.fullmatch(repository):
         raise CheckpointError(f"{name}: no such folder")
     if "/" not in repository and _timm_knows(repository):
@@ -62,7 +64,7 @@ def locate(name: str | Path) -> Source:
 
 
 def names(source: Source) -> list[str]:
-    """The files of a checkpoint, also those that the hub has and that are not here yet. Raises CheckpointError."""
+    """The names of all files of a checkpoint, those that are only on the hub included. Raises CheckpointError."""
     if source.repository is None:
         return sorted(path.name for path in source.folder.iterdir())
     from huggingface_hub import HfApi
@@ -104,7 +106,7 @@ def fetch(source: Source, files: Iterable[str]) -> None:
 def explain(error: BaseException, repository: str) -> str:
     """Why the hub gave no answer, and what to do: one line, from whatever its client libraries raised.
 
-    >>> explain(error, "datasets/ILSVRC/imagenet-1k")
+    >>> explain(OSError("this is a gated dataset"), "datasets/ILSVRC/imagenet-1k")
     'gated: accept its terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then set HF_TOKEN'
     """
     from huggingface_hub import constants, errors, get_token

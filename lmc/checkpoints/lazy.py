@@ -1,8 +1,8 @@
 """The weights of a checkpoint as a mapping that reads each tensor when it is asked for, and keeps none.
 
->>> tensors = stored(lmc.checkpoints.checkpoint.inspect("run-1"))
+>>> tensors = stored(lmc.checkpoints.inspect("run-1"))
 >>> tensors["gpt_neox.embed_in.weight"].shape
-torch.Size([50304, 2048])
+torch.Size([40, 16])
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lmc.errors import CheckpointError
+from lmc.files import open_safetensors, require_finite
 
 if TYPE_CHECKING:
     from lmc.checkpoints.blueprint import Blueprint
@@ -31,17 +30,9 @@ class Stored(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         file, there = self.places[name]
-        try:
-            with safe_open(file, framework="pt") as f:
-                tensor = f.get_tensor(there).to(self.dtype)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file}: not a readable safetensors file, truncated or damaged ({error})") from None
-        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-        if bad:
-            raise CheckpointError(
-                f"{file}: tensor {there}: expected finite values, "
-                f"found {bad:,} of {tensor.numel():,} NaN or infinite as {str(self.dtype).removeprefix('torch.')}"
-            )
+        with open_safetensors(file) as opened:
+            tensor = opened.get_tensor(there).to(self.dtype)
+        require_finite(f"{file}: tensor {there}", tensor)
         return tensor if self.device is None else tensor.to(self.device)
 
     def __iter__(self) -> Iterator[str]:

@@ -1,7 +1,9 @@
 """OLMo checkpoints in their original layout (`OLMoForCausalLM`, tagged `hf_olmo`), as models of a stock class.
 
->>> architecture, config = stock_config(read_json(folder / "config.json"), folder / "config.json")
->>> tensors = dict(stock_tensors(tensors, config_of_that_class))
+>>> plain = {"d_model": 8, "n_heads": 2, "n_layers": 1, "vocab_size": 40, "max_sequence_length": 16}
+>>> architecture, fields = stock_config(plain | {"layer_norm_with_affine": False}, Path("config.json"))
+>>> architecture, fields["hidden_size"], fields["intermediate_size"]
+('OlmoForCausalLM', 8, 16)
 
 The original class comes as code beside its checkpoints, which is never run. What it computes is that of a stock class:
 `OlmoForCausalLM` where the norms are LayerNorms without weights (OLMo-1), `LlamaForCausalLM` where they are RMSNorms

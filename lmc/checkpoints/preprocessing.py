@@ -1,8 +1,8 @@
 """How pictures become a vision model's input, and how one model is made to take another's.
 
->>> read = of(model)
+>>> read = of(vit)
 >>> read.mean, read.std, read.crop, read.interpolation
-((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.9, 'bicubic')
+((0.5,), (0.5,), 0.9, 'bicubic')
 
 A timm model carries it as `pretrained_cfg`; for a model of transformers it stands beside the weights, in the file
 `preprocessor_config.json`, whose content the loader keeps with the model as `preprocessor_config`.
@@ -79,7 +79,7 @@ def require(model: nn.Module) -> Preprocessing:
 def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
     """The models with the first one's input normalisation, each the same function of a picture as before.
 
-    >>> a, b = common([a, b])
+    >>> first, second = common([vit, other_vit])
 
     (p − m) / s is affine in the other normalisation, and so is the patch embedding in its input: the change goes into
     its weight and bias, exactly (float64, cast back). Models that agree, and those that do not know, are returned as
@@ -90,7 +90,7 @@ def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
 
 
 def differences(a: nn.Module, b: nn.Module) -> list[str]:
-    """What matching cannot make equal: the part of a picture that each sees, and how it is resized."""
+    """Where two models differ in a way that matching cannot undo: the part of a picture they see, how it is resized."""
     one, other = of(a), of(b)
     if one is None and other is None:
         return []
@@ -135,7 +135,7 @@ def _tell(model: Any, wanted: Preprocessing) -> None:
 
 
 def _channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
-    """One number for each channel; of a std none is zero."""
+    """One number for each channel; a std must be positive."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     values = tuple(_number(name, v, positive="std" in name) for v in values)
     if len(values) == channels:
@@ -157,6 +157,6 @@ def _crop(config: dict[str, Any]) -> float:
     size, crop = config.get("size"), config.get("crop_size")
     if not config.get("do_center_crop") or size is None or crop is None:
         return 1.0
-    size, crop = (value if isinstance(value, dict) else {"height": value} for value in (size, crop))  # of before
+    size, crop = (value if isinstance(value, dict) else {"height": value} for value in (size, crop))  # the older form
     height = _number("crop_size", crop.get("height", 1))
     return height / _number("size", size.get("shortest_edge", size.get("height", height)))

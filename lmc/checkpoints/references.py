@@ -1,7 +1,7 @@
 """Which checkpoint a model came from, and whether it still is what was read.
 
 >>> reference(lmc.load("run-1"))["sha256"]
-{'model.safetensors': '9f86d081884c7d65…'}
+{'model.safetensors': '...'}
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from lmc.errors import CheckpointError
 from lmc.files import digest, sha256
 from lmc.symmetries.families import family_of
 
-# How a model was loaded, and what it was then: beside the models, never on them, and gone with them.
+# How each model was loaded, and a fingerprint of what it was then. Nothing is written onto the models themselves, and
+# an entry goes when its model does.
 _references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
 _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 

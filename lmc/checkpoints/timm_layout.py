@@ -119,7 +119,7 @@ def _arguments(model: Any) -> dict[str, Any]:
 
 
 def _activation(module: nn.Module) -> str | None:
-    """What timm calls an activation, where it has a name for it."""
+    """The name that timm has for an activation, if it has one."""
     from timm.layers import get_act_layer
 
     return next((name for name in _ACTIVATIONS if type(module) is get_act_layer(name)), None)

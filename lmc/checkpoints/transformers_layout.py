@@ -43,7 +43,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if dtype not in (None, "auto", *_FLOATS):
         raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
     with torch.device("meta"):
-        # What a model returns beside its logits is no part of it, and gets in the way of using and saving it.
+        # What else a model returns beside its logits does not belong to its function, and hinders using and saving it.
         plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
     if model.can_generate() and (folder / _GENERATION).exists():
@@ -135,7 +135,7 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
         del config.auto_map
     config.save_pretrained(folder)
     if model.can_generate():
-        # As it is: the stock way refuses to save settings that it only warned of when it read them.
+        # Written without the stock checks, which refuse to save some settings that they only warn of when reading.
         model.generation_config.to_json_file(folder / _GENERATION)
     if hasattr(model, "preprocessor_config"):
         (folder / PREPROCESSOR).write_text(json.dumps(model.preprocessor_config, indent=2) + "\n", encoding="utf8")
@@ -165,7 +165,7 @@ def _stored(model: Any) -> dict[str, str]:
 def _each_once(
     model: Any, names: Mapping[str, str], tensors: Iterable[tuple[str, Tensor]]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The tensors by their names in a file, without those tied to another one: they must still be what that is."""
+    """The tensors by their names in a file, without those tied to another; a tied pair must still be equal."""
     ties = {one: other for one, other in model.all_tied_weights_keys.items() if one not in names}
     seen: dict[str, str] = {}
     for name, tensor in tensors:

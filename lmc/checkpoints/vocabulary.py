@@ -1,10 +1,10 @@
 """What a folder's tokenizer files say about its tokens, and whether two models mean the same by them.
 
->>> read(Path("run-1")).ids["the"]
-253
+>>> read(Path("run-1")).ids["w7"]
+7
 >>> require_same(Path("run-1"), Path("run-2"), "model 1 and model 2")
 
-Vocabularies in sentencepiece's own format (tokenizer.model alone) are not looked into.
+Vocabularies in sentencepiece's own format (a folder with tokenizer.model alone) are not read, and so not compared.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ def digest(folder: Path) -> str | None:
 
 
 def require_fit(folder: Path, vocabulary: int) -> None:
-    """Refuse a tokenizer of more tokens than the model has rows, added ones aside: those may never be used."""
+    """Refuse a tokenizer with more tokens than the model has rows; tokens added later do not count, if never used."""
     found = read(folder)
     if found is not None and found.size > vocabulary:
         raise CheckpointError(
@@ -81,8 +81,8 @@ def require_fit(folder: Path, vocabulary: int) -> None:
 def require_same(a: Path, b: Path, which: str) -> None:
     """A token must mean the same to both folders' models, and text must fall into the same tokens.
 
-    Raises IncompatibleModelsError; warns where other tokens are put around a text. A folder without a vocabulary, as of
-    a model saved alone, is not asked.
+    Raises IncompatibleModelsError; warns where the two put other tokens around a text. Where a folder has no
+    vocabulary, as that of a model saved without one, nothing is compared.
     """
     first, second = read(a), read(b)
     if first is None or second is None:

@@ -1,7 +1,7 @@
 """Weights written as safetensors, tensor by tensor: at no time is more than one of them held here.
 
 >>> plan = {"weight": torch.empty(4, 4, device="meta")}             # every name, shape and type, known in advance
->>> write(Path("run-1"), plan, iter([("weight", torch.ones(4, 4))]))
+>>> write(Path("."), plan, iter([("weight", torch.ones(4, 4))]))
 
 The format is a header that says where each tensor's bytes lie, and then the bytes; so the header can be written first
 and the tensors may come in any order. Above `limit` bytes the files are shards with an index, split as the stock
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lmc.checkpoints.headers import SAFE, TYPES
 from lmc.errors import CheckpointError
+from lmc.files import require_finite
 
 _NAMES = {dtype: name for name, dtype in TYPES.items()}
 
@@ -43,7 +44,7 @@ def write(
             places |= {name: (shard, at) for name, at in _begin(shard, {n: plan[n] for n in names}).items()}
         for name, tensor in tensors:
             if name not in places or tensor.shape != plan[name].shape:
-                expected = "nothing more of it" if name not in places else f"shape {list(plan[name].shape)}"
+                expected = "no such tensor, or none again" if name not in places else f"shape {list(plan[name].shape)}"
                 raise CheckpointError(f"tensor {name}: expected {expected}, found {list(tensor.shape)}; not saved")
             stream, at = places.pop(name)
             stream.seek(at)
@@ -73,11 +74,5 @@ def _begin(stream: BinaryIO, tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _bytes(name: str, tensor: Tensor) -> memoryview:
-    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-    if bad:
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"tensor {name}: expected finite values, found {bad:,} of {tensor.numel():,} NaN or infinite as {dtype}; "
-            "not saved"
-        )
+    require_finite(f"tensor {name}", tensor, "; not saved")
     return tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data

@@ -1,17 +1,13 @@
 """Data for matching and evaluation: text as token ids, pictures as tensors, in splits that do not share anything.
 
-    from lmc import corpora
-
-    ids = corpora.tokens("embedded", "eval", tokenizer, length=128)                # (n, 128)
-    x, labels = corpora.images("digits", "eval", size=8, mean=(0.5,), std=(0.5,))  # (n, 1, 8, 8), (n,)
-    data = corpora.load("wikitext", model, "eval")                                 # whatever the model reads
+>>> ids = tokens("text.txt", "eval", byte_tokenizer(), length=128)             # (n, 128)
+>>> x, labels = images("digits", "eval", size=8, mean=(0.5,), std=(0.5,))      # (n, 1, 8, 8), (n,)
+>>> data = load("text.txt", lmc.load("run-1"), "eval", tokenizer="run-1")      # whatever the model reads
 
 A corpus is a name of `NAMES`, a text file, or a folder (of text files, image classes or archives of them). Its splits
 are "train", "match" and "eval"; evaluation data is never used for anything else. Where a corpus has no part for
-matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: it must only not see the evaluation data.
+matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: only evaluation data are kept from it.
 """
-
-from __future__ import annotations
 
 import hashlib
 import itertools
@@ -45,15 +41,16 @@ NAMES = {
 }
 LONGEST = 2048  # tokens in a window, however long the model's context
 BARE = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-PIECE = 1 << 15  # characters given to a tokenizer at once, and a bit more, to where
-WORD = re.compile(r"(?<=\S) (?=[A-Za-z])")  # they may end
+PIECE = 1 << 15  # characters given to a tokenizer at once, and a few more up to the next place to cut
+WORD = re.compile(r"(?<=\S) (?=[A-Za-z])")  # such a place: one blank between a character and a letter
 MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds
 
 
 def kind(corpus: str) -> str:
     """Whether a corpus holds "text" or "images".
 
-    kind("digits") == "images"
+    >>> kind("digits")
+    'images'
     """
     if corpus in NAMES:
         return NAMES[corpus]
@@ -76,18 +73,19 @@ def kind(corpus: str) -> str:
 def text(corpus: str, split: str) -> str:
     """A split's text in one piece.
 
-    text("embedded", "match")[:80]
+    >>> text("text.txt", "match")[:80]
     """
     _expect(corpus, split, "text")
     return texts.read(corpus, split)[1]
 
 
 def tokens(
-    corpus: str, split: str, tokenizer: PreTrainedTokenizerBase, length: int, limit: int | None = None, seed: int = 0
+    corpus: str, split: str, tokenizer: "PreTrainedTokenizerBase", length: int, limit: int | None = None, seed: int = 0
 ) -> Tensor:
     """A split's text as non-overlapping windows of token ids, int64 `[n, length]`.
 
-        tokens("wikitext", "eval", tokenizer, length=2048)
+    >>> tokens("text.txt", "eval", byte_tokenizer(), length=64, limit=10).shape
+    torch.Size([10, 64])
 
     What is left over after the last whole window is dropped. `limit` draws that many windows at random by `seed`, and
     keeps their order.
@@ -115,7 +113,9 @@ def images(
 ) -> tuple[Tensor, Tensor]:
     """A split's images, float32 `[n, channels, size, size]`, and labels, int64 `[n]`.
 
-        x, labels = images("cifar10", "eval", size=224, mean=(0.5,) * 3, std=(0.5,) * 3, crop=0.9, limit=1000)
+    >>> x, labels = images("digits", "eval", size=16, mean=(0.5,) * 3, std=(0.5,) * 3, crop=0.9, limit=10)
+    >>> x.shape
+    torch.Size([10, 3, 16, 16])
 
     The usual evaluation transform: the shorter side becomes `size / crop`, the centre is cut out, values in [0, 1] are
     normalised. One `mean` makes grey images, three make coloured ones. `limit` draws that many at random by `seed`, and
@@ -138,13 +138,14 @@ def load(
     corpus: str,
     model: nn.Module,
     split: str,
-    tokenizer: PreTrainedTokenizerBase | str | Path | None = None,
+    tokenizer: "PreTrainedTokenizerBase | str | Path | None" = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """A split as a stock model reads it: token ids for a language model, `(images, labels)` for a vision model.
 
-        data = load("embedded", model, "match", limit=512)
+    >>> load("text.txt", model, "match", tokenizer="run-1", limit=16).shape
+    torch.Size([16, 32])
 
     Windows are as long as the model's context, at most `LONGEST`. `tokenizer` may be one, or the folder or hub name
     that has it; without it, the model's own source is asked.
@@ -181,7 +182,8 @@ def load(
 def describe(corpus: str, split: str) -> dict[str, str]:
     """What a result must say about its data: the corpus's name, the split, and a sha256 of all its content.
 
-    describe("embedded", "eval")["sha256"]
+    >>> describe("digits", "eval")["corpus"]
+    'digits'
     """
     if kind(corpus) == "text":
         _expect(corpus, split, "text")
@@ -196,10 +198,11 @@ def describe(corpus: str, split: str) -> dict[str, str]:
     return {"corpus": name, "split": split, "sha256": digest.hexdigest()}
 
 
-def byte_tokenizer() -> PreTrainedTokenizerBase:
+def byte_tokenizer() -> "PreTrainedTokenizerBase":
     """A stock tokenizer whose 256 entries are the bytes: a token's id is the byte's value.
 
-    byte_tokenizer()("naïve").input_ids == list("naïve".encode())
+    >>> byte_tokenizer()("naïve").input_ids == list("naïve".encode())
+    True
     """
     ensure_torchvision()
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -230,22 +233,22 @@ def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = No
 
 
 def _encode(tokenizer: Any, content: str) -> Any:
-    """The ids of a long text. Byte-level tokenizers get it in pieces, which is several times faster, and the same.
+    """The ids of a long text. Byte-level tokenizers get it in pieces: several times faster, with the same result.
 
-    No token of theirs reaches over a place where one space stands between a character and a letter: it begins there.
+    The pieces are cut where one space stands between a character and a letter. There a new token always begins.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not repr(backend.pre_tokenizer).startswith("ByteLevel"):
         return list(tokenizer(content, **BARE).input_ids)
     alone = repr(backend.pre_tokenizer).startswith("ByteLevel(add_prefix_space=False") and backend.normalizer is None
-    if alone and tokenizer.get_vocab() == _byte_vocabulary():  # ids are bytes: a thousand times faster, and the same
+    if alone and tokenizer.get_vocab() == _byte_vocabulary():  # ids are bytes: a thousand times faster
         return np.frombuffer(content.encode(), dtype=np.uint8).astype(np.int64)
     pieces, start = [], 0
     while match := WORD.search(content, start + PIECE):
         pieces.append(content[start : match.start()])
         start = match.start()
     pieces.append(content[start:])
-    if backend.truncation is None and backend.padding is None:  # without the offsets that the wrapper asks for
+    if backend.truncation is None and backend.padding is None:  # faster than the wrapper
         return [id for piece in backend.encode_batch_fast(pieces, add_special_tokens=False) for id in piece.ids]
     return list(itertools.chain.from_iterable(tokenizer(pieces, **BARE).input_ids))
 
@@ -262,7 +265,7 @@ def _tokenizer(tokenizer: Any) -> Any:
         raise DataError(f"no tokenizer can be loaded from '{tokenizer}' ({reason})") from error
 
 
-def _tensor(image: Image.Image, size: int, crop: float, interpolation: str) -> Tensor:
+def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str) -> Tensor:
     from PIL import Image
 
     shorter = math.floor(size / crop)

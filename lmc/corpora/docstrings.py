@@ -1,13 +1,11 @@
 """Real English that every user already has: the documentation inside installed Python packages.
 
-    text = docstrings.read("eval")                 # scikit-learn's prose, built once and cached
+>>> text = read("eval")                        # scikit-learn's prose, built once and cached  # doctest: +SKIP
 
 The splits are made *by package*, since docstrings are copied freely within a package: after a random split of them,
 training and evaluation would share many a sentence. A paragraph belongs to the first split that holds it, so no
 evaluation paragraph was ever trained on.
 """
-
-from __future__ import annotations
 
 import ast
 import hashlib
@@ -41,7 +39,7 @@ PROSE = 0.8  # least share of letters and spaces in a paragraph: drops tables, f
 def read(split: str) -> str:
     """The text of one split, paragraphs separated by blank lines.
 
-        docstrings.read("train")[:200]
+    >>> read("train")[:200]                        # half a minute  # doctest: +SKIP
 
     Built from the installed packages at the first call (about half a minute) and kept in the user's cache folder under
     the packages' versions, so an upgrade builds it anew.
@@ -70,7 +68,8 @@ def build() -> dict[str, str]:
 def paragraphs(doc: str) -> Iterator[str]:
     """The paragraphs of English in one docstring, each on one line.
 
-        list(paragraphs("Return the sum of all the elements of the array.\\n\\n>>> f(1)"))   # the first one only
+    >>> list(paragraphs("Return the sum of all the elements of the array.\\n\\nx = f(1)"))
+    ['Return the sum of all the elements of the array.']
 
     A paragraph is kept when it has at least `SHORTEST` characters, of which a share of `PROSE` are letters or spaces,
     and no interpreter session; the rules under headings are dropped.
@@ -86,7 +85,8 @@ def paragraphs(doc: str) -> Iterator[str]:
 def overlap(text: str, other: str, n: int = 12) -> float:
     """The share of `text`'s word n-grams (within its lines) that also occur in `other`.
 
-    overlap(read("eval"), read("train"))           # must stay below 0.03
+    >>> overlap("the cat sat on a mat", "a cat sat on a mat", n=3)    # three of its four groups of three words
+    0.75
     """
     grams = list(_grams(text, n))
     shared = set(grams).intersection(_grams(other, n))

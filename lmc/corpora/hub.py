@@ -1,7 +1,5 @@
 """Data sets of the Hugging Face hub, with one clear line where they cannot be had."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +11,7 @@ from lmc.errors import DataError
 def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
     """`datasets.load_dataset(*name, split=split, **options)` for the corpus called so here.
 
-    rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split="test")
+    >>> rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split="test")  # doctest: +SKIP
     """
     with _one_line(corpus, name[0]) as load_dataset:
         return load_dataset(*name, split=split, **options)
@@ -22,7 +20,7 @@ def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
 def documents(corpus: str, *name: str, characters: int, split: str = "train", column: str = "text") -> list[str]:
     """The first documents of a large text corpus that hold so many characters; no more than these are fetched.
 
-    documents("fineweb", "HuggingFaceFW/fineweb-edu", "sample-10BT", characters=10**6)
+    >>> documents("fineweb", "HuggingFaceFW/fineweb-edu", "sample-10BT", characters=10**6)  # doctest: +SKIP
     """
     found: list[str] = []
     with _one_line(corpus, name[0]) as load_dataset:

@@ -1,7 +1,5 @@
 """Image corpora: handwritten digits, CIFAR-10, ImageNet, a folder of classes, a folder of archives."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,8 +24,10 @@ HELD_OUT = 0.1  # of a folder that comes in one piece
 class Pictures:
     """A labelled collection that is opened only where asked, in ascending order.
 
-    pictures = read("cifar10", "eval")
-    first = next(pictures.open([0]))               # a PIL image; its label is pictures.labels[0]
+    >>> pictures = read("digits", "eval")
+    >>> first = next(pictures.open([0]))           # a PIL image; its label is pictures.labels[0]
+    >>> first.size
+    (8, 8)
     """
 
     name: str

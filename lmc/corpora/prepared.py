@@ -1,13 +1,11 @@
-"""Corpora as small files: token ids in 16 bits, pictures as they came, so that all an item needs fits in 60 MB.
+"""Corpora as small files: token ids in 16 bits, pictures in their own archives, so that a run needs at most 60 MB.
 
-    prepare(["tinyshakespeare"], Path("build/inputs"))       # from $LMC_TEST_DATA, or the hub
-    ids = tokens("tinyshakespeare", "eval", length=128)      # int32 [n, 128]
-    images, labels = pictures("cifar10", "eval")             # uint8 [n, 3, 32, 32], int64 [n]
+>>> prepare(["tinyshakespeare"], Path("inputs"))                    # from $LMC_TEST_DATA  # doctest: +SKIP
+>>> ids = tokens("tinyshakespeare", "eval", 128, Path("inputs"))    # int32 [n, 128]  # doctest: +SKIP
+>>> images, labels = pictures("cifar10", "eval", Path("inputs"))    # uint8 [n, 3, 32, 32], int64 [n]  # doctest: +SKIP
 
 Each corpus has the splits "train" and "eval"; matching draws from "train", never from "eval".
 """
-
-from __future__ import annotations
 
 import os
 import shutil
@@ -31,7 +29,7 @@ TOKENIZERS = {"neox": "EleutherAI/pythia-14m", "gpt2": "openai-community/gpt2"}
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """`kept`: only so many of the most frequent tokens of the corpus `ranked` keep an id; all others share the last."""
+    """`kept`: this many tokens, those most frequent in the corpus `ranked`, keep an id; all others share one more."""
 
     folder: str
     tokenizer: str
@@ -43,7 +41,7 @@ class TextCorpus:
 
 @dataclass(frozen=True)
 class PictureCorpus:
-    """`archives`: those of the folder that are used; names that start so."""
+    """`archives`: how the names of those archives begin that are used; the folder may hold others."""
 
     folder: str
     size: int
@@ -87,7 +85,7 @@ def prepare(names: Iterable[str], folder: Path) -> list[Path]:
 
 
 def absent(names: Iterable[str], folder: Path) -> list[str]:
-    """Those that are neither prepared in a folder nor where `$LMC_TEST_DATA` says; some of them a hub may have.
+    """The corpora that are neither prepared in the folder nor in `$LMC_TEST_DATA`; the hub may have some of them.
 
     Raises ArgumentError where there is no such corpus.
     """
@@ -183,7 +181,7 @@ def _tokenizer(name: str, source: Path | None) -> Any:
         return ByteLevelBPETokenizer(str(folder / "gpt2_vocab.json"), str(folder / "gpt2_merges.txt"))
     except Exception as error:  # the library raises nothing narrower
         reason = " ".join(str(error).split())
-        raise DataError(f"tokenizer {TOKENIZERS[name]}: not here and not to be had: {reason}") from None
+        raise DataError(f"tokenizer {TOKENIZERS[name]}: not here, and cannot be fetched: {reason}") from None
 
 
 def _archives(name: str, corpus: PictureCorpus, folder: Path) -> list[Path]:
@@ -217,7 +215,7 @@ def _load(file: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{file.parent.name}/{file.name}: damaged ({reason}); delete it, and it is made again"
+            f"{file.parent.name}/{file.name}: damaged ({reason}); delete it, and the next run makes it again"
         ) from None
 
 

@@ -1,7 +1,5 @@
 """Text corpora: the embedded one, WikiText, FineWeb-Edu, a text file, a folder of text files."""
 
-from __future__ import annotations
-
 import lzma
 import re
 from pathlib import Path
@@ -20,7 +18,9 @@ ROWS = {"train": "train", "match": "train", "eval": "test"}  # WikiText's splits
 def read(corpus: str, split: str) -> tuple[str, str]:
     """A text corpus's name, for records, and the text of one of its splits.
 
-    name, text = read("embedded", "eval")
+    >>> name, text = read("text.txt", "eval")
+    >>> name
+    'text'
     """
     if corpus == "embedded":
         return corpus, docstrings.read(split)
@@ -45,7 +45,8 @@ def files(folder: Path) -> list[Path]:
 def detokenise(text: str) -> str:
     """Undo WikiText's tokenised form, whose spaces and ` @-@ ` no byte-level or modern tokenizer was trained on.
 
-        detokenise('the " two @-@ part " episode ( 1 @,@ 000 viewers ) .')   # 'the "two-part" episode (1,000 viewers).'
+    >>> detokenise('the " two @-@ part " episode ( 1 @,@ 000 viewers ) .')
+    'the "two-part" episode (1,000 viewers).'
 
     The rule: join numbers and compounds at `@-@`, `@,@` and `@.@`; no space before closing punctuation and
     contractions, none after opening brackets; straight double quotes hug what they enclose, pair by pair within a line.

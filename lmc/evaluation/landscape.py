@@ -1,8 +1,8 @@
 """The loss over the plane through three models, computed point by point.
 
->>> numbers = plane([a, b, aligned_b], data, grid=31)
+>>> numbers = plane([a, b, alignment.models[1]], held_out, grid=3)
 >>> numbers["points"]["third"]                                      # where the third model lies, in weight distance
-[10.7, 12.9]
+[10.9..., 20.7...]
 
 Weights are affine: a point of the plane is θ = Σ w_k θ_k with Σ w_k = 1, and outside the triangle some w_k < 0. So a
 plane shows what a line cannot: how wide a valley is, and what lies between two of them.
@@ -26,7 +26,7 @@ NAMES = ("first", "second", "third")
 def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: float = 0.3) -> dict[str, Any]:
     """Loss of the models on a square grid of the plane through three models' weights.
 
-        >>> plane([a, b, aligned_b], held_out, grid=31)["losses"]   # [row][column], rows upwards
+    >>> plane([a, b, alignment.models[1]], held_out, grid=3)["losses"]      # [row][column], rows upwards
 
     The x axis points from the first to the second model, both at y = 0; the third is above. Units are distances in
     weight space, the same along both axes. `margin`: how far beyond the three the grid reaches, as a share of their
@@ -39,7 +39,7 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
     if grid < 2:
         raise ArgumentError(f"grid: expected at least 2 points, found {grid}")
     spec = spec_of(models[0])
-    if spec.epsilon is not None and len({epsilon(m, spec) for m in models}) > 1:
+    if len({epsilon(m, spec) for m in models}) > 1:
         raise ArgumentError("plane: expected one ε in all norms, found several; align the models first")
     unseen = as_data(data, models[0])
     states = [state(m) for m in models]

@@ -1,7 +1,7 @@
 """What rounding a model's weights to a smaller type does to its function.
 
 >>> print(change(model, torch.bfloat16, data=held_out))
-rounding the weights to bfloat16 changes the loss by +0.00012 nats per token (2.34567 to 2.34579)
+rounding the weights to bfloat16 changes the loss by ... nats per token (... to ...)
 """
 
 import copy
@@ -35,8 +35,7 @@ def change(model: nn.Module, dtype: torch.dtype, data: object = None, seed: int 
     if data is not None:
         samples = as_data(data, model)
         before, after = (float(evaluate(m, samples)[0].mean()) for m in (model, rounded))
-        unit = "nats per token" if samples.labels is None else "nats per image"
-        return f"{what} the loss by {after - before:+.5f} {unit} ({before:.5f} to {after:.5f})"
+        return f"{what} the loss by {after - before:+.5f} {samples.unit} ({before:.5f} to {after:.5f})"
     inputs = _random(model, seed)
     out, other = logits(model, inputs), logits(rounded, inputs)
     largest = float((out - other).abs().max() / out.abs().max())

@@ -49,7 +49,7 @@ def activation_pieces(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, b
 
 
 def _unheard(a: nn.Module, b: nn.Module, spec: ModelSpec, pieces: list[Piece]) -> list[Piece]:
-    """The weights that show a space no tap does, such as the gain of a norm inside attention."""
+    """Pieces made of weights, for spaces that no tap shows, such as the gain of a norm inside attention."""
     heard = {name for piece in pieces for name in piece.block.names}
     mine, theirs = state(a), state(b)
     found = []
@@ -62,7 +62,7 @@ def _unheard(a: nn.Module, b: nn.Module, spec: ModelSpec, pieces: list[Piece]) -
 
 
 def taps(model: nn.Module, spec: ModelSpec) -> dict[str, str]:
-    """Where to listen: `module:in` or `module:out` of every linear layer -> the pattern of that axis."""
+    """The taps: `module:in` and `module:out` of every linear layer, each with the pattern of its axis."""
     found = {}
     for name, pattern in spec.rules.items():
         module_name, _, kind = name.rpartition(".")

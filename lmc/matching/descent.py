@@ -15,10 +15,10 @@ from lmc.matching import workers
 from lmc.matching.learned import Learner
 from lmc.symmetries import Transform
 
-EVERY = 50  # steps between two checks; a killed run with a state folder loses at most the steps since the last one
-ASIDE = 0.1  # share of the data that early stopping keeps from matching, and
-MOST_ASIDE = 256  # samples of it at most
-DIVERGED = 1.0  # nats that the loss between two checks may lie above the first step's
+EVERY = 50  # steps between two checks; a run that is killed and resumed repeats the steps since the last one
+ASIDE = 0.1  # the share of the data that early stopping keeps aside, for its checks alone
+MOST_ASIDE = 256  # the most samples it keeps aside
+DIVERGED = 1.0  # nats: learning has diverged once the mean loss between two checks lies this far above the first step's
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def _end(learner: Learner, why: str | None, last: bool = False, diverged: bool =
 
 
 def _apart(samples: Data, seed: int) -> tuple[Data, Data]:
-    """Most of the samples, and those that matching shall not see."""
+    """The samples to learn from, and those kept aside for the checks, which learning never sees."""
     sharing = workers.count()
-    count = min(MOST_ASIDE, int(ASIDE * len(samples))) // sharing * sharing  # as many for each process
+    count = min(MOST_ASIDE, int(ASIDE * len(samples))) // sharing * sharing  # the same number for each process
     if count < 1:
         raise ArgumentError(f"patience: expected at least {sharing / ASIDE:.0f} samples, found {len(samples)}")
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))

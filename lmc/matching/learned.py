@@ -29,14 +29,36 @@ from lmc.evaluation import Data, losses
 from lmc.files import read_safetensors
 from lmc.matching import workers
 from lmc.matching.recipe import Recipe
-from lmc.symmetries import ROWS, SCALE, STREAM, Group, ModelSpec, Space, Transform, compose, gram, moved_by, set_epsilon
+from lmc.symmetries import (
+    ROWS,
+    SCALE,
+    STREAM,
+    Group,
+    ModelSpec,
+    Space,
+    Transform,
+    compose,
+    epsilon,
+    gram,
+    moved_by,
+    rebuild,
+    recompute_activations,
+    set_epsilon,
+    state,
+)
+from lmc.symmetries.families import spec as spec_of
 
 Elements = dict[str, Tensor]
 Rows = slice | Tensor
 
 
 class Learner:
-    """The state of a learned matching: transforms, Adam's moments, and one model that holds the merged weights."""
+    """The state of a learned matching: transforms, Adam's moments, and one model that holds the merged weights.
+
+    >>> recipe = Recipe.default("dual", steps=10, batch=4)
+    >>> learner = Learner.of([lmc.canonicalize(a), lmc.canonicalize(b)], alignment.transforms, (0, 1), recipe, seed=0)
+    >>> learner.advance(Data(tokens))                               # one step; returns the loss
+    """
 
     def __init__(
         self,
@@ -49,40 +71,74 @@ class Learner:
         recipe: Recipe,
         seed: int,
     ) -> None:
-        """`states`: the endpoints' canonical weights; `roots`: √ε of each; `model`: a canonical model to overwrite."""
+        """`states`: the endpoints' canonical weights; `roots`: √ε of each; `model`: a canonical model to overwrite.
+
+        `moving`: which of the endpoints learn, by number.
+        """
         self.spec, self.model, self.roots, self.moving = spec, model, tuple(roots), tuple(moving)
         self.recipe, self.seed, self.step = recipe, seed, 0
         self.device = next(model.parameters()).device
         self.mesh = workers.mesh(self.device) if recipe.shard else None
         if self.mesh is not None:
             workers.shard_model(model, self.mesh)
-        self.parameters = {n: p for n, p in model.named_parameters() if n in spec.rules}
-        self.elements: list[Elements] = [{n: e.to(self.device) for n, e in t.elements.items()} for t in start]
+        self.parameters = {name: p for name, p in model.named_parameters() if name in spec.rules}
+        self.elements: list[Elements] = [_to(transform.elements, device=self.device) for transform in start]
         for elements in self.elements:
             workers.agree(elements)
-        self.spaces = [s for s in spec.spaces if self._learns(s)]
-        # What does not learn (permutations above all) is applied once: it acts before, or on other axes.
-        learning = {s.name for s in self.spaces}
-        self.states = []
-        for state, t in zip(states, start, strict=True):
-            frozen = {name: e for name, e in t.elements.items() if name not in learning}
-            duals = {name: e for name, e in t.duals.items() if name not in learning}
-            kept = {}
-            for n in self.parameters:
-                moved = moved_by(spec, n, state[n].to(self.device).double(), frozen, duals).to(state[n].dtype)
-                kept[n] = workers.slice_of(moved, self.mesh)
-            self.states.append(kept)
-        shapes = {s.name: self.elements[0][s.name].shape for s in self.spaces}
+        self.spaces = [space for space in spec.spaces if self._learns(space)]
+        self.states = [self._frozen(state, transform) for state, transform in zip(states, start, strict=True)]
+        shapes = {space.name: self.elements[0][space.name].shape for space in self.spaces}
         self.adams = [LieAdam(self.spaces, shapes, recipe.betas, self.device) for _ in states]
         self.losses: list[float] = []
         self.best, self.best_value, self.best_step = [dict(e) for e in self.elements], math.inf, 0
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[nn.Module],
+        start: Sequence[Transform],
+        moving: Sequence[int],
+        recipe: Recipe,
+        seed: int,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "Learner":
+        """A learner of canonical models, which stay as they are; it works on its own copies, in `dtype`."""
+        spec = spec_of(models[0])
+        states = [_to(state(model), dtype=dtype) for model in models]
+        work = rebuild(models[0], spec, states[0], untie=True).to(device).requires_grad_(True)
+        if recipe.checkpointing:
+            recompute_activations(work)
+        roots = [math.sqrt(epsilon(model, spec)) for model in models]
+        return cls(spec, work, states, roots, start, moving, recipe, seed)
+
+    def _learns(self, space: Space) -> bool:
+        kind = self.spec.kind(space.name)
+        chosen = kind != SCALE if self.recipe.kinds is None else kind in self.recipe.kinds
+        return chosen and space.group.dimension > 0
+
+    def _frozen(self, state: Mapping[str, Tensor], start: Transform) -> dict[str, Tensor]:
+        """An endpoint's weights under that part of its transform that does not learn (permutations above all).
+
+        That part is applied once: it acts before the rest, or on other axes.
+        """
+        learning = {space.name for space in self.spaces}
+        elements = {name: element for name, element in start.elements.items() if name not in learning}
+        duals = {name: element for name, element in start.duals.items() if name not in learning}
+        found = {}
+        for name in self.parameters:
+            exact = state[name].to(self.device).double()
+            moved = moved_by(self.spec, name, exact, elements, duals).to(state[name].dtype)
+            found[name] = workers.slice_of(moved, self.mesh)
+        return found
 
     def save(self, path: Path) -> None:
         """Write the whole state to a safetensors file, aside and then renamed."""
         tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         tensors["best"] = torch.tensor([self.best_step, self.best_value], dtype=torch.float64)
         for part, named in self._parts():
-            tensors |= {f"{part}/{n}": t.clone(memory_format=torch.contiguous_format) for n, t in named.items()}
+            for name, tensor in named.items():
+                tensors[f"{part}/{name}"] = tensor.clone(memory_format=torch.contiguous_format)
         aside = path.with_suffix(".tmp")
         save_file(tensors, aside)
         aside.replace(path)
@@ -93,31 +149,29 @@ class Learner:
         self.losses, (best_step, self.best_value) = tensors["losses"].tolist(), tensors["best"].tolist()
         self.step, self.best_step = len(self.losses), int(best_step)
         for part, named in self._parts():
-            for n, old in named.items():
-                named[n] = tensors[f"{part}/{n}"].to(old)
+            for name, old in named.items():
+                named[name] = tensors[f"{part}/{name}"].to(old)
 
     def _parts(self) -> Iterator[tuple[str, Elements]]:
+        """All tensors of the state that change, by what they are and the endpoint they belong to."""
         for k, (elements, adam, best) in enumerate(zip(self.elements, self.adams, self.best, strict=True)):
-            yield from ((f"elements/{k}", elements), (f"first/{k}", adam.first))
-            yield from ((f"second/{k}", adam.second), (f"best/{k}", best))
+            yield f"elements/{k}", elements
+            yield f"first/{k}", adam.first
+            yield f"second/{k}", adam.second
+            yield f"best/{k}", best
 
     def keep(self, value: float) -> None:
         """Remember the current transforms if `value` is the lowest so far."""
         if value < self.best_value:
             self.best, self.best_value, self.best_step = [dict(e) for e in self.elements], value, self.step
 
-    def _learns(self, space: Space) -> bool:
-        kind = self.spec.kind(space.name)
-        chosen = kind != SCALE if self.recipe.kinds is None else kind in self.recipe.kinds
-        return chosen and space.group.dimension > 0
-
     def transforms(self, elements: Sequence[Elements]) -> tuple[Transform, ...]:
         """`elements`, the current ones or the best, as transforms."""
-        return tuple(Transform(self.spec, {n: e.cpu() for n, e in named.items()}) for named in elements)
+        return tuple(Transform(self.spec, _to(named, device=torch.device("cpu"))) for named in elements)
 
     def weights(self) -> Tensor:
         """The point of the simplex for this step, [K]; it depends on seed and step alone."""
-        generator = torch.Generator().manual_seed(2**40 + self.seed * 1_000_003 + self.step)  # not the batch's numbers
+        generator = torch.Generator().manual_seed(2**40 + self.seed * 1_000_003 + self.step)  # batches use other seeds
         low, high = self.recipe.lambdas
         count = len(self.states)
         corner = torch.distributions.utils.clamp_probs(torch.rand(count, generator=generator, dtype=torch.float64))
@@ -129,11 +183,11 @@ class Learner:
 
     def gradients(self, batch: Data) -> tuple[float, list[Elements]]:
         """Loss of the merged model on the batch, and the gradient of every endpoint in Lie coordinates."""
-        w = self.weights()
+        weights = self.weights()
         mine = workers.share(batch)
         with self._precision():
-            frame = self.materialise(w, mine)
-        scale = workers.count() if self.mesh is not None else 1  # FSDP averages over processes what is a sum here
+            frame = self.materialise(weights, mine)
+        scale = workers.count() if self.mesh is not None else 1  # FSDP averages over processes; a sum is wanted here
         self.model.zero_grad(set_to_none=True)
         loss = torch.zeros(1, dtype=torch.float64, device=self.device)
         for part in mine.split(self.recipe.accumulate):
@@ -142,11 +196,11 @@ class Learner:
             (scale * term).backward()
             loss += term.detach()
         with self._precision():
-            pulled = self._pull_back(w, frame)
-        named = {f"{k}/{n}": g for k, found in enumerate(pulled) for n, g in found.items()}
-        workers.total({"loss": loss} | (named if self.mesh is None else {}))  # gathered gradients are everybody's
-        rest, *others = self._common_frame(pulled)
-        return float(loss), [rest, *others]
+            pulled = self.pull_back(weights, frame)
+        named = {f"{k}/{name}": gradient for k, found in enumerate(pulled) for name, gradient in found.items()}
+        # Sharded weights have whole gradients in every process already; others are summed over the processes.
+        workers.total({"loss": loss} | (named if self.mesh is None else {}))
+        return float(loss), self.common_frame(pulled)
 
     def _precision(self) -> AbstractContextManager[Any]:
         kind = getattr(torch, self.recipe.precision)
@@ -166,70 +220,73 @@ class Learner:
         return float(total) / len(data)
 
     @torch.no_grad()
-    def materialise(self, w: Tensor, batch: Data) -> "Frame":
+    def materialise(self, weights: Tensor, batch: Data) -> "Frame":
         """Write θ_w into the model, in the first endpoint's frame, as far as the batch reads it."""
         frame = Frame(self, batch)
         for name, rows in frame.parts():
-            mixed = frame.rows(self.states[0][name], rows) * float(w[0])
+            mixed = frame.rows(self.states[0][name], rows) * float(weights[0])
             for k in range(1, len(self.states)):
-                mixed.add_(frame.moved(k, name, rows), alpha=float(w[k]))
+                mixed.add_(frame.moved(k, name, rows), alpha=float(weights[k]))
             if self.mesh is None:
                 self.parameters[name][rows] = mixed
             else:
                 self.parameters[name].copy_(workers.slice_of(mixed, self.mesh))
         if self.spec.epsilon is not None:
-            set_epsilon(self.model, self.spec, frame.root(w) ** 2)
+            set_epsilon(self.model, self.spec, frame.root(weights) ** 2)
         return frame
 
     @torch.no_grad()
-    def _pull_back(self, w: Tensor, frame: "Frame") -> list[Elements]:
+    def pull_back(self, weights: Tensor, frame: "Frame") -> list[Elements]:
         """∂L/∂Ω of every endpoint but the first, in the first one's frame: G, contracted tensor by tensor."""
         last = len(self.states) - 1
-        totals = [{s.name: torch.zeros_like(self.elements[0][s.name]) for s in self.spaces} for _ in range(last)]
-        root = frame.root(w)
+        shapes = {space.name: self.elements[0][space.name] for space in self.spaces}
+        totals = [{name: torch.zeros_like(like) for name, like in shapes.items()} for _ in range(last)]
+        root = frame.root(weights)
         for name, rows in frame.parts():
             parameter = self.parameters[name]
             if parameter.grad is None:
                 continue
-            g, merged = frame.rows(parameter.grad, rows), frame.rows(parameter, rows)
+            gradient, merged = frame.rows(parameter.grad, rows), frame.rows(parameter, rows)
             # What the last endpoint adds to the merged weights is what remains when all others are taken away.
-            rest = merged - float(w[0]) * frame.rows(self.states[0][name], rows)
+            rest = merged - float(weights[0]) * frame.rows(self.states[0][name], rows)
             for k in range(1, last + 1):
-                y = rest if k == last else float(w[k]) * frame.moved(k, name, rows)
-                rest = rest - y if k < last else rest
+                added = rest if k == last else float(weights[k]) * frame.moved(k, name, rows)
+                rest = rest - added if k < last else rest
                 for space in self.spaces:
                     total = totals[k - 1][space.name]
-                    total += self._contract(space, name, g, y)
+                    total += self.contract(space, name, gradient, added)
                     if space.name == SCALE:
                         # ε moves too. θ_w keeps its function under (writers, √ε) → s·(writers, √ε): this is ∂L/∂√ε.
-                        total -= float(w[k]) * frame.roots[k] / root * self._contract(space, name, g, merged)
+                        share = float(weights[k]) * frame.roots[k] / root
+                        total -= share * self.contract(space, name, gradient, merged)
         return totals
 
-    def _contract(self, space: Space, name: str, g: Tensor, y: Tensor) -> Tensor | float:
+    def contract(self, space: Space, name: str, gradient: Tensor, moved: Tensor) -> Tensor | float:
         """One tensor's part of Σ G yᵀ along a space; a dual axis moves by −Ωᵀ."""
         if space.name == STREAM:  # the whole tensor at once; a rotation is its own dual
             dim = self.spec.stream_dim(name)
             if dim is None:
                 return 0.0
-            g, y = (t.movedim(dim, 0).reshape(t.shape[dim], -1) for t in (g, y))
-            return g @ y.mT
+            gradient, moved = (t.movedim(dim, 0).reshape(t.shape[dim], -1) for t in (gradient, moved))
+            return gradient @ moved.mT
         found: Tensor | float = 0.0
         for block in self.spec.blocks(name):
             if space.name in block.names:
-                contracted = gram(block.of(g), block.of(y), block.names, space)
+                contracted = gram(block.of(gradient), block.of(moved), block.names, space)
                 found = found + (-contracted.mT if block.axes[block.dim(space.name)].dual else contracted)
         return found
 
-    def _common_frame(self, pulled: Sequence[Elements]) -> list[Elements]:
+    def common_frame(self, pulled: Sequence[Elements]) -> list[Elements]:
         """The gradients of all endpoints, the first one's included, with respect to exp(Ω)·g_k."""
         found = []
         for totals in pulled:
             back = {}
-            for s in self.spaces:
-                g = self.elements[0][s.name]
-                back[s.name] = s.group.tangent(s.group.dual(g) @ totals[s.name] @ g.mT)
+            for space in self.spaces:
+                first = self.elements[0][space.name]
+                back[space.name] = space.group.tangent(space.group.dual(first) @ totals[space.name] @ first.mT)
             found.append(back)
-        return [{s.name: -torch.stack([g[s.name] for g in found]).sum(0) for s in self.spaces}, *found]
+        opposite = {space.name: -torch.stack([g[space.name] for g in found]).sum(0) for space in self.spaces}
+        return [opposite, *found]
 
     def advance(self, data: Data) -> float:
         """One step; returns the loss. Raises DivergedError when it is not finite."""
@@ -255,14 +312,14 @@ class Frame:
         self.sharded = learner.mesh is not None  # weights are then read by all processes, whole
         self.tokens = None if self.sharded or batch.labels is not None else batch.inputs.unique()
         dtype = next(iter(self.states[0].values())).dtype
-        first, learns_scale = learner.elements[0], any(s.name == SCALE for s in learner.spaces)
-        self.maps: list[tuple[Elements, Elements]] = []
-        self.roots = []
+        first, spaces = learner.elements[0], learner.spaces
+        self.maps: list[tuple[Elements, Elements]] = []  # of each endpoint: its elements, and their duals
+        self.roots = []  # √ε of each
         for root, elements in zip(learner.roots, learner.elements, strict=True):
-            h = {s.name: s.group.inverse(first[s.name]) @ elements[s.name] for s in learner.spaces}
-            duals = {s.name: s.group.dual(h[s.name]).to(dtype) for s in learner.spaces}
-            self.maps.append(({name: e.to(dtype) for name, e in h.items()}, duals))
-            scale = (h if learns_scale else elements).get(SCALE)
+            seen = {s.name: s.group.inverse(first[s.name]) @ elements[s.name] for s in spaces}
+            duals = {s.name: s.group.dual(seen[s.name]) for s in spaces}
+            self.maps.append((_to(seen, dtype=dtype), _to(duals, dtype=dtype)))
+            scale = seen.get(SCALE, elements.get(SCALE))
             self.roots.append(root * (1.0 if scale is None else float(scale)))
 
     def parts(self) -> Iterator[tuple[str, Rows]]:
@@ -279,20 +336,30 @@ class Frame:
         """Some rows of a tensor, which may be sharded."""
         return workers.whole(tensor)[rows]
 
-    def moved(self, k: int, name: str, rows: Rows) -> Tensor:
+    def moved(self, endpoint: int, name: str, rows: Rows) -> Tensor:
         """h_k · θ_k, for some rows of a tensor."""
-        return moved_by(self.spec, name, self.rows(self.states[k][name], rows), *self.maps[k])
+        return moved_by(self.spec, name, self.rows(self.states[endpoint][name], rows), *self.maps[endpoint])
 
-    def root(self, w: Tensor) -> float:
+    def root(self, weights: Tensor) -> float:
         """√ε of the merged model: it moves with the residual scale as a writer does, so it is averaged like one."""
-        return sum(float(x) * root for x, root in zip(w, self.roots, strict=True))
+        return sum(float(weight) * root for weight, root in zip(weights, self.roots, strict=True))
+
+
+def _to(
+    tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Elements:
+    """The same tensors in a type, on a device; those that are so already are not copied."""
+    return {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
 
 
 class LieAdam:
     """The moments of one endpoint's gradients, one pair for every learning space.
 
-    >>> adam = LieAdam(spaces, shapes, betas=(0.9, 0.99), device="cpu")
-    >>> elements = adam.steps(gradients, step=1, rate=1e-2)      # group elements to compose with, near the identity
+    >>> adam = LieAdam([Space("turn", lmc.symmetries.Orthogonal(2))], {"turn": (2, 2)}, (0.9, 0.99), device="cpu")
+    >>> gradient = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+    >>> adam.steps({"turn": gradient}, step=1, rate=1e-2)["turn"]    # near the identity, to compose with
+    tensor([[ 1.0000, -0.0100],
+            [ 0.0100,  1.0000]], dtype=torch.float64)
     """
 
     def __init__(
@@ -303,10 +370,10 @@ class LieAdam:
         device: torch.device | str,
     ) -> None:
         """`shapes`: of the elements, [*batch, n, n]."""
-        self.groups: dict[str, Group] = {s.name: s.group for s in spaces}
+        self.groups: dict[str, Group] = {space.name: space.group for space in spaces}
         self.betas = betas
         self.first, self.second = (
-            {n: torch.zeros(*shape, dtype=torch.float64, device=device) for n, shape in shapes.items()}
+            {name: torch.zeros(*shape, dtype=torch.float64, device=device) for name, shape in shapes.items()}
             for _ in range(2)
         )
 

@@ -25,7 +25,7 @@ from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable
 from lmc.matching.recipe import CLOSED_FORM, IMAGES, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
-from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, rebuild, recompute_activations, state
+from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, state
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
@@ -211,15 +211,12 @@ class Endpoints:
     ) -> Descent:
         """Learned matching from `start`; `single` leaves the first endpoint where it is."""
         dual = recipe.method == "dual"
-        states = [{n: t.float() for n, t in state(m).items()} for m in self.models]
-        work = rebuild(self.models[0], self.spec, states[0], untie=True).to(self.device).requires_grad_(True)
-        if recipe.checkpointing:
-            recompute_activations(work)
-        roots = [math.sqrt(epsilon(m, self.spec)) if self.spec.epsilon else 0.0 for m in self.models]
-        learner = Learner(self.spec, work, states, roots, start, range(not dual, len(states)), recipe, seed)
+        moving = range(not dual, len(self.models))
+        learner = Learner.of(self.models, start, moving, recipe, seed, self.device)
         if resume is None:
             return descend(learner, samples, None)
-        run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": [digest(s) for s in states]}
+        endpoints = [digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]
+        run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": endpoints}
         run["data"] = [digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
         run["start"] = [digest(t.elements) for t in start]
         folder = Path(resume)

@@ -12,7 +12,7 @@ solves the part's own spaces, adds what they say about the rotation to a [d, d] 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -40,12 +40,11 @@ from lmc.symmetries import (
 
 COMPACT = (Permutation, Orthogonal, Invertible, RotaryCommutant)
 GLOBAL = frozenset((STREAM, SCALE, SIGN))  # seen by all parts
-INNER_SWEEPS = 2  # of the small problem inside a candidate pair: the outer sweeps go on from there
-CLOSE, EXACT = (
-    1e-5,
-    1e-10,
-)  # of the bound: worth measuring the distance; a distance of 1.4e-5 between A and gB, relative to their size
-TRUSTS = (1e-6, 1e-1)  # one start each, see `solve`
+INNER_SWEEPS = 2  # of the small problem inside a candidate pair; later outer sweeps refine what these leave
+# Shares of the bound. Where the objective is this close to it, the distance between A and gB is measured as well; a
+# squared distance below the second share (1.4e-5 of their size) counts as equality.
+CLOSE, EXACT = 1e-5, 1e-10
+TRUSTS = (1e-6, 1e-1)  # one start for each, see `solve`
 
 
 @dataclass
@@ -66,12 +65,12 @@ class Part:
 
 
 def _seeing(space: Space, pieces: Sequence[Piece]) -> list[Piece]:
-    return [p for p in pieces if space.name in p.block.names]
+    return [piece for piece in pieces if space.name in piece.block.names]
 
 
 def _among(spaces: Sequence[Space], piece: Piece) -> set[str]:
     """The names of those spaces that the piece shows."""
-    return {s.name for s in spaces}.intersection(piece.block.names)
+    return {space.name for space in spaces}.intersection(piece.block.names)
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,10 @@ class Solution:
 
 def parts_of(spec: ModelSpec, pieces: Sequence[Piece]) -> list[Part]:
     """Pieces that are all in memory, as parts."""
-    shown = {i: spec.space_names.intersection(p.block.names) - GLOBAL for i, p in enumerate(pieces)}
+    shown = {place: spec.space_names.intersection(piece.block.names) - GLOBAL for place, piece in enumerate(pieces)}
 
     def part(group: Sequence[int]) -> Part:
-        return Part(frozenset().union(*(shown[i] for i in group)), lambda: [pieces[i] for i in group])
+        return Part(frozenset().union(*(shown[place] for place in group)), lambda: [pieces[place] for place in group])
 
     return [part(group) for group in connected(shown)]
 
@@ -110,7 +109,7 @@ def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: 
         found.append(descent.run(trust, sweeps, tolerance))
         if descent.exact:  # no other start can do better
             break
-    best = max(found, key=lambda s: s.objective[-1])
+    best = max(found, key=lambda solution: solution.objective[-1])
     if best.objective[-1] - descent.before <= tolerance * best.bound:
         return Solution(Transform.identity(spec), (descent.before,), best.bound)
     return best
@@ -150,8 +149,9 @@ class _Descent:
         if self.stream.group.discrete:
             self._take(settle(self.stream, self.signs, anchored)[0])
             return self._sweep(first=True)
-        u, s, vh = torch.linalg.svd(anchored[STREAM])
-        return self._sweep(u @ ((s / (s + trust * s[0]))[:, None] * vh), first=True)
+        left, values, right = torch.linalg.svd(anchored[STREAM])
+        trusted = values / (values + trust * values[0])
+        return self._sweep(left @ (trusted[:, None] * right), first=True)
 
     def _sweep(self, guess: Tensor | None = None, first: bool = False) -> float:
         """Every part's own spaces, then the stream's; returns the objective.
@@ -164,7 +164,7 @@ class _Descent:
         for part in self.parts:
             pieces = part.read()
             if first:
-                self.before += sum(_inner(p.a, p.b) for p in pieces)
+                self.before += _agreement(pieces)
                 self.bound += sum(math.sqrt(_inner(p.a, p.a) * _inner(p.b, p.b)) for p in pieces)
             if part.spaces:
                 problem = _Problem(self.spec, self._move(pieces, rotation, guess is not None))
@@ -176,7 +176,7 @@ class _Descent:
             else:
                 moved = self._move(pieces, self.elements)
             _add(total, evidence(self.stream, self.signs, _seeing(self.stream, moved)))
-            rest += sum(_inner(p.a, p.b) for p in moved if STREAM not in p.block.names)
+            rest += _agreement(piece for piece in moved if STREAM not in piece.block.names)
         if not total:
             return rest
         step, value = settle(self.stream, self.signs, total)
@@ -185,13 +185,14 @@ class _Descent:
 
     def _distance(self) -> float:
         """By how much the objective falls short of its bound, without the cancellation in their difference."""
-        moved = (p for part in self.parts for p in self._move(part.read(), self.elements))
-        return sum(float((p.a - p.b).square().sum(dtype=torch.float64)) / 2 for p in moved)
+        moved = (piece for part in self.parts for piece in self._move(part.read(), self.elements))
+        return sum(float((piece.a - piece.b).square().sum(dtype=torch.float64)) / 2 for piece in moved)
 
     def _move(self, pieces: Sequence[Piece], elements: Mapping[str, Tensor], guessed: bool = False) -> list[Piece]:
         """The pieces as read, with B under the elements that are known."""
         known = {name: elements[name] for name in self.moved | ({STREAM} if guessed else set())}
-        return [Piece(p.block, p.a, act(p.b, p.block, self.spec, known, known)) for p in pieces]  # their own duals
+        # Guesses and compact elements serve as their own duals: the inverse transpose of a rotation is itself.
+        return [Piece(p.block, p.a, act(p.b, p.block, self.spec, known, known)) for p in pieces]
 
     def _take(self, step: Mapping[str, Tensor]) -> None:
         self.elements = compose(self.spec, step, self.elements)
@@ -212,7 +213,8 @@ class _Problem:
         self.outer = [s for s in spaces if not permutations.intersection(s.over)]
 
     def objective(self) -> float:
-        return sum(_inner(p.a, p.b) for p in self.pieces)
+        """⟨A, gB⟩ over the pieces."""
+        return _agreement(self.pieces)
 
     def improve(self, space: Space, pieces: Sequence[Piece] | None = None) -> None:
         """Give one outer space, and everything inside it, its optimum: by these pieces, or by all that show it."""
@@ -231,44 +233,44 @@ class _Problem:
                 piece.b = act(piece.b, piece.block, self.spec, step, step)
 
     def _assign_nested(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
-        """The same where one block holds several of the inner spaces (grouped queries: a permutation and maps).
+        """The same where one block shows several of the inner spaces (grouped queries: a permutation and maps).
 
-        What a candidate pair is worth is a smaller problem of the same kind. On the diagonal it also starts from what
-        is there now, so that the objective cannot fall.
+        How much a candidate pair is worth is then a smaller problem of the same kind, solved for every pair. For the
+        pairs that are matched now it is also solved from their present elements, so that the objective cannot fall.
         """
-        spaces = tuple(Space(s.name, s.group, tuple(o for o in s.over if o != space.name)) for s in inner)
-        spec = replace(self.spec, spaces=spaces, rules={})
+        without = [replace(s, over=tuple(name for name in s.over if name != space.name)) for s in inner]
+        spec = replace(self.spec, spaces=tuple(without), rules={})
 
         def solve_pair(i: int, j: int, guess: bool) -> _Problem:
             chosen = []
-            for p in pieces:
-                dim = p.block.dim(space.name)
-                axes = tuple(a for a in p.block.axes if a.name != space.name)
-                chosen.append(Piece(Block(axes, (), ()), p.a.select(dim, i), p.b.select(dim, j)))
+            for piece in pieces:
+                dim = piece.block.dim(space.name)
+                axes = tuple(axis for axis in piece.block.axes if axis.name != space.name)
+                chosen.append(Piece(Block(axes, (), ()), piece.a.select(dim, i), piece.b.select(dim, j)))
             problem = _Problem(spec, chosen)
             if guess:
                 problem.guess()
             for _ in range(INNER_SWEEPS):
-                for s in problem.outer:
-                    problem.improve(s)
+                for outer in problem.outer:
+                    problem.improve(outer)
             return problem
 
-        n = space.group.n
-        cost = torch.zeros(n, n, dtype=torch.float64)
+        size = space.group.n
+        worth = torch.zeros(size, size, dtype=torch.float64)
         inside: dict[tuple[int, int], dict[str, Tensor]] = {}
-        for i, j in product(range(n), range(n)):
+        for i, j in product(range(size), range(size)):
             tries = [solve_pair(i, j, guess=True)] + ([solve_pair(i, j, guess=False)] if i == j else [])
             best = max(tries, key=_Problem.objective)
-            cost[i, j], inside[i, j] = best.objective(), best.elements
-        found = space.group.nearest(cost)
-        step = {space.name: found}
-        for s in inner:
-            chosen = torch.stack([inside[i, int(found[i])][s.name] for i in range(n)])
-            step[s.name] = chosen.movedim(0, s.over.index(space.name))
+            worth[i, j], inside[i, j] = best.objective(), best.elements
+        assigned = space.group.nearest(worth)
+        step = {space.name: assigned}
+        for each in inner:
+            chosen = torch.stack([inside[i, int(assigned[i])][each.name] for i in range(size)])
+            step[each.name] = chosen.movedim(0, each.over.index(space.name))
         return step
 
     def guess(self) -> None:
-        """A first element for every space, from the pieces that show it alone or beside what is settled already."""
+        """A first element for every space, from the pieces that show no other space that is still open."""
         settled: set[str] = set()
         for space in sorted(self.outer, key=lambda s: isinstance(s.group, Permutation)):
             settled.add(space.name)
@@ -281,12 +283,13 @@ def evidence(space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> d
     The cross-Gram matrix [*B, n, n] of the space; and of every space inside a permuted one, for all candidate pairs.
     """
     found: dict[str, Tensor] = {}
-    for p in pieces:
-        shown = [s for s in inner if s.name in p.block.names]
+    for piece in pieces:
+        a, b, names = piece.a, piece.b, piece.block.names
+        shown = [inside for inside in inner if inside.name in names]
         if not shown:
-            _add(found, {space.name: gram(p.a, p.b, p.block.names, space).double().cpu()})
-        for s in shown:
-            _add(found, {s.name: pair_gram(p.a, p.b, p.block.names, s, space.name).double().cpu()})
+            _add(found, {space.name: gram(a, b, names, space).double().cpu()})
+        for inside in shown:
+            _add(found, {inside.name: pair_gram(a, b, names, inside, space.name).double().cpu()})
     return found
 
 
@@ -295,26 +298,31 @@ def settle(space: Space, inner: Sequence[Space], found: dict[str, Tensor]) -> tu
 
     In a permutation every candidate pair (i, j) is worth what the best maps inside it achieve.
     """
-    n = space.group.n
     if not isinstance(space.group, Permutation):
         element = space.group.nearest(found[space.name])
         return {space.name: element}, _inner(found[space.name], element)
-    cost = found.get(space.name, torch.zeros(n, n, dtype=torch.float64))
-    inside = [s for s in inner if s.name in found]
-    for s in inside:
-        cost = cost + s.group.support(found[s.name]).reshape(n, n, -1).sum(-1)
-    chosen = space.group.nearest(cost)
+    size = space.group.n
+    worth = found.get(space.name, torch.zeros(size, size, dtype=torch.float64))
+    settled = [inside for inside in inner if inside.name in found]
+    for inside in settled:
+        worth = worth + inside.group.support(found[inside.name]).reshape(size, size, -1).sum(-1)
+    chosen = space.group.nearest(worth)
+    rows = torch.arange(size)
     step = {space.name: chosen}
-    for s in inside:
-        pairs = found[s.name][torch.arange(n), chosen]
-        step[s.name] = s.group.nearest(pairs.movedim(0, s.over.index(space.name)))
-    return step, float(cost[torch.arange(n), chosen].sum())
+    for inside in settled:
+        pairs = found[inside.name][rows, chosen]
+        step[inside.name] = inside.group.nearest(pairs.movedim(0, inside.over.index(space.name)))
+    return step, float(worth[rows, chosen].sum())
 
 
 def _add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
-    for name, t in more.items():
-        total[name] = total[name] + t if name in total else t
+    for name, tensor in more.items():
+        total[name] = total[name] + tensor if name in total else tensor
 
 
-def _inner(x: Tensor, y: Tensor) -> float:
-    return float((x * y).sum(dtype=torch.float64))
+def _inner(one: Tensor, other: Tensor) -> float:
+    return float((one * other).sum(dtype=torch.float64))
+
+
+def _agreement(pieces: Iterable[Piece]) -> float:
+    return sum(_inner(piece.a, piece.b) for piece in pieces)

@@ -16,9 +16,9 @@ def match_weights(
 ) -> Solution:
     """The transform g of B that brings its weights closest to A's: min ‖θ_A − g·θ_B‖² over the compact group.
 
-    `a`, `b`: state dicts in canonical, balanced form. They may be read from files as they are asked for: the tensors of
-    one part of the model, such as a feed-forward layer, are in use at a time. With `frequencies`, how often each token
-    occurs [V], a row of the embedding counts in proportion to its token, and all rows together as much as before.
+    `a`, `b`: state dicts in canonical, balanced form. They may be mappings that read files on demand: only the tensors
+    of one part of the model, such as a feed-forward layer, are used at a time. `frequencies` says how often each token
+    occurs [V]: a row of the embedding then counts in proportion to its token, and all rows together as much as before.
     """
     return solve(spec, weight_parts(a, b, spec, frequencies))
 
@@ -61,14 +61,13 @@ def report(solutions: Sequence[Solution]) -> dict[str, Any]:
 def weight_parts(
     a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec, frequencies: Tensor | None = None
 ) -> list[Part]:
-    """The tensors, those together that share a space besides the stream's."""
-    shown = {
-        n: {axis for block in spec.blocks(n) for axis in block.names} & spec.space_names - GLOBAL for n in spec.rules
-    }
+    """All tensors in parts: two that share a space other than the stream's are in one part."""
+    local = spec.space_names - GLOBAL
+    shown = {name: {axis for block in spec.blocks(name) for axis in block.names} & local for name in spec.rules}
 
     def part(names: list[str]) -> Part:
         return Part(
-            frozenset().union(*(shown[n] for n in names)), lambda: weight_pieces(a, b, spec, names, frequencies)
+            frozenset().union(*(shown[name] for name in names)), lambda: weight_pieces(a, b, spec, names, frequencies)
         )
 
     return [part(names) for names in connected(shown)]
@@ -83,7 +82,7 @@ def weight_pieces(
 ) -> list[Piece]:
     """Every block of every tensor (of `names`), in at least single precision.
 
-    The output head counts up to a vector common to all its rows: softmax removes it.
+    Of the output head the mean of all rows is left out: adding a vector to every row changes no probability.
     """
     pieces = []
     for name in spec.rules if names is None else names:

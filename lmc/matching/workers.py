@@ -1,7 +1,8 @@
 """Several processes, one learned matching: each takes its share of every batch, and the small gradients are summed.
 
 Under `torchrun` every process holds the same transforms and takes the same steps. What travels between them is one
-gradient per space (d² numbers for the residual rotation), never one per weight. With one process nothing here acts.
+gradient per space (d² numbers for the residual rotation), never one per weight. With one process all of this does
+nothing.
 
 Models too large for one device are sharded (FSDP2, `fully_shard`): every process keeps a slice of each weight, of the
 endpoints and of the merged model. Then it is the weights that travel, one tensor at a time.
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def process_group(device: torch.device | None) -> Iterator[bool]:
-    """Joins the processes that `torchrun` started, if it did; tells whether this one speaks and writes."""
+    """Join the processes that `torchrun` started, if it did. Yields whether this one prints and writes files."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
         return
@@ -51,7 +52,7 @@ def first() -> bool:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes have come to this line."""
     if running():
         distributed.barrier()
 

@@ -17,7 +17,7 @@ from lmc.symmetries.absorbed import views
 from lmc.symmetries.blocks import connected, unfold, unfold_into
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
-from lmc.symmetries.pattern import STREAM, Axis
+from lmc.symmetries.pattern import STREAM, Axis, Block
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
 from lmc.symmetries.stock_model import rebuild, state
 
@@ -51,7 +51,8 @@ def warn_untied(spec: ModelSpec, size: int, stacklevel: int = 2) -> None:
 class Canonical(Mapping[str, Tensor]):
     """A state dict in canonical form, computed where it is asked for: tensors that do not mix are independent.
 
-    >>> Canonical(spec, stored)["gpt_neox.layers.0.mlp.dense_4h_to_h.weight"]
+    >>> Canonical(lmc.spec(model), state(model))["gpt_neox.layers.0.mlp.dense_4h_to_h.weight"].shape
+    torch.Size([16, 24])
 
     `tensors` may be read from files on demand, as this is: only the last part that was asked for is kept.
     """
@@ -68,7 +69,7 @@ class Canonical(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.last:
-            self.last = {}  # before the next part takes its place in memory
+            self.last = {}  # frees the last part before the next one needs memory
             stored = {n: self.tensors[n] for n in self.part_of[name]}
             exact = {n: t.to(torch.float64, copy=True) for n, t in stored.items()}
             make_canonical(exact, self.spec, self.balance)
@@ -99,11 +100,13 @@ def _mixing(spec: ModelSpec, balance: bool) -> Iterator[set[str]]:
 
 def _balanced_spaces(spec: ModelSpec) -> list[Space]:
     """The spaces that some tensors write and others read, with a group that is not compact."""
+    loose = [s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale)]
+    return [s for s in loose if len({_reads(s, block) for _, block in spec.uses(s.name)}) == 2]
 
-    def sides(space: Space) -> set[bool]:
-        return {block.axes[block.dim(space.name)].dual for _, block in spec.uses(space.name)}
 
-    return [s for s in spec.spaces if isinstance(s.group, Invertible | RotaryCommutant | Scale) and len(sides(s)) == 2]
+def _reads(space: Space, block: Block) -> bool:
+    """Whether the block reads what others write to the space, and so moves by the inverse transpose."""
+    return block.axes[block.dim(space.name)].dual
 
 
 def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = True) -> None:
@@ -140,7 +143,10 @@ def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = 
 
 
 def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> None:
-    """W ← W diag(γ), b ← b + Wβ; a reader without bias keeps Wβ in the direction 𝟙 a LayerNorm never produces."""
+    """Give a norm's gain γ and bias β to the layers that read it: W ← W diag(γ), b ← b + Wβ.
+
+    A reader without a bias keeps Wβ in its weight, along the direction 𝟙, which the output of a LayerNorm never has.
+    """
     gamma = tensors[norm.weight].clone() if norm.weight else None
     beta = tensors[norm.bias].clone() if norm.bias else None
     for reader in norm.readers:
@@ -164,7 +170,10 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
 
 
 def _take_bias(tensors: dict[str, Tensor], spec: ModelSpec, name: str, axis: str) -> tuple[tuple[str, ...], Tensor]:
-    """Set a part of a bias to zero; returns its axes and what it was. A weight's is its sum over the stream (β = 𝟙)."""
+    """Set a part of a bias to zero; returns its axes and what it was.
+
+    Of a weight that keeps a bias in its mean direction (β = 𝟙), the bias is the sum over the stream.
+    """
     block = spec.block(name, axis)
     view = block.of(tensors[name])
     if Axis(STREAM, dual=True) not in block.axes:
@@ -204,20 +213,22 @@ def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:
 
 
 def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
-    """Give what writes a space and what reads it equal Gram matrices: then GL(n) is left with O(n), ℂ* with phases."""
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])  # primal, dual: [*B, n, R] each
-    places = []
-    for name, block in spec.uses(space.name):
-        dual = block.axes[block.dim(space.name)].dual
-        unfolded = unfold(block.of(tensors[name]), block.names, space)
-        places.append((name, block, dual, unfolded.shape[-1]))
-        sides[dual].append(unfolded)
-    primal, dual_side = _balanced(space.group, torch.cat(sides[0], -1), torch.cat(sides[1], -1))
-    at = [0, 0]
-    for name, block, dual, width in places:
-        new = (primal, dual_side)[dual][..., at[dual] : at[dual] + width]
-        at[dual] += width
-        unfold_into(block.of(tensors[name]), block.names, space, new)
+    """Give what writes a space and what reads it equal Gram matrices.
+
+    Of GL(n) that leaves only O(n) to choose, and of the complex numbers only their phases.
+    """
+    writers = [use for use in spec.uses(space.name) if not _reads(space, use[1])]
+    readers = [use for use in spec.uses(space.name) if _reads(space, use[1])]
+
+    def unfolded(uses: list[tuple[str, Block]]) -> list[Tensor]:  # [*B, n, R] each
+        return [unfold(block.of(tensors[name]), block.names, space) for name, block in uses]
+
+    before = unfolded(writers), unfolded(readers)
+    after = _balanced(space.group, *(torch.cat(side, -1) for side in before))
+    for uses, old, new in zip((writers, readers), before, after, strict=True):
+        widths = [part.shape[-1] for part in old]
+        for (name, block), part in zip(uses, new.split(widths, -1), strict=True):
+            unfold_into(block.of(tensors[name]), block.names, space, part)
 
 
 def _balanced(group: Group, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

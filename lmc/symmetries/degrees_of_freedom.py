@@ -1,8 +1,8 @@
 """How many directions in weight space leave the function alone: the group and the gauges that the canonical form fixes.
 
->>> counted = dimensions(lmc.spec(model))               # a Pythia of 70 million parameters
->>> counted.group["stream"], counted.total
-(130305, 547207)
+>>> counted = dimensions(lmc.spec(model))               # a Pythia that is 16 wide
+>>> counted.group["stream"], counted.total              # rotations of 15 dimensions: 15 · 14 / 2
+(105, 947)
 
 Counted from the table alone, for weights in general position (heads narrower than the stream). The number can be
 measured: it is the dimension of the null space of ∂logits/∂θ. Were a symmetry missing from the table, that would be

@@ -3,7 +3,7 @@
 >>> report = lmc.check(model, seed=0)
 >>> report.ok
 True
->>> print(report)                                              # one row per kind of space, with its degrees of freedom
+>>> print(report)                               # a row for each kind of space, with its degrees of freedom
 
 Each row applies a random element of one kind of space and compares the logits with those before it: in float64
 throughout (`lmc.float64`), where only a wrong symmetry is visible, and in the model's own type, where rounding is.
@@ -30,8 +30,8 @@ from lmc.symmetries.transform import Transform, kinds, moved_by
 
 CANONICAL, WHOLE = "canonical form", "whole group"
 
-# The largest relative change of the logits that rounding explains. This is the one place that says so. For the half
-# types: three times the worst seen on the shipped trained pairs and on random models of up to twelve layers.
+# The largest relative change of the logits that rounding explains: the tolerances of the whole package stand here. For
+# bfloat16 and float16: three times the worst seen on the shipped pairs and on random models of up to twelve layers.
 EXACT = 1e-9  # in float64 throughout; 1e-13 is usual
 TOLERANCE = {
     torch.float64: 5e-6,  # outside lmc.float64(): stock norms and softmaxes pass through float32
@@ -62,6 +62,15 @@ class Row:
     native: float
     ok: bool
 
+    @property
+    def verdict(self) -> str:
+        """What to think of it, in a word or two."""
+        if self.ok:
+            return "exact"
+        if not math.isfinite(self.exact + self.native):
+            return "NOT FINITE"
+        return "WRONG" if self.exact > EXACT else "ROUNDING"  # too large a change in the model's own type alone
+
 
 @dataclass(frozen=True)
 class Report:
@@ -86,9 +95,8 @@ class Report:
         own = "stock " + str(self.dtype).removeprefix("torch.")
         head = ("space", "group", "dimension", "of all", "float64", own, "verdict")
         body = [
-            (r.space, r.group, f"{r.dimension:,}", f"{r.share:.2%}", f"{r.exact:.1e}", f"{r.native:.1e}", verdict)
+            (r.space, r.group, f"{r.dimension:,}", f"{r.share:.2%}", f"{r.exact:.1e}", f"{r.native:.1e}", r.verdict)
             for r in self.rows
-            for verdict in [_verdict(r)]
         ]
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in (head, *body)]
@@ -100,14 +108,14 @@ class Report:
 def check(model: nn.Module, seed: int = 0) -> Report:
     """Apply random elements of each kind of space, and of the whole group, and compare the logits.
 
-    The first row is the canonical form alone, the last the whole group. Besides the model, one copy of it in float64
-    is alive at a time. Raises UnsupportedModelError.
+    The first row is the canonical form alone, the last the whole group. Besides the model, memory holds one copy of it
+    in float64. Raises UnsupportedModelError.
     """
     return check_copies(lambda: copy.deepcopy(model), seed)
 
 
 def check_copies(fresh: Callable[[], nn.Module], seed: int = 0) -> Report:
-    """The same for a model that is made anew, and used up, whenever `fresh` is called: nothing but one copy is alive.
+    """The same for a model that `fresh` makes anew at every call: only one copy of it is in memory at a time.
 
     >>> check_copies(lambda: lmc.load("run-1"), seed=0).ok
     True
@@ -146,12 +154,15 @@ def example_inputs(model: Any, n: int = 2, seed: int = 0) -> Tensor:
 
 
 def _taken(model: nn.Module) -> dict[str, Tensor]:
-    """A model's tensors, each of its own memory: those of a file are let go together, when the last of them is."""
+    """Copies of a model's tensors, each in memory of its own, so that each can be freed alone.
+
+    Tensors read from one file share that file's memory, which is freed only with the last of them.
+    """
     return {name: tensor.clone() for name, tensor in state(model).items()}
 
 
 def _to_double(tensors: dict[str, Tensor]) -> None:
-    """Every tensor in float64, each of its own memory; what it was is let go before the next."""
+    """Turn every tensor into float64, in place of what it was, which is freed before the next one is turned."""
     for name in tensors:
         tensors[name] = tensors[name].to(torch.float64, copy=True)
 
@@ -210,17 +221,9 @@ def _moved(tensors: Mapping[str, Tensor], whole: Transform, kind: str) -> Iterat
 
 
 def _move(tensors: Mapping[str, Tensor], whole: Transform, kind: str) -> None:
-    """The same where they lie."""
+    """Move the tensors of one kind of space in place."""
     for name, moved in _moved(tensors, whole, kind):
         tensors[name].copy_(moved)
-
-
-def _verdict(row: Row) -> str:
-    if row.ok:
-        return "exact"
-    if not math.isfinite(row.exact + row.native):
-        return "NOT FINITE"
-    return "WRONG" if row.exact > EXACT else "ROUNDING"  # too much in its own type
 
 
 def _rescale(work: nn.Module, whole: Transform, kind: str) -> None:

@@ -20,7 +20,7 @@ matching costs, gradients, dimension counts) is written once, over blocks.
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,85 +64,75 @@ class Block:
         return self.names.index(name)
 
 
+# The grammar, from the inside out: a name with its mark; names side by side; a factor; an axis; a whole pattern.
 _NAME = r"[\w.]+[*!?]?"
-
-
 _PRODUCT = rf"{_NAME}(\s+{_NAME})*"
-
-
 _FACTOR = rf"({_NAME}|\[{_PRODUCT}(\s*\|\s*{_PRODUCT})*\])"
-
-
 _AXIS = rf"({_FACTOR}|\({_FACTOR}(\s+{_FACTOR})*\))"
-
-
 _PATTERN = re.compile(rf"{_AXIS}(\s+{_AXIS})*")
+# What is left to tell apart once a pattern is known to be well formed: names, and brackets of alternatives.
+_PART = re.compile(rf"{_NAME}|\[[^\]]*\]")
 
-
-_TOKEN = re.compile(rf"[()\[\]|]|{_NAME}")
+Factor = list[list[Axis]]  # its alternatives, each a product of axes: one alternative, unless it is a concatenation
 
 
 def parse(pattern: str, sizes: Mapping[str, int]) -> Iterator[Block]:
     """The blocks a pattern describes, given the size of every named axis.
 
+    >>> [block.axes[0].name for block in parse("[query | key] stream?", {"query": 2, "key": 2, "stream": 4})]
+    ['query', 'key']
+
     Raises UnsupportedModelError for a pattern that does not parse, names an axis without a size, or repeats one.
     """
     if not _PATTERN.fullmatch(pattern):
         raise UnsupportedModelError(f"pattern {pattern!r}: unreadable")
-    tokens = _TOKEN.findall(pattern)
+    # A product axis needs no care of its own: in the tensor's memory its factors are just consecutive dimensions.
+    factors = [_factor(part, pattern, sizes) for part in _PART.findall(pattern)]
 
-    def axis(token: str) -> list[Axis]:
-        name = token.rstrip("*!?")
-        if name not in sizes:
-            raise UnsupportedModelError(f"pattern {pattern!r}: axis {name!r} has no size")
-        axes = [Axis(name, dual=token[-1] in "*?")]
-        # What writes the stream also carries its scale; what reads it sees a norm's output, which has none. Both carry
-        # the signs of a stream that has them; a gain, `stream` without a mark, has none.
-        if SCALE in sizes and token[-1] == "!":
-            axes.insert(0, Axis(SCALE))
-        if SIGN in sizes and token[-1] in "!?":
-            axes.append(Axis(SIGN))
-        return axes
+    def width(axes: Iterable[Axis]) -> int:
+        return math.prod(sizes[axis.name] for axis in axes)
 
-    def factor() -> list[list[Axis]]:
-        """One factor, as the list of its alternatives, each a list of axes."""
-        token = tokens.pop(0)
-        if token != "[":
-            return [axis(token)]
-        alternatives: list[list[Axis]] = [[]]
-        while (token := tokens.pop(0)) != "]":
-            if token == "|":
-                alternatives.append([])
-            else:
-                alternatives[-1] += axis(token)
-        return alternatives
-
-    factors = []
-    while tokens:
-        if tokens[0] in "()":
-            tokens.pop(0)  # a product axis: in the tensor's memory its factors are just consecutive dimensions
-        else:
-            factors.append(factor())
-
-    def width(axes: list[Axis]) -> int:
-        return math.prod(sizes[a.name] for a in axes)
-
-    shape = tuple(sum(width(alternative) for alternative in f) for f in factors)
-    for choice in itertools.product(*(range(len(f)) for f in factors)):
+    shape = tuple(sum(map(width, factor)) for factor in factors)
+    for choice in itertools.product(*(range(len(factor)) for factor in factors)):
         cuts = []
         for dim in reversed(range(len(factors))):
             alternatives, taken = factors[dim], choice[dim]
-            split = tuple(sizes[a.name] for a in alternatives[taken])
-            start = sum(width(a) for a in alternatives[:taken])
+            split = tuple(sizes[axis.name] for axis in alternatives[taken])
+            start = sum(map(width, alternatives[:taken]))
             if len(alternatives) > 1 or len(split) > 1:
                 cuts.append((dim, start, width(alternatives[taken]), split))
-        axes = tuple(a for f, taken in zip(factors, choice, strict=True) for a in f[taken])
-        if len({a.name for a in axes}) < len(axes):
+        axes = tuple(axis for factor, taken in zip(factors, choice, strict=True) for axis in factor[taken])
+        if len({axis.name for axis in axes}) < len(axes):
             raise UnsupportedModelError(f"pattern {pattern!r}: an axis appears twice in one block")
-        if width(list(axes)):  # a model without registers has a part of no length
+        if width(axes):  # a model without registers has a part of no length
             yield Block(axes, shape, tuple(cuts))
 
 
+def _factor(part: str, pattern: str, sizes: Mapping[str, int]) -> Factor:
+    """A name, or the alternatives of a concatenation."""
+    alternatives = part.strip("[]").split("|")
+    return [[axis for name in names.split() for axis in _axes(name, pattern, sizes)] for names in alternatives]
+
+
+def _axes(marked: str, pattern: str, sizes: Mapping[str, int]) -> list[Axis]:
+    """The axis that a marked name stands for, with the scale and the sign that go with the residual stream."""
+    name, mark = marked.rstrip("*!?"), marked[-1]
+    if name not in sizes:
+        raise UnsupportedModelError(f"pattern {pattern!r}: axis {name!r} has no size")
+    axes = [Axis(name, dual=mark in "*?")]
+    # What writes the stream also carries its scale; what reads it sees a norm's output, which has none. Both carry
+    # the signs of a stream that has them; a gain, `stream` without a mark, has none.
+    if SCALE in sizes and mark == "!":
+        axes.insert(0, Axis(SCALE))
+    if SIGN in sizes and mark in "!?":
+        axes.append(Axis(SIGN))
+    return axes
+
+
 def split_axes(pattern: str) -> list[str]:
-    """The tensor's axes, one string each: `stream! (head value*)` -> `["stream!", "(head value*)"]`."""
+    """The tensor's axes, one string each.
+
+    >>> split_axes("stream! (head value*)")
+    ['stream!', '(head value*)']
+    """
     return re.findall(r"\([^)]*\)|\[[^\]]*\]|\S+", pattern)

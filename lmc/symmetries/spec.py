@@ -3,7 +3,7 @@
 >>> ModelSpec(
 ...     family="toy",
 ...     free={"vocab": 11},
-...     spaces=(Space("stream", Orthogonal(4)), Space("hidden", Permutation(6))),
+...     spaces=(Space("stream", groups.Orthogonal(4)), Space("hidden", groups.Permutation(6))),
 ...     rules={"embed": "vocab stream!", "up": "hidden stream?", "down": "stream! hidden"},
 ... ).blocks("up")[0].axes
 (Axis(name='hidden', dual=False), Axis(name='stream', dual=True))
@@ -23,7 +23,7 @@ from lmc.symmetries import groups
 from lmc.symmetries.groups import Group
 from lmc.symmetries.pattern import STREAM, Axis, Block, parse, split_axes
 
-ROWS = 4096  # of a vocabulary, moved at once
+ROWS = 4096  # how many rows of a vocabulary's matrix are moved at once
 
 
 @dataclass(frozen=True)
@@ -203,16 +203,17 @@ class ModelSpec:
         return self.rules[tensor] == "vocab stream!"
 
     def parts(self, tensor: str, count: int) -> list[slice]:
-        """Its `count` rows in slices that can be moved one after the other: some at a time where no group moves rows.
+        """The tensor's `count` rows, in slices that can be moved one after the other.
 
-        What is computed from a vocabulary's matrices, most of a small model, then never stands beside them whole.
+        Where no group moves rows, as in a vocabulary's matrices (most of a small model), a slice has `ROWS` of them, so
+        that no second copy of the whole matrix is ever in memory. Elsewhere one slice holds all rows.
         """
         first = self.blocks(tensor)[0].names[0]
         step = ROWS if self.free.get(first) == count else max(count, 1)
         return [slice(i, i + step) for i in range(0, count, step)]
 
     def stream_dim(self, tensor: str) -> int | None:
-        """Which dimension of the tensor is the residual stream, whole; None where it has none, or one only permuted."""
+        """Which dimension of the tensor is the whole residual stream; None where none is, or it is only permuted."""
         if self.space(STREAM).group.discrete:
             return None
         tokens = [token.rstrip("!?") for token in split_axes(self.rules[tensor])]
@@ -263,7 +264,7 @@ def layered(
 ) -> tuple[tuple[Space, ...], dict[str, str]]:
     """Write a table for one layer once: `{l}` in tensor names becomes the layer, its spaces get the layer's suffix.
 
-    >>> layered(2, (Space("hidden", Permutation(6)),), {"mlp.{l}.up": "hidden stream?"})[1]
+    >>> layered(2, (Space("hidden", groups.Permutation(6)),), {"mlp.{l}.up": "hidden stream?"})[1]
     {'mlp.0.up': 'hidden.0 stream?', 'mlp.1.up': 'hidden.1 stream?'}
     """
     local = {space.name for space in spaces}

@@ -1,7 +1,5 @@
 """One known clash between installed packages, repaired where it happens."""
 
-from __future__ import annotations
-
 import logging
 import sys
 
@@ -13,8 +11,8 @@ _kept: list[object] = []  # the declarations vanish from torch with the object t
 def ensure_torchvision() -> None:
     """Make `import torchvision` work where a CUDA build of it meets a CPU-only torch.
 
-        ensure_torchvision()                           # before timm or transformers are imported
-        import timm
+    >>> ensure_torchvision()                           # before timm or transformers are imported
+    >>> import timm
 
     There its import fails with "operator torchvision::nms does not exist", since its compiled half cannot load, and so
     do timm and every model class of transformers. Declaring the two operators that it registers shapes for is enough.

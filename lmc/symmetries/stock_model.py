@@ -16,13 +16,12 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def epsilon(model: Any, spec: ModelSpec) -> float:
-    """The ε of the stream's norms, for a spec that says which configuration field holds it."""
-    assert spec.epsilon is not None
-    return float(getattr(model.config, spec.epsilon.field))
+    """The ε of the stream's norms; 0 for a family without a residual scale, where nothing ever changes it."""
+    return 0.0 if spec.epsilon is None else float(getattr(model.config, spec.epsilon.field))
 
 
 def hollow(model: Any) -> Any:
-    """A copy of everything but the parameters' memory: their places are held by meta tensors."""
+    """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         placeholder = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)

@@ -169,7 +169,9 @@ def compose(spec: ModelSpec, second: Mapping[str, Tensor], first: Mapping[str, T
 class Moved(Mapping[str, Tensor]):
     """A state dict under a transform, computed where it is asked for, in float64 and cast back.
 
-    >>> Moved(g, stored)["gpt_neox.embed_in.weight"]
+    >>> g = Transform.random(lmc.spec(model), seed=0)
+    >>> Moved(g, state(lmc.canonicalize(model)))["gpt_neox.embed_in.weight"].shape
+    torch.Size([40, 16])
     """
 
     def __init__(self, transform: Transform, tensors: Mapping[str, Tensor]) -> None:

@@ -63,7 +63,7 @@ def test_one_tensor_at_a_time(tmp_path: Path) -> None:
     [
         (lambda t: t.pop("vector"), r"tensor vector: expected \[5\], found none"),
         (lambda t: t.update(vector=torch.ones(6)), r"tensor vector: expected shape \[5\], found \[6\]"),
-        (lambda t: t.update(more=torch.ones(1)), "tensor more: expected nothing more of it"),
+        (lambda t: t.update(more=torch.ones(1)), "tensor more: expected no such tensor, or none again"),
         (lambda t: t["matrix"].fill_(float("nan")), "tensor matrix: expected finite values, found 12 of 12"),
         (lambda t: t.update(small=torch.full((2,), 7e4)), "tensor small: .*found 2 of 2 NaN or infinite as float16"),
     ],

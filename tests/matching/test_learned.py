@@ -11,7 +11,7 @@ from lmc.evaluation.loss import Data, evaluate, losses
 from lmc.matching import descent, learned
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import Recipe
-from lmc.symmetries.stock_model import epsilon, rebuild, recompute_activations, state
+from lmc.symmetries.stock_model import recompute_activations
 from lmc.symmetries.transform import Transform, compose, moved_by
 
 LAYERS = ("GPTNeoXLayer", "GPT2Block", "LlamaDecoderLayer", "Block", "ViTLayer")
@@ -30,11 +30,8 @@ def learner(family, dtype=torch.float64, count=2, **recipe):
     models = [lmc.canonicalize(make(seed=k, dtype=dtype, **extra)) for k in range(count)]
     spec = lmc.spec(models[0])
     start = [Transform.random(spec, seed=k) for k in range(count)]
-    states = [{n: t.clone() for n, t in state(m).items()} for m in models]
-    roots = [epsilon(m, spec) ** 0.5 if spec.epsilon else 0.0 for m in models]
-    work = rebuild(models[0], spec, states[0])
-    made = Learner(spec, work, states, roots, start, range(count), Recipe(kinds=KINDS[family], **recipe), seed=0)
-    return made, data_for(models[0])
+    chosen = Recipe(kinds=KINDS[family], **recipe)
+    return Learner.of(models, start, range(count), chosen, seed=0, dtype=dtype), data_for(models[0])
 
 
 @pytest.mark.parametrize("family", KINDS)
@@ -81,17 +78,14 @@ def test_gradients_of_the_endpoints_are_opposite(family):
     with lmc.float64():
         made.gradients(data)
     frame = made.materialise(w, data)
-    (b,) = made._pull_back(w, frame)
+    (b,) = made.pull_back(w, frame)
     for space in made.spaces:
         a = torch.zeros_like(b[space.name])
         for name, parameter in made.parameters.items():
-            a += made._contract(space, name, parameter.grad, float(w[0]) * made.states[0][name])
+            a += made.contract(space, name, parameter.grad, float(w[0]) * made.states[0][name])
             if space.name == "scale":
                 a -= (
-                    float(w[0])
-                    * frame.roots[0]
-                    / frame.root(w)
-                    * made._contract(space, name, parameter.grad, parameter)
+                    float(w[0]) * frame.roots[0] / frame.root(w) * made.contract(space, name, parameter.grad, parameter)
                 )
         one, other = space.group.tangent(a), space.group.tangent(b[space.name])
         assert (one + other).norm() <= 1e-10 * one.norm(), space.name

@@ -343,7 +343,7 @@ def test_a_chapter_shows_what_was_measured_where_the_corpora_are_not(tmp_path, m
 def test_a_damaged_input_is_one_line(tmp_path):
     (tmp_path / "tinyshakespeare-2048-train.npy").write_bytes(b"not an array")
     with pytest.raises(
-        DataError, match=r"tinyshakespeare-2048-train\.npy: damaged .*; delete it, and it is made again"
+        DataError, match=r"tinyshakespeare-2048-train\.npy: damaged .*; delete it, and the next run makes it again"
     ):
         prepared.stream("tinyshakespeare-2048", "train", tmp_path)
 

@@ -22,7 +22,7 @@ from lmc.reproduce.training.endpoints import autocast
 from lmc.reproduce.training.settings import Cost
 from lmc.reproduce.training.trainer import Recipe as Training
 from lmc.reproduce.training.trainer import Trainer
-from lmc.symmetries import Transform, canonicalize, epsilon, rebuild, state
+from lmc.symmetries import Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
 WARM = 2  # steps before the clock runs
@@ -81,12 +81,8 @@ def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
     """A step of learned matching on the same batch."""
     device = data.inputs.device
     endpoints = Endpoints.of((a, b), device)
-    spec = endpoints.spec
-    states = [{n: t.float().to(device) for n, t in state(m).items()} for m in endpoints.models]
-    model = rebuild(endpoints.models[0], spec, states[0], untie=True).requires_grad_(True)
-    roots = [epsilon(m, spec) ** 0.5 if spec.epsilon else 0.0 for m in endpoints.models]
     recipe = Recipe.of(kind, batch=len(data), precision="bfloat16")
-    learner = Learner(spec, model, states, roots, endpoints.gauge, range(kind == "single", 2), recipe, seed=0)
+    learner = Learner.of(endpoints.models, endpoints.gauge, range(kind == "single", 2), recipe, seed=0, device=device)
     return lambda index: [learner.advance(data)].clear()
 
 

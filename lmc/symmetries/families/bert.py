@@ -8,97 +8,93 @@ values, queries and keys, and the units of the head. Every β can go: into the r
 sublayer's bias.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import Tokens, hidden_units, reader
-from lmc.symmetries.groups import Invertible, Permutation
-from lmc.symmetries.spec import Dead, Mean, ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.families.common import Tokens, hidden_units, move_values, norm, plain_heads
+from lmc.symmetries.groups import Permutation
+from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, layered
 
 OTHER_HEADS = ("bert.pooler.", "cls.seq_relationship.")  # what pretraining learned beside the prediction of tokens
+EMBEDDINGS, HEAD, LAYER = "bert.embeddings.", "cls.predictions.", "bert.encoder.layer.{l}."
+QUERY, KEY, VALUE = (LAYER + f"attention.self.{part}" for part in ("query", "key", "value"))
+OUT, UP, DOWN = (LAYER + part for part in ("attention.output", "intermediate", "output"))
+WORDS, POSITIONS, TYPES = (EMBEDDINGS + f"{part}_embeddings.weight" for part in ("word", "position", "token_type"))
 
 
 def spec(model: Any) -> ModelSpec:
     """The table of a `BertForMaskedLM`. Raises UnsupportedModelError for a decoder."""
-    config, present = model.config, set(model.state_dict())
+    config = model.config
     for flag in ("is_decoder", "add_cross_attention"):
         if getattr(config, flag):
             raise UnsupportedModelError(f"BertForMaskedLM: {flag} is not supported by the bert table")
-    d, heads = config.hidden_size, config.num_attention_heads
-    units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
-    embeddings, head, here = "bert.embeddings.", "cls.predictions.", "bert.encoder.layer.{l}."
-    attention = here + "attention."
-    spaces, rules = layered(
-        config.num_hidden_layers,
-        (
-            Space("head", Permutation(heads)),
-            Space("qk", Invertible(d // heads), over=("head",)),
-            Space("value", Invertible(d // heads), over=("head",)),
-            *units,
-        ),
-        {
-            attention + "self.query.weight": "(head qk) stream?",
-            attention + "self.query.bias": "(head qk)",
-            attention + "self.key.weight": "(head qk*) stream?",
-            attention + "self.key.bias": "(head qk*)",
-            attention + "self.value.weight": "(head value) stream?",
-            attention + "self.value.bias": "(head value)",
-            attention + "output.dense.weight": "stream! (head value*)",
-            attention + "output.dense.bias": "stream!",
-            attention + "output.LayerNorm.weight": "stream",
-            here + "intermediate.dense.weight": f"{written} stream?",
-            here + "intermediate.dense.bias": written,
-            here + "output.dense.weight": f"stream! {read}",
-            here + "output.dense.bias": "stream!",
-            here + "output.LayerNorm.weight": "stream",
-        },
-    )
-
-    def norm(module: str, *readers: str, onward: str | None = None, axis: str = "stream") -> Norm:
-        """A norm whose gain stays where the skip connection hands the stream onward, and is absorbed elsewhere."""
-        gain = None if onward else module + ".weight"
-        return Norm(module, gain, module + ".bias", tuple(reader(name, present) for name in readers), onward, axis)
-
-    norms, moves, dead, before = [], [], [], embeddings + "LayerNorm"
-    for layer in range(config.num_hidden_layers):
-        block = here.format(l=layer)
-        q, k, v = (block + f"attention.self.{part}" for part in ("query", "key", "value"))
-        out, up, down = (block + part for part in ("attention.output", "intermediate.dense", "output"))
-        norms.append(norm(before, q, k, v, onward=out + ".dense.bias"))
-        norms.append(norm(out + ".LayerNorm", up, onward=down + ".dense.bias"))
-        moves.append(Move(v + ".bias", out + ".dense.bias", f"value.{layer}", through=out + ".dense.weight"))
-        dead.append(Dead(k + ".bias", f"qk.{layer}*"))
-        before = down + ".LayerNorm"
-    norms.append(norm(before, head + "transform.dense"))  # only the head reads the last one
-    norms.append(norm(head + "transform.LayerNorm", head + "decoder", axis="predict"))
-    dead.append(Dead(head + "bias", "vocab"))  # the decoder's own, of which only a tied model keeps a second name
-    del rules[before + ".weight"]
-    words, positions, types = (embeddings + f"{name}_embeddings.weight" for name in ("word", "position", "token_type"))
-
+    layers, width = range(config.num_hidden_layers), Permutation(config.hidden_size)
+    spaces, rules = layered(len(layers), *_layer(config))
+    del rules[DOWN.format(l=layers[-1]) + ".LayerNorm.weight"]  # only the head reads the last norm, and absorbs it
     return ModelSpec(
         family="bert",
         free={"vocab": config.vocab_size, "position": config.max_position_embeddings, "type": config.type_vocab_size},
-        spaces=(Space("stream", Permutation(d)), Space("predict", Permutation(d)), *spaces),
+        spaces=(Space("stream", width), Space("predict", width), *spaces),
         rules={
-            words: "vocab stream!",
-            positions: "position stream!",
-            types: "type stream!",
-            embeddings + "LayerNorm.weight": "stream",
+            WORDS: "vocab stream!",
+            POSITIONS: "position stream!",
+            TYPES: "type stream!",
+            EMBEDDINGS + "LayerNorm.weight": "stream",
             **rules,
-            head + "transform.dense.weight": "predict stream?",
-            head + "transform.dense.bias": "predict",
-            head + "decoder.weight": "vocab predict",
-            head + "decoder.bias": "vocab",
-            head + "bias": "vocab",
+            HEAD + "transform.dense.weight": "predict stream?",
+            HEAD + "transform.dense.bias": "predict",
+            HEAD + "decoder.weight": "vocab predict",
+            HEAD + "decoder.bias": "vocab",
+            HEAD + "bias": "vocab",
         },
         stream_norm="layernorm",
-        norms=tuple(norms),
-        means=(Mean(positions, "position", types), Mean(types, "type", words)),
-        moves=tuple(moves),
-        dead=tuple(dead),
-        logits=(head + "decoder.weight", head + "decoder.bias"),
-        tied=(head + "decoder.weight", words),
+        norms=tuple(_norms(layers, set(model.state_dict()))),
+        means=(Mean(POSITIONS, "position", TYPES), Mean(TYPES, "type", WORDS)),
+        moves=tuple(
+            move_values(VALUE.format(l=layer) + ".bias", OUT.format(l=layer) + ".dense", layer) for layer in layers
+        ),
+        # The head's bias is the decoder's own; a model that is not tied keeps a second one that nothing reads.
+        dead=(*(Dead(KEY.format(l=layer) + ".bias", f"qk.{layer}*") for layer in layers), Dead(HEAD + "bias", "vocab")),
+        logits=(HEAD + "decoder.weight", HEAD + "decoder.bias"),
+        tied=(HEAD + "decoder.weight", WORDS),
     )
+
+
+def _layer(config: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
+    """The spaces and the rules of one layer."""
+    heads = config.num_attention_heads
+    width = config.hidden_size // heads
+    units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
+    return (*plain_heads(heads, width), *units), {
+        QUERY + ".weight": "(head qk) stream?",
+        QUERY + ".bias": "(head qk)",
+        KEY + ".weight": "(head qk*) stream?",
+        KEY + ".bias": "(head qk*)",
+        VALUE + ".weight": "(head value) stream?",
+        VALUE + ".bias": "(head value)",
+        OUT + ".dense.weight": "stream! (head value*)",
+        OUT + ".dense.bias": "stream!",
+        OUT + ".LayerNorm.weight": "stream",
+        UP + ".dense.weight": f"{written} stream?",
+        UP + ".dense.bias": written,
+        DOWN + ".dense.weight": f"stream! {read}",
+        DOWN + ".dense.bias": "stream!",
+        DOWN + ".LayerNorm.weight": "stream",
+    }
+
+
+def _norms(layers: range, present: set[str]) -> Iterator[Norm]:
+    """A norm's gain stays where the skip connection hands the stream onward; elsewhere the readers absorb it."""
+    before = EMBEDDINGS + "LayerNorm"
+    for layer in layers:
+        query, key, value, out, up, down = (name.format(l=layer) for name in (QUERY, KEY, VALUE, OUT, UP, DOWN))
+        yield replace(norm(before, present, query, key, value), weight=None, onward=out + ".dense.bias")
+        yield replace(norm(out + ".LayerNorm", present, up + ".dense"), weight=None, onward=down + ".dense.bias")
+        before = down + ".LayerNorm"
+    yield norm(before, present, HEAD + "transform.dense")
+    yield replace(norm(HEAD + "transform.LayerNorm", present, HEAD + "decoder"), axis="predict")
 
 
 def tokens(model: Any) -> Tokens:

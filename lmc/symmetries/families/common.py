@@ -1,17 +1,17 @@
-"""What several families have in common: hidden units, settings of a transformers configuration, what a model reads."""
+"""What several tables have in common: hidden units, norms and their readers, settings of a configuration, inputs."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from lmc.symmetries.groups import Group, Invertible, Permutation, Scale
-from lmc.symmetries.spec import Reader, Space
+from lmc.symmetries.spec import Move, Norm, Reader, Space
 
 # Activations with f(sx) = s f(x) for s > 0: each unit may carry a positive factor in and its inverse out.
 _HOMOGENEOUS = ("relu", "leaky_relu")
 
-# Fields that do not change what a model computes in evaluation, or that a tensor's shape shows. Every other field of a
-# configuration counts, also one that this package has never heard of.
+# Fields that do not change what a model computes in evaluation, or that the shape of a tensor shows. Two endpoints must
+# agree in every other field, also in one that this package has never heard of.
 _IRRELEVANT = frozenset(
     re.findall(
         r"\w+",
@@ -29,7 +29,7 @@ _IRRELEVANT = frozenset(
     )
 )
 
-# What says in older files what `rope_parameters` says, which is all that a stock class reads.
+# Older files say with these fields what newer ones say with `rope_parameters`, the only one that a stock class reads.
 _BEFORE = frozenset(("rotary_pct", "rotary_emb_base", "partial_rotary_factor", "rope_theta", "rope_scaling"))
 
 
@@ -63,7 +63,8 @@ def settings(model: Any) -> dict[str, object]:
     fields = model.config.to_dict()
     meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
     found = {name: value for name, value in fields.items() if name not in meaningless}
-    if (fields.get("rope_parameters") or {}).get("rope_type", "default") != "default":  # then angles go by the context
+    rotary = fields.get("rope_parameters") or {}
+    if rotary.get("rope_type", "default") != "default":  # angles then depend on the length of the context
         found["max_position_embeddings"] = fields.get("max_position_embeddings")
     return found
 
@@ -81,6 +82,26 @@ def hidden_units(count: int, activation: str = "", gated: bool = False) -> tuple
     return (units, Space("unit", factor, over=("hidden",))), "(hidden unit)", "(hidden unit*)"
 
 
+def plain_heads(count: int, width: int) -> tuple[Space, ...]:
+    """The spaces of attention whose positions are elsewhere: of queries against keys, and of values, every basis."""
+    return (
+        Space("head", Permutation(count)),
+        Space("qk", Invertible(width), over=("head",)),
+        Space("value", Invertible(width), over=("head",)),
+    )
+
+
 def reader(name: str, present: set[str]) -> Reader:
     """The layer called `name` as a reader of the stream, with its bias where it has one."""
     return Reader(name + ".weight", name + ".bias" if name + ".bias" in present else None)
+
+
+def norm(module: str, present: set[str], *read_by: str) -> Norm:
+    """The norm called `module`, with its gain and its bias where it has them, and the layers that read its output."""
+    weight, bias = (name if name in present else None for name in (module + ".weight", module + ".bias"))
+    return Norm(module, weight, bias, tuple(reader(name, present) for name in read_by))
+
+
+def move_values(bias: str, out: str, layer: int) -> Move:
+    """The bias of a layer's values. Attention averages values, which leaves a constant alone, so `out` can carry it."""
+    return Move(bias, out + ".bias", f"value.{layer}", through=out + ".weight")

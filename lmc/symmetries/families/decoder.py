@@ -4,12 +4,16 @@ What differs between them, each says in its own file: the norms, the stream's gr
 freedom is left.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import hidden_units, reader
+from lmc.symmetries.families.common import hidden_units, move_values, norm
 from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant
 from lmc.symmetries.spec import ModelSpec, Move, Norm, Space, layered
+
+LAYER = "model.layers.{l}."
+ATTENTION, MLP = LAYER + "self_attn.", LAYER + "mlp."
 
 
 def decoder(
@@ -30,68 +34,72 @@ def decoder(
     one layer.
     """
     config, present = model.config, set(model.state_dict())
-    attention = model.model.layers[0].self_attn
-    heads, groups, width = config.num_attention_heads, config.num_key_value_heads, attention.head_dim
-    # The rotary module turns the pairs (i, i + r/2), so a pair is the outer factor and its frequency the inner one.
+    width = model.model.layers[0].self_attn.head_dim
     if 2 * model.model.rotary_emb.inv_freq.shape[0] != width:
         raise UnsupportedModelError(f"{type(model).__name__}: expected rotary positions on all {width} dims of a head")
-    spaces = [Space("head", Permutation(groups)), Space("value", value(width), over=("head",))]
-    query = "head"
-    if heads > groups:  # a group of query heads shares one key and value head
-        spaces.append(Space("query", Permutation(heads // groups), over=("head",)))
-        query = "head query"
-    if phases:
-        spaces.append(Space("plane", RotaryCommutant(), over=("head", "freq")))
-        turned, against = "plane freq", "plane* freq"
-    else:
-        spaces.append(Space("flip", Orthogonal(1), over=("head", "freq")))
-        turned = against = "plane flip freq"
-    units, written, read = hidden_units(config.intermediate_size, gated=True)
-
-    here = "model.layers.{l}."
-    attn, mlp = here + "self_attn.", here + "mlp."
-    rules = {
-        attn + "q_proj.weight": f"({query} {turned}) stream?",
-        attn + "q_proj.bias": f"({query} {turned})",
-        attn + "k_proj.weight": f"(head {against}) stream?",
-        attn + "k_proj.bias": f"(head {against})",
-        attn + "v_proj.weight": "(head value) stream?",
-        attn + "v_proj.bias": "(head value)",
-        attn + "o_proj.weight": f"stream! ({query} value*)",
-        attn + "o_proj.bias": "stream!",
-        mlp + "gate_proj.weight": "hidden stream?",
-        mlp + "gate_proj.bias": "hidden",
-        mlp + "up_proj.weight": f"{written} stream?",
-        mlp + "up_proj.bias": written,
-        mlp + "down_proj.weight": f"stream! {read}",
-        mlp + "down_proj.bias": "stream!",
-        **(more or {}),
-    }
-    rules = {name: pattern for name, pattern in rules.items() if name.format(l=0) in present}
-    all_spaces, all_rules = layered(config.num_hidden_layers, (*spaces, *own, *units), rules)
-
-    moves = []
-    if attn.format(l=0) + "v_proj.bias" in present and attn.format(l=0) + "o_proj.bias" in present:
-        for layer in range(config.num_hidden_layers if value is Invertible else 0):
-            v, o = (attn.format(l=layer) + part for part in ("v_proj.bias", "o_proj"))
-            moves.append(Move(v, o + ".bias", f"value.{layer}", through=o + ".weight"))
+    heads, attention = _attention(config, width, phases, value)
+    units, feed_forward = _feed_forward(config)
+    one = attention | feed_forward | (more or {})
+    one = {name: pattern for name, pattern in one.items() if name.format(l=0) in present}
+    spaces, rules = layered(config.num_hidden_layers, (*heads, *own, *units), one)
     return ModelSpec(
         family=family,
         free={"vocab": config.vocab_size, "freq": width // 2} | ({} if phases else {"plane": 2}),
-        spaces=(*stream, *all_spaces),
-        rules={"model.embed_tokens.weight": "vocab stream!", **all_rules, "lm_head.weight": "vocab stream?"},
+        spaces=(*stream, *spaces),
+        rules={"model.embed_tokens.weight": "vocab stream!", **rules, "lm_head.weight": "vocab stream?"},
         norms=(*norms, norm("model.norm", present, "lm_head")),
-        moves=tuple(moves),
+        moves=tuple(_moves(config.num_hidden_layers, present)) if value is Invertible else (),
         logits=("lm_head.weight",),
         tied=("lm_head.weight", "model.embed_tokens.weight"),
         **table,
     )
 
 
-def norm(module: str, present: set[str], *readers: str) -> Norm:
-    """A norm without a bias, with or without a gain, and the layers that read it."""
-    weight = module + ".weight" if module + ".weight" in present else None
-    return Norm(module, weight, None, tuple(reader(name, present) for name in readers))
+def _attention(config: Any, width: int, phases: bool, value: type[Group]) -> tuple[list[Space], dict[str, str]]:
+    """The spaces and the rules of one layer's attention. A group of query heads may share one key and value head."""
+    groups, shared = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
+    spaces = [Space("head", Permutation(groups)), Space("value", value(width), over=("head",))]
+    query = "head"
+    if shared > 1:
+        spaces.append(Space("query", Permutation(shared), over=("head",)))
+        query = "head query"
+    # The rotary module turns the pairs (i, i + r/2), so a pair is the outer factor and its frequency the inner one.
+    if phases:
+        spaces.append(Space("plane", RotaryCommutant(), over=("head", "freq")))
+        turned, against = "plane freq", "plane* freq"
+    else:
+        spaces.append(Space("flip", Orthogonal(1), over=("head", "freq")))
+        turned = against = "plane flip freq"
+    return spaces, {
+        ATTENTION + "q_proj.weight": f"({query} {turned}) stream?",
+        ATTENTION + "q_proj.bias": f"({query} {turned})",
+        ATTENTION + "k_proj.weight": f"(head {against}) stream?",
+        ATTENTION + "k_proj.bias": f"(head {against})",
+        ATTENTION + "v_proj.weight": "(head value) stream?",
+        ATTENTION + "v_proj.bias": "(head value)",
+        ATTENTION + "o_proj.weight": f"stream! ({query} value*)",
+        ATTENTION + "o_proj.bias": "stream!",
+    }
+
+
+def _feed_forward(config: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
+    """The spaces and the rules of one layer's feed-forward part."""
+    units, written, read = hidden_units(config.intermediate_size, gated=True)
+    return units, {
+        MLP + "gate_proj.weight": "hidden stream?",
+        MLP + "gate_proj.bias": "hidden",
+        MLP + "up_proj.weight": f"{written} stream?",
+        MLP + "up_proj.bias": written,
+        MLP + "down_proj.weight": f"stream! {read}",
+        MLP + "down_proj.bias": "stream!",
+    }
+
+
+def _moves(layers: int, present: set[str]) -> Iterator[Move]:
+    for layer in range(layers):
+        here = ATTENTION.format(l=layer)
+        if {here + "v_proj.bias", here + "o_proj.bias"} <= present:
+            yield move_values(here + "v_proj.bias", here + "o_proj", layer)
 
 
 def pre_norms(model: Any) -> tuple[Norm, ...]:
@@ -99,8 +107,7 @@ def pre_norms(model: Any) -> tuple[Norm, ...]:
     present = set(model.state_dict())
     norms = []
     for layer in range(model.config.num_hidden_layers):
-        here = f"model.layers.{layer}."
-        attention = (here + f"self_attn.{part}_proj" for part in "qkv")
-        norms.append(norm(here + "input_layernorm", present, *attention))
-        norms.append(norm(here + "post_attention_layernorm", present, here + "mlp.gate_proj", here + "mlp.up_proj"))
+        here, attention, mlp = (name.format(l=layer) for name in (LAYER, ATTENTION, MLP))
+        norms.append(norm(here + "input_layernorm", present, *(attention + f"{part}_proj" for part in "qkv")))
+        norms.append(norm(here + "post_attention_layernorm", present, mlp + "gate_proj", mlp + "up_proj"))
     return tuple(norms)

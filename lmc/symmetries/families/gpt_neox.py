@@ -1,85 +1,100 @@
 """GPT-NeoX (Pythia): LayerNorm, biases, partial rotary attention, parallel or sequential residual."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from lmc.symmetries.families.common import hidden_units
+from lmc.symmetries.families.common import hidden_units, norm
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
-from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Reader, Space, layered
+from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered
+
+LAYER = "gpt_neox.layers.{l}."
+QKV, OUT = LAYER + "attention.query_key_value", LAYER + "attention.dense"
+UP, DOWN = LAYER + "mlp.dense_h_to_4h", LAYER + "mlp.dense_4h_to_h"
 
 
 def spec(model: Any) -> ModelSpec:
     """The table of a `transformers.GPTNeoXForCausalLM`."""
-    config = model.config
-    d, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
-    head_dim = d // heads
+    config, present = model.config, set(model.state_dict())
+    head = "lm_head" if "lm_head.weight" in present else "embed_out"  # its name before transformers 5.14
     # The width of the cos table, which need not be int(fraction · head_dim) when that is odd.
     rotary = 2 * model.gpt_neox.rotary_emb.inv_freq.shape[0]
-    head = "lm_head" if "lm_head" in dict(model.named_children()) else "embed_out"  # so before transformers 5.14
-
-    attention, mlp = "gpt_neox.layers.{l}.attention.", "gpt_neox.layers.{l}.mlp."
-    # The rotary module turns the pairs (i, i + r/2), so a pair is the outer factor and its frequency the inner one.
-    qkv = "[plane freq | pass | plane* freq | pass* | value]" if rotary else "[pass | pass* | value]"
-    if rotary == head_dim:
-        qkv = qkv.replace("| pass* ", "").replace("| pass ", "")
-    units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
-    layer_spaces = [
-        Space("head", Permutation(heads)),
-        Space("value", Invertible(head_dim), over=("head",)),
-        *units,
-    ]
-    if rotary:
-        layer_spaces.append(Space("plane", RotaryCommutant(), over=("head", "freq")))
-    if rotary < head_dim:
-        layer_spaces.append(Space("pass", Invertible(head_dim - rotary), over=("head",)))
-    layer_rules = {
-        attention + "query_key_value.weight": f"(head {qkv}) stream?",
-        attention + "dense.weight": "stream! (head value*)",
-        mlp + "dense_h_to_4h.weight": f"{written} stream?",
-        mlp + "dense_h_to_4h.bias": written,
-        mlp + "dense_4h_to_h.weight": f"stream! {read}",
-        mlp + "dense_4h_to_h.bias": "stream!",
-    }
-    if config.attention_bias:
-        layer_rules[attention + "query_key_value.bias"] = f"(head {qkv})"
-        layer_rules[attention + "dense.bias"] = "stream!"
-    spaces, rules = layered(layers, tuple(layer_spaces), layer_rules)
-
-    norms, moves, dead = [], [], []
-    for layer in range(layers):
-        here = f"gpt_neox.layers.{layer}."
-        qkv_name, dense, up, down = (
-            here + part
-            for part in ("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
-        )
-        norms.append(_norm(here + "input_layernorm", qkv_name, config.attention_bias))
-        norms.append(_norm(here + "post_attention_layernorm", up, True))
-        # Without biases of its own, attention keeps its norm's bias in the mean direction of its weight.
-        bias = qkv_name + (".bias" if config.attention_bias else ".weight")
-        if rotary < head_dim:
-            dead.append(Dead(bias, f"pass.{layer}*"))
-        if config.attention_bias or config.use_parallel_residual:
-            into = (dense if config.attention_bias else down) + ".bias"
-            moves.append(Move(bias, into, f"value.{layer}", through=dense + ".weight"))
-        if config.attention_bias and config.use_parallel_residual:  # both sublayers add to one stream: one is enough
-            moves.append(Move(dense + ".bias", down + ".bias"))
-    norms.append(_norm("gpt_neox.final_layer_norm", head, False))
-
+    rows = {name: pattern for name, pattern in _rules(config, rotary).items() if name.format(l=0) in present}
+    spaces, rules = layered(config.num_hidden_layers, _spaces(config, rotary), rows)
     return ModelSpec(
         family="gpt_neox",
         free={"vocab": config.vocab_size, "freq": rotary // 2},
-        spaces=(Space("stream", Orthogonal(d, fixes_ones=True)), Space("scale", Scale()), *spaces),
+        spaces=(Space("stream", Orthogonal(config.hidden_size, fixes_ones=True)), Space("scale", Scale()), *spaces),
         rules={"gpt_neox.embed_in.weight": "vocab stream!", **rules, head + ".weight": "vocab stream?"},
         stream_norm="layernorm",
-        norms=tuple(norms),
-        moves=tuple(moves),
-        dead=tuple(dead),
+        norms=(*_norms(config, present), norm("gpt_neox.final_layer_norm", present, head)),
+        moves=tuple(_moves(config)),
+        dead=tuple(_dead(config)) if "pass" in _qkv(config, rotary) else (),
         epsilon=Epsilon("layer_norm_eps", "eps"),
         logits=(head + ".weight",),
         tied=(head + ".weight", "gpt_neox.embed_in.weight"),
     )
 
 
-def _norm(module: str, reader: str, bias: bool) -> Norm:
-    return Norm(
-        module, module + ".weight", module + ".bias", (Reader(reader + ".weight", reader + ".bias" if bias else None),)
+def _qkv(config: Any, rotary: int) -> str:
+    """Query, key and value of one head: the dimensions that positions turn, and those that pass unturned."""
+    # The rotary module turns the pairs (i, i + r/2), so a pair is the outer factor and its frequency the inner one.
+    if rotary == 0:
+        return "[pass | pass* | value]"
+    if rotary == config.hidden_size // config.num_attention_heads:
+        return "[plane freq | plane* freq | value]"
+    return "[plane freq | pass | plane* freq | pass* | value]"
+
+
+def _spaces(config: Any, rotary: int) -> tuple[Space, ...]:
+    """The spaces of one layer."""
+    width, qkv = config.hidden_size // config.num_attention_heads, _qkv(config, rotary)
+    units, _, _ = hidden_units(config.intermediate_size, config.hidden_act)
+    planes = (Space("plane", RotaryCommutant(), over=("head", "freq")),) if "plane" in qkv else ()
+    passing = (Space("pass", Invertible(width - rotary), over=("head",)),) if "pass" in qkv else ()
+    return (
+        Space("head", Permutation(config.num_attention_heads)),
+        Space("value", Invertible(width), over=("head",)),
+        *(*units, *planes, *passing),
     )
+
+
+def _rules(config: Any, rotary: int) -> dict[str, str]:
+    """The rules of one layer; attention need not have biases."""
+    _, written, read = hidden_units(config.intermediate_size, config.hidden_act)
+    return {
+        QKV + ".weight": f"(head {_qkv(config, rotary)}) stream?",
+        OUT + ".weight": "stream! (head value*)",
+        UP + ".weight": f"{written} stream?",
+        UP + ".bias": written,
+        DOWN + ".weight": f"stream! {read}",
+        DOWN + ".bias": "stream!",
+        QKV + ".bias": f"(head {_qkv(config, rotary)})",
+        OUT + ".bias": "stream!",
+    }
+
+
+def _norms(config: Any, present: set[str]) -> Iterator[Norm]:
+    for layer in range(config.num_hidden_layers):
+        here, qkv, up = (name.format(l=layer) for name in (LAYER, QKV, UP))
+        yield norm(here + "input_layernorm", present, qkv)
+        yield norm(here + "post_attention_layernorm", present, up)
+
+
+def _bias(config: Any) -> str:
+    """The bias of query, key and value. Without one, the weight keeps the norm's bias in its mean direction."""
+    return QKV + (".bias" if config.attention_bias else ".weight")
+
+
+def _moves(config: Any) -> Iterator[Move]:
+    for layer in range(config.num_hidden_layers):
+        bias, out, down = (name.format(l=layer) for name in (_bias(config), OUT, DOWN))
+        if config.attention_bias or config.use_parallel_residual:
+            into = (out if config.attention_bias else down) + ".bias"
+            yield Move(bias, into, f"value.{layer}", through=out + ".weight")
+        if config.attention_bias and config.use_parallel_residual:  # both sublayers add to one stream: one is enough
+            yield Move(out + ".bias", down + ".bias")
+
+
+def _dead(config: Any) -> Iterator[Dead]:
+    for layer in range(config.num_hidden_layers):
+        yield Dead(_bias(config).format(l=layer), f"pass.{layer}*")

@@ -1,85 +1,58 @@
 """The vision transformer of transformers: LayerNorm, separate query, key and value layers, a class token."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import Images, hidden_units, reader
-from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, Scale
+from lmc.symmetries.families.common import Images, hidden_units, move_values, norm, plain_heads
+from lmc.symmetries.groups import Orthogonal, Scale
 from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered
 
-# The names inside a layer: (query, key, value, output, feed-forward in, feed-forward out), by release of transformers.
-_NEW = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
-_OLD = (
-    *(f"attention.attention.{part}" for part in ("query", "key", "value")),
-    *("attention.output.dense", "intermediate.dense", "output.dense"),
+EMBEDDINGS = "vit.embeddings."
+PATCHES, POSITIONS = EMBEDDINGS + "patch_embeddings.projection", EMBEDDINGS + "position_embeddings"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a release of transformers calls the parts of a layer."""
+
+    layer: str
+    query: str
+    key: str
+    value: str
+    out: str
+    up: str
+    down: str
+
+    def at(self, layer: int) -> "Names":
+        """The names in one layer."""
+        return Names(*(name.format(l=layer) for name in vars(self).values()))
+
+
+_NEW, _OLD = "vit.layers.{l}.", "vit.encoder.layer.{l}."
+NEW = Names(
+    _NEW,
+    *(_NEW + f"attention.{part}_proj" for part in "qkvo"),
+    *(_NEW + f"mlp.{part}" for part in ("fc1", "fc2")),
+)
+OLD = Names(
+    _OLD,
+    *(_OLD + f"attention.attention.{part}" for part in ("query", "key", "value")),
+    *(_OLD + part for part in ("attention.output.dense", "intermediate.dense", "output.dense")),
 )
 
 
 def spec(model: Any) -> ModelSpec:
     """The table of a `transformers.ViTForImageClassification`. Raises UnsupportedModelError for one without a head."""
-    config, present = model.config, set(model.state_dict())
+    config, present, patches = model.config, set(model.state_dict()), model.vit.embeddings.patch_embeddings
     if not isinstance(model.classifier, nn.Linear):
         raise UnsupportedModelError("ViTForImageClassification: num_labels is 0, expected a classifier")
-    new = "vit.layers.0.layernorm_before.weight" in present
-    here, parts = ("vit.layers.{l}.", _NEW) if new else ("vit.encoder.layer.{l}.", _OLD)
-    query, key, value, out, up, down = (here + part for part in parts)
-    d, heads = config.hidden_size, config.num_attention_heads
-    width = model.get_parameter(query.format(l=0) + ".weight").shape[0] // heads
-    units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
-    patches = model.vit.embeddings.patch_embeddings
-    spaces, rules = layered(
-        config.num_hidden_layers,
-        (
-            Space("head", Permutation(heads)),
-            Space("qk", Invertible(width), over=("head",)),
-            Space("value", Invertible(width), over=("head",)),
-            *units,
-        ),
-        {
-            query + ".weight": "(head qk) stream?",
-            query + ".bias": "(head qk)",
-            key + ".weight": "(head qk*) stream?",
-            key + ".bias": "(head qk*)",
-            value + ".weight": "(head value) stream?",
-            value + ".bias": "(head value)",
-            out + ".weight": "stream! (head value*)",
-            out + ".bias": "stream!",
-            up + ".weight": f"{written} stream?",
-            up + ".bias": written,
-            down + ".weight": f"stream! {read}",
-            down + ".bias": "stream!",
-        },
-    )
-    rules = {
-        "vit.embeddings.patch_embeddings.projection.weight": "stream! channel row column",
-        "vit.embeddings.patch_embeddings.projection.bias": "stream!",
-        "vit.embeddings.position_embeddings": "one [cls | patch] stream!",
-        "vit.embeddings.cls_token": "one cls stream!",
-        **{name: pattern for name, pattern in rules.items() if name in present},
-        "classifier.weight": "class stream?",
-        "classifier.bias": "class",
-    }
-
-    def norm(module: str, *readers: str) -> Norm:
-        return Norm(module, module + ".weight", module + ".bias", tuple(reader(name, present) for name in readers))
-
-    norms, moves, dead = [], [], []
-    for layer in range(config.num_hidden_layers):
-        q, k, v, o, fc1 = (name.format(l=layer) for name in (query, key, value, out, up))
-        norms += [norm(here.format(l=layer) + "layernorm_before", q, k, v)]
-        norms += [norm(here.format(l=layer) + "layernorm_after", fc1)]
-        # Without biases of their own, these keep their norm's bias in the mean direction of their weights.
-        kept = ".bias" if k + ".bias" in present else ".weight"
-        dead.append(Dead(k + kept, f"qk.{layer}*"))
-        moves.append(Move(v + kept, o + ".bias", f"value.{layer}", through=o + ".weight"))
-    # What is added to every position of a kind, the position embedding can carry.
-    positions = "vit.embeddings.position_embeddings"
-    moves += [
-        Move("vit.embeddings.patch_embeddings.projection.bias", positions, rows="patch"),
-        Move("vit.embeddings.cls_token", positions, rows="cls"),
-    ]
+    names = NEW if NEW.at(0).layer + "layernorm_before.weight" in present else OLD
+    layers = range(config.num_hidden_layers)
+    spaces, rules = layered(len(layers), *_layer(model, names))
     return ModelSpec(
         family="hf_vit",
         free={
@@ -91,15 +64,61 @@ def spec(model: Any) -> ModelSpec:
             "column": patches.patch_size[1],
             "class": model.classifier.out_features,
         },
-        spaces=(Space("stream", Orthogonal(d, fixes_ones=True)), Space("scale", Scale()), *spaces),
-        rules=rules,
+        spaces=(Space("stream", Orthogonal(config.hidden_size, fixes_ones=True)), Space("scale", Scale()), *spaces),
+        rules={
+            PATCHES + ".weight": "stream! channel row column",
+            PATCHES + ".bias": "stream!",
+            POSITIONS: "one [cls | patch] stream!",
+            EMBEDDINGS + "cls_token": "one cls stream!",
+            **{name: pattern for name, pattern in rules.items() if name in present},
+            "classifier.weight": "class stream?",
+            "classifier.bias": "class",
+        },
         stream_norm="layernorm",
-        norms=(*norms, norm("vit.layernorm", "classifier")),
-        moves=tuple(moves),
-        dead=tuple(dead),
+        norms=(*_norms(layers, names, present), norm("vit.layernorm", present, "classifier")),
+        moves=(
+            *(move_values(_bias(names.at(i).value, present), names.at(i).out, i) for i in layers),
+            # What is added to every position of a kind, the position embedding can carry.
+            Move(PATCHES + ".bias", POSITIONS, rows="patch"),
+            Move(EMBEDDINGS + "cls_token", POSITIONS, rows="cls"),
+        ),
+        dead=tuple(Dead(_bias(names.at(i).key, present), f"qk.{i}*") for i in layers),
         epsilon=Epsilon("layer_norm_eps", "eps"),
         logits=("classifier.weight", "classifier.bias"),
     )
+
+
+def _layer(model: Any, names: Names) -> tuple[tuple[Space, ...], dict[str, str]]:
+    """The spaces and the rules of one layer; query, key and value need not have biases."""
+    config = model.config
+    heads = config.num_attention_heads
+    width = model.get_parameter(names.at(0).query + ".weight").shape[0] // heads
+    units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
+    return (*plain_heads(heads, width), *units), {
+        names.query + ".weight": "(head qk) stream?",
+        names.query + ".bias": "(head qk)",
+        names.key + ".weight": "(head qk*) stream?",
+        names.key + ".bias": "(head qk*)",
+        names.value + ".weight": "(head value) stream?",
+        names.value + ".bias": "(head value)",
+        names.out + ".weight": "stream! (head value*)",
+        names.out + ".bias": "stream!",
+        names.up + ".weight": f"{written} stream?",
+        names.up + ".bias": written,
+        names.down + ".weight": f"stream! {read}",
+        names.down + ".bias": "stream!",
+    }
+
+
+def _norms(layers: range, names: Names, present: set[str]) -> Iterator[Norm]:
+    for here in map(names.at, layers):
+        yield norm(here.layer + "layernorm_before", present, here.query, here.key, here.value)
+        yield norm(here.layer + "layernorm_after", present, here.up)
+
+
+def _bias(layer: str, present: set[str]) -> str:
+    """A layer's bias. One without keeps its norm's bias in the mean direction of its weight."""
+    return layer + ".bias" if layer + ".bias" in present else layer + ".weight"
 
 
 def images(model: Any) -> Images:

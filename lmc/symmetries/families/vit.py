@@ -1,44 +1,24 @@
 """timm's VisionTransformer with plain blocks: LayerNorm, fused qkv, GELU MLP, optional LayerScale and registers."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
-from lmc.symmetries.families.common import Images, hidden_units, reader
+from lmc.symmetries.families.common import Images, hidden_units, move_values, norm, plain_heads
 from lmc.symmetries.families.vit_flags import refuse_variants
-from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
+from lmc.symmetries.groups import Orthogonal
 from lmc.symmetries.spec import Dead, Gain, ModelSpec, Move, Norm, Space, layered
+
+BLOCK = "blocks.{l}."
+QKV, OUT, UP, DOWN = (BLOCK + part for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"))
 
 
 def spec(model: Any) -> ModelSpec:
     """The table of a `timm.models.VisionTransformer`. Raises UnsupportedModelError, naming the flag, for variants."""
     refuse_variants(model)
-    d, layers, block = model.embed_dim, len(model.blocks), model.blocks[0]
-    heads, head_dim = block.attn.num_heads, block.attn.head_dim
-    channels, *patch = model.patch_embed.proj.weight.shape[1:]
-
-    activation = "relu" if isinstance(block.mlp.act, nn.ReLU) else ""
-    units, written, read = hidden_units(block.mlp.fc1.out_features, activation)
-    layer_spaces = (
-        Space("head", Permutation(heads)),
-        Space("qk", Invertible(head_dim), over=("head",)),
-        Space("value", Invertible(head_dim), over=("head",)),
-        *units,
-    )
-    here = "blocks.{l}."
-    qkv = "[head qk | head qk* | head value]"
-    layer_rules = {
-        here + "attn.qkv.weight": f"{qkv} stream?",
-        here + "attn.qkv.bias": qkv,
-        here + "attn.proj.weight": "stream! (head value*)",
-        here + "attn.proj.bias": "stream!",
-        here + "mlp.fc1.weight": f"{written} stream?",
-        here + "mlp.fc1.bias": written,
-        here + "mlp.fc2.weight": f"stream! {read}",
-        here + "mlp.fc2.bias": "stream!",
-    }
-    present = set(model.state_dict())
-    spaces, rules = layered(layers, layer_spaces, layer_rules)
+    present, layers, patch = set(model.state_dict()), range(len(model.blocks)), model.patch_embed.proj.weight.shape
+    spaces, rules = layered(len(layers), *_layer(model.blocks[0]))
     rules |= {
         "patch_embed.proj.weight": "stream! channel row column",
         "patch_embed.proj.bias": "stream!",
@@ -48,35 +28,7 @@ def spec(model: Any) -> ModelSpec:
         "head.weight": "class stream?",
         "head.bias": "class",
     }
-    rules = {name: pattern for name, pattern in rules.items() if name in present}
-
-    def norm(module: str, read_by: str) -> Norm:
-        affine = module + ".weight" in present
-        weight, bias = (module + part if affine else None for part in (".weight", ".bias"))
-        return Norm(module, weight, bias, (reader(read_by, present),))
-
-    norms, moves, gains, dead = [], [], [], []
-    for layer in range(layers):
-        qkv_name, proj, fc2 = (f"blocks.{layer}.{part}" for part in ("attn.qkv", "attn.proj", "mlp.fc2"))
-        norms += [norm(f"blocks.{layer}.norm1", qkv_name), norm(f"blocks.{layer}.norm2", f"blocks.{layer}.mlp.fc1")]
-        for name, gain in ((proj, f"blocks.{layer}.ls1.gamma"), (fc2, f"blocks.{layer}.ls2.gamma")):
-            if gain in present:
-                gains.append(Gain(gain, tuple(n for n in (name + ".weight", name + ".bias") if n in present)))
-        # Without a bias of its own, qkv keeps its norm's bias in the mean direction of its weight.
-        biased = qkv_name + ".bias" in present
-        if biased or f"blocks.{layer}.norm1.bias" in present:
-            bias = qkv_name + (".bias" if biased else ".weight")
-            dead.append(Dead(bias, f"qk.{layer}*"))
-            if proj + ".bias" in present:
-                moves.append(Move(bias, proj + ".bias", f"value.{layer}", through=proj + ".weight"))
     final = "norm" if isinstance(model.norm, nn.LayerNorm) else "fc_norm"
-    norms.append(norm(final, "head"))
-    # What is added to every position of a kind, the position embedding can carry.
-    moves.append(Move("patch_embed.proj.bias", "pos_embed", rows="patch"))
-    if not model.no_embed_class:
-        prefix = {"cls_token": "cls", "reg_token": "register"}
-        moves += [Move(name, "pos_embed", rows=rows) for name, rows in prefix.items() if name in present]
-
     return ModelSpec(
         family="vit",
         free={
@@ -84,20 +36,73 @@ def spec(model: Any) -> ModelSpec:
             "cls": int(model.has_class_token),
             "patch": model.patch_embed.num_patches,
             "register": model.num_reg_tokens,
-            "channel": channels,
-            "row": patch[0],
-            "column": patch[1],
+            "channel": patch[1],
+            "row": patch[2],
+            "column": patch[3],
             "class": model.num_classes,
         },
-        spaces=(Space("stream", Orthogonal(d, fixes_ones=True)), *spaces),
-        rules=rules,
+        spaces=(Space("stream", Orthogonal(model.embed_dim, fixes_ones=True)), *spaces),
+        rules={name: pattern for name, pattern in rules.items() if name in present},
         stream_norm="layernorm",
-        norms=tuple(norms),
-        gains=tuple(gains),
-        moves=tuple(moves),
-        dead=tuple(dead),
+        norms=(*_norms(layers, present), norm(final, present, "head")),
+        gains=tuple(_gains(layers, present)),
+        moves=tuple(_moves(layers, present, () if model.no_embed_class else ("cls", "register"))),
+        dead=tuple(Dead(bias, f"qk.{layer}*") for layer in layers if (bias := _bias(layer, present))),
         logits=tuple(name for name in ("head.weight", "head.bias") if name in present),
     )
+
+
+def _layer(block: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
+    """The spaces and the rules of one layer."""
+    activation = "relu" if isinstance(block.mlp.act, nn.ReLU) else ""
+    units, written, read = hidden_units(block.mlp.fc1.out_features, activation)
+    fused = "[head qk | head qk* | head value]"
+    return (*plain_heads(block.attn.num_heads, block.attn.head_dim), *units), {
+        QKV + ".weight": f"{fused} stream?",
+        QKV + ".bias": fused,
+        OUT + ".weight": "stream! (head value*)",
+        OUT + ".bias": "stream!",
+        UP + ".weight": f"{written} stream?",
+        UP + ".bias": written,
+        DOWN + ".weight": f"stream! {read}",
+        DOWN + ".bias": "stream!",
+    }
+
+
+def _norms(layers: range, present: set[str]) -> Iterator[Norm]:
+    for layer in layers:
+        here, qkv, up = (name.format(l=layer) for name in (BLOCK, QKV, UP))
+        yield norm(here + "norm1", present, qkv)
+        yield norm(here + "norm2", present, up)
+
+
+def _gains(layers: range, present: set[str]) -> Iterator[Gain]:
+    """LayerScale, where it is there: what a sublayer writes can absorb it."""
+    for layer in layers:
+        for scale, written in (("ls1", OUT), ("ls2", DOWN)):
+            gain, into = BLOCK.format(l=layer) + scale + ".gamma", written.format(l=layer)
+            if gain in present:
+                yield Gain(gain, tuple(name for name in (into + ".weight", into + ".bias") if name in present))
+
+
+def _bias(layer: int, present: set[str]) -> str | None:
+    """The bias of query, key and value. Without one, the weight keeps the norm's bias in its mean direction."""
+    here, qkv = BLOCK.format(l=layer), QKV.format(l=layer)
+    if qkv + ".bias" in present:
+        return qkv + ".bias"
+    return qkv + ".weight" if here + "norm1.bias" in present else None
+
+
+def _moves(layers: range, present: set[str], prefixed: tuple[str, ...]) -> Iterator[Move]:
+    """Biases of values go into those of the output; what is added to every position of a kind, into the positions."""
+    for layer in layers:
+        bias, out = _bias(layer, present), OUT.format(l=layer)
+        if bias and out + ".bias" in present:
+            yield move_values(bias, out, layer)
+    yield Move("patch_embed.proj.bias", "pos_embed", rows="patch")
+    for rows, name in (("cls", "cls_token"), ("register", "reg_token")):
+        if rows in prefixed and name in present:
+            yield Move(name, "pos_embed", rows=rows)
 
 
 def settings(model: Any) -> dict[str, object]:

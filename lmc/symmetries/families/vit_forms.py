@@ -1,12 +1,11 @@
 """Two ways to write one vision transformer: a timm model rewritten in the form of another, the same function.
 
->>> a, b = lmc.load("deit3_small_patch16_224.fb_in1k"), lmc.load("deit-small")
->>> b = alike(b, a)                            # where b differs from a only in what can be rewritten exactly
+>>> b = alike(other_vit, like=vit)             # where they differ only in what can be rewritten exactly
 
 Recipes differ in where they keep two things. The class token (and registers) may have rows in the position embedding,
-or not (`no_embed_class`): what the model adds is their sum, so the row goes into the token, or an empty row comes to
-be. And LayerScale multiplies what a sublayer writes: absent, it is a gain of one; present, it can go into the output
-projection. Nothing else is touched; what then still differs is for `lmc.matching.pairing` to name.
+or not (`no_embed_class`): the model adds the two, so the row can go into the token, and a token without a row gets one
+of zeros. And LayerScale multiplies what a sublayer writes: a model without it has a gain of one, and in a model with it
+the gain can go into the output projection. Nothing else is touched; `lmc.matching.pairing` names what still differs.
 """
 
 import copy
@@ -24,7 +23,9 @@ PREPROCESSING = ("mean", "std", "crop_pct", "interpolation", "crop_mode")
 def alike(model: Any, like: Any) -> nn.Module:
     """A new stock model with the function of `model` and the tensors of `like`; `model` itself where they agree.
 
-    >>> alike(b, a).no_embed_class == a.no_embed_class
+    >>> other_vit.no_embed_class == vit.no_embed_class
+    False
+    >>> alike(other_vit, like=vit).no_embed_class == vit.no_embed_class
     True
 
     Positions are exact to the bit, and so is a LayerScale of ones; a LayerScale that is absorbed is rounded once. The
