@@ -116,10 +116,9 @@ def test_what_a_killed_run_left_is_removed_by_the_next(here: Path) -> None:
 
 
 def test_the_second_run_into_one_folder_says_so(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "out"):
-        with pytest.raises(lmc.CheckpointError, match="another process is writing this folder now"):
-            with whole_folder(tmp_path / "out"):
-                pass
+    busy = pytest.raises(lmc.CheckpointError, match="another process is writing this folder now")
+    with whole_folder(tmp_path / "out"), busy, whole_folder(tmp_path / "out"):
+        pass
     with whole_folder(tmp_path / "other"):  # another place is free
         pass
 
@@ -152,9 +151,9 @@ def test_a_file_that_may_not_grow_is_one_line(here: Path, command: str) -> None:
 
 def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
     for open_place, name in ((whole_folder, "folder"), (whole_file, "file.json")):
-        with pytest.raises(lmc.CheckpointError, match=rf"{name}: cannot be written: no space is left .*bytes are free"):
-            with open_place(tmp_path / name):
-                raise OSError(28, "No space left on device")
+        said = rf"{name}: cannot be written: no space is left .*bytes are free"
+        with pytest.raises(lmc.CheckpointError, match=said), open_place(tmp_path / name):
+            raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
 
