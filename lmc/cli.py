@@ -11,7 +11,6 @@ before a weight is read where that is possible. torch and the model libraries ar
 
 import os
 import shutil
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -161,10 +160,11 @@ def match(
             match_folders(pair.blueprints, out, kind, place, seed, export, counts)
         else:
             common = {"steps": steps, "lr": lr, "batch": batch, "seed": seed, "resume": state, "frequencies": counts}
-            with _kept_when_stopped(state, out, leader):
+            with _claimed(out, leader) as folder, _kept_when_stopped(state, out, leader):
                 alignment = _aligned(pair, method, samples, place, kind, common | rare)
-            if leader:
-                _write(alignment, out, export, kind, state)
+                _write(alignment, folder, export, kind)
+            if state is not None and leader:
+                shutil.rmtree(state, ignore_errors=True)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 
@@ -234,11 +234,17 @@ def _aligned(
 @contextmanager
 def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[None]:
     """Says how an interrupted run goes on, and keeps the best alignment of one that diverged."""
+    from lmc.files import if_interrupted
+
+    def words() -> str:
+        return "the same command with --resume continues" if state is not None and state.exists() else ""
+
     try:
-        yield
+        with if_interrupted(words):
+            yield
     except KeyboardInterrupt:
-        if state is not None and state.exists():
-            _say("interrupted: the same command with --resume continues")
+        if words():
+            _say(f"interrupted: {words()}")
         raise
     except DivergedError as error:
         if error.alignment is None or not leader:
@@ -251,19 +257,28 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
 
 
-def _write(alignment: "Alignment", out: Path, export: bool, dtype: "torch.dtype | None", state: Path | None) -> None:
-    import torch
-
+@contextmanager
+def _claimed(out: Path, leader: bool) -> Iterator[Path | None]:
+    """The folder of the output, from now on this run's; of torchrun's processes one has it."""
     from lmc.files import whole_folder
 
+    if not leader:
+        yield None
+        return
+    with whole_folder(out) as folder:
+        yield folder
+
+
+def _write(alignment: "Alignment", folder: Path | None, export: bool, dtype: "torch.dtype | None") -> None:
+    import torch
+
+    if folder is None:
+        return
     if "stopped" in alignment.record:
         _say(f"stopped early: {alignment.record['stopped']}")
-    with whole_folder(out) as folder:
-        alignment.save(folder)
-        if export:
-            alignment.export(folder / "models", dtype=dtype or torch.float32)
-    if state is not None:
-        shutil.rmtree(state, ignore_errors=True)
+    alignment.save(folder)
+    if export:
+        alignment.export(folder / "models", dtype=dtype or torch.float32)
 
 
 @app.command()
@@ -412,7 +427,6 @@ def reproduce(
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0 when done, 2 for bad input, 130 when interrupted."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill ends like Ctrl-C: nothing half-written
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _warn(str(message))
         try:

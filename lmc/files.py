@@ -1,5 +1,7 @@
 """Files that appear whole or not at all, and safetensors read with errors that say what is wrong."""
 
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -15,6 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lmc.errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def refuse_occupied(directory: str | Path) -> Path:
@@ -32,8 +39,8 @@ def refuse_occupied(directory: str | Path) -> Path:
 def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     above = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", dir=above))  # permissions alone do not say it
+    try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix="-try", dir=above))
     except OSError as error:
         found = f"not writable ({error.strerror})" if above.is_dir() else "a file"
         raise CheckpointError(f"{path}: expected a place to write, found that {above} is {found}") from None
@@ -42,19 +49,145 @@ def refuse_no_place(path: Path) -> Path:
 
 @contextmanager
 def whole_folder(directory: str | Path) -> Iterator[Path]:
-    """A folder to write into; it takes its name once everything is written. Raises CheckpointError if occupied."""
+    """A folder to write into; it takes its name once everything is written.
+
+        with whole_folder("merged") as folder:
+            (folder / "config.json").write_text("{}")
+
+    Until then it has a name of its own beside that place, and is removed where the block does not end: by an error, by
+    a signal, and what a killed process left by the next one that writes there. Raises CheckpointError if the place is
+    occupied, if another process writes there now, and where the disk is full.
+    """
     directory = refuse_occupied(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(directory)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
+    held = _hold(aside)
+    with _unfinished(aside, directory):
         yield aside
         os.chmod(aside, 0o777 & ~_umask())  # mkdtemp makes it private
         if directory.exists():
             directory.rmdir()
         aside.rename(directory)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    if held is not None:
+        os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """Keep a folder marked as one that a living process writes; None where the system has no such marks."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _clear_leftovers(directory: Path) -> None:
+    """Remove what killed processes began to write for this place. Raises CheckpointError where one is still alive."""
+    if fcntl is None:  # who is alive cannot be known
+        return
+    for old in directory.parent.glob(f".{glob.escape(directory.name)}-????????"):
+        held = _hold(old) if old.is_dir() and not old.is_symlink() else None
+        if held is None and old.is_dir() and not old.is_symlink():
+            raise CheckpointError(
+                f"{directory}: another process is writing this folder now; wait for it, or choose another name"
+            )
+        if held is not None:
+            shutil.rmtree(old, ignore_errors=True)
+            os.close(held)
+
+
+@contextmanager
+def _unfinished(aside: Path, place: Path) -> Iterator[None]:
+    """What is written aside is removed unless the block ends. A full disk is said in one line that names the place."""
+    _aside[aside] = place
+    try:
+        yield
+    except BaseException as error:
+        _remove(aside)
+        if (why := _no_room(error)) is None:
+            raise
+        free = shutil.disk_usage(place.parent).free
+        raise CheckpointError(
+            f"{_place_of(place)}: cannot be written: {why} ({free:,} bytes are free there); "
+            "make room or choose another place; nothing was left behind"
+        ) from None
+    finally:
+        _aside.pop(aside, None)
+
+
+_aside: dict[Path, Path] = {}  # what this process is writing now, and the name it will have
+_last_words: list[Callable[[], str]] = []  # what to say where it is interrupted
+
+
+def _place_of(path: Path) -> Path:
+    """The name that a path will have when everything is finished: it may lie in a folder that is written aside."""
+    for aside, place in _aside.items():
+        if aside in (path, *path.parents):
+            return place / path.relative_to(aside)
+    return path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def abandon() -> str:
+    """Remove everything unfinished, for a process that ends at once; what there is to say about going on."""
+    for path in list(_aside):
+        _remove(path)
+    return "; ".join(text for words in _last_words if (text := words()))
+
+
+@contextmanager
+def if_interrupted(words: Callable[[], str]) -> Iterator[None]:
+    """What to say about going on where the process is interrupted inside the block."""
+    _last_words.append(words)
+    try:
+        yield
+    finally:
+        _last_words.remove(words)
+
+
+@contextmanager
+def scratch_folder(prefix: str, beside: Path | None = None) -> Iterator[Path]:
+    """A folder for what is only needed inside the block; removed at its end, also where that is a signal.
+
+    >>> with scratch_folder("lmc-") as folder:
+    ...     folder.is_dir()
+    True
+    """
+    aside = Path(tempfile.mkdtemp(prefix=prefix, dir=beside))
+    _aside[aside] = aside
+    try:
+        yield aside
+    finally:
+        _remove(aside)
+        _aside.pop(aside, None)
+
+
+# How systems and the writer of safetensors say that a file cannot grow.
+_FULL = {
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "a file may not be so large",
+}
+
+
+def _no_room(error: BaseException) -> str | None:
+    """Why a file cannot grow, if that is what an error says."""
+    if isinstance(error, OSError):
+        return _FULL.get(error.errno or 0)
+    if isinstance(error, SafetensorError):
+        return next((why for number, why in _FULL.items() if f"os error {number}" in str(error)), None)
+    return None
 
 
 def _umask() -> int:
@@ -71,11 +204,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise CheckpointError(f"{path}: is a folder, expected a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    with _unfinished(aside, path):
         yield aside
         aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:

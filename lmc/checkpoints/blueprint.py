@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from lmc.files import read_json
 from lmc.symmetries.families import Family, Tokens, family_of, find
 from lmc.symmetries.families import spec as spec_of
 
+MOST_LAYERS = 1024  # the deepest published language models have fewer than 200
 STOCK: dict[str, ModuleType] = {"transformers": transformers_layout, "timm": timm_layout}
 
 
@@ -74,7 +76,7 @@ def inspect(name: str | Path) -> Blueprint:
         files = (headers.SAFE,)
     here = all((source.folder / file).exists() for file in files) or source.repository is None
     found = headers.headers(source.folder, files) if here else hub.remote_headers(source, files)
-    return Blueprint(source, model, family, match(source, family, model, found))
+    return Blueprint(source, model, family, cover(source, family, model, found))
 
 
 def empty(source: Source) -> tuple[Family, nn.Module]:
@@ -95,10 +97,19 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
                 f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
             )
         find(architectures[0], library)
+    _require_buildable(path, {**config, **(config.get("model_args") or {})})
     with buildable(path):
         model = STOCK[library].empty(source.folder, config)
     spec_of(model)
     return family_of(model), model
+
+
+def _require_buildable(path: Path, fields: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for so many layers that building the empty model alone would take all memory."""
+    for name in ("num_hidden_layers", "n_layer", "depth"):
+        value = fields.get(name)
+        if isinstance(value, int | float) and not 0 <= value <= MOST_LAYERS:
+            raise CheckpointError(f"{path}: {name}: expected at most {MOST_LAYERS:,} layers, found {value:.10g}")
 
 
 @contextmanager
@@ -112,11 +123,11 @@ def buildable(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: no model can be built from it ({one_line(error)})") from error
 
 
-def match(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
+def cover(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
     stock = STOCK[family.library]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     names = {
         name: None if own is None or own.startswith(family.unread) else own
         for name, own in stock.names(model, found).items()
     }
-    return headers.match(found, names, expected, stock.twins(model), str(source.folder))
+    return headers.cover(found, names, expected, stock.twins(model), str(source.folder))

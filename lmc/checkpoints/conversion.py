@@ -67,7 +67,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
         tensors = dict(deit_layout.stock_tensors(tensors))
     family = family_of(model)
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
-    stored = Blueprint(found, model, family, blueprint.match(found, family, model, entries))
+    stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
     has_tokenizer = tokenizers.tokenizer_files(found.folder)
     save(loaded, directory, tokenizer_from=found.folder if has_tokenizer else None)

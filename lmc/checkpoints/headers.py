@@ -86,7 +86,7 @@ def entry(file: str, shape: Iterable[int], dtype: str) -> Entry:
     return Entry(file, tuple(shape), TYPES.get(dtype, dtype))
 
 
-def match(
+def cover(
     found: Mapping[str, Entry],
     names: Mapping[str, str | None],
     expected: Mapping[str, tuple[int, ...]],

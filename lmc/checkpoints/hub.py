@@ -4,6 +4,7 @@
 >>> fetch(source, ("model.safetensors",))         # the weights, once the rest was found good
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from lmc.errors import CheckpointError, HubError
 
 T = TypeVar("T")
 
+LARGEST_SMALL = 2**28  # bytes; the largest tokenizers of today have a tenth of it
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
 # The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
@@ -41,6 +43,7 @@ def locate(name: str | Path) -> Source:
     if not str(name).strip():
         raise CheckpointError("model: expected a folder or a repository, found an empty name")
     if folder.is_dir():
+        _require_plain(folder.resolve())
         return Source(folder.resolve().name, folder.resolve())
     text = str(name)
     if folder.is_file():
@@ -61,6 +64,31 @@ def locate(name: str | Path) -> Source:
 
     copy = Path(_ask(text, repository, download, "; and there is no such folder here"))
     return Source(f"{repository}@{copy.name}", copy, repository, copy.name)
+
+
+def _require_plain(folder: Path) -> None:
+    """Raise CheckpointError for a link that leaves the checkpoint, a device or a pipe, and a small file that is huge.
+
+    What lies in a checkpoint is copied into what people publish, so a link must not reach anything else of theirs. The
+    hub's own cache consists of links; they stay within the repository's copy.
+    """
+    home = folder.parent.parent if folder.parent.name == "snapshots" else folder
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise CheckpointError(
+                f"{path}: is a link to {os.readlink(path)}, outside the checkpoint; put the file itself in its place"
+            )
+        if path.is_symlink() and not path.exists():
+            raise CheckpointError(
+                f"{path}: is a link to {os.readlink(path)}, which is not there; download the checkpoint again"
+            )
+        if not path.is_file() and not path.is_dir():
+            raise CheckpointError(f"{path}: expected a file, found a pipe or a device; remove it")
+        small = any(path.match(pattern) for pattern in SMALL)
+        if small and path.is_file() and (size := path.stat().st_size) > LARGEST_SMALL:
+            raise CheckpointError(
+                f"{path}: expected at most {LARGEST_SMALL:,} bytes of settings or vocabulary, found {size:,}"
+            )
 
 
 def names(source: Source) -> list[str]:

@@ -7,7 +7,6 @@ Every checkpoint is brought into canonical form once, part by part, into files b
 end (one model's size each). Matching and export read these.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
-from lmc.files import whole_folder
+from lmc.files import scratch_folder, whole_folder
 from lmc.matching.folder import write
 from lmc.matching.model_card import card, changes, named
 from lmc.matching.weights import match_all
@@ -39,12 +38,12 @@ def match_folders(
     `export` adds the aligned models, as `Alignment.export` does. `frequencies` as there. Raises CheckpointError.
     """
     spec = spec_of(blueprints[0].model)
-    with whole_folder(out) as folder, tempfile.TemporaryDirectory(prefix=".canonical-", dir=folder.parent) as scratch:
+    with whole_folder(out) as folder, scratch_folder(".canonical-", folder) as scratch:
         states = []
         for k, blueprint in enumerate(blueprints):
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
-            states.append(_canonical(spec, stored(blueprint, dtype), Path(scratch) / str(k), device))
+            states.append(_canonical(spec, stored(blueprint, dtype), scratch / str(k), device))
         epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
         transforms, found = match_all(states, spec, epsilons, frequencies)
         record: dict[str, Any] = {"seed": seed, **found}

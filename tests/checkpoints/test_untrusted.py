@@ -1,0 +1,112 @@
+"""Folders of strangers: what leaves the checkpoint is not followed, what is no file is not opened, in bounded memory."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc import corpora
+from lmc.cli import main
+
+LINKED = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "chat_template.jinja",
+    "merges.txt",
+    "generation_config.json",
+)
+MEMORY = 4 * 2**30  # bytes of address space a refusal may take: torch alone maps most of it
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for seed, name in enumerate("ab"):
+        lmc.save(pico.llama(seed, torch.float32, vocab_size=256), tmp_path / name)
+        corpora.byte_tokenizer().save_pretrained(tmp_path / name)
+    (tmp_path / "private").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], line: str = "match a b --method naive --out out") -> str:
+    capsys.readouterr()
+    assert main(line.split()) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith("error: ") and len(said) < 1024, said
+    assert not Path("out").exists()
+    return said
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_out_of_the_checkpoint_is_not_followed(
+    here: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = here / "private" / name
+    if (here / "b" / name).exists():
+        shutil.move(here / "b" / name, secret)
+    else:
+        secret.write_text("nobody else's business\n")
+    (here / "b" / name).symlink_to(secret)
+    said = refused(capsys)
+    assert f"b/{name}: is a link to {secret}, outside the checkpoint" in said
+
+
+def test_a_link_inside_the_checkpoint_is_one_of_its_files(here: Path) -> None:
+    (here / "b/model.safetensors").rename(here / "b/weights.bin.safetensors")
+    (here / "b/model.safetensors").symlink_to("weights.bin.safetensors")
+    assert main(["match", "a", "b", "--method", "naive", "--out", "out"]) == 0
+
+
+def test_the_links_of_the_hubs_cache_are_its_files(here: Path) -> None:
+    snapshot = here / "models--us--b/snapshots/0123abc"
+    blobs = here / "models--us--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for file in (here / "b").iterdir():
+        shutil.move(file, blobs / file.name)
+        (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    assert main(f"match a {snapshot} --method naive --out out".split()) == 0
+
+
+def test_a_dangling_link_is_named_with_its_target(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "b/model.safetensors").rename(here / "b/gone")
+    (here / "b/model.safetensors").symlink_to("blob-1")
+    assert "b/model.safetensors: is a link to blob-1, which is not there" in refused(capsys)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_pipe_is_not_waited_for(here: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "b" / name).unlink()
+    os.mkfifo(here / "b" / name)
+    assert f"b/{name}: expected a file, found a pipe or a device" in refused(capsys)
+
+
+def test_an_endless_small_file_is_refused_by_its_size(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (here / "b/tokenizer.json").open("ab") as file:
+        file.truncate(2**40)  # a hole: it takes no disk
+    assert "b/tokenizer.json: expected at most" in refused(capsys)
+
+
+@pytest.mark.parametrize(("field", "value"), [("num_hidden_layers", 10**9), ("num_hidden_layers", 1e300)])
+def test_absurd_sizes_are_refused_in_bounded_memory(here: Path, field: str, value: float) -> None:
+    plain = json.loads((here / "b/config.json").read_text())
+    (here / "b/config.json").write_text(json.dumps(plain | {field: value}))
+    done = subprocess.run(
+        [sys.executable, "-m", "lmc", "check", "a", "b"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"b/config.json: {field}: expected at most" in done.stderr.replace(str(here) + "/", "")
