@@ -12,7 +12,7 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-UV_INSTALL := $(VENV)/bin/uv pip install --python $(PY)
+UV_INSTALL := $(VENV)/bin/uv pip install --compile-bytecode --python $(PY)
 WANTED := -c constraints.txt -e ".[book,test]"
 
 # On Linux, PyPI's torch brings gigabytes of CUDA libraries: without a GPU, take PyTorch's CPU build where it can be had.
@@ -38,6 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	if [ -n "$(CPU_TORCH)" ] && $(UV_INSTALL) --torch-backend cpu $(WANTED); then :; else \
 	  [ -z "$(CPU_TORCH)" ] || echo "PyTorch's CPU packages cannot be reached; using the default package index"; \
 	  $(UV_INSTALL) $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} $(WANTED); fi; \
+	$(PY) -c 'from lmc.torchvision_fix import install; install()'; \
 	touch $@; echo "install: $$((SECONDS - began)) s"
 
 book: $(STAMP)  ## run the notebooks and render the book: book/_build/html/index.html

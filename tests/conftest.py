@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+import lmc  # noqa: F401  # before any test imports timm or transformers: see lmc/torchvision_fix.py
+
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a hub name fails at once, not after retries

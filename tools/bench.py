@@ -28,7 +28,7 @@ from lmc.checkpoints import provenance
 from lmc.evaluation import Data, losses
 from lmc.files import write_whole
 from lmc.matching import Learner, Recipe
-from lmc.symmetries import Transform, ensure_torchvision, epsilon, rebuild, state
+from lmc.symmetries import Transform, epsilon, rebuild, state
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "bench"
 # Of the Pythia suite: width, layers, heads. The feed-forward layer is four times as wide, a quarter of a head rotates.
@@ -39,7 +39,6 @@ ROUNDS = {"14M": 4, "31M": 3, "70M": 2}
 
 def build(width: int, layers: int, heads: int, vocabulary: int = 50304, context: int = 2048, seed: int = 0) -> Any:
     """A GPT-NeoX of that shape with random weights."""
-    ensure_torchvision()
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     torch.manual_seed(seed)

@@ -28,7 +28,7 @@ from lmc import checkpoints
 from lmc.checkpoints import provenance, stored
 from lmc.files import write_whole
 from lmc.matching import describe
-from lmc.symmetries import Canonical, Moved, Permutation, Transform, ensure_torchvision
+from lmc.symmetries import Canonical, Moved, Permutation, Transform
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "bench" / "weights.json"
 # width, layers, heads; the feed-forward layer is four times as wide, the vocabulary 50,304, a quarter of a head rotates
@@ -88,7 +88,6 @@ def measure(name: str, folder: Path, vocabulary: int = 50304) -> dict[str, Any]:
 
 def outline(width: int, layers: int, heads: int, vocabulary: int) -> Any:
     """A stock GPT-NeoX of Pythia's settings on the meta device."""
-    ensure_torchvision()
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     config = GPTNeoXConfig(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import lmc
-from lmc.symmetries import dimensions, ensure_torchvision
+from lmc.symmetries import dimensions
 from lmc.symmetries.families import FAMILIES, Family
 
 PAGE = Path(__file__).resolve().parents[1] / "book/families.md"
@@ -28,7 +28,6 @@ HEAD = ("family", "stock defaults of", "parameters", *COLUMNS, "gauges", "all", 
 
 def model(family: Family) -> Any:
     """The family's first class at the library's default shape, on the meta device."""
-    ensure_torchvision()
     import timm
     import transformers
 

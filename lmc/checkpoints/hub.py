@@ -174,9 +174,6 @@ def _any(chain: list[BaseException], kind: type[BaseException]) -> bool:
 
 
 def _timm_knows(name: str) -> bool:
-    from lmc.symmetries import ensure_torchvision
-
-    ensure_torchvision()
     import timm
 
     return timm.is_model(name.split(".")[0])

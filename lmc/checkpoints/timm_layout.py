@@ -12,7 +12,6 @@ from lmc.checkpoints import writer
 from lmc.checkpoints.headers import SAFE
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
-from lmc.symmetries import ensure_torchvision
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
 _PLAIN = "vit_base_patch16_224"
@@ -34,7 +33,6 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """A stock model on the meta device, in evaluation mode."""
-    ensure_torchvision()
     import timm
 
     with torch.device("meta"):
@@ -63,7 +61,6 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
 
     Only the model's settings and shapes are looked at; its weights may be on the meta device.
     """
-    ensure_torchvision()
     arguments = _arguments(model)
     origin = dict(getattr(model, "pretrained_cfg", {}))
     architecture = origin.get("architecture") or _PLAIN

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from lmc.checkpoints import hub, vocabulary
 from lmc.errors import CheckpointError, one_line
 from lmc.files import read_json
-from lmc.symmetries import ensure_torchvision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,7 +36,6 @@ _VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")  
 
 def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     """The stock tokenizer of a folder or hub repository. Raises CheckpointError where it has none, or a damaged one."""
-    ensure_torchvision()
     from transformers import AutoTokenizer
 
     folder = hub.locate(name).folder

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from lmc.checkpoints import headers, writer
 from lmc.errors import CheckpointError, one_line
 from lmc.files import digest, read_json
-from lmc.symmetries import ensure_torchvision
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
 _FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in headers.TYPES.values())
@@ -26,7 +25,6 @@ _GENERATION = "generation_config.json"
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """The stock model of a configuration, on the meta device. Raises CheckpointError."""
-    ensure_torchvision()
     import transformers
 
     (architecture,) = config["architectures"]
@@ -55,7 +53,6 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 
 def build(architecture: str, fields: Mapping[str, Any]) -> Any:
     """The stock model of a class and its configuration's fields, on the meta device."""
-    ensure_torchvision()
     import transformers
 
     stock = getattr(transformers, architecture)

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
 from lmc.errors import DataError
-from lmc.symmetries import ensure_torchvision
 from lmc.symmetries.families import Tokens, family_of
 
 if TYPE_CHECKING:
@@ -201,7 +200,6 @@ def byte_tokenizer() -> PreTrainedTokenizerBase:
 
     byte_tokenizer()("naïve").input_ids == list("naïve".encode())
     """
-    ensure_torchvision()
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

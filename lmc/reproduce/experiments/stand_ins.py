@@ -14,7 +14,6 @@ from lmc import checkpoints, corpora
 from lmc.files import read_json
 from lmc.reproduce.experiments.published import Published
 from lmc.reproduce.training.shipped_pairs import shipped
-from lmc.symmetries import ensure_torchvision
 from lmc.symmetries.families import vit_forms
 
 WIDTH, CONTEXT = 16, 32
@@ -67,7 +66,6 @@ def _text(folder: Path) -> Path:
 
 
 def _neox(seed: int) -> nn.Module:
-    ensure_torchvision()
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     sizes: dict[str, Any] = {
@@ -81,7 +79,6 @@ def _neox(seed: int) -> nn.Module:
 
 
 def _olmo(seed: int) -> nn.Module:
-    ensure_torchvision()
     from transformers import OlmoConfig, OlmoForCausalLM
 
     sizes: dict[str, Any] = {
@@ -103,7 +100,6 @@ def _olmo(seed: int) -> nn.Module:
 
 def _vit(seed: int) -> nn.Module:
     """A shipped, trained model; the second one written in another form."""
-    ensure_torchvision()
     import timm
 
     folder = shipped("vit-digits-0")[seed]

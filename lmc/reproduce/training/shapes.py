@@ -11,8 +11,6 @@ from typing import Any, final
 
 from torch import nn
 
-from lmc.symmetries import ensure_torchvision
-
 NO_SPECIAL: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
@@ -43,7 +41,6 @@ class Gpt2(Language):
     """GPT-2: LayerNorm, learned positions, tied head."""
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
         from transformers import GPT2Config, GPT2LMHeadModel
 
         config = GPT2Config(
@@ -66,7 +63,6 @@ class NeoX(Language):
     """Pythia: parallel residual, rotary on a quarter of each head, untied head."""
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
         from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
         config = GPTNeoXConfig(
@@ -94,7 +90,6 @@ class Olmo(Language):
     hidden: int
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
         from transformers import OlmoConfig, OlmoForCausalLM
 
         config = OlmoConfig(
@@ -121,7 +116,6 @@ class Vit(Shape):
     classes: int
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
         import timm
 
         half = (0.5, 0.5, 0.5)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmc import checkpoints, corpora
-from lmc.symmetries import ensure_torchvision
 
 
 class Task(ABC):
@@ -57,7 +56,6 @@ class Docstrings(Task):
     held_out = 2048  # windows
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
         from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
         config = GPTNeoXConfig(
@@ -88,7 +86,6 @@ class Docstrings(Task):
         corpora.byte_tokenizer().save_pretrained(folder)
 
     def load(self, folder: Path) -> nn.Module:
-        ensure_torchvision()
         from transformers import GPTNeoXForCausalLM
 
         return GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -136,7 +133,6 @@ class Digits(Task):
     std = (0.5,)
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
         import timm
 
         preprocessing = {"input_size": (1, self.size, self.size), "mean": self.mean, "std": self.std, "crop_pct": 1.0}
