@@ -42,7 +42,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reproduce_smoke(folder: Path) -> "subprocess.CompletedProcess[str]":
     """The command a user types, with its outputs sent to `folder`."""
-    command = [sys.executable, "-m", "lmc.reproduce.run", "--profile", "smoke", "--out", str(folder / "executed")]
+    command = [sys.executable, "-m", "lmc", "reproduce", "--profile", "smoke", "--out", str(folder / "executed")]
     environment = {**os.environ, "LMC_RESULTS": str(folder / "results")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
 

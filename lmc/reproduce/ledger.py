@@ -106,7 +106,7 @@ def _figure(id: str, entry: Any) -> Figure:
         if not all(math.isfinite(x) for x in bounds):
             raise TypeError
     except (AttributeError, TypeError):
-        line = "profile → name → value, tolerance and runs; write them with tools/expected.py"
+        line = "profile → name → value, tolerance and runs; write them with python -m lmc.reproduce.expected"
         raise ArgumentError(f"figures.yml, {id}, expected: expected {line}") from None
     needs = {profile: Needs.read(n, f"figures.yml, {id}, {profile}") for profile, n in entry.get("needs", {}).items()}
     tuples = {"profiles": tuple(entry["profiles"]), "inputs": tuple(entry.get("inputs", ()))}

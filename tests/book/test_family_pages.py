@@ -20,7 +20,7 @@ from lmc.symmetries.exactness import EXACT
 def test_the_table_in_the_book_is_the_counted_one(root: Path) -> None:
     page = (root / "book/families.md").read_text(encoding="utf-8")
     shown = page.split(families.BEGIN)[1].split(families.END)[0].strip()
-    assert shown == families.table(), "python tools/families.py writes it anew"
+    assert shown == families.table(), "python book/make/families.py writes it anew"
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_every_file_to_copy_from_is_there(root: Path) -> None:
     text = (root / "book/add_a_family.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+\.py)`", text.split("## Copy from the closest")[1]))
     assert named >= {"llama.py", "gpt2.py", "bert.py"}
-    assert all((root / "lmc/family" / name).exists() for name in named)
+    assert all((root / "lmc/symmetries/families" / name).exists() for name in named)
 
 
 def test_a_family_stays_a_screenful(root: Path) -> None:
-    for path in (root / "lmc/family").glob("*.py"):
+    for path in (root / "lmc/symmetries/families").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 130, path.name

@@ -208,7 +208,7 @@ def summary(numbers: Mapping[str, Any], guess: float) -> dict[str, Any]:
     """`summary` per method, and the `headline` of dual matching, from what `compare` returned.
 
     `spread` holds what each run adds to a headline number, and `seedless` those that depend on no seed: from these
-    tools/expected.py writes what to expect.
+    `lmc.reproduce.expected` writes what to expect.
 
     `guess` is the loss of a model that ignores its input: barrier ÷ (guess − mean endpoint loss) is *normalised*.
     Means are over pairs (`pair_means`), and `pairs` names those of the runs of dual matching; `ratio` is to the naive

@@ -79,15 +79,21 @@ def _plain(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
 
 def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
     """A step of learned matching on the same batch."""
-    device = data.inputs.device
-    endpoints = Endpoints.of((a, b), device)
-    spec = endpoints.spec
+    endpoints = Endpoints.of((a, b), data.inputs.device)
+    learning = learner(endpoints, kind, Recipe.default(kind, batch=len(data), precision="bfloat16"))
+    return lambda index: [learning.advance(data)].clear()
+
+
+def learner(endpoints: Endpoints, kind: str, recipe: Recipe) -> Learner:
+    """A learner that starts from the endpoints as they are, on their device.
+
+    >>> learner(Endpoints.of((a, b), "cpu"), "dual", Recipe(batch=64)).advance(data)
+    """
+    spec, device = endpoints.spec, endpoints.device
     states = [{n: t.float().to(device) for n, t in state(m).items()} for m in endpoints.models]
     model = rebuild(endpoints.models[0], spec, states[0], untie=True).requires_grad_(True)
     roots = [epsilon(m, spec) ** 0.5 if spec.epsilon else 0.0 for m in endpoints.models]
-    recipe = Recipe.default(kind, batch=len(data), precision="bfloat16")
-    learner = Learner(spec, model, states, roots, endpoints.gauge, range(kind == "single", 2), recipe, seed=0)
-    return lambda index: [learner.advance(data)].clear()
+    return Learner(spec, model, states, roots, endpoints.gauge, range(kind == "single", len(states)), recipe, seed=0)
 
 
 def _timed(step: Step, steps: int, device: torch.device) -> dict[str, float]:

@@ -82,6 +82,20 @@ class NeoX(Language):
         return GPTNeoXForCausalLM(config).train()
 
 
+def _pythia(layers: int, width: int, heads: int) -> NeoX:
+    return NeoX(layers, width, heads, context=2048, vocabulary=50304)
+
+
+PYTHIA = {  # of the published suite
+    "14M": _pythia(6, 128, 4),
+    "31M": _pythia(6, 256, 8),
+    "70M": _pythia(6, 512, 8),
+    "160M": _pythia(12, 768, 12),
+    "410M": _pythia(24, 1024, 16),
+    "1B": _pythia(16, 2048, 8),
+}
+
+
 @final
 @dataclass(frozen=True)
 class Olmo(Language):

@@ -1,6 +1,6 @@
 """How many directions of weight space each family's symmetries span: the table of `book/families.md`.
 
-    python tools/families.py        # rewrites it
+    python book/make/families.py        # rewrites it
 
 Counted from the specs of the stock configurations' own default shapes, without a weight. The counts of tiny models
 are confirmed by rank (`tests/symmetries/test_completeness.py`).
@@ -15,8 +15,8 @@ import lmc
 from lmc.symmetries import dimensions
 from lmc.symmetries.families import FAMILIES, Family
 
-PAGE = Path(__file__).resolve().parents[1] / "book/families.md"
-BEGIN, END = "<!-- counted by tools/families.py -->", "<!-- end -->"
+PAGE = Path(__file__).resolve().parents[2] / "book/families.md"
+BEGIN, END = "<!-- counted by book/make/families.py -->", "<!-- end -->"
 COLUMNS = {
     "stream": ("stream",),
     "values": ("value",),
