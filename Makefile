@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	if [ -n "$(CPU_TORCH)" ] && $(UV_INSTALL) --torch-backend cpu $(WANTED); then :; else \
 	  [ -z "$(CPU_TORCH)" ] || echo "PyTorch's CPU packages cannot be reached; using the default package index"; \
 	  $(UV_INSTALL) $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} $(WANTED); fi; \
-	$(PY) -c 'from lmc.torchvision_fix import install; install()'; \
+	$(PY) -m lmc.symmetries.stock_libraries; \
 	touch $@; echo "install: $$((SECONDS - began)) s"
 
 book: $(STAMP)  ## run the notebooks and render the book: book/_build/html/index.html

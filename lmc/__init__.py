@@ -17,8 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lmc.torchvision_fix  # noqa: F401  # from here on, timm and transformers can be imported
-
 __version__ = "0.1.0"
 
 

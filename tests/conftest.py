@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-import lmc  # noqa: F401  # before any test imports timm or transformers: see lmc/torchvision_fix.py
+from lmc.symmetries.stock_libraries import repair
 
 ROOT = Path(__file__).resolve().parents[1]
+
+repair()  # before a test imports timm or transformers
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a hub name fails at once, not after retries
 os.environ.setdefault("MPLBACKEND", "Agg")

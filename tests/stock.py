@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import lmc.torchvision_fix
+from lmc.symmetries import stock_libraries
 
 # Reads a checkpoint with the stock library in a process that cannot import lmc, and stores its logits.
 STOCK = """
@@ -19,7 +19,9 @@ class Hide:
 sys.meta_path.insert(0, Hide())
 import torch
 from safetensors.torch import load_file, save_file
-exec(pathlib.Path(sys.argv[3]).read_text())  # torchvision may be built for CUDA beside a torch that is not
+libraries = {"__name__": "stock_libraries"}
+exec(pathlib.Path(sys.argv[3]).read_text(), libraries)  # this one file needs nothing of lmc
+libraries["repair"]()
 folder, kind = sys.argv[1:3]
 inputs = load_file(folder + "-inputs.safetensors")["inputs"]
 if kind == "timm":
@@ -39,7 +41,7 @@ def logits(folder: Path, inputs: Tensor) -> Tensor:
     """The logits of a saved model, computed in float32 in a process without lmc."""
     save_file({"inputs": inputs}, f"{folder}-inputs.safetensors")
     kind = "timm" if inputs.is_floating_point() else "transformers"
-    command = [sys.executable, "-c", STOCK, str(folder), kind, lmc.torchvision_fix.__file__]
+    command = [sys.executable, "-c", STOCK, str(folder), kind, stock_libraries.__file__]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return load_file(f"{folder}-logits.safetensors")["logits"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import lmc
-from lmc.symmetries import dimensions
+from lmc.symmetries import dimensions, timm, transformers
 from lmc.symmetries.families import FAMILIES, Family
 
 PAGE = Path(__file__).resolve().parents[2] / "book/families.md"
@@ -28,14 +28,11 @@ HEAD = ("family", "stock defaults of", "parameters", *COLUMNS, "gauges", "all", 
 
 def model(family: Family) -> Any:
     """The family's first class at the library's default shape, on the meta device."""
-    import timm
-    import transformers
-
     name = family.classes[0]
     with torch.device("meta"):
         if family.library == "timm":
-            return timm.create_model("vit_base_patch16_224", pretrained=False)
-        stock = getattr(transformers, name)
+            return timm().create_model("vit_base_patch16_224", pretrained=False)
+        stock = getattr(transformers(), name)
         return stock(stock.config_class())
 
 

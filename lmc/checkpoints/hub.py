@@ -174,6 +174,6 @@ def _any(chain: list[BaseException], kind: type[BaseException]) -> bool:
 
 
 def _timm_knows(name: str) -> bool:
-    import timm
+    from lmc.symmetries import timm
 
-    return timm.is_model(name.split(".")[0])
+    return timm().is_model(name.split(".")[0])

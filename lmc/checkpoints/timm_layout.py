@@ -12,6 +12,7 @@ from lmc.checkpoints import writer
 from lmc.checkpoints.headers import SAFE
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
+from lmc.symmetries import timm
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
 _PLAIN = "vit_base_patch16_224"
@@ -33,10 +34,8 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """A stock model on the meta device, in evaluation mode."""
-    import timm
-
     with torch.device("meta"):
-        return timm.create_model(name, pretrained=False, **arguments).eval()
+        return timm().create_model(name, pretrained=False, **arguments).eval()
 
 
 def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:

@@ -11,6 +11,8 @@ from typing import Any, final
 
 from torch import nn
 
+from lmc.symmetries import timm, transformers
+
 NO_SPECIAL: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
@@ -41,9 +43,7 @@ class Gpt2(Language):
     """GPT-2: LayerNorm, learned positions, tied head."""
 
     def build(self) -> nn.Module:
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        config = GPT2Config(
+        config = transformers().GPT2Config(
             n_layer=self.layers,
             n_embd=self.width,
             n_head=self.heads,
@@ -54,7 +54,7 @@ class Gpt2(Language):
             attn_pdrop=0.0,
             **NO_SPECIAL,
         )
-        return GPT2LMHeadModel(config).train()
+        return transformers().GPT2LMHeadModel(config).train()
 
 
 @final
@@ -63,9 +63,7 @@ class NeoX(Language):
     """Pythia: parallel residual, rotary on a quarter of each head, untied head."""
 
     def build(self) -> nn.Module:
-        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-        config = GPTNeoXConfig(
+        config = transformers().GPTNeoXConfig(
             num_hidden_layers=self.layers,
             hidden_size=self.width,
             num_attention_heads=self.heads,
@@ -79,7 +77,7 @@ class NeoX(Language):
             tie_word_embeddings=False,
             **NO_SPECIAL,
         )
-        return GPTNeoXForCausalLM(config).train()
+        return transformers().GPTNeoXForCausalLM(config).train()
 
 
 def _pythia(layers: int, width: int, heads: int) -> NeoX:
@@ -104,9 +102,7 @@ class Olmo(Language):
     hidden: int
 
     def build(self) -> nn.Module:
-        from transformers import OlmoConfig, OlmoForCausalLM
-
-        config = OlmoConfig(
+        config = transformers().OlmoConfig(
             num_hidden_layers=self.layers,
             hidden_size=self.width,
             num_attention_heads=self.heads,
@@ -117,7 +113,7 @@ class Olmo(Language):
             tie_word_embeddings=True,
             **NO_SPECIAL,
         )
-        return OlmoForCausalLM(config).train()
+        return transformers().OlmoForCausalLM(config).train()
 
 
 @final
@@ -130,18 +126,20 @@ class Vit(Shape):
     classes: int
 
     def build(self) -> nn.Module:
-        import timm
-
         half = (0.5, 0.5, 0.5)
         preprocessing = {"input_size": (3, self.size, self.size), "mean": half, "std": half, "crop_pct": 1.0}
         origin = {"tag": "", "url": "", "hf_hub_id": "", "license": ""}  # not those of timm's checkpoint of this name
-        return timm.create_model(
-            "vit_tiny_patch16_224",
-            img_size=self.size,
-            patch_size=self.patch,
-            embed_dim=self.width,
-            depth=self.layers,
-            num_heads=self.heads,
-            num_classes=self.classes,
-            pretrained_cfg_overlay=preprocessing | origin,
-        ).train()
+        return (
+            timm()
+            .create_model(
+                "vit_tiny_patch16_224",
+                img_size=self.size,
+                patch_size=self.patch,
+                embed_dim=self.width,
+                depth=self.layers,
+                num_heads=self.heads,
+                num_classes=self.classes,
+                pretrained_cfg_overlay=preprocessing | origin,
+            )
+            .train()
+        )

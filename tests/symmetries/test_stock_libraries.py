@@ -1,4 +1,4 @@
-"""torchvision built for CUDA beside a torch that is not: repaired by `import lmc`, and for good in an environment.
+"""torchvision built for CUDA beside a torch that is not: repaired where lmc needs it, and for good in an environment.
 
 All in fresh processes: the repair must come before the first import of torchvision.
 """
@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import lmc
-import lmc.torchvision_fix
 
 SAYS = "operator torchvision::nms does not exist"
 # As in torchvision: the compiled half registers the operators, if it loads; then the lookup; then the rest.
@@ -44,13 +43,18 @@ def fake_torchvision(folder: Path, extension: str = "", lookup: str = LOOKUP) ->
     return folder
 
 
-def test_import_lmc_loads_neither_torch_nor_torchvision() -> None:
-    done = run("import sys, lmc; print([name for name in ('torch', 'torchvision', 'logging') if name in sys.modules])")
+REPAIR = "from lmc.symmetries.stock_libraries import repair; repair(); repair()\n"
+
+
+def test_the_repair_waits_and_loads_neither_torch_nor_torchvision() -> None:
+    done = run(
+        REPAIR + "import sys; print([name for name in ('torch', 'torchvision', 'logging') if name in sys.modules])"
+    )
     assert done.stdout == "[]\n", done.stderr
 
 
 def test_timm_and_transformers_import_here_whatever_torchvision_is_installed() -> None:
-    done = run(LOGGED + "import lmc, timm; from transformers import AutoModelForCausalLM, GPTNeoXForCausalLM")
+    done = run(LOGGED + "from lmc.symmetries import timm, transformers; timm(); transformers().GPTNeoXForCausalLM")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("torchvision is built for CUDA") <= 1  # logged once, if at all
 
@@ -58,34 +62,36 @@ def test_timm_and_transformers_import_here_whatever_torchvision_is_installed() -
 def test_a_clash_is_repaired_and_logged_once(tmp_path: Path) -> None:
     path = fake_torchvision(tmp_path)
     assert SAYS in run("import torchvision", path).stderr
-    done = run(LOGGED + "import lmc, torchvision, torch; torch.ops.torchvision.qnms", path)
+    done = run(LOGGED + REPAIR + "import torchvision, torch; torch.ops.torchvision.qnms", path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("torchvision is built for CUDA") == 1
 
 
 def test_a_program_that_met_the_clash_before_can_go_on(tmp_path: Path) -> None:
-    code = "try:\n    import torchvision\nexcept RuntimeError:\n    import lmc\nimport torchvision"
-    done = run(code, fake_torchvision(tmp_path))
+    done = run(
+        "try:\n    import torchvision\nexcept RuntimeError:\n    pass\n" + REPAIR + "import torchvision",
+        fake_torchvision(tmp_path),
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_a_torchvision_that_fits_is_left_alone(tmp_path: Path) -> None:
     path = fake_torchvision(tmp_path, DEFINED)
-    done = run(LOGGED + "import lmc, torchvision, torch; print(hasattr(torch.ops.torchvision, 'qnms'))", path)
+    done = run(LOGGED + REPAIR + "import torchvision, torch; print(hasattr(torch.ops.torchvision, 'qnms'))", path)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
     assert "torchvision" not in done.stderr
 
 
 def test_any_other_failure_is_shown_to_whoever_needs_torchvision(tmp_path: Path) -> None:
     path = fake_torchvision(tmp_path, "raise RuntimeError('another trouble')")
-    assert run("import lmc", path).returncode == 0
-    assert "another trouble" in run("import lmc, torchvision", path).stderr
+    assert run(REPAIR, path).returncode == 0
+    assert "another trouble" in run(REPAIR + "import torchvision", path).stderr
 
 
 INSTALL = """
 import sysconfig
 sysconfig.get_path = lambda name: {folder!r}
-from lmc.torchvision_fix import install; install()
+from lmc.symmetries.stock_libraries import install; install()
 """
 
 
@@ -95,7 +101,7 @@ def test_it_is_installed_where_it_is_needed(tmp_path: Path) -> None:
     path = fake_torchvision(tmp_path)
     done = run(INSTALL.format(folder=str(site)), path)
     assert done.returncode == 0, done.stderr
-    assert sorted(file.name for file in site.iterdir()) == ["lmc_torchvision_fix.pth", "lmc_torchvision_fix.py"]
+    assert sorted(file.name for file in site.iterdir()) == ["lmc_stock_libraries.pth", "lmc_stock_libraries.py"]
     fresh = f"import sys; sys.modules['lmc'] = None\nimport site; site.addsitedir({str(site)!r})\n"
     fresh += "loaded = 'torch' in sys.modules\nimport torchvision\nprint(loaded)"
     done = run(fresh, path)
