@@ -68,10 +68,8 @@ def test_a_clash_is_repaired_and_logged_once(tmp_path: Path) -> None:
 
 
 def test_a_program_that_met_the_clash_before_can_go_on(tmp_path: Path) -> None:
-    done = run(
-        "try:\n    import torchvision\nexcept RuntimeError:\n    pass\n" + REPAIR + "import torchvision",
-        fake_torchvision(tmp_path),
-    )
+    met = "try:\n    import torchvision\nexcept RuntimeError:\n    pass\n"
+    done = run(met + REPAIR + "import torchvision", fake_torchvision(tmp_path))
     assert done.returncode == 0, done.stderr
 
 

@@ -74,13 +74,8 @@ def _neox(seed: int) -> nn.Module:
         "num_attention_heads": 2,
     }
     ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
-    return (
-        transformers()
-        .GPTNeoXForCausalLM(
-            transformers().GPTNeoXConfig(vocab_size=256, max_position_embeddings=CONTEXT, **sizes, **ids)
-        )
-        .eval()
-    )
+    config = transformers().GPTNeoXConfig(vocab_size=256, max_position_embeddings=CONTEXT, **sizes, **ids)
+    return transformers().GPTNeoXForCausalLM(config).eval()
 
 
 def _olmo(seed: int) -> nn.Module:

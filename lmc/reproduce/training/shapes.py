@@ -129,17 +129,14 @@ class Vit(Shape):
         half = (0.5, 0.5, 0.5)
         preprocessing = {"input_size": (3, self.size, self.size), "mean": half, "std": half, "crop_pct": 1.0}
         origin = {"tag": "", "url": "", "hf_hub_id": "", "license": ""}  # not those of timm's checkpoint of this name
-        return (
-            timm()
-            .create_model(
-                "vit_tiny_patch16_224",
-                img_size=self.size,
-                patch_size=self.patch,
-                embed_dim=self.width,
-                depth=self.layers,
-                num_heads=self.heads,
-                num_classes=self.classes,
-                pretrained_cfg_overlay=preprocessing | origin,
-            )
-            .train()
+        model = timm().create_model(
+            "vit_tiny_patch16_224",
+            img_size=self.size,
+            patch_size=self.patch,
+            embed_dim=self.width,
+            depth=self.layers,
+            num_heads=self.heads,
+            num_classes=self.classes,
+            pretrained_cfg_overlay=preprocessing | origin,
         )
+        return model.train()
