@@ -33,7 +33,7 @@ seed: int = 0
 # %%
 import os, time
 from pathlib import Path
-from lmc import results
+from lmc.reproduce import results
 {body}
 """
 WRITE = (
