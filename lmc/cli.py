@@ -1,4 +1,4 @@
-"""The command line: `lmc check | match | path | merge | convert | reproduce`.
+"""The command line: `lmc check | match | path | merge | verify | convert | reproduce`.
 
     lmc check run-1 run-2
     lmc match run-1 run-2 --method dual --data embedded --out aligned
@@ -14,6 +14,8 @@ import shutil
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from lmc.matching import Alignment, Pair
+    from lmc.evaluation import PathResult
+    from lmc.matching import Alignment, Pairing, Recipe
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
 
@@ -38,10 +41,11 @@ app = typer.Typer(
 )
 
 STEPS = 300  # of learned matching, by default
-MEASURED = "path.json"  # in an alignment folder: the last path that was measured
+CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
+
+
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
 Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
-CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 Aligned = Annotated[Path, typer.Argument(help="An alignment folder, made by lmc match.")]
 Out = Annotated[Path, typer.Option(help="A new folder.")]
 Data = Annotated[str | None, typer.Option(help=f"The corpus: {CORPUS}.")]
@@ -49,6 +53,22 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Use at most that many wi
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, …")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …; as stored but at least float32 by default.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
+Method = Annotated[str, typer.Option(help="naive, canonical, weights, activations, single or dual.")]
+Steps = Annotated[int, typer.Option(min=1, help="Steps of learned matching.")]
+Rate = Annotated[float | None, typer.Option(help="Learning rate (default: the method's own).")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Windows or images in a step.")]
+Accumulate = Annotated[int, typer.Option(min=1, help="Parts a batch is cut into, to need less memory.")]
+Precision = Annotated[str, typer.Option(help="Of learning's matrix products: float32 or bfloat16.")]
+Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice, keep none.")]
+LOOKS = "Stop after that many checks (every 50 steps) without a better midpoint."
+Patience = Annotated[int | None, typer.Option(min=1, help=LOOKS)]
+Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")]
+FREQUENCY = "Method weights: count embeddings by their tokens in --data."
+ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
+Export = Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")]
 
 
 @app.command()
@@ -58,22 +78,26 @@ def check(models: Models, seed: Seed = 0) -> None:
     With one model: every declared symmetry, tried on it. With more: architecture, settings and tokenizers compared
     before a weight is read, then whether they are independent and what matching will take.
     """
+    if len(models) > 1:
+        return _check_pairing(models)
     from lmc import checkpoints
+    from lmc.symmetries import check_copies
 
-    if len(models) == 1:
-        from lmc.symmetries import check_copies
+    blueprint = checkpoints.inspect(models[0])
+    # In the type it is stored in; it is read twice, so that nothing but one copy is alive.
+    report = check_copies(lambda: checkpoints.load(blueprint, dtype=blueprint.dtype), seed)
+    print(report)
+    if not report.ok:
+        raise typer.Exit(1)
 
-        dtype = checkpoints.inspect(models[0]).dtype  # as stored; read twice, so that only one copy is alive
-        report = check_copies(lambda: checkpoints.load(models[0], dtype=dtype), seed)
-        print(report)
-        if not report.ok:
-            raise typer.Exit(1)
-        return
+
+def _check_pairing(models: list[str]) -> None:
+    from lmc import checkpoints
     from lmc.checkpoints import provenance
     from lmc.matching import SHARED, independence, inspect_pair, step_seconds
 
     pair = inspect_pair(models)
-    first = checkpoints.load(models[0])
+    first = checkpoints.load(pair.blueprints[0])
     print(f"{type(first).__name__}: these can be paired")
     print(pair)
     step = step_seconds(first)
@@ -81,8 +105,8 @@ def check(models: Models, seed: Seed = 0) -> None:
         shown = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
         shown += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {shown}")
-    for name in models[1:]:
-        cosine = independence(first, checkpoints.load(name))
+    for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
+        cosine = independence(first, checkpoints.load(blueprint))
         print(f"{'cosine of the weights':<24} {cosine:.3f} ({models[0]}, {name})")
         if abs(cosine) >= SHARED:
             _warn(f"cosine {cosine:.3f} ≥ {SHARED}: {models[0]} and {name} may share an initialisation")
@@ -92,119 +116,154 @@ def check(models: Models, seed: Seed = 0) -> None:
 def match(
     models: Models,
     out: Out,
-    method: Annotated[str, typer.Option(help="naive, canonical, weights, activations, single or dual.")] = "dual",
+    method: Method = "dual",
     data: Data = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of learned matching.")] = STEPS,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the method's own).")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Windows or images in a step.")] = None,
+    steps: Steps = STEPS,
+    lr: Rate = None,
+    batch: Batch = None,
     limit: Limit = None,
     device: Device = None,
     dtype: Dtype = None,
     seed: Seed = 0,
-    accumulate: Annotated[int, typer.Option(min=1, help="Parts a batch is cut into, to need less memory.")] = 1,
-    precision: Annotated[str, typer.Option(help="Of learning's matrix products: float32 or bfloat16.")] = "float32",
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Compute activations twice, keep none.")
-    ] = False,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after that many checks (every 50 steps) without a better midpoint.")
-    ] = None,
-    shard: Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")] = False,
-    by_frequency: Annotated[
-        bool,
-        typer.Option("--by-frequency", help="Method weights: count embeddings by their tokens in --data."),
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    export: Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")] = False,
+    accumulate: Accumulate = 1,
+    precision: Precision = "float32",
+    checkpointing: Checkpointing = False,
+    patience: Patience = None,
+    shard: Shard = False,
+    by_frequency: ByFrequency = False,
+    resume: Resume = False,
+    export: Export = False,
 ) -> None:
     """Align models, so that their weights can be averaged.
 
     Writes one transformation per model into a new folder; what lmc path and lmc merge read. Under torchrun every
     process takes its share of each batch.
     """
-    import torch
+    from lmc.files import refuse_occupied
+    from lmc.matching import Choices, Recipe, can_stream, match_folders, workers
 
-    from lmc import corpora
-    from lmc.evaluation import require_loss
-    from lmc.files import refuse_occupied, whole_folder
-    from lmc.matching import LARGEST_RATE, LEARNED, METHODS, PRECISIONS, can_stream, match_folders, workers
-    from lmc.matching import match as align
-
-    if method not in METHODS:
-        raise ArgumentError(f"--method: expected one of {', '.join(METHODS)}, found {method!r}")
-    if len(models) < 2:
-        raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    if lr is not None and not 0 < lr <= LARGEST_RATE:
-        raise ArgumentError(f"--lr: expected a number in (0, {LARGEST_RATE}], found {lr}")
-    if precision not in PRECISIONS:
-        raise ArgumentError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
-    if data is not None:
-        corpora.kind(data)
-    if by_frequency and method != "weights":
-        raise ArgumentError(f"--by-frequency: expected the method weights, found {method}")
-    needs_data = by_frequency or method in ("activations", *LEARNED)
-    if needs_data and data is None:
-        raise ArgumentError(f"--data: the method {method} needs a corpus ({CORPUS}), found none")
+    _require_models(models)
+    rare = Choices(
+        accumulate=accumulate, precision=precision, checkpointing=checkpointing, patience=patience, shard=shard
+    )
+    with _named_as_options():
+        recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
+    _require_corpus(recipe, data, by_frequency)
     refuse_occupied(out)
-    state = _state_folder(out, resume) if method in LEARNED else None
+    state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
     with workers.process_group(place) as leader:
-        pair, samples = _compare(models), None
-        if method in LEARNED:
-            require_loss(pair.blueprints[0].model)
-        if needs_data and data is not None:  # read before any weight: a corpus that does not fit is found early
-            first = pair.blueprints[0]
-            samples = _samples(data, first.model, "match", first.source.folder, limit, seed)
-        counts = _counts(samples, pair.blueprints[0].model) if by_frequency and samples is not None else None
+        pair = _inspected(models, recipe)
+        samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
+        counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
         if method == "weights" and can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
             match_folders(pair.blueprints, out, kind, place, seed, export, counts)
-            _say(_next(out, data))
-            return
-        loaded = _load(pair, place, kind)
-        _say(f"matching with {method}")
-        try:
-            alignment = align(
-                loaded,
-                method=method,
-                data=samples,
-                steps=steps,
-                lr=lr,
-                batch=batch,
-                device=place,
-                seed=seed,
-                resume=state,
-                accumulate=accumulate,
-                precision=precision,
-                checkpointing=checkpointing,
-                patience=patience,
-                shard=shard,
-                frequencies=counts,
-            )
-        except KeyboardInterrupt:
-            if state is not None and state.exists():
-                _say("interrupted: the same command with --resume continues")
+        else:
+            common = {"steps": steps, "lr": lr, "batch": batch, "seed": seed, "resume": state, "frequencies": counts}
+            with _kept_when_stopped(state, out, leader):
+                alignment = _aligned(pair, method, samples, place, kind, common | rare)
+            if leader:
+                _write(alignment, out, export, kind, state)
+    _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
+
+
+def _require_models(models: list[str]) -> None:
+    if len(models) < 2:
+        raise ArgumentError(f"models: expected at least two, found {len(models)}")
+
+
+@contextmanager
+def _named_as_options() -> Iterator[None]:
+    """What the package says of an argument, said of the option that gave it."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise ArgumentError(f"--{error}") from None
+
+
+def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> None:
+    """A corpus that is known, where one is needed."""
+    if data is not None:
+        from lmc import corpora
+
+        corpora.kind(data)
+    if by_frequency and recipe.method != "weights":
+        raise ArgumentError(f"--by-frequency: expected the method weights, found {recipe.method}")
+    if data is None and (by_frequency or recipe.reads_data):
+        raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
+
+
+def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
+    """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
+    from lmc.evaluation import require_loss
+    from lmc.matching import inspect_pair
+
+    _say("checking that the models can be paired")
+    pair = inspect_pair(models)
+    if recipe.learned:
+        require_loss(pair.blueprints[0].model)
+    return pair
+
+
+def _matched_on(data: str | None, pair: "Pairing", limit: int | None, seed: int) -> Any:
+    """The corpus, read before any weight: one that does not fit is found early."""
+    first = pair.blueprints[0]
+    return _samples(str(data), first.model, "match", first.source.folder, limit, seed)
+
+
+def _aligned(
+    pair: "Pairing",
+    method: str,
+    samples: Any,
+    device: "torch.device | None",
+    dtype: "torch.dtype | None",
+    options: dict[str, Any],
+) -> "Alignment":
+    from lmc import checkpoints
+    from lmc.matching import match as align
+
+    models = []
+    for blueprint in pair.blueprints:
+        _say(f"loading {blueprint.source.name}")
+        models.append(checkpoints.load(blueprint, device, dtype))
+    _say(f"matching with {method}")
+    return align(models, method=method, data=samples, device=device, **options)
+
+
+@contextmanager
+def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[None]:
+    """Says how an interrupted run goes on, and keeps the best alignment of one that diverged."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if state is not None and state.exists():
+            _say("interrupted: the same command with --resume continues")
+        raise
+    except DivergedError as error:
+        if error.alignment is None or not leader:
             raise
-        except DivergedError as error:
-            if error.alignment is None or not leader:
-                raise
-            if state is not None:  # where it went is no state to continue from
-                shutil.rmtree(state, ignore_errors=True)
-            names = (out.with_name(f"{out.name}.best{n}") for n in ("", *range(2, 1000)))
-            best = next(folder for folder in names if not folder.exists())
-            error.alignment.save(best)
-            raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
-        if not leader:
-            return
+        if state is not None:  # where it went is no state to continue from
+            shutil.rmtree(state, ignore_errors=True)
+        names = (out.with_name(f"{out.name}.best{n}") for n in ("", *range(2, 1000)))
+        best = next(folder for folder in names if not folder.exists())
+        error.alignment.save(best)
+        raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
+
+
+def _write(alignment: "Alignment", out: Path, export: bool, dtype: "torch.dtype | None", state: Path | None) -> None:
+    import torch
+
+    from lmc.files import whole_folder
+
     if "stopped" in alignment.record:
         _say(f"stopped early: {alignment.record['stopped']}")
     with whole_folder(out) as folder:
         alignment.save(folder)
         if export:
-            alignment.export(folder / "models", dtype=kind or torch.float32)
+            alignment.export(folder / "models", dtype=dtype or torch.float32)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
-    _say(_next(out, data))
 
 
 @app.command()
@@ -220,6 +279,7 @@ def path(
     result_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Write the result into this file.")
     ] = None,
+    verify: Verify = True,
 ) -> None:
     """Measure the loss barrier between aligned models.
 
@@ -229,7 +289,7 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_place
-    from lmc.matching import Alignment, describe
+    from lmc.matching import MEASURED, describe, fingerprint
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -239,9 +299,10 @@ def path(
     for file in (plot, result_file):
         if file is not None:
             refuse_no_place(file)
-    aligned = Alignment.load(alignment)
+    aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
-    result = replace(walk(aligned, samples, grid, seed=seed), corpus=Path(data).name)
+    result = walk(aligned, samples, grid, seed=seed)
+    result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment))
     if os.access(alignment, os.W_OK):
         result.to_json(alignment / MEASURED)  # for the model cards of what is merged from it
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
@@ -271,6 +332,7 @@ def merge(
     data: Annotated[str | None, typer.Option(help=f"Where to measure what a lower type costs: {CORPUS}.")] = None,
     limit: Limit = None,
     seed: Seed = 0,
+    verify: Verify = True,
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
@@ -278,9 +340,8 @@ def merge(
     """
     kind = _dtype(dtype)
     from lmc import corpora
-    from lmc.evaluation import PathResult
     from lmc.files import refuse_occupied
-    from lmc.matching import Alignment, barycentric, describe
+    from lmc.matching import barycentric, describe
 
     refuse_occupied(out)
     if data is not None:
@@ -291,12 +352,26 @@ def merge(
         barycentric(weights, count)
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
-    measured = PathResult.from_json(alignment / MEASURED) if (alignment / MEASURED).exists() else None
-    aligned = Alignment.load(alignment)
+    measured = _measured(alignment)
+    aligned = _loaded(alignment, verify)
     samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
     (card,) = aligned.export(out, at=weights, dtype=kind, data=samples, measured=measured)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="An alignment folder, or one with a model.")]) -> None:
+    """Does a folder still hold what was written? Files, maps, parents, and the ends of the path.
+
+    The exit code is 1 where something does not hold.
+    """
+    from lmc.matching import verify as look
+
+    found = look(folder)
+    print(found)
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -375,17 +450,6 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def _next(out: Path, data: str | None) -> str:
-    return f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED"
-
-
-def _compare(models: list[str]) -> "Pair":
-    from lmc.matching import inspect_pair
-
-    _say("checking that the models can be paired")
-    return inspect_pair(models)
-
-
 def _samples(
     corpus: str, model: "nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
 ) -> Any:
@@ -409,23 +473,39 @@ def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
     return torch.bincount(samples.flatten(), minlength=read.vocabulary).double()
 
 
+def _loaded(folder: Path, verify: bool) -> "Alignment":
+    """An alignment whose files and parents are as they were, and whose path ends at its parents."""
+    from lmc.matching import Alignment, require_ends
+
+    aligned = Alignment.load(folder)
+    if verify:
+        try:
+            _say(f"the ends of the path are the parents: logits differ by {require_ends(aligned):.1e} of the largest")
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+    return aligned
+
+
+def _measured(folder: Path) -> "PathResult | None":
+    """The last path that was measured on this very alignment, if there is one."""
+    from lmc.evaluation import PathResult
+    from lmc.matching import MEASURED, fingerprint
+
+    if not (folder / MEASURED).exists():
+        return None
+    found = PathResult.from_json(folder / MEASURED)
+    if found.alignment == fingerprint(folder):
+        return found
+    _warn(f"{folder / MEASURED}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
+    return None
+
+
 def _held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None, seed: int) -> Any:
     """The samples that matching never saw, as the first parent reads them."""
     from lmc import checkpoints
 
     first = aligned.parents[0]
     return _samples(corpus, first, "eval", checkpoints.origin(first) or folder, limit, seed)
-
-
-def _load(pair: "Pair", device: "torch.device | None", dtype: "torch.dtype | None") -> list[Any]:
-    from lmc import checkpoints
-
-    models = []
-    for blueprint in pair.blueprints:
-        _say(f"loading {blueprint.source.name}")
-        where = blueprint.source.folder if blueprint.source.repository is None else blueprint.source.name
-        models.append(checkpoints.load(where, device, dtype))
-    return models
 
 
 def _state_folder(out: Path, resume: bool) -> Path:

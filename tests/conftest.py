@@ -1,10 +1,12 @@
 """What every test runs under, and one smoke run of all notebooks for the tests that look at it."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -43,10 +45,27 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reproduce_smoke(folder: Path) -> "subprocess.CompletedProcess[str]":
-    """The command a user types, with its outputs sent to `folder`."""
+    """The command a user types, with its outputs sent to `folder`, and what its kernels do noted in `folder`/record."""
     command = [sys.executable, "-m", "lmc", "reproduce", "--profile", "smoke", "--out", str(folder / "executed")]
-    environment = {**os.environ, "LMC_RESULTS": str(folder / "results")}
+    environment = {**os.environ, "LMC_RESULTS": str(folder / "results")} | recording(folder / "record")
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+
+
+def recording(folder: Path) -> dict[str, str]:
+    """Environment variables with which kernels note in a folder what they do; see tests/recording."""
+    folder.mkdir(exist_ok=True)
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests/recording"), str(ROOT)]), "RECORD_TO": str(folder)}
+
+
+def recorded(folder: Path) -> list[dict[str, set[Any]]]:
+    """Of every kernel: the results it `looked for` and wrote (`written`), as id and profile, and what it `imported`."""
+    found = []
+    for file in sorted(folder.iterdir()):
+        kernel: dict[str, set[Any]] = {"looked for": set(), "written": set(), "imported": set()}
+        for event, what in map(json.loads, file.read_text(encoding="utf8").splitlines()):
+            kernel[event].add(what if event == "imported" else tuple(what))
+        found.append(kernel)
+    return found
 
 
 @pytest.fixture(autouse=True)

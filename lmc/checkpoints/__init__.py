@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints.lazy import stored as stored
     from lmc.checkpoints.references import origin as origin
     from lmc.checkpoints.references import refer as refer
+    from lmc.checkpoints.references import refer_inside as refer_inside
     from lmc.checkpoints.references import reference as reference
     from lmc.checkpoints.references import source as source
     from lmc.checkpoints.tokenizers import tokenizer as tokenizer

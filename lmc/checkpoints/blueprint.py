@@ -41,6 +41,11 @@ class Blueprint:
     tensors: Mapping[str, Entry]
 
     @property
+    def files(self) -> list[str]:
+        """The weights files, by name."""
+        return sorted({entry.file for entry in self.tensors.values()})
+
+    @property
     def dtype(self) -> torch.dtype:
         """The type that holds every stored weight without loss."""
         return reduce(torch.promote_types, (e.dtype for e in self.tensors.values() if isinstance(e.dtype, torch.dtype)))

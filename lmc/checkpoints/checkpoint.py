@@ -9,9 +9,10 @@ and pickled weights are opened by `lmc.checkpoints.conversion` alone.
 """
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,45 +21,48 @@ from lmc.checkpoints import hub
 from lmc.checkpoints.blueprint import STOCK, Blueprint, empty, inspect
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
-from lmc.checkpoints.references import _fingerprint, _fingerprints, _references, refer
+from lmc.checkpoints.references import refer, remember, require_unchanged
 from lmc.checkpoints.tokenizers import copy_tokenizer
 from lmc.errors import CheckpointError, LmcError
 from lmc.files import whole_folder
 from lmc.symmetries.families import Family, family_of
 
-if TYPE_CHECKING:
-    pass
-
 DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
 
 
-def load(name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> nn.Module:
+def load(
+    name: str | Path | Blueprint, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> nn.Module:
     """A stock model in evaluation mode, from a folder or a hub repository (`name` or `name@revision`).
 
     >>> model = lmc.load("run-1")
+
+    A `Blueprint` is a checkpoint that was inspected already; it is not inspected again.
 
     Without `dtype` weights are as stored, but at least float32: matching and merging want it. Everything is checked
     before a weight is read: the model's class, every setting, and each tensor's name and shape. Raises CheckpointError
     or UnsupportedModelError.
     """
-    blueprint = inspect(name)
-    source = blueprint.source
-    files = sorted({e.file for e in blueprint.tensors.values()})
-    hub.fetch(source, files)
+    blueprint = name if isinstance(name, Blueprint) else inspect(name)
+    hub.fetch(blueprint.source, blueprint.files)
     dtype = dtype or torch.promote_types(blueprint.dtype, torch.float32)
+    model = _read(blueprint, dtype, refer(blueprint, dtype))
+    return model if device is None else model.to(device)
+
+
+def _read(blueprint: Blueprint, dtype: torch.dtype, reference: dict[str, Any]) -> nn.Module:
+    """The model of a checkpoint that is on disk. Raises CheckpointError for weights that are not finite."""
+    source = blueprint.source
     model = STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
     for tensor_name, tensor in model.state_dict().items():
         bad = tensor.numel() - int(torch.isfinite(tensor).sum())
         if bad:
-            file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else files[0]
+            file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else blueprint.files[0]
             raise CheckpointError(
                 f"{source.folder / file}: tensor {tensor_name}: expected finite values, "
                 f"found {bad:,} of {tensor.numel():,} NaN or infinite as {str(dtype).removeprefix('torch.')}"
             )
-    if device is not None:
-        model.to(device)
-    reference = refer(source, blueprint.tensors, dtype)
-    _references[model], _fingerprints[model] = reference, _fingerprint(model)
+    remember(model, reference)
     return model
 
 
@@ -94,34 +98,38 @@ def save(
         (folder / "README.md").write_text(f"---\nlibrary_name: {family.library}\n---\n\n{text}", encoding="utf8")
 
 
-def resolve(reference: object, beside: Path) -> nn.Module:
+def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
     """The model that a reference describes, as `Alignment.save` writes it into the folder `beside`.
 
-    `{"inside": name}` is a folder in `beside`, in the type it was saved in; any other folder counts from `beside`.
-    Raises CheckpointError where it is no reference, the model is gone, or its weights are not those of the reference.
+    `inside` names a folder in `beside`; any other folder counts from `beside`. Raises CheckpointError where it is no
+    reference, the model is gone, or its weights, settings or vocabulary are not those of the reference.
     """
-    match reference:
-        case {"inside": str(inside)}:
-            return load(beside / inside, dtype=inspect(beside / inside).dtype)
-        case {"name": str(name), "dtype": str(dtype), "sha256": dict(digests)} if dtype in DTYPES:
-            where = name
-            if isinstance(reference, dict) and "folder" in reference:
-                where = os.path.normpath(beside.resolve() / str(reference["folder"]))
-        case _:
-            raise CheckpointError(
-                f"{beside}: expected a parent's name, dtype and sha256, found {' '.join(str(reference).split())[:80]}"
-            )
+    where, name = _place(reference, beside)
+    dtype = DTYPES[reference["dtype"]]
     try:
-        model = load(where, dtype=DTYPES[dtype])
+        blueprint = inspect(where)
+        hub.fetch(blueprint.source, blueprint.files)
+        return _read(blueprint, dtype, require_unchanged(reference, blueprint, dtype))
     except LmcError as error:
-        counted = isinstance(reference, dict) and "folder" in reference
-        where = " (a place that counts from the alignment's folder)" if counted else ""
-        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{where}") from error
-    for file, found in _references[model]["sha256"].items():
-        if digests.get(file) != found:
-            expected = str(digests.get(file))[:12]
-            raise CheckpointError(f"{where}/{file}: expected sha256 {expected}…, found {found[:12]}…")
-    return model
+        counted = " (a place that counts from the alignment's folder)" if "folder" in reference else ""
+        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{counted}") from error
+
+
+def _place(reference: Mapping[str, Any], beside: Path) -> tuple[str | Path, str]:
+    """Where the checkpoint of a reference is, and what it is called. Raises CheckpointError for no reference."""
+    match reference:
+        case {"dtype": str(dtype), "sha256": dict()} if dtype in DTYPES:
+            match {key: reference[key] for key in ("inside", "folder", "name") if key in reference}:
+                case {"inside": str(inside), **rest} if not rest and re.fullmatch(r"parent-\d+", inside):
+                    if not (beside / inside).is_symlink():
+                        return beside / inside, inside
+                case {"name": str(name), "folder": str(folder), **rest} if not rest:
+                    return os.path.normpath(beside.resolve() / folder), name
+                case {"name": str(name), **rest} if not rest:
+                    return name, name
+    raise CheckpointError(
+        f"{beside}: expected a parent's name, dtype and sha256, found {' '.join(str(reference).split())[:80]}"
+    )
 
 
 def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:

@@ -4,39 +4,74 @@
 {'model.safetensors': '9f86d081884c7d65…'}
 """
 
+import hashlib
+import json
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from lmc.checkpoints import hub
-from lmc.checkpoints.headers import Entry
-from lmc.checkpoints.hub import Source
+from lmc.checkpoints import hub, vocabulary
+from lmc.checkpoints.blueprint import Blueprint, inspect
+from lmc.checkpoints.tokenizers import tokenizer_files
+from lmc.errors import CheckpointError
 from lmc.files import digest, sha256
 from lmc.symmetries.families import family_of
 
-if TYPE_CHECKING:
-    pass
-from lmc.checkpoints.tokenizers import tokenizer_files
-
 # How a model was loaded, and what it was then: beside the models, never on them, and gone with them.
 _references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
-
-
 _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
-def refer(source: Source, tensors: Mapping[str, Entry], dtype: torch.dtype) -> dict[str, Any]:
-    """How a checkpoint can be found again, see `reference`; it must be on disk."""
+def refer(blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
+    """How a checkpoint can be found again, and everything that must not have changed by then; it must be on disk.
+
+    `sha256`: of each weights file. `settings`, `vocabulary`: of what else the function depends on, and of the ids that
+    tokens have (None without a tokenizer).
+    """
+    source = blueprint.source
     found: dict[str, Any] = {
         "name": source.name,
         "dtype": str(dtype).removeprefix("torch."),
-        "sha256": {file: sha256(source.folder / file) for file in sorted({e.file for e in tensors.values()})},
+        "sha256": {file: sha256(source.folder / file) for file in blueprint.files},
+        "settings": _sha256(blueprint.family.settings(blueprint.model)),
+        "vocabulary": vocabulary.digest(source.folder),
     }
     return found | ({"folder": str(source.folder)} if source.repository is None else {})
+
+
+def refer_inside(folder: Path, inside: str) -> dict[str, Any]:
+    """The reference of a checkpoint that lies in an alignment's folder, under the name `inside`."""
+    blueprint = inspect(folder / inside)
+    found = refer(blueprint, blueprint.dtype)
+    return {key: value for key, value in found.items() if key not in ("name", "folder")} | {"inside": inside}
+
+
+def require_unchanged(expected: Mapping[str, Any], blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
+    """The reference to a checkpoint as it is now. Raises CheckpointError, naming what differs, if it is another one."""
+    found, folder = refer(blueprint, dtype), blueprint.source.folder
+    for file, digest_ in found["sha256"].items():
+        before = str(expected["sha256"].get(file))
+        if before != digest_:
+            raise CheckpointError(
+                f"{folder / file}: expected sha256 {before[:12]}…, found {digest_[:12]}…: the weights have changed "
+                "since the models were matched; restore them, or match again"
+            )
+    for what in ("settings", "vocabulary"):
+        if expected.get(what) != found[what]:
+            file = "config.json" if what == "settings" else "its tokenizer's files"
+            raise CheckpointError(
+                f"{folder}: expected the {what} that the models were matched with, found others in {file}; "
+                "restore them, or match again"
+            )
+    return found
+
+
+def _sha256(value: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def reference(model: nn.Module) -> dict[str, Any] | None:
@@ -61,6 +96,11 @@ def source(model: nn.Module) -> str | None:
     if where is None or (Path(where).is_absolute() and not Path(where).exists()):
         return None
     return where if tokenizer_files(hub.locate(where).folder) else None
+
+
+def remember(model: nn.Module, reference: dict[str, Any]) -> None:
+    """Keep where a model was read from, and what it was then."""
+    _references[model], _fingerprints[model] = reference, _fingerprint(model)
 
 
 def _fingerprint(model: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """The timm side of reading and writing checkpoints: the hub layout, with the arguments that rebuild a model."""
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -49,10 +50,11 @@ def twins(model: nn.Module) -> dict[str, str]:
 
 
 def read(folder: Path, empty: nn.Module, dtype: torch.dtype, tensors: dict[str, Tensor] | None = None) -> nn.Module:
-    """The empty model with its weights moved in: from the folder's safetensors, or from `tensors`."""
+    """A copy of the empty model with its weights moved in: from the folder's safetensors, or from `tensors`."""
     found = safetensors_of(folder / SAFE) if tensors is None else tensors.items()
-    empty.load_state_dict({name: t.to(dtype) for name, t in found}, assign=True, strict=True)
-    return empty
+    model = copy.deepcopy(empty)
+    model.load_state_dict({name: t.to(dtype) for name, t in found}, assign=True, strict=True)
+    return model
 
 
 def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:

@@ -7,6 +7,7 @@
 Vocabularies in sentencepiece's own format (tokenizer.model alone) are not looked into.
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -53,6 +54,19 @@ def read(folder: Path) -> Vocabulary | None:
         ids = {token: i for i, token in enumerate(_lines(path))}
         return Vocabulary(path, ids | _added(folder), len(ids))
     return None
+
+
+def digest(folder: Path) -> str | None:
+    """The SHA-256 of what `read` finds: which id each token has and how text falls into tokens; None without any.
+
+    >>> digest(Path("run-1")) == digest(Path("run-2"))
+    True
+    """
+    found = read(folder)
+    if found is None:
+        return None
+    plain = [sorted(found.ids.items()), found.cuts, found.around]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def require_fit(folder: Path, vocabulary: int) -> None:

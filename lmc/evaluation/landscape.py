@@ -53,7 +53,7 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
     parameters = dict(work.state_dict())
     stacked = {name: torch.stack([s[name].double() for s in states]) for name in states[0]}
     for row, column in tqdm(torch.cartesian_prod(torch.arange(grid), torch.arange(grid)).tolist(), disable=None):
-        weights = barycentric(corners, torch.stack([x[column], y[row]]))
+        weights = affine_weights(corners, torch.stack([x[column], y[row]]))
         for name, tensors in stacked.items():
             parameters[name].copy_(torch.einsum("k,k...->...", weights, tensors))
         losses[row, column] = evaluate(work, unseen)[0].mean()
@@ -79,7 +79,7 @@ def coordinates(states: Sequence[dict[str, Tensor]]) -> Tensor:
     return torch.tensor([[0, 0], [length, 0], [across, rest]], dtype=torch.float64)
 
 
-def barycentric(corners: Tensor, point: Tensor) -> Tensor:
+def affine_weights(corners: Tensor, point: Tensor) -> Tensor:
     """The weights w with Σ w_k = 1 and Σ w_k corner_k = point, [3]."""
     system = torch.cat([corners.T, torch.ones(1, 3, dtype=corners.dtype)])
     return torch.linalg.solve(system, torch.cat([point, torch.ones(1, dtype=corners.dtype)]))

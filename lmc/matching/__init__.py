@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from lmc.matching import workers as workers
     from lmc.matching.alignment import Alignment as Alignment
     from lmc.matching.alignment import barycentric as barycentric
-    from lmc.matching.alignment import describe as describe
     from lmc.matching.estimate import step_seconds as step_seconds
+    from lmc.matching.folder import describe as describe
+    from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.methods import Endpoints as Endpoints
     from lmc.matching.methods import match as match
     from lmc.matching.pairing import SHARED as SHARED
-    from lmc.matching.pairing import Pair as Pair
+    from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import METHODS as METHODS
     from lmc.matching.recipe import PRECISIONS as PRECISIONS
     from lmc.matching.recipe import WINDOWS as WINDOWS
+    from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders
+    from lmc.matching.verification import MEASURED as MEASURED
+    from lmc.matching.verification import require_ends as require_ends
+    from lmc.matching.verification import verify as verify
 else:
     __getattr__, __dir__ = face(__name__)

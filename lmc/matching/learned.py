@@ -28,7 +28,7 @@ from lmc.errors import DivergedError
 from lmc.evaluation import Data, losses
 from lmc.files import read_safetensors
 from lmc.matching import workers
-from lmc.matching.recipe import PRECISIONS, Recipe
+from lmc.matching.recipe import Recipe
 from lmc.symmetries import ROWS, SCALE, STREAM, Group, ModelSpec, Space, Transform, compose, gram, moved_by, set_epsilon
 
 Elements = dict[str, Tensor]
@@ -149,7 +149,7 @@ class Learner:
         return float(loss), [rest, *others]
 
     def _precision(self) -> AbstractContextManager[Any]:
-        kind = PRECISIONS[self.recipe.precision]
+        kind = getattr(torch, self.recipe.precision)
         return nullcontext() if kind == torch.float32 else torch.autocast(self.device.type, dtype=kind)
 
     @torch.no_grad()

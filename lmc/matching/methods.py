@@ -1,14 +1,14 @@
-"""Matching: from endpoints to an alignment.
+"""`lmc.match`: from models to an alignment, by any of the six methods.
 
-`solver` is the closed-form core (block-coordinate descent over the spaces of a spec). `weights` and `activations` only
-choose what it compares; `learned` starts from their result and descends the loss on the line itself.
+>>> lmc.match(a, b, method="weights").method
+'weights'
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable
-from lmc.matching.recipe import CLOSED_FORM, IMAGES, LARGEST_RATE, LEARNED, METHODS, PRECISIONS, WINDOWS, Recipe
+from lmc.matching.recipe import CLOSED_FORM, IMAGES, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, rebuild, recompute_activations, state
 from lmc.symmetries.families import Tokens, family_of
@@ -43,14 +43,8 @@ def match(
     seed: int = 0,
     resume: str | Path | None = None,
     start: Alignment | None = None,
-    lambdas: tuple[float, float] | None = None,
-    kinds: Sequence[str] | None = None,
-    accumulate: int = 1,
-    precision: str = "float32",
-    checkpointing: bool = False,
-    patience: int | None = None,
-    shard: bool = False,
     frequencies: Tensor | None = None,
+    **choices: Unpack[Choices],
 ) -> Alignment:
     """Find the transforms under which the models' weights can be averaged.
 
@@ -61,108 +55,103 @@ def match(
     `activations` (closed form on cross-covariances), `single` and `dual` (learned, arXiv 2506.22712 and 2606.23607).
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches.
     `frequencies`: how often each token occurs [vocabulary]; `weights` then counts each row of the embedding by it.
-    `steps`, `lr`, `batch`, `lambdas`: of learned matching; None takes the measured default. `start`: an alignment of
-    the same models to start from, instead of the better of `weights` and `activations`. `kinds`: the kinds of spaces
-    that learn (`stream`, `value`, …). `resume`: a folder that keeps the state of a learned run and continues it.
+    `start`: an alignment of the same models from which learning begins, instead of the better of `weights` and
+    `activations`. `resume`: a folder that keeps the state of a learned run and continues it.
 
-    What needs less memory: `accumulate` cuts a batch into that many parts, `precision="bfloat16"` halves activations
-    and speeds up matrix products on a GPU (maps and weights stay in single precision), `checkpointing` computes
-    activations again instead of keeping them. `patience`: keep a tenth of the data aside, look every 50 steps at the
-    loss of the midpoint on it, stop after that many looks without a better one, and return the best.
-
-    Under `torchrun`, with `torch.distributed` initialised, every process takes its share of each batch and all return
-    the same transforms; with `shard` each holds a slice of every weight (FSDP2).
+    `steps`, `lr`, `batch` and the rarer `choices` are those of `Recipe`: `lambdas`, `kinds` (`stream`, `value`, …),
+    what needs less memory (`accumulate`, `precision="bfloat16"`, `checkpointing`), `patience` (keep a tenth of the data
+    aside, look every 50 steps at the midpoint's loss on it, stop after that many looks without a better one, and return
+    the best) and `shard`. None takes the measured default. Under `torchrun`, with `torch.distributed` initialised,
+    every process takes its share of each batch and all return the same; with `shard` each holds a slice of the weights.
 
     Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, OutOfMemoryError, DivergedError
     (whose `alignment` is the last good one).
     """
-    parents: Any = tuple(m for entry in models for m in (entry if isinstance(entry, list | tuple) else [entry]))
-    for model in parents:
-        if not isinstance(model, nn.Module):
-            raise ArgumentError(f"models: expected stock models, found {type(model).__name__} (see lmc.load)")
-    if method not in METHODS:
-        raise ArgumentError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
-    if len(parents) < 2:
-        raise ArgumentError(f"models: expected at least two, found {len(parents)}")
-    if method in ("activations", *LEARNED) and data is None:
-        raise ArgumentError(f"data: method {method} needs some, found none")
-    if steps < 1 or (batch is not None and batch < 1):
-        raise ArgumentError(f"steps, batch: expected at least 1, found {steps} and {batch}")
-    if accumulate < 1 or (patience is not None and patience < 1):
-        raise ArgumentError(f"accumulate, patience: expected at least 1, found {accumulate} and {patience}")
-    if shard and not workers.running():
-        raise ArgumentError("shard: expected processes of torchrun to share the weights, found one alone")
-    if precision not in PRECISIONS:
-        raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
-    if lr is not None and not 0 < lr <= LARGEST_RATE:
-        raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {lr}")
-    if lambdas is not None and not 0 <= lambdas[0] <= lambdas[1] <= 1:
-        raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {lambdas}")
+    recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **choices)
+    parents = _parents(models)
+    if recipe.reads_data and data is None:
+        raise ArgumentError(f"data: the method {method} needs some, found none")
     require_pairable(parents)
-    if frequencies is not None:
-        _require_counts(frequencies, parents[0], method)
-    if method in LEARNED:
-        require_loss(parents[0])
-    if start is not None and not isinstance(start, Alignment):
-        raise ArgumentError(f"start: expected an alignment, found {type(start).__name__}")
-    if start is not None and start.parents != parents:  # not the same objects, but perhaps the same weights
-        mine, theirs = ([digest(state(m)) for m in models] for models in (parents, start.parents))
-        if mine != theirs:
-            raise ArgumentError(f"start: expected an alignment of the same {len(mine)} models, found one of others")
-    known = {spec_of(parents[0]).kind(s.name) for s in spec_of(parents[0]).spaces if s.group.dimension}
-    if kinds is not None and (isinstance(kinds, str) or not set(kinds) <= known):
-        raise ArgumentError(f"kinds: expected some of {', '.join(sorted(known))}, found {kinds!r}")
+    _require_fit(recipe, parents[0], frequencies)
+    if start is not None:
+        _require_same(start, parents)
     endpoints = Endpoints.of(parents, device)
     samples = Data(torch.empty(0)) if data is None else as_data(data, parents[0]).to(endpoints.device)
+    if batch is None and samples.labels is not None:
+        recipe = replace(recipe, batch=IMAGES)
+    if recipe.learned:
+        return _learned(endpoints, start or _best_start(endpoints, samples, seed), samples, recipe, seed, resume)
+    return _closed_form(endpoints, method, samples, seed, frequencies)
+
+
+def _closed_form(
+    endpoints: "Endpoints", method: str, samples: Data, seed: int, frequencies: Tensor | None = None
+) -> Alignment:
+    """What needs no learning; `naive` and `canonical` compare nothing at all."""
     record: dict[str, Any] = {"seed": seed}
-
-    def closed_form(name: str) -> Alignment:
-        transforms, found = endpoints.solve(name, samples, seed, frequencies)
-        return Alignment(name, parents, transforms, record | found)
-
     if method == "naive":
-        return Alignment(method, parents, tuple(Transform.identity(endpoints.spec) for _ in parents), record)
-    if method == "canonical":
-        return Alignment(method, parents, endpoints.gauge, record)
-    if method in CLOSED_FORM:
-        return closed_form(method)
-    if start is None:
-        middle = [1 / len(parents)] * len(parents)
-        probe = samples.draw(256, seed, step=0)
-        start = min(
-            (closed_form(name) for name in CLOSED_FORM),
-            key=lambda s: float(evaluate(s.merge(middle).to(endpoints.device), probe)[0].mean()),
-        )
-    batch = batch or (WINDOWS if samples.labels is None else IMAGES)
-    if shard and min(batch, len(samples)) % (workers.count() * accumulate):
+        transforms = tuple(Transform.identity(endpoints.spec) for _ in endpoints.parents)
+    elif method == "canonical":
+        transforms = endpoints.gauge
+    else:
+        transforms, found = endpoints.solve(method, samples, seed, frequencies)
+        record |= found
+    return Alignment(method, endpoints.parents, transforms, record)
+
+
+def _best_start(endpoints: "Endpoints", samples: Data, seed: int) -> Alignment:
+    """The closed form whose midpoint has the lowest loss on a few samples."""
+    middle = [1 / len(endpoints.parents)] * len(endpoints.parents)
+    probe = samples.draw(256, seed, step=0)
+
+    def loss(start: Alignment) -> float:
+        return float(evaluate(start.merge(middle).to(endpoints.device), probe)[0].mean())
+
+    return min((_closed_form(endpoints, name, samples, seed) for name in CLOSED_FORM), key=loss)
+
+
+def _learned(
+    endpoints: "Endpoints", start: Alignment, samples: Data, recipe: Recipe, seed: int, resume: str | Path | None
+) -> Alignment:
+    """Learned matching from an alignment. Raises DivergedError, with the best alignment on the way."""
+    if recipe.shard and min(recipe.batch, len(samples)) % (workers.count() * recipe.accumulate):
         # Sharded weights travel in every forward pass: all processes must make equally many.
-        what = f"batch {min(batch, len(samples))}, {workers.count()} processes, accumulate {accumulate}"
+        what = f"batch {min(recipe.batch, len(samples))}, {workers.count()} processes, accumulate {recipe.accumulate}"
         raise ArgumentError(f"shard: expected a batch that falls into equal parts, found {what}")
-    recipe = Recipe.default(
-        method,
-        steps=steps,
-        lr=lr,
-        batch=batch,
-        lambdas=lambdas,
-        kinds=kinds,
-        accumulate=accumulate,
-        precision=precision,
-        checkpointing=checkpointing,
-        patience=patience,
-        shard=shard,
-    )
-    found = endpoints.learn(start.transforms, samples, recipe, method == "dual", seed, resume)
-    record |= {"start": start.method, **recipe.to_json()} | ({"stopped": found.stopped} if found.stopped else {})
-    alignment = Alignment(method, parents, found.transforms, record, found.log)
+    found = endpoints.learn(start.transforms, samples, recipe, seed, resume)
+    record = {"seed": seed, "start": start.method, **recipe.to_json()}
+    record |= {"stopped": found.stopped} if found.stopped else {}
+    alignment = Alignment(recipe.method, endpoints.parents, found.transforms, record, found.log)
     if found.diverged:
         raise DivergedError(str(found.stopped), alignment)
     return alignment
 
 
-def _require_counts(frequencies: Tensor, model: nn.Module, method: str) -> None:
-    """Raise ArgumentError unless there is a count for each token, and a method that looks at them."""
+def _parents(models: Sequence[Any]) -> tuple[nn.Module, ...]:
+    """The models, given one by one or as a list."""
+    parents = tuple(m for entry in models for m in (entry if isinstance(entry, list | tuple) else [entry]))
+    for model in parents:
+        if not isinstance(model, nn.Module):
+            raise ArgumentError(f"models: expected stock models, found {type(model).__name__} (see lmc.load)")
+    if len(parents) < 2:
+        raise ArgumentError(f"models: expected at least two, found {len(parents)}")
+    return parents
+
+
+def _require_fit(recipe: Recipe, model: nn.Module, frequencies: Tensor | None) -> None:
+    """Raise where the recipe asks for what these models, or the processes that run, do not have."""
+    if recipe.shard and not workers.running():
+        raise ArgumentError("shard: expected processes of torchrun to share the weights, found one alone")
+    if recipe.learned:
+        require_loss(model)
+    spec = spec_of(model)
+    known = {spec.kind(space.name) for space in spec.spaces if space.group.dimension}
+    if recipe.kinds is not None and not set(recipe.kinds) <= known:
+        raise ArgumentError(f"kinds: expected some of {', '.join(sorted(known))}, found {list(recipe.kinds)}")
+    if frequencies is None:
+        return
     read = family_of(model).inputs(model)
-    if method != "weights" or not isinstance(read, Tokens):
+    if recipe.method != "weights" or not isinstance(read, Tokens):
         raise ArgumentError("frequencies: expected the method weights and models that read tokens, found others")
     if frequencies.shape != (read.vocabulary,):
         raise ArgumentError(f"frequencies: expected shape [{read.vocabulary}], found {list(frequencies.shape)}")
@@ -170,11 +159,22 @@ def _require_counts(frequencies: Tensor, model: nn.Module, method: str) -> None:
         raise ArgumentError("frequencies: expected counts ≥ 0, not all of them 0, found others")
 
 
+def _require_same(start: Alignment, parents: Sequence[nn.Module]) -> None:
+    """Raise ArgumentError unless a start is an alignment of these models: the same objects, or the same weights."""
+    if not isinstance(start, Alignment):
+        raise ArgumentError(f"start: expected an alignment, found {type(start).__name__}")
+    if start.parents != parents:
+        mine, theirs = ([digest(state(m)) for m in models] for models in (parents, start.parents))
+        if mine != theirs:
+            raise ArgumentError(f"start: expected an alignment of the same {len(mine)} models, found one of others")
+
+
 @dataclass(frozen=True)
 class Endpoints:
     """The canonical endpoints of one match, on its device, and the transforms that give all the first one's ε."""
 
     spec: ModelSpec
+    parents: tuple[nn.Module, ...]
     models: tuple[nn.Module, ...]
     gauge: tuple[Transform, ...]
     device: torch.device
@@ -185,7 +185,7 @@ class Endpoints:
         spec = spec_of(parents[0])
         models = tuple(canonicalize(p) for p in preprocessing.common(parents))
         gauge = same_epsilon(spec, [epsilon(m, spec) if spec.epsilon else 0.0 for m in models])
-        return cls(spec, models, gauge, torch.device(device or next(parents[0].parameters()).device))
+        return cls(spec, tuple(parents), models, gauge, torch.device(device or next(parents[0].parameters()).device))
 
     def solve(
         self, method: str, samples: Data, seed: int, frequencies: Tensor | None = None
@@ -206,11 +206,11 @@ class Endpoints:
         start: Sequence[Transform],
         samples: Data,
         recipe: Recipe,
-        dual: bool,
         seed: int,
         resume: str | Path | None,
     ) -> Descent:
-        """Learned matching from `start`."""
+        """Learned matching from `start`; `single` leaves the first endpoint where it is."""
+        dual = recipe.method == "dual"
         states = [{n: t.float() for n, t in state(m).items()} for m in self.models]
         work = rebuild(self.models[0], self.spec, states[0], untie=True).to(self.device).requires_grad_(True)
         if recipe.checkpointing:

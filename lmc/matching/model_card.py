@@ -1,74 +1,74 @@
 """The model card of an aligned or merged model: what it is, what it was made of, and only what is known."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
-from lmc import checkpoints
+from lmc import __version__, checkpoints
 from lmc.checkpoints import preprocessing, provenance
+from lmc.evaluation import PathResult
 from lmc.files import digest
 from lmc.symmetries import state
 from lmc.symmetries.families import spec as spec_of
 
-if TYPE_CHECKING:
-    from lmc.evaluation import PathResult
-    from lmc.matching.alignment import Alignment
-
 
 def card(
-    alignment: "Alignment",
-    model: nn.Module,
+    method: str,
+    record: Mapping[str, Any],
+    parents: Sequence[tuple[str, str]],
     weights: Sequence[float] | None,
     endpoint: int = 0,
-    measured: "PathResult | None" = None,
+    measured: PathResult | None = None,
     notes: Sequence[str] = (),
-    references: Sequence[dict[str, Any]] | None = None,
 ) -> str:
     """The text for the model at some weights of the simplex, or for the aligned endpoint of that number.
 
-    `model` may lie on the meta device, and so may the alignment's parents if there are `references` to them.
-    `measured`: a path of this alignment; what it says of the model is quoted.
-    """
-    from lmc import __version__
+    >>> print(card("dual", {"seed": 0}, [("run-1", "seed 1"), ("run-2", "seed 2")], [0.5, 0.5]))
 
-    known = [_known(p) for p in alignment.parents] if references is None else [_name(r) for r in references]
+    `parents`: what each is called, and what it can be recognised by, see `known` and `named`. `measured`: a path of the
+    alignment; what it says of this model is quoted. `notes`: what else is to be said, see `changes`.
+    """
     if weights is None:
         title, first = (
             "Aligned model",
-            f"{known[endpoint][0]}, with the same function, aligned with the others below.",
+            f"{parents[endpoint][0]}, with the same function, aligned with the others below.",
         )
     else:
         place = f"λ = {weights[1]}" if len(weights) == 2 else f"weights {tuple(weights)}"
-        title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in known)}."
-    lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(known)]
-    lines.append(f"- method: {alignment.method}")
-    lines += [f"- {key}: {value}" for key, value in sorted(alignment.record.items()) if key != "cosines"]
-    lines += [f"- {note}" for note in (*_losses(weights, endpoint, measured), *_changes(alignment, model), *notes)]
+        title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in parents)}."
+    lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(parents)]
+    lines.append(f"- method: {method}")
+    lines += [f"- {key}: {value}" for key, value in sorted(record.items()) if key != "cosines"]
+    lines += [f"- {note}" for note in (*_losses(weights, endpoint, measured), *notes)]
     versions = {"lmc": __version__, **provenance.versions()}
     lines.append(f"- made with: {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return "\n".join([f"# {title}", "", first, "", *lines]) + "\n"
 
 
-def _known(model: nn.Module) -> tuple[str, str]:
-    """What it is called, and what it can be recognised by."""
+def known(model: nn.Module) -> tuple[str, str]:
+    """What a parent is called, and what it can be recognised by: as `lmc.load` read it, or by its weights alone."""
     reference = checkpoints.reference(model)
     if reference is None:
         return "a model in memory", f"weights sha256 {digest(state(model))[:12]}"
-    return _name(reference)
+    return named(reference)
 
 
-def _name(reference: dict[str, Any]) -> tuple[str, str]:
+def named(reference: Mapping[str, Any]) -> tuple[str, str]:
+    """The same of a reference, as `checkpoints.refer` makes it."""
     if "@" in reference["name"]:  # repository@commit
         return reference["name"], "of the hub"
     return reference["name"], ", ".join(f"{file} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
 
 
-def _changes(alignment: "Alignment", model: Any) -> list[str]:
-    """What was changed that is no symmetry of the weights alone."""
+def changes(parents: Sequence[Any], model: Any) -> list[str]:
+    """What was changed on the way from these parents that is no symmetry of the weights alone.
+
+    All of them may lie on the meta device: settings are looked at, not weights.
+    """
     notes = []
-    spec, parents = spec_of(model), tuple[Any, ...](alignment.parents)
+    spec = spec_of(model)
     if spec.tied and not model.config.tie_word_embeddings and any(p.config.tie_word_embeddings for p in parents):
         head, embedding = spec.tied
         size = model.get_parameter(head).numel()
@@ -82,7 +82,7 @@ def _changes(alignment: "Alignment", model: Any) -> list[str]:
     return notes
 
 
-def _losses(weights: Sequence[float] | None, endpoint: int, measured: "PathResult | None") -> list[str]:
+def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult | None) -> list[str]:
     """The measured loss of this very model, the endpoints', and the barrier; nothing where it was not measured."""
     if measured is None:
         return []

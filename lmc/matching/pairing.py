@@ -90,7 +90,7 @@ def _differ(which: str, what: str, first: object, second: object, hint: str = ""
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pairing:
     """Checkpoints that can be paired, and what matching them will take."""
 
     blueprints: tuple[Blueprint, ...]
@@ -125,7 +125,7 @@ class Pair:
         return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
 
 
-def inspect_pair(names: Sequence[str | Path]) -> Pair:
+def inspect_pair(names: Sequence[str | Path]) -> Pairing:
     """Check that checkpoints can be paired, tokenizers included, before any weight is read.
 
     >>> print(inspect_pair(["run-1", "run-2"]))
@@ -136,7 +136,7 @@ def inspect_pair(names: Sequence[str | Path]) -> Pair:
     require_pairable([b.model for b in blueprints])
     for number, other in enumerate(blueprints[1:], start=2):
         vocabulary.require_same(blueprints[0].source.folder, other.source.folder, f"model 1 and model {number}")
-    return Pair(blueprints)
+    return Pairing(blueprints)
 
 
 @torch.no_grad()

@@ -1,37 +1,57 @@
-"""How to learn: every choice of a learned matching, and the schedule of its learning rate."""
+"""How to match: the method and every choice of a learned matching, checked in one place before anything is read.
+
+>>> Recipe.of("dual", steps=100).lr
+0.01
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
-import torch
+from lmc.errors import ArgumentError
 
 METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 CLOSED_FORM = ("weights", "activations")
 LEARNED = ("single", "dual")
+PRECISIONS = ("float32", "bfloat16")
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching
 LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Choices(TypedDict, total=False):
+    """The rarely needed choices of a learned matching, as `lmc.match` takes them; `Recipe` says what they mean."""
+
+    lambdas: tuple[float, float] | None
+    kinds: Sequence[str] | None
+    accumulate: int
+    precision: str
+    checkpointing: bool
+    patience: int | None
+    shard: bool
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The choices of a learned matching. The default rates lie in the flat part of the measured grids, see the log.
+    """The method, and the choices of a learned one. Default rates lie in the flat part of the measured grids (LOG.md).
 
-    >>> Recipe.default("dual", steps=100).lr
-    0.01
+    >>> Recipe(steps=100).rate(1) < Recipe(steps=100).lr
+    True
 
-    `lambdas`: endpoints' weights are drawn uniformly from this range (K = 2), or from the simplex shrunk to its width.
-    `kinds`: the kinds of spaces that learn (None: every continuous one but the residual scale). `accumulate`: parts a
-    batch is cut into, one forward and backward each. `precision`: of matrix products; weights, maps and moments stay in
-    single precision or better. `checkpointing`: activations are computed again in the backward pass, not kept.
-    `patience`: checks without a better midpoint after which learning stops (None: all steps are taken). `shard`: every
-    process keeps a slice of each weight, not all of it.
+    `batch`: windows or images in a step. `lambdas`: endpoints' weights are drawn uniformly from this range (K = 2), or
+    from the simplex shrunk to its width. `kinds`: the kinds of spaces that learn (None: every continuous one but the
+    residual scale). `accumulate`: parts a batch is cut into, one forward and backward each. `precision`: of matrix
+    products; weights, maps and moments stay in single precision or better. `checkpointing`: activations are computed
+    again in the backward pass, not kept. `patience`: checks without a better midpoint after which learning stops
+    (None: all steps are taken). `shard`: every process keeps a slice of each weight, not all of it.
+
+    Raises ArgumentError, which names the choice, what was expected and what was found.
     """
 
+    method: str = "dual"
     steps: int = 300
     lr: float = 2e-2
-    batch: int = 16  # windows, or images
+    batch: int = WINDOWS
     lambdas: tuple[float, float] = (0.3, 0.7)
     warmup: int = 10
     betas: tuple[float, float] = (0.9, 0.99)
@@ -42,20 +62,56 @@ class Recipe:
     patience: int | None = None
     shard: bool = False
 
+    def __post_init__(self) -> None:
+        _one_of("method", self.method, METHODS)
+        _one_of("precision", self.precision, PRECISIONS)
+        for name in ("steps", "batch", "accumulate", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentError(f"{name}: expected at least 1, found {value}")
+        if not 0 < self.lr <= LARGEST_RATE:
+            raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
+        if not 0 <= self.lambdas[0] <= self.lambdas[1] <= 1:
+            raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {self.lambdas}")
+        if isinstance(self.kinds, str):
+            raise ArgumentError(f"kinds: expected a sequence of kinds of spaces, found the text {self.kinds!r}")
+
+    @classmethod
+    def of(cls, method: str, **chosen: Any) -> "Recipe":
+        """The measured default of a method, with what was chosen (not None) in its place.
+
+        >>> Recipe.of("single").lr, Recipe.of("dual").lr
+        (0.02, 0.01)
+
+        Two endpoints that step by η apart from each other separate by 2η: dual takes half of single's learning rate.
+        """
+        recipe = cls(method, lr=cls.lr / 2 if method == "dual" else cls.lr)
+        if chosen.get("kinds") is not None and not isinstance(chosen["kinds"], str):
+            chosen["kinds"] = tuple(chosen["kinds"])
+        return replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+
+    @property
+    def learned(self) -> bool:
+        """Whether the method learns, and so takes steps."""
+        return self.method in LEARNED
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether the method looks at samples."""
+        return self.learned or self.method == "activations"
+
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1: linear warm-up, then a cosine to zero."""
         warm = min(1.0, step / max(1, self.warmup))
         return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / (self.steps + 1)))
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """The choices of learning as plain JSON values; the method is recorded beside them."""
+        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        del plain["method"]
+        return plain
 
-    @classmethod
-    def default(cls, method: str, **chosen: Any) -> "Recipe":
-        """The measured default of `single` or `dual`, with what was chosen (not None) in its place.
 
-        Two endpoints that step by η apart from each other separate by 2η: dual takes half of single's learning rate.
-        """
-        recipe = cls() if method == "single" else replace(cls(), lr=cls.lr / 2)
-        return replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ArgumentError(f"{name}: expected one of {', '.join(known)}, found {value!r}")

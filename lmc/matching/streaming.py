@@ -1,6 +1,6 @@
 """Data-free matching of checkpoints on disk: no model is ever held, only the tensors of one part at a time.
 
->>> pair = pairing.compare(["run-1", "run-2"])
+>>> pair = inspect_pair(["run-1", "run-2"])
 >>> match_folders(pair.blueprints, Path("aligned"), export=True)
 
 Every checkpoint is brought into canonical form once, part by part, into files beside the output that are removed at the
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
 from lmc.files import whole_folder
-from lmc.matching.alignment import Alignment, write
-from lmc.matching.model_card import card
+from lmc.matching.folder import write
+from lmc.matching.model_card import card, changes, named
 from lmc.matching.weights import match_all
 from lmc.symmetries import Canonical, ModelSpec, Moved, epsilon, hollow, set_epsilon, warn_untied
 from lmc.symmetries.families import spec as spec_of
@@ -42,22 +42,22 @@ def match_folders(
     with whole_folder(out) as folder, tempfile.TemporaryDirectory(prefix=".canonical-", dir=folder.parent) as scratch:
         states = []
         for k, blueprint in enumerate(blueprints):
-            hub.fetch(blueprint.source, sorted({e.file for e in blueprint.tensors.values()}))
+            hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
             states.append(_canonical(spec, stored(blueprint, dtype), Path(scratch) / str(k), device))
         epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
         transforms, found = match_all(states, spec, epsilons, frequencies)
         record: dict[str, Any] = {"seed": seed, **found}
-        references = [checkpoints.refer(b.source, b.tensors, s.dtype) for b, s in zip(blueprints, states, strict=True)]
+        references = [checkpoints.refer(b, s.dtype) for b, s in zip(blueprints, states, strict=True)]
         write(folder, "weights", references, transforms, record)
         if export:
-            outlines = tuple(b.model for b in blueprints)
-            aligned = Alignment("weights", outlines, transforms, record)
+            outlines = [b.model for b in blueprints]
             (folder / "models").mkdir()
             for k, (blueprint, transform, state) in enumerate(zip(blueprints, transforms, states, strict=True)):
                 moved = Moved(transform, state)
                 model = _endpoint(blueprint.model, spec, moved)
-                text = card(aligned, model, None, k, references=references)
+                notes = changes(outlines, model)
+                text = card("weights", record, [named(r) for r in references], None, k, notes=notes)
                 place = blueprint.source.folder
                 tokenizer = place if checkpoints.tokenizer_files(place) else None
                 target = folder / "models" / f"endpoint-{k}"

@@ -19,9 +19,9 @@ from typing import Any
 
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError, MissingExtraError
-from lmc.reproduce import places, results
-from lmc.reproduce.ledger import Figure
-from lmc.reproduce.notebook import notebook, parameters, settle_ids
+from lmc.reproduce import places, reach, results
+from lmc.reproduce.ledger import Figure, environment, made_by, reads
+from lmc.reproduce.notebook import notebook, parameters, settle_ids, with_outputs, without_comments
 from lmc.reproduce.schedule import source
 
 HEARTBEAT = 10  # seconds between progress lines of a running notebook
@@ -46,28 +46,31 @@ class Run:
 def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger: dict[str, Figure]) -> Run:
     """Run one notebook with Papermill, unless an executed copy with the same key is there already.
 
-    With `recompute` False in `given`, a copy that was computed in full serves too.
+    With `recompute` False in `given`, a copy that was computed in full serves too. A copy that serves is brought up to
+    date with the notebook's text and comments, which change no number.
     """
     place = source(name)
     node = notebook(place)
     given = {"profile": profile, **given}
     if unknown := given.keys() - (known := parameters(node, name)):
         raise ArgumentError(f"{name}: unknown parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    mine = made_by(name, profile, ledger)
-    key = _key(node, given, mine)
-    target = folder / f"{name}.ipynb"
-    redraw = given.get("recompute") is False
-    if _cached(target, key, [] if redraw else mine, profile) or (redraw and is_current(name, profile, folder, ledger)):
+    target, redraw = folder / f"{name}.ipynb", given.get("recompute") is False
+    key = _key(node, given, name, ledger)
+    copy = _copy(target, key, [] if redraw else made_by(name, profile, ledger), profile)
+    if copy is None and redraw:
+        copy = _computed(name, profile, folder, ledger)
+    if copy is not None:
+        _put(target, node, copy, copy.metadata.lmc)
         say(f"{name}: unchanged")
         return Run(name, profile, target, cached=True, seconds=0.0)
     with _folder_aside() as aside:
         path, began = aside / target.name, time.monotonic()
         _papermill(node, path, name, given, place.parent)
         seconds = time.monotonic() - began
-        executed = json.loads(path.read_text(encoding="utf-8"))
-        working = _working(executed["cells"])
-        tidy = _tidy(executed, name, given, key, seconds)
-        results.put(target, json.dumps(tidy, indent=1, ensure_ascii=False) + "\n")
+        executed = _read(path)
+        working = _working(executed.cells)
+        made = {"date": datetime.now(UTC).date().isoformat(), "hardware": provenance.hardware()}
+        _put(target, node, executed, {"key": key, "parameters": given, **made, "seconds": round(seconds)})
     say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}, {clock(working)} of it in cells after imports")
     return Run(name, profile, target, cached=False, seconds=seconds)
 
@@ -88,54 +91,65 @@ def forget_aside() -> None:
 
 def is_current(name: str, profile: str, folder: Path, ledger: dict[str, Figure]) -> bool:
     """Whether a notebook that computes would be taken from the cache."""
-    mine = made_by(name, profile, ledger)
-    return _cached(folder / f"{name}.ipynb", _key(notebook(source(name)), {"profile": profile}, mine), mine, profile)
+    return _computed(name, profile, folder, ledger) is not None
 
 
-def made_by(name: str, profile: str, ledger: dict[str, Figure]) -> list[Figure]:
-    """The figures that a notebook makes at a profile."""
-    return [figure for figure in ledger.values() if figure.notebook == name and profile in figure.profiles]
+def _computed(name: str, profile: str, folder: Path, ledger: dict[str, Figure]) -> Any | None:
+    key = _key(notebook(source(name)), {"profile": profile}, name, ledger)
+    return _copy(folder / f"{name}.ipynb", key, made_by(name, profile, ledger), profile)
 
 
-def _key(node: Any, given: dict[str, Any], mine: list[Figure]) -> str:
-    """Everything the numbers depend on: text, parameters, package source, data, results that are read, versions."""
-    root = places.checkout()
-    io = [[figure.results, *figure.inputs] for figure in mine]
-    digest = hashlib.sha256(json.dumps([node, given, io, provenance.versions()], sort_keys=True).encode())
-    files = [*(root / "lmc").rglob("*.py"), *(root / "data/pairs").rglob("*")]
-    folders = [places.fresh_folder(given["profile"]), places.committed_folder(given["profile"])]
-    read = [id for figure in mine for id in figure.inputs]
-    if given.get("recompute") is False:
-        read += [figure.results for figure in mine]
-    inputs = [folder / f"{id}.json" for id in read for folder in folders]
-    text = "\n".join("".join(cell["source"]) for cell in node["cells"])
-    for id, profile in re.findall(r'results\.read\("([\w-]+)", "(\w+)"\)', text):  # of a fixed profile
-        inputs += [folder(profile) / f"{id}.json" for folder in (places.fresh_folder, places.committed_folder)]
-    if "measured_on_gpu(" in text:  # whatever there is
-        inputs += [f for where in (places.fresh_folder, places.committed_folder) for f in where("gpu").glob("*.json")]
-    for variable in sorted(set(re.findall(r"LMC_[A-Z_]+", text))):  # a corpus of the reader's own
-        digest.update(f"{variable}={os.environ.get(variable, '')}\0".encode())
-    for path in sorted(path for path in files if path.is_file()):
-        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
-    for path in sorted(set(inputs)):
-        digest.update(path.read_bytes() if path.is_file() else b"absent")
-    return digest.hexdigest()
+def _key(node: Any, given: dict[str, Any], name: str, ledger: dict[str, Figure]) -> str:
+    """Everything the numbers depend on: code and what it reaches, parameters, data, declared inputs, versions."""
+    root, profile = places.checkout(), given["profile"]
+    cells = [cell for cell in node.cells if cell.cell_type == "code"]
+    code = [[cell.metadata.get("tags", []), without_comments(cell.source)] for cell in cells]
+    reaches = reach.digest("\n".join(cell.source for cell in cells), root / "lmc")
+    own = {(figure.results, profile) for figure in made_by(name, profile, ledger)}
+    read = reads(name, profile, ledger)
+    read = read | own if given.get("recompute") is False else read - own
+    files = {str(file.relative_to(root)): file for file in (root / "data/pairs").rglob("*") if file.is_file()}
+    for where in (places.fresh_folder, places.committed_folder):
+        files |= {f"{where.__name__} {at} {id}": where(at) / f"{id}.json" for id, at in read}
+    data = {file: _content(files[file]) for file in files}
+    variables = {variable: os.environ.get(variable, "") for variable in environment(name, ledger)}
+    plain = [code, reaches, given, sorted(own), data, variables, provenance.versions()]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _cached(target: Path, key: str, mine: list[Figure], profile: str) -> bool:
-    """An executed copy counts only while the results it wrote are still there, whole, with their provenance."""
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "absent"
+
+
+def _copy(target: Path, key: str, mine: list[Figure], profile: str) -> Any | None:
+    """An executed copy, which serves only while the results it wrote are still there, whole, with their provenance."""
     folder = places.fresh_folder(profile)
     wrote = [folder / f"{figure.results}{kind}" for figure in mine for kind in (".json", ".run.json")]
     if not all(path.is_file() for path in (target, *wrote)):
-        return False
+        return None
     try:
         [results.read(figure.results, profile) for figure in mine]
-    except DataError:
-        return False
-    try:
-        return bool(json.loads(target.read_text(encoding="utf-8"))["metadata"].get("lmc", {}).get("key") == key)
-    except (ValueError, KeyError, TypeError):  # damaged: run again
-        return False
+        copy = _read(target)
+        return copy if copy.metadata.lmc.key == key else None
+    except (DataError, ValueError, KeyError, AttributeError, TypeError):  # damaged: run again
+        return None
+
+
+def _read(path: Path) -> Any:
+    import nbformat
+
+    return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+
+
+def _put(target: Path, node: Any, executed: Any, made: dict[str, Any]) -> None:
+    """Write an executed copy that notes how it was made, unless it is there already."""
+    import nbformat
+
+    node = settle_ids(with_outputs(node, executed), target.stem)
+    node.metadata["lmc"] = made
+    text = nbformat.writes(node) + "\n"
+    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        results.put(target, text)
 
 
 def _papermill(node: Any, path: Path, name: str, given: dict[str, Any], cwd: Path) -> None:
@@ -202,27 +216,10 @@ def _keep(path: Path, profile: str) -> str:
     return f"; executed copy: {kept.relative_to(places.checkout())}"
 
 
-def _working(cells: list[dict[str, Any]]) -> float:
+def _working(cells: list[Any]) -> float:
     """Seconds in the cells that do not begin with imports: what a chapter takes once its libraries are there."""
-    code = [cell for cell in cells if not re.match(r"(?:import|from) ", "".join(cell["source"]))]
-    return sum(cell["metadata"].get("papermill", {}).get("duration") or 0.0 for cell in code)
-
-
-def _tidy(executed: dict[str, Any], name: str, given: dict[str, Any], key: str, seconds: float) -> dict[str, Any]:
-    """Drop what differs between two equal runs or names this machine, and note how the copy was made."""
-    for cell in executed["cells"]:
-        cell["metadata"].pop("papermill", None)
-        cell["metadata"].pop("execution", None)
-        if "injected-parameters" in (tags := cell["metadata"].get("tags", [])):
-            tags.append("remove-cell")  # Papermill's own; the chapter shows the cell the author wrote
-        if "outputs" in cell:  # standard error carries progress, for the terminal
-            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
-    executed["metadata"].pop("papermill", None)
-    made = {"date": datetime.now(UTC).date().isoformat(), "hardware": provenance.hardware(), "seconds": round(seconds)}
-    executed["metadata"]["lmc"] = {"key": key, "parameters": given, **made}
-    import nbformat
-
-    return settle_ids(nbformat.from_dict(executed), name)
+    code = [cell for cell in cells if not re.match(r"(?:import|from) ", cell.source)]
+    return sum(cell.metadata.get("papermill", {}).get("duration") or 0.0 for cell in code)
 
 
 @contextmanager

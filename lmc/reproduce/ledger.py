@@ -1,23 +1,16 @@
 """figures.yml read and checked: each figure, the notebook and results behind it, and what it should show."""
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from lmc.errors import ArgumentError, MissingExtraError
 from lmc.reproduce import places
+from lmc.reproduce.fields import Amount, Only, filled
 from lmc.reproduce.needs import Needs
 from lmc.reproduce.places import PROFILES
 
-KINDS: dict[str, type] = {  # of the plain values in the file
-    **dict.fromkeys(("title", "notebook", "results", "draw", "claim"), str),
-    **dict.fromkeys(("profiles", "inputs"), list),
-    **dict.fromkeys(("expected", "minutes", "needs"), dict),
-    **dict.fromkeys(("headline", "on_request"), bool),
-    "item": int,
-}
+Profile = Annotated[str, Only(f"one of {', '.join(PROFILES)}", PROFILES.__contains__)]
 
 
 @dataclass(frozen=True)
@@ -28,7 +21,7 @@ class Expected:
     """
 
     value: float
-    tolerance: float
+    tolerance: Amount
     runs: int
 
     def met_by(self, measured: float) -> bool:
@@ -42,21 +35,23 @@ class Figure:
     id: str
     title: str
     notebook: str
-    profiles: tuple[str, ...]
+    profiles: tuple[Profile, ...]
     results: str
     draw: str
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()  # results that the notebook reads, at the profile it runs at
+    inputs_at: dict[Profile, tuple[str, ...]] = field(default_factory=dict)  # profile -> results it reads at that one
+    environment: tuple[str, ...] = ()  # variables that the notebook reads
     headline: bool = False
     on_request: bool = False  # too long for `make book`: redrawn from committed results there
-    item: int | None = None  # of the campaign, which makes the results at profile `gpu`, without a notebook
+    item: int = 0  # of the campaign, which makes the results at profile `gpu`, without a notebook; 0: none
     claim: str = ""
-    expected: dict[str, dict[str, Expected]] = field(default_factory=dict)  # profile -> headline name -> Expected
-    minutes: dict[str, float] = field(default_factory=dict)  # profile -> minutes on two cores
-    needs: dict[str, Needs] = field(default_factory=dict)  # profile -> what its notebook needs beyond a processor
+    expected: dict[Profile, dict[str, Expected]] = field(default_factory=dict)  # profile -> headline name -> Expected
+    minutes: dict[Profile, Amount] = field(default_factory=dict)  # profile -> minutes on two cores
+    needs: dict[Profile, Needs] = field(default_factory=dict)  # profile -> what its notebook needs beyond a processor
 
     def by_campaign(self, profile: str) -> bool:
         """Whether the results at a profile come from the campaign rather than from the notebook that shows them."""
-        return self.item is not None and profile == "gpu"
+        return self.item > 0 and profile == "gpu"
 
 
 def figures(path: Path | None = None) -> dict[str, Figure]:
@@ -76,42 +71,25 @@ def figures(path: Path | None = None) -> dict[str, Figure]:
         raise ArgumentError(f"{path.name}: not readable: {' '.join(str(error).split())}") from None
     if not isinstance(entries, dict):
         raise ArgumentError(f"{path.name}: expected figures by id, found a {type(entries).__name__}")
-    return {str(id): _figure(str(id), entry) for id, entry in entries.items()}
+    return {str(id): filled(Figure, entry, f"{path.name}, {id}", id=str(id)) for id, entry in entries.items()}
 
 
-def _figure(id: str, entry: Any) -> Figure:
-    if not isinstance(entry, dict):
-        raise ArgumentError(f"figures.yml, {id}: expected fields, found {entry!r}")
-    for name, value in entry.items():
-        if name in KINDS and not isinstance(value, KINDS[name]):
-            wanted = {str: "text", list: "a list", dict: "a mapping", bool: "true or false", int: "a number"}
-            raise ArgumentError(f"figures.yml, {id}, {name}: expected {wanted[KINDS[name]]}, found {value!r}")
-    known = set(Figure.__dataclass_fields__) - {"id"}
-    if unknown := entry.keys() - known:
-        raise ArgumentError(f"figures.yml, {id}: unknown {_list(unknown)}; known: {_list(known)}")
-    if missing := {"title", "notebook", "profiles", "results", "draw"} - entry.keys():
-        raise ArgumentError(f"figures.yml, {id}: lacks {_list(missing)}")
-    names = [*entry["profiles"], *entry.get("inputs", ())]
-    minutes = entry.get("minutes", {}).values()
-    if not all(isinstance(x, str) for x in names) or not all(isinstance(x, int | float) for x in minutes):
-        raise ArgumentError(f"figures.yml, {id}: expected names in profiles and inputs, and numbers in minutes")
-    if wrong := set(entry["profiles"]) - set(PROFILES):
-        raise ArgumentError(f"figures.yml, {id}: unknown profile {_list(wrong)}; of {_list(PROFILES)}")
-    try:
-        expected = {
-            profile: {name: Expected(**bounds) for name, bounds in numbers.items()}
-            for profile, numbers in entry.get("expected", {}).items()
-        }
-        bounds = [x for numbers in expected.values() for e in numbers.values() for x in (e.value, e.tolerance, e.runs)]
-        if not all(math.isfinite(x) for x in bounds):
-            raise TypeError
-    except (AttributeError, TypeError):
-        line = "profile → name → value, tolerance and runs; write them with python -m lmc.reproduce.expected"
-        raise ArgumentError(f"figures.yml, {id}, expected: expected {line}") from None
-    needs = {profile: Needs.read(n, f"figures.yml, {id}, {profile}") for profile, n in entry.get("needs", {}).items()}
-    tuples = {"profiles": tuple(entry["profiles"]), "inputs": tuple(entry.get("inputs", ()))}
-    return Figure(**{**entry, **tuples, "expected": expected, "needs": needs, "id": id})
+def made_by(notebook: str, profile: str, ledger: dict[str, Figure]) -> list[Figure]:
+    """The figures that a notebook makes at a profile."""
+    return [figure for figure in ledger.values() if figure.notebook == notebook and profile in figure.profiles]
 
 
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
+def reads(notebook: str, profile: str, ledger: dict[str, Figure]) -> set[tuple[str, str]]:
+    """The results that a notebook reads at a profile, each with its own profile; what one entry names holds for all.
+
+    >>> sorted(reads("03_matching", "smoke", figures()))
+    [('ablation-vit', 'laptop')]
+    """
+    mine = [figure for figure in ledger.values() if figure.notebook == notebook]
+    fixed = {(id, at) for figure in mine for at, ids in figure.inputs_at.items() for id in ids}
+    return fixed | {(id, profile) for figure in mine for id in figure.inputs}
+
+
+def environment(notebook: str, ledger: dict[str, Figure]) -> list[str]:
+    """The environment variables that a notebook reads."""
+    return sorted({name for figure in ledger.values() if figure.notebook == notebook for name in figure.environment})

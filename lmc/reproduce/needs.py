@@ -9,13 +9,14 @@ network, 3.4 GB to download, 5 GB of disk, a GPU with 16 GB, about 2 h
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from lmc.errors import ArgumentError, LmcError
+from lmc.errors import LmcError
 from lmc.reproduce import places
+from lmc.reproduce.fields import Amount
 
 PATIENCE = 5  # seconds for the hub's first answer
 GB = 1e9
@@ -40,30 +41,11 @@ class Needs:
     token: str = ""
     instead: str = ""
     corpora: tuple[str, ...] = ()
-    gpu_gb: float = 0
-    memory_gb: float = 0
-    disk_gb: float = 0
-    download_gb: float = 0
-    hours: float = 0
-
-    @classmethod
-    def read(cls, entry: object, where: str) -> "Needs":
-        """From the plain values of figures.yml. Raises ArgumentError naming the place."""
-        known = {field.name: field.default for field in fields(cls)}
-        if not isinstance(entry, dict) or (unknown := entry.keys() - known.keys()):
-            wrong = ", ".join(sorted(unknown)) if isinstance(entry, dict) else repr(entry)
-            raise ArgumentError(f"{where}: needs: expected some of {', '.join(known)}, found {wrong}")
-        for name, value in entry.items():
-            wanted = {bool: "true or false", str: "a name", tuple: "names"}.get(type(known[name]), "a number ≥ 0")
-            if wanted == "a number ≥ 0":
-                good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-            elif wanted == "names":
-                good = isinstance(value, list) and all(isinstance(each, str) for each in value)
-            else:
-                good = type(value) is type(known[name])
-            if not good:
-                raise ArgumentError(f"{where}: needs, {name}: expected {wanted}, found {value!r}")
-        return cls(**{**entry, "corpora": tuple(entry.get("corpora", ()))})
+    gpu_gb: Amount = 0
+    memory_gb: Amount = 0
+    disk_gb: Amount = 0
+    download_gb: Amount = 0
+    hours: Amount = 0
 
     def __str__(self) -> str:
         said = {

@@ -5,6 +5,8 @@ nothing elsewhere, with cell ids that depend on nothing but the file's name and 
 """
 
 import ast
+import io
+import tokenize
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,41 @@ def bootstrap(root: Path) -> str:
     """The first cell; repository and version come from pyproject.toml, the one place that names them."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return BOOTSTRAP.format(tag=f"v{project['version']}", url=project["urls"]["Repository"])
+
+
+def without_comments(code: str) -> list[str]:
+    """The tokens of a cell, where a changed comment is no change; the cell as it is where it is not plain Python.
+
+    >>> without_comments("x = 1  # one")
+    ['x', '=', '1', '', '']
+    """
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return [code]
+    return [token.string for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
+
+
+def with_outputs(node: Any, executed: Any) -> Any:
+    """A notebook as it is written today, with the outputs of a run of the same code.
+
+    What differs between two equal runs or names this machine is left out, and standard error too: it carries progress,
+    for the terminal.
+    """
+    cells, ran = [], iter(cell for cell in executed.cells if cell.cell_type == "code")
+    for cell in node.cells:
+        cells.append(cell)
+        if cell.cell_type == "code":
+            done = next(ran)
+            cell.execution_count = done.execution_count
+            cell.outputs = [output for output in done.outputs if output.get("name") != "stderr"]
+        if "parameters" in cell.metadata.get("tags", []):  # Papermill's own follows; the chapter shows the author's
+            given = next(ran)
+            given.metadata = {"tags": ["injected-parameters", "remove-cell"]}
+            cells.append(given)
+    node.cells = cells
+    node.metadata.language_info = executed.metadata.language_info  # as the kernel says, for whoever colours the code
+    return node
 
 
 def parameters(node: Any, name: str) -> set[str]:

@@ -14,6 +14,7 @@ import math
 import numbers as abstract
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ from lmc.reproduce import places
 from lmc.reproduce.ledger import figures
 
 DIGITS = 8  # significant digits kept: below fp32 noise, and enough for any plot
+# Events of `sys.audit`, by which a test sees that what a chapter reads and writes is declared in figures.yml.
+LOOKED_FOR, WRITTEN = "lmc.results.looked_for", "lmc.results.written"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def write(id: str, profile: str, numbers: dict[str, Any], run: dict[str, Any]) -
         "versions": provenance.versions(),
         **run,
     }
+    sys.audit(WRITTEN, id, profile)
     path = places.fresh_folder(profile) / f"{_checked(id)}.json"
     text, record_text = _dump(numbers, f"results {id!r}"), _dump(record, f"run of {id!r}")
     put(path.with_suffix(".run.json"), record_text)  # first: a numbers file never stands without its provenance
@@ -97,6 +101,7 @@ def read(id: str, profile: str) -> Results:
 
     >>> read("vit-digits", "laptop").provenance
     """
+    sys.audit(LOOKED_FOR, id, profile)
     for source, folder in (("fresh", places.fresh_folder(profile)), ("committed", places.committed_folder(profile))):
         path = folder / f"{_checked(id)}.json"
         if path.is_file():
@@ -130,6 +135,7 @@ def exist(id: str, profile: str) -> bool:
     >>> exist("vit-digits", "laptop")
     True
     """
+    sys.audit(LOOKED_FOR, id, profile)
     return any(
         (folder(profile) / f"{_checked(id)}.json").is_file()
         for folder in (places.fresh_folder, places.committed_folder)

@@ -1,26 +1,26 @@
 """Runs of an experiment that was interrupted: each is kept when it is done, until the results are written.
 
 >>> keep = Kept.of("vit-digits", "laptop")
->>> row = keep.run(["dual", "vit-digits-0", 0.01], lambda: measure())      # the second time it is read, not run
+>>> row = keep.run(["dual", "vit-digits-0", 0.01], partial(measure, pair))  # the second time it is read, not run
 >>> keep.clear()
 
-A run is found again by all it depends on: what the caller names, the package's source and the versions of the stack.
+A run is found again by all it depends on: what the caller names, the code that the measuring function reaches, and the
+versions of the stack.
 """
 
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from lmc.checkpoints import provenance
 from lmc.errors import CheckpointError
 from lmc.files import read_json, write_whole
-from lmc.reproduce import places
+from lmc.reproduce import places, reach
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Kept:
         """Those of the results `id`, beside where these will be."""
         return cls(places.fresh_folder(profile) / "unfinished" / id)
 
-    def run(self, what: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def run(self, what: Any, make: partial[dict[str, Any]]) -> dict[str, Any]:
         """What `make` returns (plain JSON values), made now or kept from before. `what` says all it depends on."""
-        text = json.dumps([what, _source(), provenance.versions()], sort_keys=True)
+        text = json.dumps([what, _code(make), provenance.versions()], sort_keys=True)
         file = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
         if (kept := _read(file)) is None:
             began = time.time()
@@ -65,9 +65,12 @@ def _read(file: Path) -> dict[str, Any] | None:
     return kept if all(isinstance(kept.get(key), kind) for key, kind in whole.items()) else None
 
 
-@cache
-def _source() -> str:
-    found = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        found.update(file.read_bytes())
-    return found.hexdigest()
+def _code(make: partial[Any]) -> str:
+    """A digest of what a function can reach: of everything, if it is not from this package."""
+    home = str(make.func.__module__)
+    return _digest(f"import {home}" if home.startswith("lmc.") else reach.EVERYTHING)
+
+
+@cache  # a process runs what it has imported, whatever becomes of the files meanwhile
+def _digest(text: str) -> str:
+    return reach.digest(text, Path(__file__).parents[1])

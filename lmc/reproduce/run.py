@@ -27,10 +27,9 @@ from lmc.reproduce.execute import (
     forget_aside,
     is_current,
     kernel_environment,
-    made_by,
     say,
 )
-from lmc.reproduce.ledger import Figure, figures
+from lmc.reproduce.ledger import Figure, figures, made_by
 from lmc.reproduce.needs import Needs, PrerequisiteError, missing, together
 from lmc.reproduce.places import PROFILES
 from lmc.reproduce.schedule import known, redrawn, schedule
@@ -131,7 +130,7 @@ def _by_campaign(chosen: list[Figure], profile: str) -> None:
     from lmc.reproduce.experiments.chapter import conduct
 
     try:
-        for item, id in sorted({(figure.item or 0, figure.results) for figure in chosen}):
+        for item, id in sorted({(figure.item, figure.results) for figure in chosen}):
             say(f"campaign, item {item}: {id}")
             conduct(item, id, profile)
     except KeyboardInterrupt:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lmc.symmetries.exactness import check as check
     from lmc.symmetries.exactness import check_copies as check_copies
     from lmc.symmetries.exactness import example_inputs as example_inputs
+    from lmc.symmetries.exactness import relative_change as relative_change
+    from lmc.symmetries.exactness import tolerance as tolerance
     from lmc.symmetries.groups import Group as Group
     from lmc.symmetries.groups import Invertible as Invertible
     from lmc.symmetries.groups import Orthogonal as Orthogonal

@@ -41,6 +41,15 @@ TOLERANCE = {
 }
 
 
+def tolerance(dtype: torch.dtype) -> float:
+    """The largest relative change of the logits that rounding explains, in a model's own type.
+
+    >>> tolerance(torch.float32)
+    0.0001
+    """
+    return TOLERANCE[dtype]
+
+
 @dataclass(frozen=True)
 class Row:
     """What one kind of space did to the logits: relative changes, in float64 and in the model's own type."""
@@ -159,13 +168,13 @@ def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor,
     make_canonical(tensors, spec)
     work = hold(shell, spec, tensors)
     before = _logits(work, inputs)
-    errors = {CANONICAL: _change(first, before)}
+    errors = {CANONICAL: relative_change(first, before)}
     for kind in kinds(spec):
         _move(tensors, whole, kind)
         _rescale(work, whole, kind)
         after = _logits(work, inputs)
-        errors[kind], before = _change(before, after), after
-    return errors | {WHOLE: _change(first, before)}
+        errors[kind], before = relative_change(before, after), after
+    return errors | {WHOLE: relative_change(first, before)}
 
 
 @torch.no_grad()
@@ -179,11 +188,11 @@ def _native_changes(
     for name, dtype in types.items():  # one by one, so that both types are never held whole
         tensors[name] = tensors[name].to(dtype)
     canonical = hold(shell, spec, tensors)
-    errors = {CANONICAL: _change(first, _logits(canonical, inputs))}
+    errors = {CANONICAL: relative_change(first, _logits(canonical, inputs))}
     for kind in (*kinds(spec), WHOLE):
         work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
         _rescale(work, whole, kind)
-        errors[kind] = _change(first, _logits(work, inputs))
+        errors[kind] = relative_change(first, _logits(work, inputs))
         del work
     return errors
 
@@ -220,8 +229,18 @@ def _rescale(work: nn.Module, whole: Transform, kind: str) -> None:
         set_epsilon(work, whole.spec, epsilon(work, whole.spec) * whole.scale**2)
 
 
-def _change(before: Tensor, after: Tensor) -> float:
-    return ((after - before).abs().max() / before.abs().max()).item()
+def relative_change(before: Tensor, after: Tensor) -> float:
+    """The largest change of a logit, as a share of the largest logit.
+
+    >>> relative_change(torch.tensor([1.0, -2.0]), torch.tensor([1.0, -2.5]))
+    0.25
+
+    Logits that are all zero, as those of a head that was never trained, have not changed while they stay so.
+    """
+    change, largest = float((after - before).abs().max()), float(before.abs().max())
+    if largest == 0:
+        return 0.0 if change == 0 else math.inf
+    return change / largest
 
 
 @torch.no_grad()

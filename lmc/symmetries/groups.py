@@ -27,6 +27,11 @@ from torch import Tensor
 
 Batch = tuple[int, ...]
 
+# When an element read from a file still counts as one of its group. Maps are kept in float64, where thousands of
+# learned steps leave an orthogonal one within 1e-12; what is further off was not written by this package.
+MEMBER = 1e-8
+SMALLEST, LARGEST = 1e-8, 1e8  # of a factor, a modulus, a singular value: beyond, float32 weights lose the function
+
 
 def _polar(m: Tensor) -> Tensor:
     """The orthogonal factor of `m` [..., n, n]: argmax over O(n) of ⟨m, Q⟩ (orthogonal Procrustes)."""
@@ -53,6 +58,13 @@ def _assignment(gram: np.ndarray) -> np.ndarray:
     if len(np.unique(wanted)) == len(wanted):
         return wanted
     return linear_sum_assignment(gram, maximize=True)[1]
+
+
+def _out_of_range(what: str, values: Tensor) -> str:
+    low, high = float(values.min()), float(values.max())
+    if low >= SMALLEST and high <= LARGEST:
+        return ""
+    return f"expected {what} between {SMALLEST:.0e} and {LARGEST:.0e}, found {low:.1e} to {high:.1e}"
 
 
 def _log_uniform(batch: Batch, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -99,6 +111,20 @@ class Group:
         """The matrix that acts on dual axes: the inverse transpose."""
         return torch.linalg.inv(element).mT
 
+    def defect(self, element: Tensor) -> str:
+        """What keeps an array of the right shape from being an element of the group; nothing for an element.
+
+        >>> Orthogonal(2).defect(3 * torch.eye(2, dtype=torch.float64))
+        'expected QᵀQ = 1 to 1e-08, found it off by 8.0e+00'
+        """
+        if not bool(element.isfinite().all()):
+            return f"expected finite numbers, found {int((~element.isfinite()).sum())} that are not"
+        return self._defect(element)
+
+    def _defect(self, element: Tensor) -> str:
+        """The same of finite numbers."""
+        raise NotImplementedError
+
     def nearest(self, gram: Tensor) -> Tensor:
         """argmax ⟨gram, g⟩ over the compact part of the group; gram is [*batch, n, n] = Σ a_i b_j."""
         raise NotImplementedError
@@ -140,6 +166,13 @@ class Orthogonal(Group):
     def dual(self, element: Tensor) -> Tensor:
         return element
 
+    def _defect(self, element: Tensor) -> str:
+        off = float((element.mT @ element - torch.eye(self.n, dtype=element.dtype)).abs().max())
+        if off > MEMBER:
+            return f"expected QᵀQ = 1 to {MEMBER:.0e}, found it off by {off:.1e}"
+        off = float((element.sum(-1) - 1).abs().max()) if self.fixes_ones else 0.0
+        return f"expected Q𝟙 = 𝟙 to {MEMBER:.0e}, found it off by {off:.1e}" if off > MEMBER else ""
+
     def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.nearest(torch.randn(*batch, self.n, self.n, generator=generator, dtype=torch.float64))
 
@@ -169,6 +202,9 @@ class Invertible(Group):
     @property
     def dimension(self) -> int:
         return self.n**2
+
+    def _defect(self, element: Tensor) -> str:
+        return _out_of_range("singular values", torch.linalg.svdvals(element))
 
     def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return _not_near_identity(lambda: self._draw(batch, generator))
@@ -211,6 +247,13 @@ class RotaryCommutant(Group):
         """Real and imaginary part of the projection of m [..., 2, 2] onto the commutant."""
         return (m[..., 0, 0] + m[..., 1, 1]) / 2, (m[..., 1, 0] - m[..., 0, 1]) / 2
 
+    def _defect(self, element: Tensor) -> str:
+        re, im = self._parts(element)
+        off = float((element - self._matrix(re, im)).abs().max())
+        if off > MEMBER * max(1.0, float(element.abs().max())):
+            return f"expected complex numbers as 2×2 matrices, found one that is off by {off:.1e}"
+        return _out_of_range("moduli", torch.hypot(re, im))
+
     def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return _not_near_identity(lambda: self._draw(batch, generator))
 
@@ -246,6 +289,9 @@ class Scale(Group):
     def dimension(self) -> int:
         return 1
 
+    def _defect(self, element: Tensor) -> str:
+        return _out_of_range("factors", element)
+
     def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return _not_near_identity(lambda: _log_uniform((*batch, 1, 1), 0.5, 2.0, generator))
 
@@ -268,6 +314,10 @@ class Permutation(Group):
 
     def identity(self, batch: Batch) -> Tensor:
         return torch.arange(self.n).expand(*batch, self.n).clone()
+
+    def _defect(self, element: Tensor) -> str:
+        each_once = torch.equal(element.sort(-1)[0], self.identity(element.shape[:-1]))
+        return "" if each_once else f"expected permutations of {self.n}, found other numbers"
 
     def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
         count = math.prod(batch)

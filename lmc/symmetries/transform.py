@@ -124,7 +124,10 @@ class Transform:
 
     @classmethod
     def load(cls, path: str | Path) -> "Transform":
-        """Read a folder written by `save`, or one of the files of an alignment. Raises CheckpointError."""
+        """Read a folder written by `save`, or one of the files of an alignment.
+
+        Raises CheckpointError, also for an array that is no element of its group (see `groups.MEMBER`).
+        """
         path = Path(path)
         path = path / "transform.safetensors" if path.is_dir() else path
         described = path.with_suffix(".json")
@@ -144,10 +147,8 @@ class Transform:
                     f"{path}: space {name} is {found.dtype} {list(found.shape)}, "
                     f"expected {expected.dtype} {list(expected.shape)}"
                 )
-            permuted = isinstance(spec.space(name).group, Permutation)
-            if not (torch.equal(found.sort(-1)[0], expected) if permuted else bool(found.isfinite().all())):
-                wanted = "permutations" if permuted else "finite numbers"
-                raise CheckpointError(f"{path}: space {name}: expected {wanted}, found other values")
+            if defect := spec.space(name).group.defect(found):
+                raise CheckpointError(f"{path}: space {name}: {defect}; the file is damaged: match the models again")
         return cls(spec, elements)
 
 

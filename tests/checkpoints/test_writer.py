@@ -80,8 +80,8 @@ def test_the_stock_library_reads_streamed_shards(tmp_path: Path, monkeypatch: py
     model = pico.neox(dtype=torch.float32)
     write = writer.write
     monkeypatch.setattr(writer, "write", lambda folder, plan, tensors, limit: write(folder, plan, tensors, 4000))
-    outline = lmc.symmetries.stock_model.hollow(model)
-    lmc.checkpoints.checkpoint.save(outline, tmp_path / "streamed", tensors=iter(model.state_dict().items()))
+    outline = lmc.symmetries.hollow(model)
+    lmc.checkpoints.save(outline, tmp_path / "streamed", tensors=iter(model.state_dict().items()))
     assert len(list((tmp_path / "streamed").glob("model-*.safetensors"))) > 3
     for again in (AutoModelForCausalLM.from_pretrained(tmp_path / "streamed"), lmc.load(tmp_path / "streamed")):
         for name, tensor in model.state_dict().items():

@@ -8,7 +8,7 @@ import torch
 
 import lmc
 from lmc.errors import ArgumentError
-from lmc.evaluation.landscape import barycentric, coordinates, plane
+from lmc.evaluation.landscape import affine_weights, coordinates, plane
 from lmc.evaluation.loss import evaluate
 from lmc.reproduce.experiments.landscape import planes
 from lmc.symmetries.stock_model import state
@@ -39,7 +39,7 @@ def test_weights_of_a_point(models):
     corners = coordinates([state(m) for m in models])
     for w in ([1.0, 0, 0], [0.2, 0.3, 0.5], [1.5, 0.5, -1.0]):
         weights = torch.tensor(w, dtype=torch.float64)
-        assert torch.allclose(barycentric(corners, corners.T @ weights), weights)
+        assert torch.allclose(affine_weights(corners, corners.T @ weights), weights)
 
 
 def test_the_grid_holds_the_losses_of_merged_models(models, data):
@@ -49,11 +49,11 @@ def test_the_grid_holds_the_losses_of_merged_models(models, data):
     for row, column in ((0, 0), (2, 1), (1, 2)):
         point = torch.tensor([found["x"][column], found["y"][row]], dtype=torch.float64)
         mixed = copy.deepcopy(models[0])
-        weights = barycentric(corners, point)
+        weights = affine_weights(corners, point)
         with torch.no_grad():
             for name, tensor in mixed.state_dict().items():
                 tensor.copy_(sum(float(w) * state(m)[name].double() for w, m in zip(weights, models, strict=True)))
-        expected = float(evaluate(mixed, lmc.evaluation.loss.as_data(data, mixed))[0].mean())
+        expected = float(evaluate(mixed, lmc.evaluation.as_data(data, mixed))[0].mean())
         assert found["losses"][row][column] == pytest.approx(expected, rel=1e-5)
 
 

@@ -211,7 +211,7 @@ def test_endpoints_of_another_scale_meet():
     ("arguments", "complaint"),
     [
         ({"method": "procrustes"}, "method: expected one of"),
-        ({"method": "dual"}, "data: method dual needs some"),
+        ({"method": "dual"}, "data: the method dual needs some, found none"),
         ({"method": "activations", "data": "text"}, "data: expected token ids"),
         ({"method": "dual", "data": torch.full((2, 8), 10**6)}, r"token ids in \[0, 40\)"),
         ({"method": "dual", "data": torch.zeros(2, 1, dtype=torch.int64)}, "two tokens"),

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 import lmc
 from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
-from lmc.matching import pairing
+from lmc.matching import estimate, pairing
 from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable
 
 ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
@@ -252,10 +252,10 @@ def test_independence_sees_a_shared_initialisation() -> None:
 def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows with what is measured, by the shares the docstring names."""
     model = pico.neox(dtype=torch.float32)  # 12 × the default windows of 32 tokens against 2 of 32: 16 / 2 = 8 shares
-    monkeypatch.setattr(pairing, "_seconds", lambda work: (work(), 1.0)[1])
+    monkeypatch.setattr(estimate, "_seconds", lambda work: (work(), 1.0)[1])
     weights = sum(p.numel() for p in model.parameters())
-    assert pairing.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / pairing.CALIBRATION**3)
-    assert pairing.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)
-    assert pairing.step_seconds(pico.bert(dtype=torch.float32)) is None
+    assert estimate.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / estimate.CALIBRATION**3)
+    assert estimate.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)
+    assert estimate.step_seconds(pico.bert(dtype=torch.float32)) is None
     monkeypatch.undo()
-    assert 0 < (pairing.step_seconds(model) or 0) < 60
+    assert 0 < (estimate.step_seconds(model) or 0) < 60

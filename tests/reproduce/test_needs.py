@@ -129,20 +129,21 @@ def test_what_several_notebooks_need_together() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("{gpu: 3}", "needs: expected some of network, token, .*, found gpu"),
-        ("{gpu_gb: much}", "needs, gpu_gb: expected a number ≥ 0, found 'much'"),
-        ("{hours: -1}", "needs, hours: expected a number ≥ 0, found -1"),
-        ("{disk_gb: true}", "needs, disk_gb: expected a number ≥ 0, found True"),
-        ("{network: 1}", "needs, network: expected true or false, found 1"),
-        ("{token: true}", "needs, token: expected a name, found True"),
-        ("3", "needs: expected some of .*, found 3"),
+        ("{gpu: 3}", ": unknown gpu; known: corpora, .*, token"),
+        ("{gpu_gb: much}", ", gpu_gb: expected a number ≥ 0, found 'much'"),
+        ("{hours: -1}", ", hours: expected a number ≥ 0, found -1"),
+        ("{disk_gb: true}", ", disk_gb: expected a number ≥ 0, found True"),
+        ("{network: 1}", ", network: expected true or false, found 1"),
+        ("{token: true}", ", token: expected text, found True"),
+        ("{corpora: cifar10}", ", corpora: expected a list, found 'cifar10'"),
+        ("3", ": expected fields, found 3"),
     ],
 )
 def test_a_mistake_in_the_ledger_is_named(tmp_path: Path, entry: str, message: str) -> None:
     (tmp_path / "figures.yml").write_text(
         f"one: {{title: t, notebook: n, profiles: [paper], results: r, draw: d, needs: {{paper: {entry}}}}}\n"
     )
-    with pytest.raises(ArgumentError, match=f"figures.yml, one, paper: {message}"):
+    with pytest.raises(ArgumentError, match=f"figures.yml, one, needs, paper{message}"):
         figures(tmp_path / "figures.yml")
 
 

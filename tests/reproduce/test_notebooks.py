@@ -1,3 +1,4 @@
+import ast
 import gc
 import json
 import re
@@ -5,15 +6,18 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import twins
 
 from lmc.reproduce import notebook
-from lmc.reproduce.execute import execute, kernel_environment, made_by
-from lmc.reproduce.ledger import figures
-from tests.conftest import reproduce_smoke
+from lmc.reproduce.execute import execute, kernel_environment
+from lmc.reproduce.ledger import Figure, environment, figures, made_by, reads
+from lmc.reproduce.reach import reached
+from tests.conftest import recorded, recording, reproduce_smoke
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the notebook stack, not ours
 
@@ -80,6 +84,94 @@ def test_runs_at_smoke_and_names_no_machine(source: Path, smoke: Path, root: Pat
     for private in (str(root), str(Path.home()), str(smoke), sys.prefix):
         assert f"{private}/" not in text
     assert PRIVATE.search(text) is None
+
+
+def undeclared(folder: Path, ledger: dict[str, Figure]) -> dict[str, set[tuple[str, str]]]:
+    """Of every notebook whose kernel noted in a folder what it did: results read or written that figures.yml lacks."""
+    found = {}
+    for kernel in recorded(folder):
+        mine = {f.notebook: profile for f in ledger.values() for id, profile in kernel["written"] if f.results == id}
+        assert len(mine) < 2, f"{mine} write results of one name"
+        name, profile = next(iter(mine.items()), ("", ""))  # a notebook that writes nothing may read nothing
+        own = {(figure.results, profile) for figure in made_by(name, profile, ledger)}
+        lost = own ^ kernel["written"] | (kernel["looked for"] - reads(name, profile, ledger) - own)
+        found[name] = lost | found.get(name, set())
+    return found
+
+
+def test_what_chapters_read_and_write_is_declared(smoke: Path, root: Path) -> None:
+    ledger = figures(root / "figures.yml")
+    found = undeclared(smoke / "record", ledger)
+    assert found.keys() - {""} == {figure.notebook for figure in ledger.values() if "smoke" in figure.profiles}
+    assert {name: lost for name, lost in found.items() if lost} == {}
+
+
+def test_what_chapters_import_is_reached(smoke: Path, root: Path) -> None:
+    """What the cache takes for the code behind a chapter, against what its kernel imported."""
+    within = {source: reached(source.read_text(encoding="utf-8"), root / "lmc") for source in SOURCES}
+    ledger = figures(root / "figures.yml")
+    for kernel in recorded(smoke / "record"):
+        ids = {id for id, _ in kernel["written"]}
+        able = [s for s in SOURCES if ids == {f.results for f in made_by(s.stem, "smoke", ledger)}]
+        assert any(kernel["imported"] <= within[source] for source in able), [source.stem for source in able]
+
+
+def test_an_input_that_is_not_declared_is_seen(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is not there yet, which `exist` is asked for."""
+    header = (root / "notebooks/02_symmetries.py").read_text(encoding="utf-8").partition("# %%")[0]
+    code = """
+# %% tags=["parameters"]
+profile: str = "laptop"
+# %%
+from lmc.reproduce import results
+results.write("own", profile, {}, {"seeds": [], "duration_s": 0.0})
+results.read("own", profile)
+results.exist("other", profile) or results.exist("large", "gpu")
+"""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/01_own.py").write_text(header + code, encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text((root / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr("lmc.reproduce.places.checkout", lambda: tmp_path)
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
+    for name, value in recording(tmp_path / "record").items():
+        monkeypatch.setenv(name, value)
+    entry = Figure("own", "t", "01_own", ("smoke",), "own", "curves")
+    with kernel_environment():
+        execute("01_own", "smoke", tmp_path / "out", {}, {"own": entry})
+    [kernel] = recorded(tmp_path / "record")
+    assert "lmc.reproduce.results" in kernel["imported"] and kernel["written"] == {("own", "smoke")}
+
+    def lost(**declared: Any) -> set[tuple[str, str]]:
+        return undeclared(tmp_path / "record", {"own": replace(entry, **declared)})["01_own"]
+
+    assert lost() == {("other", "smoke"), ("large", "gpu")}
+    assert lost(inputs=("other",)) == {("large", "gpu")}
+    assert lost(inputs=("other",), inputs_at={"gpu": ("large",)}) == set()
+    assert undeclared(tmp_path / "record", {})[""] > {("own", "smoke")}
+
+
+def asked(text: str) -> list[str]:
+    """The environment variables that a text asks for by name; an empty one for any other use of the environment."""
+    nodes = list(ast.walk(ast.parse(text)))
+    uses = [
+        n for n in nodes if isinstance(n, ast.Attribute | ast.Name) and ast.unparse(n) in ("os.environ", "os.getenv")
+    ]
+    calls = [
+        n.args[0] for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) in ("os.environ.get", "os.getenv")
+    ]
+    calls += [n.slice for n in nodes if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "os.environ"]
+    names = [str(argument.value) for argument in calls if isinstance(argument, ast.Constant)]
+    return sorted({*names, *([""] if len(uses) > len(names) else [])})
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_the_environment_that_a_chapter_reads_is_declared(source: Path, root: Path) -> None:
+    assert asked(source.read_text(encoding="utf-8")) == environment(source.stem, figures(root / "figures.yml"))
+
+
+def test_every_use_of_the_environment_is_seen() -> None:
+    assert asked('os.environ["B"]; os.environ.get("A", ""); os.getenv("C")') == ["A", "B", "C"]
+    assert asked('os.environ.get("A"); dict(os.environ)') == ["", "A"]
 
 
 # Every engine: learned matching, planes, ablations, published checkpoints and the campaign, many models, training.

@@ -15,6 +15,8 @@ import pytest
 from lmc import cli
 from lmc.errors import ArgumentError
 from lmc.reproduce import results
+from lmc.reproduce.draw import drawings
+from lmc.reproduce.execute import is_current
 from lmc.reproduce.ledger import figures
 from lmc.reproduce.schedule import redrawn, schedule
 from lmc.reproduce.training.settings import work
@@ -40,6 +42,13 @@ WRITE = (
     'results.write("{id}", profile, {{"headline": {{"x": {value}}}, "methods": {{}}}}, '
     '{{"seeds": [seed], "duration_s": 0.0}})'
 )
+PACKAGE = {  # as far as the notebooks import it: these files are read for the cache, and those of the project run
+    "__init__.py": "",
+    "reproduce/__init__.py": "",
+    "reproduce/results.py": '"""Results."""\nfrom lmc.reproduce import places  # where they are\n',
+    "reproduce/places.py": "HERE = 1\n",
+    "cli.py": "",
+}
 LEDGER = """\
 first:  {title: t, notebook: 01_first, profiles: [smoke], results: first, draw: barrier_bars}
 second: {title: t, notebook: 00_second, profiles: [smoke, gpu], results: second, draw: barrier_bars, inputs: [first]}
@@ -58,8 +67,10 @@ def closed() -> Iterator[None]:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Notebook 00 reads what notebook 01 writes."""
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "lmc").mkdir()
     (tmp_path / "figures.yml").write_text(LEDGER)
+    for name, text in PACKAGE.items():
+        (tmp_path / "lmc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lmc" / name).write_text(text)
     project = '[project]\nversion = "1"\n[project.urls]\nRepository = "https://example.org/a/b"\n'
     (tmp_path / "pyproject.toml").write_text(project)
     source(tmp_path, "01_first", WRITE.format(id="first", value="1.0"))
@@ -76,6 +87,7 @@ def source(root: Path, name: str, body: str, parameter: str = "seed: int = 0") -
 
 CODE = """\
 import sys, pathlib
+import lmc.reproduce.run
 from lmc.reproduce import places
 places.checkout = pathlib.Path.cwd
 """
@@ -83,7 +95,7 @@ places.checkout = pathlib.Path.cwd
 
 def python(checkout: Path, code: str) -> str:
     """What code prints in that checkout, errors included."""
-    command = [sys.executable, "-c", CODE + code]
+    command = [sys.executable, "-P", "-c", CODE + code]  # -P: the project, not the folder lmc that is here
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=240)
     return done.stdout + done.stderr
 
@@ -92,6 +104,7 @@ def start(checkout: Path, *options: str) -> "subprocess.Popen[str]":
     """`lmc reproduce --profile smoke` in that checkout, in a process of its own."""
     command = [
         sys.executable,
+        "-P",
         "-c",
         CODE + "from lmc.cli import main; sys.exit(main(['reproduce', *sys.argv[1:]]))",
         "--profile",
@@ -122,7 +135,7 @@ def test_runs_in_the_order_of_inputs_and_caches(checkout: Path) -> None:
     assert list(ran(checkout).items()) == [("01_first", True), ("00_second", True)]
     assert results.read("second", "smoke").numbers["headline"] == {"x": 2.0}
     assert ran(checkout) == {"01_first": False, "00_second": False}
-    (checkout / "lmc/new.py").write_text("")  # any change of the package's source
+    (checkout / "lmc/reproduce/places.py").write_text("HERE = 2\n")  # reached by both
     assert ran(checkout) == {"01_first": True, "00_second": True}
 
 
@@ -421,45 +434,60 @@ def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("{title: t, notebook: n, profiles: [smoke], results: r}", "lacks draw"),
-        ("{title: t, notebook: n, profiles: [desk], results: r, draw: d}", "unknown profile desk"),
-        ("{title: t, notebook: n, profiles: [], results: r, draw: d, colour: red}", "unknown colour; known: claim"),
-        ("{title: t, notebook: n, profiles: smoke, results: r, draw: d}", "profiles: expected a list, found 'smoke'"),
-        ("{title: t, notebook: n, profiles: [], results: r, draw: d, expected: {smoke: {x: 1}}}", "expected: expected"),
-        ("{title: t, notebook: n, profiles: [[laptop]], results: r, draw: d}", "expected names in profiles"),
-        ("{title: t, notebook: n, profiles: [], results: r, draw: d, minutes: {laptop: long}}", "expected names in"),
+        ("profiles: [smoke], results: r", ": lacks draw"),
         (
-            "{title: t, notebook: n, profiles: [], results: r, draw: d, "
-            "expected: {smoke: {x: {value: .nan, tolerance: 1, runs: 5}}}}",
-            "expected: expected",
+            "profiles: [desk], results: r, draw: d",
+            ", profiles: expected one of smoke, laptop, gpu, paper, found 'desk'",
         ),
-        ("nothing", "expected fields, found 'nothing'"),
+        ("profiles: [], results: r, draw: d, colour: red", ": unknown colour; known: claim, .*, title"),
+        ("profiles: [], results: r, draw: d, id: two", ": unknown id; known: "),
+        ("profiles: smoke, results: r, draw: d", ", profiles: expected a list, found 'smoke'"),
+        ("profiles: [[laptop]], results: r, draw: d", r", profiles: expected one of .*, found \['laptop'\]"),
+        ("profiles: [], results: 1, draw: d", ", results: expected text, found 1"),
+        ("profiles: [], results: r, draw: d, item: true", ", item: expected a whole number, found True"),
+        ("profiles: [], results: r, draw: d, headline: 1", ", headline: expected true or false, found 1"),
+        ("profiles: [], results: r, draw: d, inputs_at: {desk: [a]}", ", inputs_at: expected one of .*, found 'desk'"),
+        ("profiles: [], results: r, draw: d, inputs_at: {gpu: [1]}", ", inputs_at, gpu: expected text, found 1"),
+        ("profiles: [], results: r, draw: d, environment: A", ", environment: expected a list, found 'A'"),
+        (
+            "profiles: [], results: r, draw: d, minutes: {laptop: long}",
+            ", minutes, laptop: expected a number ≥ 0, found 'long'",
+        ),
+        (
+            "profiles: [], results: r, draw: d, expected: {smoke: {x: 1}}",
+            ", expected, smoke, x: expected fields, found 1",
+        ),
+        (
+            "profiles: [], results: r, draw: d, expected: {smoke: {x: {value: .nan, tolerance: 1, runs: 5}}}",
+            ", expected, smoke, x, value: expected a number, found nan",
+        ),
     ],
 )
 def test_a_mistake_in_the_ledger_is_named(tmp_path: Path, entry: str, message: str) -> None:
-    (tmp_path / "figures.yml").write_text(f"one: {entry}\n")
-    with pytest.raises(ArgumentError, match=f"figures.yml, one(:|,) {message}"):
+    (tmp_path / "figures.yml").write_text(f"one: {{title: t, notebook: n, {entry}}}\n")
+    with pytest.raises(ArgumentError, match=f"^figures.yml, one{message}"):
         figures(tmp_path / "figures.yml")
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a\n"])
+@pytest.mark.parametrize("text", ["a: [", "- a\n", "a: nothing"])
 def test_a_ledger_that_is_none_is_one_line(checkout: Path, text: str, capsys: pytest.CaptureFixture) -> None:
     (checkout / "figures.yml").write_text(text)
     assert main(["--list"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: figures.yml: ") and err.count("\n") == 1
+    assert err.startswith("error: figures.yml") and err.count("\n") == 1
 
 
 def test_the_ledger_names_notebooks_and_drawings_that_exist(root: Path) -> None:
-    from lmc.reproduce import figures as drawing
-
-    for figure in figures(root / "figures.yml").values():
+    ledger = figures(root / "figures.yml")
+    written = {figure.results for figure in ledger.values()}
+    for figure in ledger.values():
         assert (root / "notebooks" / f"{figure.notebook}.py").is_file(), figure.id
-        assert figure.draw in drawing.drawings(), figure.id
+        assert figure.draw in drawings(), figure.id
         assert {*figure.expected, *figure.minutes, *figure.needs} <= set(figure.profiles), figure.id
         assert figure.by_campaign("gpu") == ("gpu" in figure.profiles), figure.id
+        assert {*figure.inputs, *(id for ids in figure.inputs_at.values() for id in ids)} <= written, figure.id
         if figure.by_campaign("gpu"):  # and the campaign knows it under that item
-            assert figure.results in [each.id for each in work(figure.item or 0, "full")], figure.id
+            assert figure.results in [each.id for each in work(figure.item, "full")], figure.id
 
 
 def test_the_longest_notebook_comes_first_and_long_ones_only_when_asked(checkout: Path) -> None:
@@ -479,21 +507,81 @@ def test_the_longest_notebook_comes_first_and_long_ones_only_when_asked(checkout
     assert list(schedule("laptop", "b", ledger)) == ["00_second"]
 
 
-def test_the_key_of_a_run_holds_what_its_text_names(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of the reader's own, and results of a profile that is not the run's."""
-    from lmc.reproduce.execute import is_current
-
-    source(checkout, "01_first", 'os.environ.get("LMC_OTHER_TEXT")\n' + WRITE.format(id="first", value="1.0"))
-    source(checkout, "00_second", 'results.read("rates", "laptop")\n' + WRITE.format(id="second", value="2.0"))
-    results.write("rates", "laptop", {"x": 1}, {"seeds": [0], "duration_s": 0.0, "command": "c"})
+def test_what_is_declared_runs_a_notebook_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the reader's own, results of a profile that is not the run's, and results that are not there yet."""
+    declared = {"01_first": "environment: [LMC_OTHER]", "00_second": "inputs_at: {laptop: [rates], gpu: [large]}"}
+    text = LEDGER.replace("inputs: [first]", declared["00_second"]).replace(
+        "bars}", f"bars, {declared['01_first']}}}", 1
+    )
+    (checkout / "figures.yml").write_text(text)
+    source(checkout, "00_second", WRITE.format(id="second", value="2.0"))
+    run = {"seeds": [0], "duration_s": 0.0, "command": "c"}
+    results.write("rates", "laptop", {"x": 1}, run)
     assert main(["--profile", "smoke", "--out", str(checkout / "out")]) == 0
+    assert current(checkout) == {"01_first": True, "00_second": True}
+    monkeypatch.setenv("LMC_OTHER", "mine.txt")
+    monkeypatch.setenv("LMC_ANOTHER", "mine.txt")
+    results.write("others", "laptop", {"x": 2}, run)  # declared by nobody
+    assert current(checkout) == {"01_first": False, "00_second": True}
+    monkeypatch.delenv("LMC_OTHER")
+    results.write("large", "gpu", {"x": 2}, run)
+    assert current(checkout) == {"01_first": True, "00_second": False}
+    (checkout / "results/gpu/large.json").unlink()
+    results.write("rates", "laptop", {"x": 2}, run)
+    assert current(checkout) == {"01_first": True, "00_second": False}
+    results.write("rates", "laptop", {"x": 1}, run)
+    assert current(checkout) == {"01_first": True, "00_second": True}
+    (checkout / "figures.yml").write_text(text.replace("[rates]", "[rates, others]"))
+    assert current(checkout) == {"01_first": True, "00_second": False}
+
+
+def current(checkout: Path) -> dict[str, bool]:
+    """Notebook -> whether it would be taken from the cache."""
     ledger = figures(checkout / "figures.yml")
-    names = ("01_first", "00_second")
-    assert [is_current(name, "smoke", checkout / "out", ledger) for name in names] == [True, True]
-    results.write("rates", "laptop", {"x": 2}, {"seeds": [0], "duration_s": 0.0, "command": "c"})
-    assert [is_current(name, "smoke", checkout / "out", ledger) for name in names] == [True, False]
-    monkeypatch.setenv("LMC_OTHER_TEXT", "mine.txt")
-    assert [is_current(name, "smoke", checkout / "out", ledger) for name in names] == [False, False]
+    return {name: is_current(name, "smoke", checkout / "out", ledger) for name in ("01_first", "00_second")}
+
+
+def test_text_and_comments_change_no_number(checkout: Path) -> None:
+    """They run nothing again, and the executed copy shows them; a changed line of code that is reached runs."""
+    body = 'value = 1.0  # one\nprint("one", file=sys.stderr)\nvalue\n'
+    source(checkout, "01_first", f"import sys\n{body}# %%\n{WRITE.format(id='first', value='value')}")
+    out = checkout / "out"
+    run = ["--profile", "smoke", "--out", str(out), "--figure", "first"]
+    assert main(run) == 0
+    before = json.loads((out / "01_first.ipynb").read_text())
+    for name, text in {  # what the package says of itself, and what no notebook reaches
+        "reproduce/results.py": '"""Numbers."""\n\nfrom lmc.reproduce import places\n',
+        "reproduce/places.py": "# Here.\nHERE = 1\n",
+        "cli.py": "print()\n",
+    }.items():
+        (checkout / "lmc" / name).write_text(text)
+        assert current(checkout)["01_first"], name
+    chapter = checkout / "notebooks/01_first.py"
+    written = chapter.read_text()
+    chapter.write_text(
+        written.replace("# %%\nimport os", "# %% [markdown]\n# In words.\n\n# %%\nimport os").replace("# one", "# 1")
+    )
+    assert main(run) == 0
+    after = json.loads((out / "01_first.ipynb").read_text())
+    assert after["metadata"] == before["metadata"]  # the same run
+    shown, code = ([cell for cell in each["cells"] if cell["cell_type"] == "code"] for each in (after, before))
+    assert [cell["outputs"] for cell in shown] == [cell["outputs"] for cell in code]
+    assert [cell["execution_count"] for cell in shown] == [cell["execution_count"] for cell in code]
+    assert any(cell["outputs"] for cell in shown) and not any("stderr" in str(cell["outputs"]) for cell in shown)
+    text = str(after["cells"])
+    assert "In words." in text and "# 1" in text and "# one" not in text
+    assert len({cell["id"] for cell in after["cells"]}) == len(after["cells"]) == len(before["cells"]) + 1
+    for file, old, new in (
+        (chapter, "value = 1.0", "value = 2.0"),
+        (chapter, "value\n", "value;\n"),  # hides what the cell shows
+        (checkout / "lmc/reproduce/places.py", "1", "2"),
+        (checkout / "lmc/__init__.py", "", "import lmc.cli\n"),
+    ):
+        kept = file.read_text()
+        file.write_text(kept.replace(old, new, 1))
+        assert not current(checkout)["01_first"], new
+        file.write_text(kept)
+        assert current(checkout)["01_first"], new
 
 
 def test_a_run_of_everything_leaves_out_what_lacks_its_data(

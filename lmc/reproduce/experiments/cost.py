@@ -80,7 +80,7 @@ def _plain(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
 def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
     """A step of learned matching on the same batch."""
     endpoints = Endpoints.of((a, b), data.inputs.device)
-    learning = learner(endpoints, kind, Recipe.default(kind, batch=len(data), precision="bfloat16"))
+    learning = learner(endpoints, kind, Recipe.of(kind, batch=len(data), precision="bfloat16"))
     return lambda index: [learning.advance(data)].clear()
 
 

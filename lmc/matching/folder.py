@@ -1,0 +1,102 @@
+"""An alignment on disk: what its folder holds, and that it still is what was written.
+
+>>> describe("aligned")["method"]
+'dual'
+
+`alignment.json` names the method, the parents and the record, and holds the SHA-256 of every other file. So one number,
+that of `alignment.json` itself, stands for all of it: `fingerprint`.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmc import __version__
+from lmc.checkpoints import provenance
+from lmc.errors import CheckpointError
+from lmc.files import read_json, sha256
+from lmc.matching.recipe import METHODS
+from lmc.symmetries import Transform
+
+DESCRIPTION, LOG = "alignment.json", "log.jsonl"
+AGAIN = "restore the folder, or match the models again"
+
+
+def write(
+    folder: Path,
+    method: str,
+    parents: Sequence[Mapping[str, Any]],
+    transforms: Sequence[Transform],
+    record: Mapping[str, Any],
+    log: Sequence[Mapping[str, float]] = (),
+) -> None:
+    """Write an alignment's files into a folder; `parents` are references as `checkpoints.reference` makes them."""
+    for k, transform in enumerate(transforms):
+        transform.write(folder / elements(k))
+    (folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    here = [
+        {**p, "folder": os.path.relpath(p["folder"], folder.resolve())} if "folder" in p else dict(p) for p in parents
+    ]
+    described = {
+        "method": method,
+        "parents": here,
+        "record": record,
+        "versions": {"lmc": __version__, **provenance.versions()},
+        "files": {name: sha256(folder / name) for name in files(len(parents))},
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+
+
+def elements(k: int) -> str:
+    """The file of the transform of that number; a description of its spaces lies beside it."""
+    return f"transform-{k}.safetensors"
+
+
+def files(count: int) -> list[str]:
+    """Every file of an alignment of so many models, but for its description."""
+    return [name for k in range(count) for name in (elements(k), f"transform-{k}.json")] + [LOG]
+
+
+def describe(directory: str | Path) -> dict[str, Any]:
+    """What the `alignment.json` of an alignment folder says; no other file is looked at. Raises CheckpointError.
+
+    >>> describe("aligned")["method"]
+    'dual'
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "not found"
+        raise CheckpointError(f"{folder}: {what}, expected an alignment folder (made by lmc match)")
+    file = folder / DESCRIPTION
+    found = read_json(file)
+    method, parents, record, digests = (found.get(key) for key in ("method", "parents", "record", "files"))
+    if method not in METHODS:
+        raise CheckpointError(f"{file}: method: expected one of {', '.join(METHODS)}, found {str(method)[:40]!r}")
+    if not isinstance(parents, list) or len(parents) < 2 or not all(isinstance(p, dict) for p in parents):
+        raise CheckpointError(f"{file}: parents: expected a list of at least two objects, found {str(parents)[:40]!r}")
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{file}: record: expected an object, found {str(record)[:40]!r}")
+    if not isinstance(digests, dict) or sorted(digests) != sorted(files(len(parents))):
+        raise CheckpointError(f"{file}: files: expected the SHA-256 of {len(files(len(parents)))} files; {AGAIN}")
+    return found
+
+
+def require_whole(folder: Path, described: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless every file is the one that was written."""
+    for name, expected in described["files"].items():
+        file = folder / name
+        if file.is_symlink() or not file.is_file():
+            raise CheckpointError(f"{file}: expected a file of the alignment, found none; {AGAIN}")
+        if (found := sha256(file)) != expected:
+            raise CheckpointError(f"{file}: expected sha256 {str(expected)[:12]}…, found {found[:12]}…; {AGAIN}")
+
+
+def fingerprint(directory: str | Path) -> str:
+    """One number for all that an alignment folder holds.
+
+    >>> len(fingerprint("aligned"))
+    64
+    """
+    return sha256(Path(directory) / DESCRIPTION)

@@ -1,0 +1,156 @@
+"""What still holds of a folder: a row for each thing that merging relies on.
+
+>>> verify("aligned").ok
+True
+>>> print(verify("aligned"))                                    # what was looked at, and what was found
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lmc import checkpoints
+from lmc.errors import CheckpointError, LmcError
+from lmc.evaluation import PathResult
+from lmc.matching.alignment import Alignment
+from lmc.matching.folder import DESCRIPTION, describe, elements, fingerprint, require_whole
+from lmc.symmetries import Transform, example_inputs, logits, tolerance
+
+MEASURED = "path.json"  # in an alignment folder: the last path that was measured
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was looked at: whether it holds, and what was found."""
+
+    what: str
+    holds: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The rows of a verification, in the order in which they were looked at. `str` is a table."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return all(row.holds for row in self.rows)
+
+    def __str__(self) -> str:
+        width = max(len(row.what) for row in self.rows)
+        return "\n".join(f"{row.what:<{width}}  {'yes' if row.holds else 'NO ':<3}  {row.found}" for row in self.rows)
+
+
+def verify(directory: str | Path) -> Verification:
+    """Look at everything an alignment folder, or a folder with a merged or aligned model, must hold.
+
+    >>> [row.what for row in verify("aligned").rows][:2]
+    ['files', 'maps']
+
+    Nothing is written, and nothing is raised for what does not hold: it is a row. What depends on something that does
+    not hold is not looked at. Raises CheckpointError only where there is neither an alignment nor a checkpoint.
+    """
+    folder = Path(directory)
+    if not (folder / DESCRIPTION).exists():
+        return _of_checkpoint(folder)
+    described = describe(folder)
+    rows = [
+        _row("files", lambda: _files(folder)),
+        *(_row(f"maps of model {k}", lambda k=k: _maps(folder, k)) for k in range(len(described["parents"]))),  # type: ignore[misc]
+    ]
+    if all(row.holds for row in rows):
+        rows += _of_models(folder)
+    if (folder / MEASURED).exists():
+        rows.append(_row("measured path", lambda: _measured(folder)))
+    return Verification(tuple(rows))
+
+
+def _row(what: str, look: Callable[[], str]) -> Row:
+    try:
+        return Row(what, True, look())
+    except LmcError as error:
+        return Row(what, False, " ".join(str(error).split()))
+
+
+def _files(folder: Path) -> str:
+    described = describe(folder)
+    require_whole(folder, described)
+    return f"all {len(described['files'])} are those that were written"
+
+
+def _maps(folder: Path, k: int) -> str:
+    transform = Transform.load(folder / elements(k))
+    return f"{len(transform.elements)} spaces, every element is one of its group"
+
+
+def _of_models(folder: Path) -> list[Row]:
+    """Parents, their pairing, and the ends of the path."""
+    loaded: list[Alignment] = []
+
+    def parents() -> str:
+        loaded.append(Alignment.load(folder))
+        return "weights, settings and vocabularies are those that were matched; they can be paired"
+
+    rows = [_row("parents", parents)]
+    if loaded:
+        rows += [_row(f"λ at model {k}", lambda k=k: _end(loaded[0], k)) for k in range(len(loaded[0].parents))]  # type: ignore[misc]
+    return rows
+
+
+def _end(alignment: Alignment, k: int) -> str:
+    return f"logits are the parent's to {require_end(alignment, k):.1e}"
+
+
+def require_ends(alignment: Alignment) -> float:
+    """The largest change of a logit at the ends of the path. Raises CheckpointError where rounding cannot explain it.
+
+    >>> require_ends(alignment) < 1e-4
+    True
+    """
+    return max(require_end(alignment, k) for k in range(len(alignment.parents)))
+
+
+def require_end(alignment: Alignment, k: int) -> float:
+    """The same of one end: what is merged with all the weight on that model computes what the model computes."""
+    error, dtype = alignment.end_error(k), next(alignment.parents[k].parameters()).dtype
+    if not error <= tolerance(dtype):
+        raise CheckpointError(
+            f"model {k}: expected the merged model at its end of the path to compute what it computes, to "
+            f"{tolerance(dtype):.0e} of the largest logit, found a change of {error:.1e}; match the models again"
+        )
+    return error
+
+
+def _measured(folder: Path) -> str:
+    if PathResult.from_json(folder / MEASURED).alignment != fingerprint(folder):
+        raise CheckpointError("measured on another alignment than this one; measure it again with lmc path")
+    return "measured on this alignment"
+
+
+def _of_checkpoint(folder: Path) -> Verification:
+    """A folder with a model: what the stock library reads from it, and that it computes something."""
+    blueprint = checkpoints.inspect(folder)
+    loaded: list[nn.Module] = []
+
+    def weights() -> str:
+        loaded.append(checkpoints.load(blueprint))
+        return f"{len(blueprint.tensors)} tensors, all finite, read by {blueprint.family.library}"
+
+    def function() -> str:
+        with torch.no_grad():
+            out = logits(loaded[0], example_inputs(loaded[0]))
+        if not bool(out.isfinite().all()):
+            raise CheckpointError("expected finite logits, found NaN or infinity")
+        return f"finite logits on random input, the largest {float(out.abs().max()):.3g}"
+
+    rows = [
+        Row("checkpoint", True, f"{type(blueprint.model).__name__}, every tensor has its name and shape"),
+        _row("weights", weights),
+    ]
+    return Verification((*rows, _row("function", function)) if loaded else tuple(rows))

@@ -1,0 +1,255 @@
+"""An alignment that was damaged, or whose parents have changed, is refused in one line; nothing merges from it.
+
+Every kind of damage is tried on every kind of space and every field. What only changes a file is caught by its digest;
+so each is tried again with the digests written anew, as someone would who repairs the folder by hand.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import lmc
+from lmc import corpora
+from lmc.cli import main
+from lmc.files import sha256
+from lmc.symmetries import kinds
+
+FAMILIES = {"neox": {"vocab_size": 256}, "llama": {"vocab_size": 256}, "vit": {}}
+
+
+def sheared(t: Tensor) -> Tensor:
+    """No rotation any more, no complex number, no permutation; a matrix that can be inverted stays one."""
+    if not t.is_floating_point():
+        return t // 2
+    return t + 3 * t.flip(-2) if t.shape[-1] > 1 else 2 * t
+
+
+DAMAGE: dict[str, Callable[[Tensor], Tensor]] = {
+    "tripled": lambda t: 3 * t,
+    "zero": torch.zeros_like,
+    "negative": lambda t: -1 - t.abs(),
+    "huge": lambda t: t * 10**12,
+    "not a number": lambda t: torch.full_like(t, float("nan")) if t.is_floating_point() else t * 0 + t.shape[-1],
+    "sheared": sheared,
+}
+ANOTHER_ELEMENT = {  # what is damage to one group is an element of another: there the function stays
+    "Invertible": {"tripled", "negative", "sheared"},
+    "RotaryCommutant": {"tripled"},
+    "Scale": {"tripled", "sheared"},
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def aligned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two models `a`, `b` and an alignment of them by weights."""
+    folder = tmp_path_factory.mktemp(request.param)
+    for seed, side in enumerate("ab"):
+        model = getattr(pico, request.param)(seed, torch.float32, **FAMILIES[request.param])
+        if request.param == "vit":
+            model.pretrained_cfg.update(mean=(0.5,), std=(0.5,), crop_pct=1.0)
+        lmc.save(model, folder / side)
+        if request.param != "vit":
+            corpora.byte_tokenizer().save_pretrained(folder / side)
+    lmc.match(*(lmc.load(folder / side) for side in "ab"), method="weights").save(folder / "aligned")
+    return folder
+
+
+@pytest.fixture
+def here(aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(aligned, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sign(folder: Path) -> None:
+    """Write the digests anew."""
+    edit(folder, lambda plain: plain.update(files={name: sha256(folder / name) for name in plain["files"]}))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    plain = json.loads((folder / "alignment.json").read_text())
+    change(plain)
+    (folder / "alignment.json").write_text(json.dumps(plain))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """`lmc merge` says one line with these words, exits with 2, and leaves nothing."""
+    capsys.readouterr()
+    before = sorted(p.name for p in Path.cwd().iterdir())
+    assert main(["merge", "aligned", "--out", "merged"]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("error: ") and "\n" not in line and len(line) < 1024, line
+    assert all(word in line for word in words), line
+    assert sorted(p.name for p in Path.cwd().iterdir()) == before
+    return line
+
+
+def spaces(folder: Path) -> list[str]:
+    """One space of each kind."""
+    spec = lmc.Transform.load(folder / "aligned/transform-1.safetensors").spec
+    return [next(s.name for s in spec.spaces if spec.kind(s.name) == kind) for kind in kinds(spec)]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_every_damaged_map_is_refused(here: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = here / "aligned/transform-1.safetensors"
+    sound = load_file(file)
+    spec = lmc.Transform.load(file).spec
+    for name in spaces(here):
+        save_file({**sound, name: DAMAGE[damage](sound[name]).contiguous()}, file)
+        refused(capsys, "transform-1.safetensors", "sha256")
+        sign(here / "aligned")
+        if damage in ANOTHER_ELEMENT.get(type(spec.space(name).group).__name__, ()):
+            assert main(["merge", "aligned", "--out", "merged"]) == 0
+            shutil.rmtree("merged")
+        else:
+            refused(capsys, "transform-1.safetensors", f"space {name}: expected")
+
+
+def test_another_element_of_the_group_is_another_alignment(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It merges only where its digests were written anew, and then into models with the parents' functions."""
+    file = here / "aligned/transform-1.safetensors"
+    spec = lmc.Transform.load(file).spec
+    lmc.Transform.random(spec, seed=5).write(file)
+    refused(capsys, "transform-1.safetensors", "sha256")
+    sign(here / "aligned")
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+
+
+def test_exchanged_transforms_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (here / f"aligned/transform-{k}.safetensors" for k in (0, 1))
+    first.rename(here / "kept")
+    second.rename(first)
+    (here / "kept").rename(second)
+    refused(capsys, "transform-0.safetensors", "sha256")
+
+
+@pytest.mark.parametrize("name", ["transform-0.safetensors", "transform-1.json", "log.jsonl"])
+@pytest.mark.parametrize("how", ["gone", "empty", "longer", "a link"])
+def test_every_file_is_watched(here: Path, name: str, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = here / "aligned" / name
+    content = file.read_bytes()
+    file.unlink()
+    if how == "a link":
+        (here / "elsewhere").write_bytes(content)
+        file.symlink_to(here / "elsewhere")
+    elif how != "gone":
+        file.write_bytes(b"" if how == "empty" else content + b"\n")
+    if how == "empty" and not content:  # the log of a match that learned nothing
+        return
+    refused(capsys, name)
+
+
+@pytest.mark.parametrize("field", ["method", "parents", "record", "files"])
+@pytest.mark.parametrize("value", [None, "x" * 5000, 3, [], {}, [[]], {"a": 1}], ids=str)
+def test_every_field_of_the_description_is_checked(
+    here: Path, field: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if field == "record" and isinstance(value, dict):
+        return
+    edit(here / "aligned", lambda plain: plain.update({field: value}))
+    refused(capsys, "alignment.json", field)
+
+
+@pytest.mark.parametrize("key", ["name", "dtype", "sha256", "settings", "vocabulary", "folder"])
+@pytest.mark.parametrize("value", [None, 3, "elsewhere", {"model.safetensors": "0" * 64}], ids=str)
+def test_every_field_of_a_parent_is_checked(
+    here: Path, key: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = json.loads((here / "aligned/alignment.json").read_text())["parents"][1]
+    if parent[key] == value or (key == "name" and value == "elsewhere"):  # what a folder is called is no part of it
+        return
+    edit(here / "aligned", lambda plain: plain["parents"][1].update({key: value}))
+    refused(capsys, "aligned")
+
+
+def test_a_parent_inside_the_folder_is_inside(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = lmc.load(here / "b")
+    next(model.parameters()).data.mul_(1.5)
+    shutil.rmtree(here / "aligned")
+    lmc.match(lmc.load(here / "a"), model, method="canonical").save(here / "aligned")
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+    shutil.rmtree(here / "merged")
+    for place in ("../a", str(here / "a"), "parent-1/../../a", "parent-x"):
+        edit(here / "aligned", lambda plain, place=place: plain["parents"][1].update(inside=place))
+        refused(capsys, "aligned", "expected a parent's name, dtype and sha256")
+    edit(here / "aligned", lambda plain: plain["parents"][1].update(inside="parent-1"))
+    weights = here / "aligned/parent-1/model.safetensors"
+    shutil.copyfile(here / "a/model.safetensors", weights)
+    refused(capsys, "parent-1", "sha256")
+    shutil.rmtree(here / "aligned/parent-1")
+    (here / "aligned/parent-1").symlink_to(here / "b")
+    refused(capsys, "aligned", "expected a parent's name, dtype and sha256")
+
+
+def test_a_parent_of_other_weights_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copyfile(here / "b/model.safetensors", here / "a/model.safetensors")
+    refused(capsys, "a/model.safetensors", "sha256", "match again")
+
+
+def test_a_parent_of_other_settings_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = here / "a/config.json"
+    plain = json.loads(file.read_text())
+    changes: dict[str, Any] = {"rms_norm_eps": 0.1, "layer_norm_eps": 0.1, "hidden_act": "relu"}
+    known = {key: value for key, value in changes.items() if key in plain}
+    if not known:
+        plain["model_args"] = plain["model_args"] | {"act_layer": "relu"}
+        known = {"model_args": plain["model_args"]}
+    for key, value in known.items():
+        file.write_text(json.dumps(plain | {key: value}))
+        refused(capsys, str(here / "a"), "settings", "match again")
+
+
+def test_exchanged_tokens_are_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in "ab":  # both alike: the pair still fits, and yet is not the one that was matched
+        file = here / side / "tokenizer.json"
+        if not file.exists():
+            return
+        plain = json.loads(file.read_text())
+        one, other, *_ = plain["model"]["vocab"]
+        ids = plain["model"]["vocab"]
+        ids[one], ids[other] = ids[other], ids[one]
+        file.write_text(json.dumps(plain))
+    refused(capsys, "vocabulary", "match again")
+
+
+def test_the_ends_are_computed_and_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("the ends of the path")]
+    assert float(line.split(" differ by ")[1].split()[0]) < 1e-5
+    assert main(["merge", "aligned", "--out", "again", "--no-verify"]) == 0
+    assert "the ends of the path" not in capsys.readouterr().out
+
+
+def test_a_path_of_another_alignment_is_not_quoted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = "digits" if not (here / "a/tokenizer.json").exists() else "embedded"
+    assert main(["path", "aligned", "--data", data, "--grid", "3", "--limit", "8"]) == 0
+    assert main(["merge", "aligned", "--out", "one"]) == 0
+    assert "barrier of the path" in (here / "one/README.md").read_text()
+    edit(here / "aligned", lambda plain: plain["record"].update(note="changed"))
+    capsys.readouterr()
+    assert main(["merge", "aligned", "--out", "other"]) == 0
+    assert "measured on another alignment" in capsys.readouterr().err
+    assert "barrier of the path" not in (here / "other/README.md").read_text()
+
+
+def test_verify_says_what_holds_and_what_does_not(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "aligned"]) == 0
+    table = capsys.readouterr().out
+    assert " NO " not in table and all(word in table for word in ("files", "maps", "parents", "λ at model 1"))
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+    assert main(["verify", "merged"]) == 0
+    capsys.readouterr()
+    shutil.copyfile(here / "b/model.safetensors", here / "a/model.safetensors")
+    assert main(["verify", "aligned"]) == 1
+    (row,) = [x for x in capsys.readouterr().out.splitlines() if " NO " in x]
+    assert row.startswith("parents") and "sha256" in row
+    assert main(["verify", "nowhere"]) == 2
