@@ -12,7 +12,7 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-UV_INSTALL := $(VENV)/bin/uv pip install --python $(PY)
+UV_INSTALL := $(VENV)/bin/uv pip install --compile-bytecode --python $(PY)
 WANTED := -c constraints.txt -e ".[book,test]"
 
 # On Linux, PyPI's torch brings gigabytes of CUDA libraries: without a GPU, take PyTorch's CPU build where it can be had.
@@ -38,16 +38,17 @@ $(STAMP): pyproject.toml constraints.txt
 	if [ -n "$(CPU_TORCH)" ] && $(UV_INSTALL) --torch-backend cpu $(WANTED); then :; else \
 	  [ -z "$(CPU_TORCH)" ] || echo "PyTorch's CPU packages cannot be reached; using the default package index"; \
 	  $(UV_INSTALL) $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} $(WANTED); fi; \
+	$(PY) -m lmc.symmetries.stock_libraries; \
 	touch $@; echo "install: $$((SECONDS - began)) s"
 
 book: $(STAMP)  ## run the notebooks and render the book: book/_build/html/index.html
-	@$(PY) tools/book.py --profile $(PROFILE) --jobs $(JOBS)
+	@$(PY) book/make/book.py --profile $(PROFILE) --jobs $(JOBS)
 
 test: $(STAMP)  ## run all tests
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
-	@$(PY) -m lmc.reproduce.run --profile $(PROFILE) --jobs $(JOBS)
+	@$(PY) -m lmc reproduce --profile $(PROFILE) --jobs $(JOBS)
 
 gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM=1..7, SIZE=full|laptop|smoke, MINUTES=9)
 	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --minutes $(MINUTES)
@@ -56,20 +57,20 @@ gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7,
 	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --prepare
 
 twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
-	@$(PY) tools/twins.py
+	@$(PY) book/make/twins.py
 
 lint: $(STAMP)  ## check style and types
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy lmc tools
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy lmc book/make
 
 bench: $(STAMP)  ## measure what matching costs, into data/results/bench (ITEM=step|memory|growth|startup|weights)
-	@PYTHONPATH=. OMP_NUM_THREADS=1 $(PY) tools/bench.py $(ITEM)
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(PY) -m lmc.reproduce.experiments.bench $(ITEM)
 
 screenshots: $(STAMP)  ## photograph the rendered book: light, dark and phone (needs Chromium)
-	@$(PY) tools/screenshots.py
+	@$(PY) book/make/screenshots.py
 
 commit-results: $(STAMP)  ## copy fresh results to data/results and update what figures.yml expects (PROFILE=laptop)
 	@$(PY) -c 'import sys; from lmc.reproduce.results import promote; print(*promote(sys.argv[1]), sep="\n")' $(PROFILE)
-	@$(PY) tools/expected.py $(PROFILE)
+	@$(PY) -m lmc.reproduce.expected $(PROFILE)
 
 clean:  ## remove what make book and lmc reproduce made; .venv stays
 	rm -rf build book/_build book/notebooks

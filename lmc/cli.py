@@ -406,10 +406,11 @@ def reproduce(
     profile: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper.")] = "laptop",
     figure: Annotated[str | None, typer.Option(help="Only this figure, with what it needs.")] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the figures and exit.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Notebooks run at once.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Notebooks run at once.")] = 2,
     redraw: Annotated[
         bool, typer.Option("--redraw", help="Draw from the results that are there; compute nothing.")
     ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the executed notebooks.")] = None,
 ) -> None:
     """Recompute and redraw the book's figures; the exit code is 1 where a number is not what figures.yml expects."""
     from lmc.reproduce import run as notebooks
@@ -419,7 +420,7 @@ def reproduce(
     elif redraw:
         notebooks.redraw(profile, figure)
     else:
-        notebooks.reproduce(profile, figure, jobs)
+        notebooks.reproduce(profile, figure, jobs, out)
         if code := notebooks.said(notebooks.unexpected(profile, figure)):
             raise typer.Exit(code)
 

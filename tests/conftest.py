@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from lmc.symmetries.stock_libraries import repair
+
 ROOT = Path(__file__).resolve().parents[1]
+
+repair()  # before a test imports timm or transformers
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a hub name fails at once, not after retries
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -42,7 +46,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reproduce_smoke(folder: Path) -> "subprocess.CompletedProcess[str]":
     """The command a user types, with its outputs sent to `folder`, and what its kernels do noted in `folder`/record."""
-    command = [sys.executable, "-m", "lmc.reproduce.run", "--profile", "smoke", "--out", str(folder / "executed")]
+    command = [sys.executable, "-m", "lmc", "reproduce", "--profile", "smoke", "--out", str(folder / "executed")]
     environment = {**os.environ, "LMC_RESULTS": str(folder / "results")} | recording(folder / "record")
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
 

@@ -9,18 +9,13 @@ Norm gains and biases, LayerScale and every other parameter are random, so nothi
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+import transformers
 from torch import Tensor, nn
 
-from lmc.symmetries.stock_libraries import ensure_torchvision
-
-ensure_torchvision()
-
-import timm  # noqa: E402
-import transformers  # noqa: E402
-
-from lmc.symmetries.families.common import Tokens  # noqa: E402
-from lmc.symmetries.families.family import family_of  # noqa: E402
+from lmc.symmetries.families.common import Tokens
+from lmc.symmetries.families.family import family_of
 
 
 def neox(

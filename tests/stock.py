@@ -7,9 +7,11 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lmc.symmetries import stock_libraries
+
 # Reads a checkpoint with the stock library in a process that cannot import lmc, and stores its logits.
 STOCK = """
-import sys
+import pathlib, sys
 class Hide:
     def find_spec(self, name, path=None, target=None):
         if name == "lmc" or name.startswith("lmc."):
@@ -17,17 +19,10 @@ class Hide:
 sys.meta_path.insert(0, Hide())
 import torch
 from safetensors.torch import load_file, save_file
-try:
-    import torchvision
-except RuntimeError:  # a build for CUDA beside a torch without: declare what it would have
-    for name in [n for n in sys.modules if n.startswith("torchvision")]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-except ImportError:
-    pass
-folder, kind = sys.argv[1:]
+libraries = {"__name__": "stock_libraries"}
+exec(pathlib.Path(sys.argv[3]).read_text(), libraries)  # this one file needs nothing of lmc
+libraries["repair"]()
+folder, kind = sys.argv[1:3]
 inputs = load_file(folder + "-inputs.safetensors")["inputs"]
 if kind == "timm":
     import timm
@@ -46,6 +41,7 @@ def logits(folder: Path, inputs: Tensor) -> Tensor:
     """The logits of a saved model, computed in float32 in a process without lmc."""
     save_file({"inputs": inputs}, f"{folder}-inputs.safetensors")
     kind = "timm" if inputs.is_floating_point() else "transformers"
-    done = subprocess.run([sys.executable, "-c", STOCK, str(folder), kind], capture_output=True, text=True)
+    command = [sys.executable, "-c", STOCK, str(folder), kind, stock_libraries.__file__]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return load_file(f"{folder}-logits.safetensors")["logits"]

@@ -204,9 +204,6 @@ def _any(chain: list[BaseException], kind: type[BaseException]) -> bool:
 
 
 def _timm_knows(name: str) -> bool:
-    from lmc.symmetries import ensure_torchvision
+    from lmc.symmetries import timm
 
-    ensure_torchvision()
-    import timm
-
-    return timm.is_model(name.split(".")[0])
+    return timm().is_model(name.split(".")[0])

@@ -13,7 +13,7 @@ from lmc.checkpoints import writer
 from lmc.checkpoints.headers import SAFE
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
-from lmc.symmetries import ensure_torchvision
+from lmc.symmetries import timm
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
 _PLAIN = "vit_base_patch16_224"
@@ -35,11 +35,8 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """A stock model on the meta device, in evaluation mode."""
-    ensure_torchvision()
-    import timm
-
     with torch.device("meta"):
-        return timm.create_model(name, pretrained=False, **arguments).eval()
+        return timm().create_model(name, pretrained=False, **arguments).eval()
 
 
 def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:
@@ -65,7 +62,6 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
 
     Only the model's settings and shapes are looked at; its weights may be on the meta device.
     """
-    ensure_torchvision()
     arguments = _arguments(model)
     origin = dict(getattr(model, "pretrained_cfg", {}))
     architecture = origin.get("architecture") or _PLAIN

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lmc.checkpoints import hub, vocabulary
 from lmc.errors import CheckpointError, one_line
 from lmc.files import read_json
-from lmc.symmetries import ensure_torchvision
+from lmc.symmetries import transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,15 +38,12 @@ _VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")  
 
 def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     """The stock tokenizer of a folder or hub repository. Raises CheckpointError where it has none, or a damaged one."""
-    ensure_torchvision()
-    from transformers import AutoTokenizer
-
     folder = hub.locate(name).folder
     if not any((folder / file).exists() for file in _VOCABULARY):
         raise _no_tokenizer(folder)
     vocabulary.read(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it finds a wrong value in many ways, all of them the files' fault
         raise CheckpointError(f"{folder}: no tokenizer can be built from it ({one_line(error)})") from error
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import headers, writer
 from lmc.errors import CheckpointError, one_line
 from lmc.files import digest, read_json
-from lmc.symmetries import ensure_torchvision
+from lmc.symmetries import transformers
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
 _FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in headers.TYPES.values())
@@ -26,11 +26,8 @@ _GENERATION = "generation_config.json"
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """The stock model of a configuration, on the meta device. Raises CheckpointError."""
-    ensure_torchvision()
-    import transformers
-
     (architecture,) = config["architectures"]
-    stock = getattr(transformers, architecture)
+    stock = getattr(transformers(), architecture)
     if config.get("model_type") != stock.config_class.model_type:
         found, expected = config.get("model_type"), stock.config_class.model_type
         raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
@@ -55,10 +52,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 
 def build(architecture: str, fields: Mapping[str, Any]) -> Any:
     """The stock model of a class and its configuration's fields, on the meta device."""
-    ensure_torchvision()
-    import transformers
-
-    stock = getattr(transformers, architecture)
+    stock = getattr(transformers(), architecture)
     with torch.device("meta"):
         return stock(stock.config_class(**fields)).eval()
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
 from lmc.errors import DataError
-from lmc.symmetries import ensure_torchvision
+from lmc.symmetries import transformers
 from lmc.symmetries.families import Tokens, family_of
 
 if TYPE_CHECKING:
@@ -204,14 +204,12 @@ def byte_tokenizer() -> "PreTrainedTokenizerBase":
     >>> byte_tokenizer()("naïve").input_ids == list("naïve".encode())
     True
     """
-    ensure_torchvision()
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE(vocab=_byte_vocabulary(), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    return transformers().PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
 
 
 def _byte_vocabulary() -> dict[str, int]:

@@ -3,14 +3,12 @@
     >>> reproduce(profile="laptop", figure="vit-digits")
 
 A notebook that ran is kept, executed, with the key of everything its numbers depend on; while the key stays the same
-it is not run again. So an interrupted run continues where it stopped. `python -m lmc.reproduce.run` is `lmc reproduce`.
+it is not run again. So an interrupted run continues where it stopped. `lmc reproduce` is its command line.
 
 At profile `gpu` the results come from the campaign instead of notebooks (`experiments`), which only show them.
 """
 
-import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -317,41 +315,3 @@ def said(lines: list[str]) -> int:
     if lines:
         print(f"not as expected: {'; '.join(sorted(lines))}", file=sys.stderr)
     return int(bool(lines))
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`python -m lmc.reproduce.run`: the same options as `lmc reproduce`, and `--out` for a run beside the book's.
-
-    Exit code 1 where a number is not what figures.yml expects, 2 for bad input.
-    """
-    parser = argparse.ArgumentParser(prog="lmc reproduce", description="Run the notebooks and redraw the figures.")
-    parser.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
-    parser.add_argument("--figure", help="only this figure (see --list)")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks run at once")
-    parser.add_argument("--list", action="store_true", help="list the figures and exit")
-    parser.add_argument("--redraw", action="store_true", help="draw from the results that are there; compute nothing")
-    parser.add_argument("--out", type=Path, help="folder for executed notebooks")
-    arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill ends like Ctrl-C
-    try:
-        _known(arguments.profile)
-        if arguments.list:
-            print(listing())
-        elif arguments.redraw:
-            redraw(arguments.profile, arguments.figure)
-        else:
-            reproduce(arguments.profile, arguments.figure, arguments.jobs, arguments.out)
-            return said(unexpected(arguments.profile, arguments.figure))
-    except BrokenPipeError:  # whoever read along has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (LmcError, OSError) as error:  # an unwritable place is the user's to repair
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

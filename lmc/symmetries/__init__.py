@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from lmc.symmetries.spec import ROWS as ROWS
     from lmc.symmetries.spec import ModelSpec as ModelSpec
     from lmc.symmetries.spec import Space as Space
-    from lmc.symmetries.stock_libraries import ensure_torchvision as ensure_torchvision
+    from lmc.symmetries.stock_libraries import timm as timm
+    from lmc.symmetries.stock_libraries import transformers as transformers
     from lmc.symmetries.stock_model import epsilon as epsilon
     from lmc.symmetries.stock_model import hollow as hollow
     from lmc.symmetries.stock_model import logits as logits

@@ -1,46 +1,85 @@
-"""One known clash between installed packages, repaired where it happens."""
+"""timm and transformers, imported when they are needed, and one known clash between installed packages repaired.
 
-import logging
+    >>> transformers().AutoModelForCausalLM
+    >>> timm().create_model("vit_tiny_patch16_224")
+
+The clash: the package index offers torchvision for Linux built for CUDA only. Beside a CPU build of torch its compiled
+half cannot load, and its import ends with "operator torchvision::nms does not exist", and with it the import of timm
+and of every model class of transformers. Only box detection calls the two operators that are looked up there; all else
+needs them to have a name, so they are declared. Nothing changes where torchvision fits torch, or fails otherwise.
+
+`python -m lmc.symmetries.stock_libraries` repairs an environment for good, for programs that know nothing of `lmc`.
+It copies this file, which therefore needs nothing of the package.
+"""
+
+import importlib
 import sys
-
-log = logging.getLogger(__name__)
-
-_kept: list[object] = []  # the declarations vanish from torch with the object that made them
+from typing import Any
 
 
-def ensure_torchvision() -> None:
-    """Make `import torchvision` work where a CUDA build of it meets a CPU-only torch.
+def transformers() -> Any:
+    """The library transformers; a model class of it imports torchvision, if that is installed."""
+    repair()
+    return importlib.import_module("transformers")
 
-    >>> ensure_torchvision()                           # before timm or transformers are imported
-    >>> import timm
 
-    There its import fails with "operator torchvision::nms does not exist", since its compiled half cannot load, and so
-    do timm and every model class of transformers. Declaring the two operators that it registers shapes for is enough.
-    Nothing happens where torchvision imports, is absent, or fails in any other way: whoever needs it sees that error.
-    """
-    if "torchvision" in sys.modules:
-        return
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        return
-    except RuntimeError as error:
-        if "operator torchvision::nms does not exist" not in str(error):
+def timm() -> Any:
+    """The library timm, which imports torchvision."""
+    repair()
+    return importlib.import_module("timm")
+
+
+def repair() -> None:
+    """Have this process repair the import of torchvision if it comes to that; loads neither torch nor torchvision."""
+    if WATCH not in sys.meta_path:
+        sys.meta_path.insert(0, WATCH)
+
+
+class Watch:
+    """Asked by `import` where a module is; it never knows, but learns which file of torchvision is about to run."""
+
+    library: Any = None  # torch forgets the declarations with the object that made them
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "torchvision._meta_registrations":  # it looks the operators up
+            self.declare()
+
+    def declare(self) -> None:
+        """Declare the operators, unless torchvision's compiled half or an earlier repair has."""
+        import logging
+
+        import torch
+
+        if hasattr(torch.ops.torchvision, "nms"):
             return
-        _declare_operators()
+        self.library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            self.library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        logging.getLogger(__name__).info("torchvision is built for CUDA, torch is not: declared nms and qnms")
 
 
-def _declare_operators() -> None:
-    import torch
+WATCH = Watch()
 
-    for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _kept.append(library)
-    import torchvision  # noqa: F401
 
-    log.info(
-        "torchvision's compiled operators do not fit this torch (CPU-only); declared nms and qnms so that it imports"
-    )
+def install() -> None:
+    """Repair the environment that this Python belongs to, if torchvision needs it there.
+
+    Two small files beside the installed packages call `repair` at every start of that Python, whatever program it runs.
+    """
+    import shutil
+    import sysconfig
+    from pathlib import Path
+
+    repair()
+    importlib.import_module("torchvision")
+    if WATCH.library is None:
+        print("torchvision fits torch: nothing to repair")
+        return
+    module = Path(sysconfig.get_path("purelib")) / "lmc_stock_libraries.py"
+    shutil.copyfile(__file__, module)
+    module.with_suffix(".pth").write_text(f"import {module.stem}; {module.stem}.repair()\n", encoding="utf-8")
+    print(f"torchvision is built for CUDA, torch is not: repaired by {module} and {module.stem}.pth")
+
+
+if __name__ == "__main__":
+    install()

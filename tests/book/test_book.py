@@ -26,7 +26,7 @@ def book(smoke: Path, root: Path) -> Path:
 
 
 def render(smoke: Path, root: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(root / "tools/book.py"), "--profile", "smoke"]
+    command = [sys.executable, str(root / "book/make/book.py"), "--profile", "smoke"]
     command += ["--executed", str(smoke / "executed"), "--out", str(smoke.with_name("html"))]
     environment = {**os.environ, "LMC_RESULTS": str(smoke / "results")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lmc.symmetries.stock_libraries import ensure_torchvision
-
 PAGES = ("README.md", "CONTRIBUTING.md")
 
 
@@ -56,7 +54,6 @@ def test_readme_commands_run(root: Path, tmp_path: Path) -> None:
     commands = lmc_commands(root / "README.md")
     assert [c.split()[1] for c in commands] == ["check", "check", "match", "path", "merge", *["reproduce"] * 3]
     run_in_order([c + " --steps 3" if " match " in c else c for c in map(strip_comment, commands)], root, tmp_path)
-    ensure_torchvision()
     import timm
 
     timm.create_model(f"local-dir:{tmp_path / 'merged'}", pretrained=True)

@@ -388,8 +388,8 @@ def test_timm_names_are_its_repositories(hub: Hub, client: Client) -> None:
     assert "exact" in out
     assert "model.safetensors" in hub.sent and "pytorch_model.bin" not in hub.sent
     stock = (
-        "from lmc.symmetries.stock_libraries import ensure_torchvision; ensure_torchvision(); import timm\n"
-        "model = timm.create_model('hf-hub:timm/deit3_small_patch16_224.fb_in1k', pretrained=True)\n"
+        "from lmc.symmetries import timm\n"
+        "model = timm().create_model('hf-hub:timm/deit3_small_patch16_224.fb_in1k', pretrained=True)\n"
         "print(model.no_embed_class, model.blocks[0].ls1.gamma.shape[0], model.pretrained_cfg['crop_pct'])"
     )
     assert client.python(stock) == "True 16 0.9"  # the layout is one that timm itself reads from the hub

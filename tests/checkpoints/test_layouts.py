@@ -11,6 +11,7 @@ from typing import Any
 
 import pico
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,10 +19,6 @@ from torch import Tensor
 import lmc
 from lmc.checkpoints.blueprint import inspect
 from lmc.errors import CheckpointError
-from lmc.symmetries.stock_libraries import ensure_torchvision
-
-ensure_torchvision()
-import timm  # noqa: E402
 
 State = dict[str, Tensor]
 MASK = torch.ones(1, 1, 32, 32, dtype=torch.bool).tril()

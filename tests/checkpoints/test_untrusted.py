@@ -1,4 +1,4 @@
-"""Folders of strangers: what leaves the checkpoint is not followed, what is no file is not opened, in bounded memory."""
+"""Folders of strangers: what leaves a checkpoint is not followed, what is no file is not opened; memory stays bounded."""
 
 import json
 import os

@@ -17,7 +17,6 @@ from PIL import Image
 from lmc import corpora
 from lmc.corpora import docstrings, pictures, texts
 from lmc.errors import DataError
-from lmc.symmetries.stock_libraries import ensure_torchvision
 
 TRUE_DATA = Path(os.environ.get("LMC_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 GREY = {"size": 8, "mean": (0.5,), "std": (0.5,)}
@@ -99,7 +98,6 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_a_byte_token_is_the_byte(tokenizer, tmp_path):
-    ensure_torchvision()
     from transformers import AutoTokenizer
 
     text = "naïve — \x00\n\t  ’n’  \U0001f600 don't <s>"
@@ -196,7 +194,6 @@ def draw_image(seed: int, size: tuple[int, int] = (50, 40)) -> Image.Image:
 
 
 def test_images_are_prepared_as_timm_does(tmp_path):
-    ensure_torchvision()
     from timm.data import create_transform
 
     for i, size in enumerate([(50, 40), (33, 65), (20, 21), (32, 32)]):
@@ -306,7 +303,6 @@ def test_no_network_and_no_datasets_are_said_in_one_line(monkeypatch, corpus):
 
 @pytest.fixture(scope="module")
 def language_model():
-    ensure_torchvision()
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     return GPTNeoXForCausalLM(
@@ -325,7 +321,6 @@ def language_model():
 
 @pytest.fixture(scope="module")
 def classifier():
-    ensure_torchvision()
     import timm
 
     cfg = {"input_size": (3, 16, 16), "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}
@@ -399,7 +394,6 @@ def test_the_tokenised_wikitext_gets_its_own_name_and_spaces():
 
 @pytest.mark.real_data
 def test_true_text_through_a_true_vocabulary():
-    ensure_torchvision()
     from transformers import PreTrainedTokenizerFast
 
     neox = PreTrainedTokenizerFast(tokenizer_file=true_data("tokenizers/pythia_20B_tokenizer.json"))
@@ -410,7 +404,6 @@ def test_true_text_through_a_true_vocabulary():
 
 @pytest.mark.real_data
 def test_text_in_pieces_gives_the_tokens_of_the_whole():
-    ensure_torchvision()
     from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
     vocabulary = {"vocab": "gpt2_vocab.json", "merges": "gpt2_merges.txt"}

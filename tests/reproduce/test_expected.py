@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import expected
 import pytest
 import yaml
 
-from lmc.reproduce import results
+from lmc.reproduce import expected, results
 from lmc.reproduce.ledger import Expected, figures
 
 TEXT = """\
@@ -108,4 +107,6 @@ def test_the_committed_headline_is_what_is_expected_and_what_the_command_writes(
         path = root / f"data/results/laptop/{ledger[id].results}.json"
         headline = yaml.safe_load(path.read_text(encoding="utf-8"))["headline"]
         assert all(bounds.met_by(headline[name]) for name, bounds in numbers.items()), id
-    assert re.search(r"  expected:  # written by tools/expected.py\n    laptop:", (root / "figures.yml").read_text())
+    assert re.search(
+        r"  expected:  # written by lmc/reproduce/expected.py\n    laptop:", (root / "figures.yml").read_text()
+    )

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from lmc import cli
 from lmc.errors import ArgumentError
 from lmc.reproduce import results
 from lmc.reproduce.draw import drawings
 from lmc.reproduce.execute import is_current
 from lmc.reproduce.ledger import figures
-from lmc.reproduce.run import main
 from lmc.reproduce.schedule import redrawn, schedule
 from lmc.reproduce.training.settings import work
 
@@ -106,12 +106,17 @@ def start(checkout: Path, *options: str) -> "subprocess.Popen[str]":
         sys.executable,
         "-P",
         "-c",
-        CODE + "sys.exit(lmc.reproduce.run.main(sys.argv[1:]))",
+        CODE + "from lmc.cli import main; sys.exit(main(['reproduce', *sys.argv[1:]]))",
         "--profile",
         "smoke",
         *options,
     ]
     return subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def main(options: list[str]) -> int:
+    """The exit code of `lmc reproduce` with these options, in this process."""
+    return cli.main(["reproduce", *options])
 
 
 def ran(checkout: Path) -> dict[str, bool]:

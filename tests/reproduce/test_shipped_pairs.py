@@ -13,7 +13,6 @@ from lmc.errors import ArgumentError, CheckpointError
 from lmc.reproduce.training import shipped_pairs
 from lmc.reproduce.training.tasks import Digits, Docstrings
 from lmc.reproduce.training.trainer import Recipe, train
-from lmc.symmetries.stock_libraries import ensure_torchvision
 
 TINY = Recipe(steps=12, batch=4, lr=3e-3, warmup=3)
 needs_pairs = pytest.mark.skipif(
@@ -111,7 +110,6 @@ def test_what_is_not_shipped_is_said_clearly(tmp_path, monkeypatch):
 
 def load_stock(name, side):
     """As anyone would, with no code of ours."""
-    ensure_torchvision()
     folder = shipped_pairs.shipped(name)["ab".index(side)]
     if name.startswith("vit"):
         import timm

@@ -79,11 +79,18 @@ def _plain(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
 
 def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
     """A step of learned matching on the same batch."""
-    device = data.inputs.device
-    endpoints = Endpoints.of((a, b), device)
-    recipe = Recipe.of(kind, batch=len(data), precision="bfloat16")
-    learner = Learner.of(endpoints.models, endpoints.gauge, range(kind == "single", 2), recipe, seed=0, device=device)
-    return lambda index: [learner.advance(data)].clear()
+    endpoints = Endpoints.of((a, b), data.inputs.device)
+    learning = learner(endpoints, kind, Recipe.of(kind, batch=len(data), precision="bfloat16"))
+    return lambda index: [learning.advance(data)].clear()
+
+
+def learner(endpoints: Endpoints, kind: str, recipe: Recipe) -> Learner:
+    """A learner that starts from the endpoints as they are, on their device.
+
+    >>> learner(Endpoints.of((a, b), "cpu"), "dual", Recipe(batch=64)).advance(data)
+    """
+    moving = range(kind == "single", len(endpoints.models))
+    return Learner.of(endpoints.models, endpoints.gauge, moving, recipe, seed=0, device=endpoints.device)
 
 
 def _timed(step: Step, steps: int, device: torch.device) -> dict[str, float]:

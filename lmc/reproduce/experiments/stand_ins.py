@@ -14,7 +14,7 @@ from lmc import checkpoints, corpora
 from lmc.files import read_json
 from lmc.reproduce.experiments.published import Published
 from lmc.reproduce.training.shipped_pairs import shipped
-from lmc.symmetries import ensure_torchvision
+from lmc.symmetries import timm, transformers
 from lmc.symmetries.families import vit_forms
 
 WIDTH, CONTEXT = 16, 32
@@ -67,9 +67,6 @@ def _text(folder: Path) -> Path:
 
 
 def _neox(seed: int) -> nn.Module:
-    ensure_torchvision()
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
     sizes: dict[str, Any] = {
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
@@ -77,13 +74,11 @@ def _neox(seed: int) -> nn.Module:
         "num_attention_heads": 2,
     }
     ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
-    return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=256, max_position_embeddings=CONTEXT, **sizes, **ids)).eval()
+    config = transformers().GPTNeoXConfig(vocab_size=256, max_position_embeddings=CONTEXT, **sizes, **ids)
+    return transformers().GPTNeoXForCausalLM(config).eval()
 
 
 def _olmo(seed: int) -> nn.Module:
-    ensure_torchvision()
-    from transformers import OlmoConfig, OlmoForCausalLM
-
     sizes: dict[str, Any] = {
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
@@ -97,19 +92,16 @@ def _olmo(seed: int) -> nn.Module:
         "tie_word_embeddings": True,
     }
     clip = 8.0 if seed == 2 else None
-    config = OlmoConfig(vocab_size=256, max_position_embeddings=CONTEXT, clip_qkv=clip, **sizes, **rest)
-    return OlmoForCausalLM(config).eval()
+    config = transformers().OlmoConfig(vocab_size=256, max_position_embeddings=CONTEXT, clip_qkv=clip, **sizes, **rest)
+    return transformers().OlmoForCausalLM(config).eval()
 
 
 def _vit(seed: int) -> nn.Module:
     """A shipped, trained model; the second one written in another form."""
-    ensure_torchvision()
-    import timm
-
     folder = shipped("vit-digits-0")[seed]
     model: nn.Module = checkpoints.load(folder)
     if seed == 0:
         return model
     config = read_json(folder / "config.json")
     form: dict[str, Any] = {**config["model_args"], "no_embed_class": True, "init_values": 1.0}
-    return vit_forms.alike(model, timm.create_model(config["architecture"], **form))
+    return vit_forms.alike(model, timm().create_model(config["architecture"], **form))

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch import nn
 
-from lmc.symmetries import ensure_torchvision
+from lmc.symmetries import timm, transformers
 
 NO_SPECIAL: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
@@ -43,10 +43,7 @@ class Gpt2(Language):
     """GPT-2: LayerNorm, learned positions, tied head."""
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        config = GPT2Config(
+        config = transformers().GPT2Config(
             n_layer=self.layers,
             n_embd=self.width,
             n_head=self.heads,
@@ -57,7 +54,7 @@ class Gpt2(Language):
             attn_pdrop=0.0,
             **NO_SPECIAL,
         )
-        return GPT2LMHeadModel(config).train()
+        return transformers().GPT2LMHeadModel(config).train()
 
 
 @final
@@ -66,10 +63,7 @@ class NeoX(Language):
     """Pythia: parallel residual, rotary on a quarter of each head, untied head."""
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
-        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-        config = GPTNeoXConfig(
+        config = transformers().GPTNeoXConfig(
             num_hidden_layers=self.layers,
             hidden_size=self.width,
             num_attention_heads=self.heads,
@@ -83,7 +77,21 @@ class NeoX(Language):
             tie_word_embeddings=False,
             **NO_SPECIAL,
         )
-        return GPTNeoXForCausalLM(config).train()
+        return transformers().GPTNeoXForCausalLM(config).train()
+
+
+def _pythia(layers: int, width: int, heads: int) -> NeoX:
+    return NeoX(layers, width, heads, context=2048, vocabulary=50304)
+
+
+PYTHIA = {  # of the published suite
+    "14M": _pythia(6, 128, 4),
+    "31M": _pythia(6, 256, 8),
+    "70M": _pythia(6, 512, 8),
+    "160M": _pythia(12, 768, 12),
+    "410M": _pythia(24, 1024, 16),
+    "1B": _pythia(16, 2048, 8),
+}
 
 
 @final
@@ -94,10 +102,7 @@ class Olmo(Language):
     hidden: int
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
-        from transformers import OlmoConfig, OlmoForCausalLM
-
-        config = OlmoConfig(
+        config = transformers().OlmoConfig(
             num_hidden_layers=self.layers,
             hidden_size=self.width,
             num_attention_heads=self.heads,
@@ -108,7 +113,7 @@ class Olmo(Language):
             tie_word_embeddings=True,
             **NO_SPECIAL,
         )
-        return OlmoForCausalLM(config).train()
+        return transformers().OlmoForCausalLM(config).train()
 
 
 @final
@@ -121,13 +126,10 @@ class Vit(Shape):
     classes: int
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
-        import timm
-
         half = (0.5, 0.5, 0.5)
         preprocessing = {"input_size": (3, self.size, self.size), "mean": half, "std": half, "crop_pct": 1.0}
         origin = {"tag": "", "url": "", "hf_hub_id": "", "license": ""}  # not those of timm's checkpoint of this name
-        return timm.create_model(
+        model = timm().create_model(
             "vit_tiny_patch16_224",
             img_size=self.size,
             patch_size=self.patch,
@@ -136,4 +138,5 @@ class Vit(Shape):
             num_heads=self.heads,
             num_classes=self.classes,
             pretrained_cfg_overlay=preprocessing | origin,
-        ).train()
+        )
+        return model.train()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmc import checkpoints, corpora
-from lmc.symmetries import ensure_torchvision
+from lmc.symmetries import timm, transformers
 
 
 class Task(ABC):
@@ -57,10 +57,7 @@ class Docstrings(Task):
     held_out = 2048  # windows
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
-        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-        config = GPTNeoXConfig(
+        config = transformers().GPTNeoXConfig(
             vocab_size=256,
             hidden_size=128,
             num_hidden_layers=2,
@@ -75,7 +72,7 @@ class Docstrings(Task):
             bos_token_id=None,  # every id is a byte
             eos_token_id=None,
         )
-        return GPTNeoXForCausalLM(config)
+        return transformers().GPTNeoXForCausalLM(config)
 
     def losses(self, model: nn.Module, batch: int, draw: torch.Generator) -> Iterator[Tensor]:
         data = self._training_bytes()
@@ -88,10 +85,7 @@ class Docstrings(Task):
         corpora.byte_tokenizer().save_pretrained(folder)
 
     def load(self, folder: Path) -> nn.Module:
-        ensure_torchvision()
-        from transformers import GPTNeoXForCausalLM
-
-        return GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return transformers().GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
@@ -136,12 +130,9 @@ class Digits(Task):
     std = (0.5,)
 
     def build(self) -> nn.Module:
-        ensure_torchvision()
-        import timm
-
         preprocessing = {"input_size": (1, self.size, self.size), "mean": self.mean, "std": self.std, "crop_pct": 1.0}
         origin = {"tag": "", "url": "", "hf_hub_id": "", "license": ""}  # not those of timm's checkpoint of this name
-        return timm.create_model(
+        return timm().create_model(
             "vit_tiny_patch16_224",
             img_size=self.size,
             patch_size=2,

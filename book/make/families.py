@@ -1,6 +1,6 @@
 """How many directions of weight space each family's symmetries span: the table of `book/families.md`.
 
-    python tools/families.py        # rewrites it
+    python book/make/families.py        # rewrites it
 
 Counted from the specs of the stock configurations' own default shapes, without a weight. The counts of tiny models
 are confirmed by rank (`tests/symmetries/test_completeness.py`).
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 import lmc
-from lmc.symmetries import dimensions, ensure_torchvision
+from lmc.symmetries import dimensions, timm, transformers
 from lmc.symmetries.families import FAMILIES, Family
 
-PAGE = Path(__file__).resolve().parents[1] / "book/families.md"
-BEGIN, END = "<!-- counted by tools/families.py -->", "<!-- end -->"
+PAGE = Path(__file__).resolve().parents[2] / "book/families.md"
+BEGIN, END = "<!-- counted by book/make/families.py -->", "<!-- end -->"
 COLUMNS = {
     "stream": ("stream",),
     "values": ("value",),
@@ -28,15 +28,11 @@ HEAD = ("family", "stock defaults of", "parameters", *COLUMNS, "gauges", "all", 
 
 def model(family: Family) -> Any:
     """The family's first class at the library's default shape, on the meta device."""
-    ensure_torchvision()
-    import timm
-    import transformers
-
     name = family.classes[0]
     with torch.device("meta"):
         if family.library == "timm":
-            return timm.create_model("vit_base_patch16_224", pretrained=False)
-        stock = getattr(transformers, name)
+            return timm().create_model("vit_base_patch16_224", pretrained=False)
+        stock = getattr(transformers(), name)
         return stock(stock.config_class())
 
 

@@ -12,7 +12,7 @@ from lmc.reproduce.ledger import Figure, figures
 from lmc.reproduce.notebook import redraws
 from lmc.reproduce.results import Results, read
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def public_modules() -> list[str]:

@@ -6,7 +6,7 @@ import nbformat
 
 from lmc.reproduce.notebook import notebook
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from lmc.reproduce.ledger import figures
 from lmc.reproduce.notebook import redraws
 from lmc.reproduce.run import executed_folder, reproduce
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RENDERER = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
 
 
@@ -88,17 +88,16 @@ def render(executed: Path, profile: str, out: Path) -> None:
 def fingerprint(stage: Path) -> str:
     """Everything the pages depend on: what was put together, the source autodoc reads, the renderer's version."""
     digest = hashlib.sha256("".join(metadata.version(name) for name in RENDERER).encode())
-    for root in (stage, ROOT / "lmc", ROOT / "tools"):
+    for root in (stage, ROOT / "lmc", ROOT / "book/make"):
         for path in sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 def assemble(stage: Path, executed: Path, profile: str) -> None:
-    """The renderer's input: `book/` and `docs/` as in the repository, and what is made from them and from results."""
+    """The renderer's input: `book/` as in the repository, and what is made from it and from results."""
     book = stage / "book"
-    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build", "notebooks", ".*"))
-    shutil.copytree(ROOT / "docs", stage / "docs")
+    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build", "notebooks", "make", ".*"))
     (book / "notebooks").mkdir()
     for source in chapters():
         notebook = executed / f"{source.stem}.ipynb"

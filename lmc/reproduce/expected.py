@@ -1,9 +1,9 @@
 """Write what figures.yml expects: the mean, and three standard deviations, of at least five runs. Nobody types these.
 
-    python tools/expected.py smoke                       # every notebook, five times, with seeds 0 to 4
-    python tools/expected.py smoke 04_vit 05_pythia      # only these
-    python tools/expected.py laptop                      # from the runs inside the committed results
-    python tools/expected.py laptop 07_landscape         # this one again, five times; it reads committed results
+    python -m lmc.reproduce.expected smoke                       # every notebook, five times, with seeds 0 to 4
+    python -m lmc.reproduce.expected smoke 04_vit 05_pythia      # only these
+    python -m lmc.reproduce.expected laptop                      # from the runs inside the committed results
+    python -m lmc.reproduce.expected laptop 07_landscape         # this one, five times; it reads committed results
 
 At smoke every notebook runs again for each seed. At other profiles that would take hours, so there only those named
 do, and otherwise results hold one value per run: `spread` maps a headline number, their mean over pairs, to these
@@ -30,7 +30,6 @@ from lmc.reproduce.ledger import Expected, Figure, figures
 from lmc.reproduce.notebook import notebook, parameters
 from lmc.reproduce.schedule import schedule, source
 
-LEDGER = Path(__file__).resolve().parents[1] / "figures.yml"
 SEEDS = 5
 ROUNDING = 1e-3  # of the value: tolerated where nothing is random
 NOTHING = 1e-4  # nats: tolerated where every run has a barrier of 0
@@ -43,13 +42,14 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", help="run only these, for every seed")
     arguments = parser.parse_args()
     try:
-        ledger = figures(LEDGER)
+        file = places.checkout() / "figures.yml"
+        ledger = figures(file)
         again = arguments.profile == "smoke" or arguments.notebooks
         found = (
             by_seeds(ledger, arguments.profile, arguments.notebooks) if again else by_runs(ledger, arguments.profile)
         )
-        text = rewrite(LEDGER.read_text(encoding="utf-8"), arguments.profile, found, ledger)
-        LEDGER.write_text(text, encoding="utf-8")
+        text = rewrite(file.read_text(encoding="utf-8"), arguments.profile, found, ledger)
+        file.write_text(text, encoding="utf-8")
     except LmcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -161,7 +161,7 @@ def rewrite(text: str, profile: str, found: Found, ledger: dict[str, Figure]) ->
 
 
 def _lines(profiles: dict[str, dict[str, Expected]]) -> list[str]:
-    lines = ["  expected:  # written by tools/expected.py"]
+    lines = ["  expected:  # written by lmc/reproduce/expected.py"]
     for profile, numbers in sorted(profiles.items()):
         lines.append(f"    {profile}:")
         for name, e in numbers.items():

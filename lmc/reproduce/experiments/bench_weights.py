@@ -1,6 +1,6 @@
 """Data-free matching by size: time, peak memory, and how exactly a planted symmetry is found again.
 
-    make bench ITEM=weights                     # or: python tools/bench_weights.py 14M 70M
+    make bench ITEM=weights                     # or: python -m lmc.reproduce.experiments.bench_weights 14M
 
 For every shape of the Pythia suite: a model A of random weights and B = g·A, for a random element g of the whole group,
 are written to disk; `lmc match A B --method weights --export` runs in a process of its own, whose wall time and largest
@@ -28,23 +28,24 @@ from lmc import checkpoints
 from lmc.checkpoints import provenance, stored
 from lmc.files import write_whole
 from lmc.matching import describe
-from lmc.symmetries import Canonical, Moved, Permutation, Transform, ensure_torchvision
+from lmc.reproduce import places
+from lmc.reproduce.training.shapes import PYTHIA
+from lmc.symmetries import Canonical, Moved, Permutation, Transform
 
-OUT = Path(__file__).parents[1] / "data" / "results" / "bench" / "weights.json"
-# width, layers, heads; the feed-forward layer is four times as wide, the vocabulary 50,304, a quarter of a head rotates
-SHAPES = {"14M": (128, 6, 4), "70M": (512, 6, 8), "160M": (768, 12, 12), "410M": (1024, 24, 16), "1B": (2048, 16, 8)}
+SHAPES = {name: PYTHIA[name] for name in ("14M", "70M", "160M", "410M", "1B")}
 THREADS = 2
 CHUNK = 1 << 24  # numbers compared at a time
 
 
 def main(names: list[str]) -> None:
     """Measure each shape and write what was found down at once."""
+    out = places.checkout() / "data/results/bench/weights.json"
     for name in names or list(SHAPES):
         load, began = os.getloadavg()[0], time.monotonic()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             row = measure(name, Path(folder))
         run = {
-            "command": f"python tools/bench_weights.py {name}",
+            "command": f"python -m lmc.reproduce.experiments.bench_weights {name}",
             "date": datetime.now(UTC).date().isoformat(),
             "duration_s": round(time.monotonic() - began),
             "hardware": provenance.hardware(),
@@ -54,19 +55,19 @@ def main(names: list[str]) -> None:
             "versions": provenance.versions(),
         }
         print(name, json.dumps(row), flush=True)
-        for file, content in ((OUT, row), (OUT.with_suffix(".run.json"), run)):
+        for file, content in ((out, row), (out.with_suffix(".run.json"), run)):
             known = json.loads(file.read_text()) if file.exists() else {}
             write_whole(file, json.dumps(known | {name: content}, indent=1, sort_keys=True) + "\n")
 
 
-def measure(name: str, folder: Path, vocabulary: int = 50304) -> dict[str, Any]:
+def measure(name: str, folder: Path) -> dict[str, Any]:
     """Plant, match, compare."""
-    model = outline(*SHAPES[name], vocabulary)
+    with torch.device("meta"):
+        model: Any = SHAPES[name].build()
     checkpoints.save(model, folder / "a", dtype=torch.float32, tensors=random_weights(model))
     g = plant(folder / "a", folder / "b")
     command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "aligned", "--export"]
-    here = str(Path(__file__).parents[1])
-    environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": here}
+    environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(places.checkout())}
     began = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -84,26 +85,6 @@ def measure(name: str, folder: Path, vocabulary: int = 50304) -> dict[str, Any]:
         "sweeps": record["sweeps"][0],
         "cosine": record["cosines"][0][-1],
     }
-
-
-def outline(width: int, layers: int, heads: int, vocabulary: int) -> Any:
-    """A stock GPT-NeoX of Pythia's settings on the meta device."""
-    ensure_torchvision()
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-    config = GPTNeoXConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-        max_position_embeddings=2048,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
-        use_parallel_residual=True,
-        tie_word_embeddings=False,
-    )
-    with torch.device("meta"):
-        return GPTNeoXForCausalLM(config)
 
 
 def random_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

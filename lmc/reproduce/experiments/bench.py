@@ -2,8 +2,9 @@
 
     make bench                       # every part; ITEM=step|memory|growth|startup|weights runs one
 
-Each part writes data/results/bench/<part>.json with the facts of the machine. Times are processor seconds of one
-thread, so that other work on the machine counts little; what is compared alternates. No test asserts a time.
+`make bench ITEM=step` is `python -m lmc.reproduce.experiments.bench step`. Each part writes
+data/results/bench/<part>.json with the facts of the machine. Times are processor seconds of one thread, so that other
+work on the machine counts little; what is compared alternates. No test asserts a time.
 """
 
 import argparse
@@ -23,44 +24,32 @@ from typing import Any
 
 import torch
 
-import lmc
 from lmc.checkpoints import provenance
 from lmc.evaluation import Data, losses
 from lmc.files import write_whole
-from lmc.matching import Learner, Recipe
-from lmc.symmetries import Transform, ensure_torchvision
+from lmc.matching import Endpoints, Learner, Recipe
+from lmc.reproduce import places
+from lmc.reproduce.experiments import bench_weights
+from lmc.reproduce.experiments.cost import learner
+from lmc.reproduce.training.shapes import PYTHIA, NeoX
 
-OUT = Path(__file__).parents[1] / "data" / "results" / "bench"
-# Of the Pythia suite: width, layers, heads. The feed-forward layer is four times as wide, a quarter of a head rotates.
-SHAPES = {"14M": (128, 6, 4), "31M": (256, 6, 8), "70M": (512, 6, 8)}
+SHAPES = {name: PYTHIA[name] for name in ("14M", "31M", "70M")}
 WINDOWS = {1024: (2, 512), 4096: (4, 1024)}  # tokens: windows, and tokens in each
 ROUNDS = {"14M": 4, "31M": 3, "70M": 2}
 
 
-def build(width: int, layers: int, heads: int, vocabulary: int = 50304, context: int = 2048, seed: int = 0) -> Any:
-    """A GPT-NeoX of that shape with random weights."""
-    ensure_torchvision()
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
+def build(shape: NeoX, seed: int = 0) -> Any:
+    """A GPT-NeoX of that shape with random weights, which keeps no keys and values for a next token."""
     torch.manual_seed(seed)
-    config = GPTNeoXConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-        max_position_embeddings=context,
-        use_cache=False,
-    )
-    return GPTNeoXForCausalLM(config).eval()
+    model: Any = shape.build().eval()
+    model.config.use_cache = False
+    return model
 
 
-def learner(shape: tuple[int, int, int], method: str, count: int = 2, **options: Any) -> Learner:
+def between(shape: NeoX, method: str, count: int = 2) -> Learner:
     """A learner between random models, which for the cost are as good as trained ones."""
-    models = [lmc.canonicalize(build(*shape, seed=k, **options)) for k in range(count)]
-    spec = lmc.spec(models[0])
-    start = [Transform.identity(spec) for _ in models]
-    return Learner.of(models, start, range(method == "single", count), Recipe(batch=10**6), seed=0)
+    endpoints = Endpoints.of([build(shape, seed=k) for k in range(count)], "cpu")
+    return learner(endpoints, method, Recipe(batch=10**6))
 
 
 def tokens(windows: int, length: int, vocabulary: int = 50304) -> Data:
@@ -79,9 +68,9 @@ def step(shapes: list[str]) -> dict[str, Any]:
     """Learned steps and plain forward + backward + AdamW steps of the same model on the same batch, alternating."""
     table: dict[str, Any] = {}
     for name in shapes:
-        plain = build(*SHAPES[name])
+        plain = build(SHAPES[name])
         optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-4)
-        learners = {method: learner(SHAPES[name], method) for method in ("single", "dual")}
+        learners = {method: between(SHAPES[name], method) for method in ("single", "dual")}
         for count, window in WINDOWS.items():
             batch = tokens(*window)
 
@@ -121,7 +110,7 @@ def memory(shapes: list[str]) -> dict[str, Any]:
     for name in shapes:
         peak = {}
         for kind in ("plain", "single", "dual"):
-            line = [sys.executable, __file__, "--peak", name, kind]
+            line = [sys.executable, "-m", "lmc.reproduce.experiments.bench", "--peak", name, kind]
             done = subprocess.run(line, capture_output=True, text=True, check=True)
             peak[kind], weights = map(int, done.stdout.split()[-2:])
         row = {f"{m}, without activations": 2 + (peak[m] - peak["plain"]) / weights for m in ("single", "dual")}
@@ -134,13 +123,13 @@ def peak(name: str, kind: str) -> None:
     """Print the largest resident memory over two steps, after everything is built, and the bytes of one model."""
     batch = tokens(*WINDOWS[1024])
     if kind == "plain":
-        model = build(*SHAPES[name])
+        model = build(SHAPES[name])
 
         def work() -> None:
             model.zero_grad(set_to_none=True)
             losses(model, batch).mean().backward()
     else:
-        learning = learner(SHAPES[name], kind)
+        learning = between(SHAPES[name], kind)
         model = learning.model
 
         def work() -> None:
@@ -165,7 +154,8 @@ def growth() -> dict[str, Any]:
         times = []
         for value in values:
             at = plain | {axis: value}
-            made = learner((at["width"], at["layers"], 8), "dual", count=at["models"], vocabulary=256)
+            shape = NeoX(at["layers"], at["width"], heads=8, context=2048, vocabulary=256)
+            made = between(shape, "dual", count=at["models"])
             batch = tokens(at["tokens"] // 128, 128, 256)
             _, gradients = made.gradients(batch)
             w = made.weights()
@@ -208,11 +198,6 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def weights() -> None:
-    """Data-free matching by size, which has a script of its own."""
-    subprocess.run([sys.executable, str(Path(__file__).with_name("bench_weights.py"))], check=True)
-
-
 def main() -> None:
     """Run the parts asked for and write what each found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -248,9 +233,9 @@ def main() -> None:
             }
             for suffix, content in ((".run.json", run), (".json", found)):
                 text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
-                write_whole(OUT / f"{name}{suffix}", text + "\n")
+                write_whole(places.checkout() / "data/results/bench" / f"{name}{suffix}", text + "\n")
     if given.item in ("all", "weights"):
-        weights()
+        bench_weights.main([])
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import SHAPES
+from lmc.reproduce.training.shapes import PYTHIA
 
-BENCH = Path(__file__).resolve().parents[1] / "data/results/bench"
+BENCH = Path(__file__).resolve().parents[2] / "data/results/bench"
 
 
 def cost_tables(folder: Path) -> None:
@@ -24,7 +24,7 @@ def _step(numbers: dict[str, Any]) -> list[str]:
     rows = ["| shape | tokens | single ÷ plain | dual ÷ plain | 1 + 2d/(3T) |", "|---|---|---|---|---|"]
     for name, row in numbers["steps"].items():
         shape, tokens = name.removesuffix(" tokens").split(", ")
-        width = SHAPES[shape][0]
+        width = PYTHIA[shape].width
         line = 1 + 2 * width / (3 * int(tokens))
         rows.append(
             f"| {shape} | {int(tokens):,} | {row['single ÷ plain']:.2f} | {row['dual ÷ plain']:.2f} | {line:.2f} |"
