@@ -12,10 +12,15 @@ from types import FrameType
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-def main() -> int:
+def end_cleanly() -> None:
+    """From now on a signal ends this process as described above; what nohup or a shell told it to ignore stays so."""
     for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:  # nohup, a job in the background
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
             signal.signal(number, _leave)
+
+
+def main() -> int:
+    end_cleanly()
     from lmc.cli import main as run
 
     return run()

@@ -26,7 +26,7 @@ FLOOR = {  # a file may use its own room and those on lower floors; checkpoints 
 }
 DOORS = {"lmc.cli": "lmc.reproduce", "lmc.pairs": "lmc.reproduce"}  # who may enter the wing
 LONGEST_FUNCTION = 60  # lines
-LONGEST_CHAIN = 16  # files that import one another in a row; it was 20 when the package lay flat
+LONGEST_CHAIN = 17  # files that import one another in a row; it was 20 when the package lay flat
 
 Arrow = tuple[str, str]
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -23,7 +22,9 @@ import pages
 import yaml
 from costs import cost_tables
 
+from lmc.__main__ import end_cleanly
 from lmc.errors import LmcError
+from lmc.files import scratch_folder
 from lmc.reproduce.ledger import figures
 from lmc.reproduce.notebook import redraws
 from lmc.reproduce.run import executed_folder, reproduce
@@ -37,6 +38,7 @@ class RenderError(LmcError):
 
 
 def main() -> int:
+    end_cleanly()
     parser = argparse.ArgumentParser(description="Run the notebooks and render the book.")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--jobs", type=int, default=2)
@@ -61,8 +63,7 @@ def main() -> int:
 def render(executed: Path, profile: str, out: Path) -> None:
     """Put the book together from executed notebooks and replace `out` by its pages."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".render-", dir=out.parent) as aside:
-        stage = Path(aside)
+    with scratch_folder(".render-", out.parent) as stage:
         assemble(stage, executed, profile)
         key, kept = fingerprint(stage), out / ".key"
         if kept.is_file() and kept.read_text() == key:

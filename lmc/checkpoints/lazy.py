@@ -8,16 +8,13 @@ torch.Size([40, 16])
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lmc.checkpoints.blueprint import Blueprint
 from lmc.files import open_safetensors, require_finite
-
-if TYPE_CHECKING:
-    from lmc.checkpoints.blueprint import Blueprint
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Stored(Mapping[str, Tensor]):
         return len(self.places)
 
 
-def stored(blueprint: "Blueprint", dtype: torch.dtype | None = None) -> Stored:
+def stored(blueprint: Blueprint, dtype: torch.dtype | None = None) -> Stored:
     """The weights of a checkpoint by the names of the model's state dict, as stored but at least float32."""
     folder = blueprint.source.folder
     places = {name: (folder / blueprint.tensors[name].file, blueprint.tensors[name].name) for name in blueprint.tensors}

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
 import tempfile
 import threading
@@ -19,13 +18,13 @@ from typing import Any
 
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError, MissingExtraError
+from lmc.files import scratch_folder
 from lmc.reproduce import places, reach, results
 from lmc.reproduce.ledger import Figure, environment, made_by, reads
 from lmc.reproduce.notebook import notebook, parameters, settle_ids, with_outputs, without_comments
 from lmc.reproduce.schedule import source
 
 HEARTBEAT = 10  # seconds between progress lines of a running notebook
-_aside: set[Path] = set()  # folders in use, for a run that is interrupted
 
 
 class NotebookError(LmcError):
@@ -63,7 +62,7 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         _put(target, node, copy, copy.metadata.lmc)
         say(f"{name}: unchanged")
         return Run(name, profile, target, cached=True, seconds=0.0)
-    with _folder_aside() as aside:
+    with scratch_folder("lmc-") as aside:
         path, began = aside / target.name, time.monotonic()
         _papermill(node, path, name, given, place.parent)
         seconds = time.monotonic() - began
@@ -73,20 +72,6 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         _put(target, node, executed, {"key": key, "parameters": given, **made, "seconds": round(seconds)})
     say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}, {clock(working)} of it in cells after imports")
     return Run(name, profile, target, cached=False, seconds=seconds)
-
-
-@contextmanager
-def _folder_aside() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="lmc-", ignore_cleanup_errors=True) as aside:
-        _aside.add(Path(aside))
-        yield Path(aside)
-    _aside.discard(Path(aside))
-
-
-def forget_aside() -> None:
-    """Remove the folders of notebooks that are running, for an exit that waits for nothing."""
-    for folder in _aside:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_current(name: str, profile: str, folder: Path, ledger: dict[str, Figure]) -> bool:

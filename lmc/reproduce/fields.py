@@ -1,12 +1,9 @@
 """From the plain values of a file to a dataclass, each checked against the annotation of its field.
 
-@dataclass(frozen=True)
-class Page:
-    title: str
-    minutes: dict[str, Amount] = field(default_factory=dict)
-
-filled(Page, {"title": "t", "minutes": {"laptop": "long"}}, "pages.yml, one")
-# ArgumentError: pages.yml, one, minutes, laptop: expected a number ≥ 0, found 'long'
+>>> filled(Figure, {"id": "one", "minutes": {"laptop": "long"}}, "figures.yml, one")
+Traceback (most recent call last):
+    ...
+lmc.errors.ArgumentError: figures.yml, one, minutes, laptop: expected a number ≥ 0, found 'long'
 """
 
 import math

@@ -8,15 +8,16 @@ it is not run again. So an interrupted run continues where it stopped. `lmc repr
 At profile `gpu` the results come from the campaign instead of notebooks (`experiments`), which only show them.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lmc.errors import ArgumentError, DataError, LmcError, is_out_of_memory
+from lmc.files import if_interrupted, refuse_no_place
 from lmc.reproduce import places, results
 from lmc.reproduce.draw import draw, save
 from lmc.reproduce.execute import (
@@ -24,7 +25,6 @@ from lmc.reproduce.execute import (
     Run,
     clock,
     execute,
-    forget_aside,
     is_current,
     kernel_environment,
     say,
@@ -35,6 +35,8 @@ from lmc.reproduce.places import PROFILES
 from lmc.reproduce.schedule import known, redrawn, schedule
 
 Step = tuple[str, str]  # a notebook at a profile
+
+KEPT = "what is finished is kept, run the same command again to continue"
 
 
 def reproduce(
@@ -58,68 +60,91 @@ def reproduce(
     if jobs < 1:
         raise ArgumentError(f"jobs: expected at least 1, found {jobs}")
     ledger = figures()
-    if figure in ledger and profile in ledger[figure].profiles and ledger[figure].by_campaign(profile):
-        _by_campaign([ledger[figure]], profile)
-        return []
-    if figure is None and (chosen := [f for f in ledger.values() if profile in f.profiles and f.by_campaign(profile)]):
+    asked = [ledger[figure]] if figure in ledger else [] if figure else list(ledger.values())
+    if chosen := [entry for entry in asked if profile in entry.profiles and entry.by_campaign(profile)]:
         _by_campaign(chosen, profile)
         return []
-    order = schedule(profile, figure, ledger, everything)
-    if not order:
-        ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
-        raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
     folder = Path(out) if out else executed_folder(profile)
-    from lmc.files import refuse_no_place  # with torch, which a list of figures does not need
-
+    work = _Work.of(profile, figure, ledger, everything)
     for place in (folder, places.fresh_folder(profile), places.checkout() / "build/figures" / profile):
         refuse_no_place(place / "file")
-    long = set() if everything or figure or profile == "smoke" else set(redrawn(profile, ledger))
-    light = {name for name in long if _is_measured(name, profile, ledger)}
-    unmeasured = long - light
-    wanted = order.keys() - long
     if figure is None and profile == "laptop":  # elsewhere nearly all need something: there nothing starts without it
-        without = _without_data(wanted, profile, folder, ledger)
-        for name, reads in order.items():
-            lost = [n for n in reads if n in without and not _is_measured(n, profile, ledger)]
-            if lost and name not in without:
-                say(f"{name}: left out, it reads the results of {', '.join(lost)}")
-                without.add(name)
-            order[name] = [n for n in reads if n not in without]
-        order = {name: needed for name, needed in order.items() if name not in without}
-        wanted -= without
-    _require(wanted, profile, folder, ledger, jobs)
-    todo = [name for name in wanted if not is_current(name, profile, folder, ledger)]
-    minutes = sum(max((f.minutes.get(profile, 0) for f in made_by(name, profile, ledger)), default=0) for name in todo)
-    if minutes > 1 and everything:
-        say(f"about {minutes:g} min of work on two cores; with --redraw, what was measured is drawn in seconds")
+        work = work.without(_without_data(work.computed, profile, folder, ledger), profile, ledger)
+    _require(work.computed, profile, folder, ledger, jobs)
+    if everything:
+        _announce(work.computed, profile, folder, ledger)
     started = time.monotonic()
-    with kernel_environment(), ThreadPoolExecutor(jobs) as pool:
-        futures: dict[Step, Future[Run]] = {}
-        for step, needed in _plan(order, profile, unmeasured, ledger).items():
-            name, at = step
-            given: dict[str, Any] = {"recompute": False} if at == profile and name in light else {}
-            where = folder if at == profile or name in unmeasured else executed_folder(at)
-            futures[step] = pool.submit(_after, [futures[n] for n in needed], name, at, where, given, ledger)
-        try:
-            failures = [str(error) for future in futures.values() if (error := _failure(future))]
-        except KeyboardInterrupt:
-            say("interrupted: what is finished is kept, run the same command again to continue")
-            forget_aside()
-            os._exit(130)  # kernels follow their parent; threads waiting for them would not
-    if failures:
-        raise NotebookError("\n".join(failures))
-    runs = [future.result() for future in futures.values()]
+    runs = _execute(work, profile, folder, ledger, jobs)
     say(f"{len(runs)} notebooks at profile {profile} in {clock(time.monotonic() - started)}")
-    shown = [ledger[figure]] if figure else [f for name in order.keys() - long for f in made_by(name, profile, ledger)]
+    shown = [ledger[figure]] if figure else [f for name in work.computed for f in made_by(name, profile, ledger)]
     for entry in sorted(shown, key=lambda entry: entry.id):
         report(entry, profile)
     return runs
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What runs: every notebook, with those it waits for.
+
+    `light` ones only draw what was measured before; `unmeasured` ones, which would take long, are shown at `smoke`.
+    """
+
+    order: dict[str, list[str]]
+    light: frozenset[str]
+    unmeasured: frozenset[str]
+
+    @property
+    def computed(self) -> list[str]:
+        """The notebooks that compute at the profile."""
+        return [name for name in self.order if name not in self.light | self.unmeasured]
+
+    @classmethod
+    def of(cls, profile: str, figure: str | None, ledger: dict[str, Figure], everything: bool) -> "_Work":
+        order = schedule(profile, figure, ledger, everything)
+        if not order:
+            ready = [p for p in PROFILES if any(p in entry.profiles for entry in ledger.values())]
+            raise ArgumentError(f"profile {profile!r}: no notebook runs at it; choose from {', '.join(ready)}")
+        long = frozenset() if everything or figure or profile == "smoke" else frozenset(redrawn(profile, ledger))
+        light = frozenset(name for name in long if _is_measured(name, profile, ledger))
+        return cls(order, light, long - light)
+
+    def without(self, lacking: set[str], profile: str, ledger: dict[str, Figure]) -> "_Work":
+        """The same but for some notebooks, and those that read what these would have measured."""
+        left_out, order = set(lacking), {}
+        for name, reads in self.order.items():
+            lost = [n for n in reads if n in left_out and not _is_measured(n, profile, ledger)]
+            if lost and name not in left_out:
+                say(f"{name}: left out, it reads the results of {', '.join(lost)}")
+                left_out.add(name)
+            order[name] = [n for n in reads if n not in left_out]
+        return replace(self, order={name: reads for name, reads in order.items() if name not in left_out})
+
+
+def _announce(names: Iterable[str], profile: str, folder: Path, ledger: dict[str, Figure]) -> None:
+    """Say how long it will take."""
+    todo = [name for name in names if not is_current(name, profile, folder, ledger)]
+    minutes = sum(max((f.minutes.get(profile, 0) for f in made_by(name, profile, ledger)), default=0) for name in todo)
+    if minutes > 1:
+        say(f"about {minutes:g} min of work on two cores; with --redraw, what was measured is drawn in seconds")
+
+
+def _execute(work: _Work, profile: str, folder: Path, ledger: dict[str, Figure], jobs: int) -> list[Run]:
+    """Run the notebooks, as many at once as there are jobs. Raises NotebookError, once every one was tried."""
+    with kernel_environment(), ThreadPoolExecutor(jobs) as pool, if_interrupted(lambda: KEPT):
+        futures: dict[Step, Future[Run]] = {}
+        for step, needed in _plan(work, profile, ledger).items():
+            name, at = step
+            given: dict[str, Any] = {"recompute": False} if at == profile and name in work.light else {}
+            where = folder if at == profile or name in work.unmeasured else executed_folder(at)
+            futures[step] = pool.submit(_after, [futures[n] for n in needed], name, at, where, given, ledger)
+        failures = [str(error) for future in futures.values() if (error := _failure(future))]
+    if failures:
+        raise NotebookError("\n".join(failures))
+    return [future.result() for future in futures.values()]
+
+
 def _by_campaign(chosen: list[Figure], profile: str) -> None:
     """Measure figures at profile `gpu`, one after the other, and report them."""
-    from lmc.files import refuse_no_place
-
     for place in (
         places.fresh_folder(profile),
         places.checkout() / "build/campaign",
@@ -130,12 +155,10 @@ def _by_campaign(chosen: list[Figure], profile: str) -> None:
     from lmc.reproduce.experiments.from_scratch import conduct
 
     try:
-        for item, id in sorted({(figure.item, figure.results) for figure in chosen}):
-            say(f"campaign, item {item}: {id}")
-            conduct(item, id, profile)
-    except KeyboardInterrupt:
-        say("interrupted: what is finished is kept, run the same command again to continue")
-        raise
+        with if_interrupted(lambda: KEPT):
+            for item, id in sorted({(figure.item, figure.results) for figure in chosen}):
+                say(f"campaign, item {item}: {id}")
+                conduct(item, id, profile)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -146,20 +169,18 @@ def _by_campaign(chosen: list[Figure], profile: str) -> None:
         report(entry, profile)
 
 
-def _plan(
-    order: dict[str, list[str]], profile: str, unmeasured: set[str], ledger: dict[str, Figure]
-) -> dict[Step, list[Step]]:
+def _plan(work: _Work, profile: str, ledger: dict[str, Figure]) -> dict[Step, list[Step]]:
     """What runs at which profile, after what: in dependency order, so what a notebook waits for is never behind it.
 
     What was never measured is shown at `smoke`, after what it reads, at `smoke` too.
     """
     plan: dict[Step, list[Step]] = {}
-    for name, needed in order.items():
-        if name in unmeasured:
+    for name, needed in work.order.items():
+        if name in work.unmeasured:
             upstream = schedule("smoke", made_by(name, "smoke", ledger)[0].id, ledger)
             plan |= {(n, "smoke"): [(m, "smoke") for m in before] for n, before in upstream.items()}
         else:
-            plan[name, profile] = [(n, "smoke" if n in unmeasured else profile) for n in needed]
+            plan[name, profile] = [(n, "smoke" if n in work.unmeasured else profile) for n in needed]
     return plan
 
 

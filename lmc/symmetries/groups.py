@@ -22,7 +22,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 Batch = tuple[int, ...]
@@ -57,6 +56,8 @@ def _assignment(gram: np.ndarray) -> np.ndarray:
     wanted = gram.argmax(1)
     if len(np.unique(wanted)) == len(wanted):
         return wanted
+    from scipy.optimize import linear_sum_assignment  # half a second, for the few who come here
+
     return linear_sum_assignment(gram, maximize=True)[1]
 
 

@@ -1,4 +1,4 @@
-"""Folders of strangers: what leaves a checkpoint is not followed, what is no file is not opened; memory stays bounded."""
+"""Folders of strangers: what leaves a checkpoint is not followed, what is no file is not opened, memory stays small."""
 
 import json
 import os

@@ -106,7 +106,7 @@ def start(checkout: Path, *options: str) -> "subprocess.Popen[str]":
         sys.executable,
         "-P",
         "-c",
-        CODE + "from lmc.cli import main; sys.exit(main(['reproduce', *sys.argv[1:]]))",
+        CODE + "sys.argv.insert(1, 'reproduce'); from lmc.__main__ import main; sys.exit(main())",
         "--profile",
         "smoke",
         *options,
@@ -296,7 +296,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
         time.sleep(0.1)
     process.terminate()  # ends like Ctrl-C, which a shell in the background would have its processes ignore
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "interrupted: what is finished is kept" in out, out + err
+    assert process.returncode == 143 and "interrupted: what is finished is kept" in err, out + err
     assert not list(aside.glob("lmc-*"))
 
 
