@@ -224,7 +224,7 @@ def test_no_code_in_a_folder_is_imported(tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w')\n")
     monkeypatch.chdir(folder)
     model = lmc.load(folder)
-    lmc.checkpoints.checkpoint.tokenizer(folder)
+    lmc.checkpoints.tokenizer(folder)
     lmc.save(model, tmp_path / "b", tokenizer_from=folder)
     assert not (tmp_path / "harm").exists()
     assert not any(name == "mine" or name.endswith(".mine") for name in sys.modules)
