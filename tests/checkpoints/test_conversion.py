@@ -230,7 +230,7 @@ def test_no_code_in_a_folder_is_imported(tmp_path: Path, monkeypatch: pytest.Mon
     assert not any(name == "mine" or name.endswith(".mine") for name in sys.modules)
     for file in (tmp_path / "b").glob("*.json"):
         assert "mine" not in file.read_text()
-    assert lmc.checkpoints.checkpoint.tokenizer(tmp_path / "b")("w3 w1").input_ids == [3, 1]
+    assert lmc.checkpoints.tokenizer(tmp_path / "b")("w3 w1").input_ids == [3, 1]
 
 
 def test_there_must_be_something_to_convert(tmp_path: Path) -> None:

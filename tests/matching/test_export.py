@@ -165,7 +165,7 @@ def test_a_card_says_what_is_known(tmp_path: Path) -> None:
     result = lmc.path(alignment, ids, grid=3)
     (card,) = alignment.export(tmp_path / "merged", at=0.5, measured=result)
     loss = lmc.path(alignment, ids, grid=3).losses
-    checksums = [lmc.checkpoints.checkpoint.reference(m)["sha256"]["model.safetensors"][:12] for m in (a, b)]
+    checksums = [lmc.checkpoints.reference(m)["sha256"]["model.safetensors"][:12] for m in (a, b)]
     for known in (
         "Merged at λ = 0.5 from a and b.",
         "- method: weights",
