@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc import checkpoints
-from lmc.checkpoints import conversion
+from lmc.checkpoints import conversion, transformers_layout
 from lmc.errors import CheckpointError, LmcError, UnsupportedModelError
 
 VARIANTS: dict[str, Callable[..., Any]] = {
@@ -166,7 +166,7 @@ def test_what_timm_would_lose_is_refused(tmp_path: Path) -> None:
 
 def test_what_transformers_would_lose_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As transformers 5.4 did with the rotary fraction: written from one field, read from another."""
-    stock = checkpoints.stock_transformers.write
+    stock = transformers_layout.write
 
     def forgetful(model: Any, folder: Path, *weights: Any) -> None:
         stock(model, folder, *weights)
