@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lmc.evaluation.loss import require_loss as require_loss
     from lmc.evaluation.loss import score as score
     from lmc.evaluation.plot import COLOURS as COLOURS
-    from lmc.evaluation.plot import MARKERS as MARKERS
     from lmc.evaluation.plot import PATH as PATH
     from lmc.evaluation.plot import frame as frame
     from lmc.evaluation.plot import look as look

@@ -26,12 +26,8 @@ if TYPE_CHECKING:
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
-    from lmc.matching.recipe import IMAGES as IMAGES
-    from lmc.matching.recipe import LARGEST_RATE as LARGEST_RATE
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
-    from lmc.matching.recipe import PRECISIONS as PRECISIONS
-    from lmc.matching.recipe import WINDOWS as WINDOWS
     from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
