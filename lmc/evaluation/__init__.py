@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lmc.evaluation.barrier import lowest_midpoint as lowest_midpoint
     from lmc.evaluation.barrier import path as path
     from lmc.evaluation.barrier import refuse_plot as refuse_plot
-    from lmc.evaluation.barrier import simplex as simplex
     from lmc.evaluation.landscape import plane as plane
     from lmc.evaluation.loss import Data as Data
     from lmc.evaluation.loss import as_data as as_data

@@ -41,8 +41,16 @@ if TYPE_CHECKING:
     from lmc.symmetries.pattern import split_axes as split_axes
     from lmc.symmetries.precision import float64 as float64
     from lmc.symmetries.spec import ROWS as ROWS
+    from lmc.symmetries.spec import Dead as Dead
+    from lmc.symmetries.spec import Epsilon as Epsilon
+    from lmc.symmetries.spec import Gain as Gain
+    from lmc.symmetries.spec import Mean as Mean
     from lmc.symmetries.spec import ModelSpec as ModelSpec
+    from lmc.symmetries.spec import Move as Move
+    from lmc.symmetries.spec import Norm as Norm
+    from lmc.symmetries.spec import Reader as Reader
     from lmc.symmetries.spec import Space as Space
+    from lmc.symmetries.spec import layered as layered
     from lmc.symmetries.stock_libraries import timm as timm
     from lmc.symmetries.stock_libraries import transformers as transformers
     from lmc.symmetries.stock_model import epsilon as epsilon

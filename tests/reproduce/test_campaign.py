@@ -406,7 +406,7 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     assert all(np.load(f).dtype == np.uint16 for f in files)
     whole = [t for split in ("train", "eval") for t in prepared.stream("plays", split, tmp_path / "made").tolist()]
     assert letters.decode(whole) == text
-    rare = prepared.tokens("plays-2", "eval", 16, tmp_path / "made")
+    rare = prepared.windows(prepared.stream("plays-2", "eval", tmp_path / "made"), 16)
     assert rare[0].tolist() == [0] * 8 + [1] * 4 + [2] * 4  # a, b, and all else
     assert prepared.stream("letters-2", "eval", tmp_path / "made")[:10].tolist() == [2] * 7 + [1, 0, 2]
 

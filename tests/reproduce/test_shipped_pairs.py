@@ -86,7 +86,7 @@ def test_a_pair_appears_whole_and_an_interrupted_run_goes_on(tmp_path, monkeypat
 
 def test_the_command_refuses_in_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "lmc.reproduce.training.shipped_pairs", "vit-digit-0", "--out", str(tmp_path)],
+        [sys.executable, "-m", "lmc.pairs", "vit-digit-0", "--out", str(tmp_path)],
         capture_output=True,
         text=True,
     )
