@@ -25,7 +25,7 @@ from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable
 from lmc.matching.recipe import CLOSED_FORM, IMAGES, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
-from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, state
+from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, extreme_numbers, state
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
@@ -76,6 +76,8 @@ def match(
     if start is not None:
         _require_same(start, parents)
     endpoints = Endpoints.of(parents, device)
+    if _identical(parents) and method != "naive":  # nothing to find, and learning would only lead away from it
+        return Alignment(method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, parents[0]).to(endpoints.device)
     if batch is None and samples.labels is not None:
         recipe = replace(recipe, batch=IMAGES)
@@ -125,6 +127,12 @@ def _learned(
     if found.diverged:
         raise DivergedError(str(found.stopped), alignment)
     return alignment
+
+
+def _identical(parents: Sequence[nn.Module]) -> bool:
+    """Whether all models hold the same weights; looks at no more tensors than until the first difference."""
+    first, *others = (state(parent) for parent in parents)
+    return all(torch.equal(first[name], other[name].to(first[name].device)) for other in others for name in first)
 
 
 def _parents(models: Sequence[Any]) -> tuple[nn.Module, ...]:
@@ -197,7 +205,8 @@ class Endpoints:
             return match_all(states, self.spec, epsilons, frequencies)
         samples = samples if len(samples) <= ACTIVATION_SAMPLES else samples.draw(ACTIVATION_SAMPLES, seed, 0)
         first, *others = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
-        solutions = [match_activations(first, other, self.spec, samples) for other in others]
+        with extreme_numbers(*(state(model) for model in (first, *others))):
+            solutions = [match_activations(first, other, self.spec, samples) for other in others]
         moved = (s.transform @ g for s, g in zip(solutions, self.gauge[1:], strict=True))
         return (self.gauge[0], *moved), report(solutions)
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.stock_libraries import timm as timm
     from lmc.symmetries.stock_libraries import transformers as transformers
     from lmc.symmetries.stock_model import epsilon as epsilon
+    from lmc.symmetries.stock_model import extreme_numbers as extreme_numbers
     from lmc.symmetries.stock_model import hollow as hollow
     from lmc.symmetries.stock_model import logits as logits
     from lmc.symmetries.stock_model import rebuild as rebuild
