@@ -4,7 +4,8 @@
 choose what it compares; `learned` starts from their result and descends the loss on the line itself. No architecture
 is named in this room, and nothing here knows of experiments or figures.
 
-Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`.
+Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`. The steps of
+learning are run, and saved for `--resume`, in `descent`; `learned` says what a saved state holds.
 """
 
 from typing import TYPE_CHECKING

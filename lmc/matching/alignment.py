@@ -83,7 +83,7 @@ class Alignment:
             outline.config.tie_word_embeddings = False
         back = Transform.identity(spec)
         if spec.epsilon is not None:
-            # √ε moves with s exactly as a writer does, so it is √ε that is interpolated; then s is given back.
+            # √ε moves with s exactly as a writer does: it is averaged; then the model is scaled back to a parent's ε.
             values = {epsilon(m, spec) for _, m in used}
             root = sum(w * math.sqrt(epsilon(m, spec)) for w, m in used)
             parent = epsilon(self.parents[0], spec)

@@ -9,9 +9,9 @@ y_k = g_k·θ_k: nudging y to y + Ωy changes the loss by ⟨G, Ωy⟩ = ⟨Ω, 
 Cayley map takes each step inside the group, so every iterate is an exact symmetry.
 
 θ_w = g_0·(w_0 θ_0 + Σ_k w_k h_k·θ_k) with h_k = g_0⁻¹g_k, and g_0 keeps the function. So the merged model is written
-down in the first endpoint's frame, where that endpoint need not move: dual costs what single does. Gradients return to
-the common frame by conjugation with g_0, and the first endpoint's is minus the sum of all others (METHOD: the loss
-depends on the h_k only).
+down in the first endpoint's frame, where that endpoint need not move: dual costs what single does. Gradients are
+converted back from the first endpoint's coordinates. Only relative motion matters (the loss depends on the h_k alone),
+so the first endpoint's gradient is minus the sum of all others.
 """
 
 import math

@@ -4,7 +4,8 @@ A family is described by one frozen table, a `ModelSpec`: which space each axis 
 group acts on that space. Everything else here follows from the table: the canonical form, the transforms, the count of
 degrees of freedom, the test that all of it is exact. No file, data set or loss is known in this room.
 
-Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, `transform`.
+Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, then
+`canonical` (where gains and biases go) and `transform` (an element applied; a scale moves the ε of norms with it).
 """
 
 from typing import TYPE_CHECKING

@@ -2,8 +2,9 @@
 
 >>> canonical = lmc.canonicalize(model)        # a new stock model; doing it twice changes nothing
 
-In this form every declared symmetry acts linearly on the weights and exactly on the function, and what is left of the
-non-compact groups is compact, so that matching has closed forms. The algebra runs in float64 and is cast back once.
+In this form every declared symmetry acts linearly on the weights and exactly on the function. Only rotations, flips,
+phases and orders are left to choose, and the best of those can be computed directly, without a search. The algebra runs
+in float64 and is cast back once.
 """
 
 import warnings
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lmc.files import require_finite
-from lmc.symmetries.absorbed import views
 from lmc.symmetries.blocks import connected, unfold, unfold_into
+from lmc.symmetries.canonical_check import views
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
 from lmc.symmetries.pattern import STREAM, Axis, Block

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, read_safetensors, whole_folder
-from lmc.symmetries.absorbed import require_canonical
 from lmc.symmetries.blocks import act, permute
+from lmc.symmetries.canonical_check import require_canonical
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Invertible, Permutation
 from lmc.symmetries.pattern import SCALE, STREAM
