@@ -38,12 +38,13 @@ class Recipe:
     >>> Recipe(steps=100).rate(1) < Recipe(steps=100).lr
     True
 
-    `batch`: windows or images in a step. `lambdas`: endpoints' weights are drawn uniformly from this range (K = 2); with
-    more endpoints, from all mixtures, pulled towards the equal one until they spread as far. `kinds`: the kinds of spaces that learn (None: every continuous one but the
-    residual scale). `accumulate`: parts a batch is cut into, one forward and backward each. `precision`: of matrix
-    products; weights, maps and moments stay in single precision or better. `checkpointing`: activations are computed
-    again in the backward pass, not kept. `patience`: checks without a better midpoint after which learning stops
-    (None: all steps are taken). `shard`: every process keeps a slice of each weight, not all of it.
+    `batch`: windows or images in a step. `lambdas`: the endpoints' weights are drawn uniformly from this range (K = 2);
+    with more endpoints, from all mixtures, pulled towards the equal one until they spread as far. `kinds`: the kinds of
+    spaces that learn (None: every continuous one but the residual scale). `accumulate`: parts a batch is cut into, one
+    forward and backward each. `precision`: of matrix products; weights, maps and moments stay in single precision or
+    better. `checkpointing`: activations are computed again in the backward pass, not kept. `patience`: checks without a
+    better midpoint after which learning stops (None: all steps are taken). `shard`: every process keeps a slice of each
+    weight, not all of it.
 
     Raises ArgumentError, which names the choice, what was expected and what was found.
     """

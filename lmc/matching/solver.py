@@ -100,8 +100,8 @@ def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: 
     """The best of a few deterministic starts, each descended to convergence (relative gain per sweep < tolerance).
 
     The starts differ in how far the residual rotation that the free-axis tensors alone suggest (embeddings, head,
-    positions) is trusted: its weak directions are noise where both models were trained, and exact where one is the other
-    rewritten. The identity is returned where nothing better is found.
+    positions) is trusted: its weak directions are noise where both models were trained, and exact where one is the
+    other rewritten. The identity is returned where nothing better is found.
     """
     found: list[Solution] = []
     for trust in TRUSTS:

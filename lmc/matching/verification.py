@@ -118,7 +118,7 @@ def require_ends(alignment: Alignment) -> float:
 
 
 def require_end(alignment: Alignment, k: int) -> float:
-    """The change of a logit at one end, where all the weight is on that model. Raises CheckpointError as `require_ends`."""
+    """The change of a logit at one end, where all weight is on that model. Raises CheckpointError as `require_ends`."""
     error, dtype = alignment.end_error(k), next(alignment.parents[k].parameters()).dtype
     if math.isnan(error):
         raise CheckpointError(f"model {k}: expected finite logits, found NaN at its end of the path; was it damaged?")
