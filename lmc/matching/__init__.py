@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.methods import Endpoints as Endpoints
+    from lmc.matching.methods import align as align
     from lmc.matching.methods import match as match
+    from lmc.matching.methods import require_fit as require_fit
     from lmc.matching.pairing import SHARED as SHARED
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import independence as independence
