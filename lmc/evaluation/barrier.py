@@ -160,7 +160,12 @@ def lowest_midpoint(alignments: Iterable[M], data: Data) -> M:
 
     >>> start = lowest_midpoint([alignment], as_data(tokens, a).draw(8, seed=0, step=0))
     """
-    return min(alignments, key=lambda alignment: float(evaluate(alignment.merge(0.5), data)[0].mean()))
+
+    def loss(alignment: M) -> float:
+        middle = [1 / len(alignment.parents)] * len(alignment.parents)
+        return float(evaluate(alignment.merge(middle).to(data.inputs.device), data)[0].mean())
+
+    return min(alignments, key=loss)
 
 
 def simplex(count: int, grid: int | None) -> list[tuple[float, ...]]:

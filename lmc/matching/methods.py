@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
-from lmc.evaluation import Data, as_data, evaluate, require_loss
+from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
 from lmc.files import digest, refuse_other_run
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
@@ -119,14 +119,10 @@ def _closed_form(
 
 
 def _best_start(endpoints: "Endpoints", samples: Data, seed: int) -> Alignment:
-    """The closed form whose midpoint has the lowest loss on a few samples."""
-    middle = [1 / len(endpoints.parents)] * len(endpoints.parents)
-    probe = samples.draw(256, seed, step=0)
-
-    def loss(start: Alignment) -> float:
-        return float(evaluate(start.merge(middle).to(endpoints.device), probe)[0].mean())
-
-    return min((_closed_form(endpoints, name, samples, seed) for name in CLOSED_FORM), key=loss)
+    """The better of the closed forms, judged on a few samples."""
+    return lowest_midpoint(
+        (_closed_form(endpoints, name, samples, seed) for name in CLOSED_FORM), samples.draw(256, seed, step=0)
+    )
 
 
 def _learned(
