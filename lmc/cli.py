@@ -83,7 +83,7 @@ def check(models: Models, seed: Seed = 0) -> None:
     from lmc.symmetries import check_copies
 
     blueprint = checkpoints.inspect(models[0])
-    # In the type it is stored in; it is read twice, so that nothing but one copy is alive.
+    # In the type it is stored in. Read twice, so that only one copy is in memory.
     report = check_copies(lambda: checkpoints.load(blueprint, dtype=blueprint.dtype), seed)
     print(report)
     if not report.ok:
@@ -239,7 +239,7 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
     except DivergedError as error:
         if error.alignment is None or not leader:
             raise
-        if state is not None:  # where it went is no state to continue from
+        if state is not None:  # a diverged state cannot be continued
             shutil.rmtree(state, ignore_errors=True)
         names = (out.with_name(f"{out.name}.best{n}") for n in ("", *range(2, 1000)))
         best = next(folder for folder in names if not folder.exists())

@@ -140,7 +140,7 @@ def _remove(path: Path) -> None:
 
 
 def abandon() -> str:
-    """Remove everything unfinished, for a process that ends at once; what there is to say about going on."""
+    """Remove unfinished files and folders before the process exits. Returns how its work can be continued."""
     for path in list(_aside):
         _remove(path)
     return "; ".join(text for words in _last_words if (text := words()))

@@ -93,7 +93,7 @@ class Transform:
     def inverse(self) -> "Transform":
         """g⁻¹. With permuted blocks: contents are inverted, then carried back along the inverse permutation."""
         inverted: dict[str, Tensor] = {}
-        for s in sorted(self.spec.spaces, key=lambda space: len(space.over)):  # what carries before what is carried
+        for s in sorted(self.spec.spaces, key=lambda space: len(space.over)):  # outer spaces first
             inverted[s.name] = permute(s.group.inverse(self.elements[s.name]), s.over, self.spec, inverted)
         return Transform(self.spec, inverted)
 
