@@ -86,7 +86,7 @@ def reference(model: nn.Module) -> dict[str, Any] | None:
 
 
 def origin(model: nn.Module) -> str | None:
-    """The folder or hub name that `load` read a model from; None if it was not loaded. Either may have changed since."""
+    """The folder or hub name that `load` read a model from, which may have changed since; None if it was not loaded."""
     known = _references.get(model)
     return None if known is None else known.get("folder", known["name"])
 
