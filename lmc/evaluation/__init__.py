@@ -1,4 +1,6 @@
-"""How good a model is, and how good the models between two are: losses, the path and its barrier, planes, pictures.
+"""How good a model is, and how good the models between two are: losses, the path and its barrier, planes.
+
+Also the one style of all figures: colours, markers and the frame of axes (`plot`).
 
 Data come in as tensors and numbers go out; how models were aligned is not known here, nor where they are stored.
 

@@ -5,6 +5,7 @@ True
 >>> print(verify("aligned"))                                    # what was looked at, and what was found
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def verify(directory: str | Path) -> Verification:
     """Look at everything an alignment folder, or a folder with a merged or aligned model, must hold.
 
     >>> [row.what for row in verify("aligned").rows][:2]
-    ['files', 'maps']
+    ['files', 'maps of model 0']
 
     Nothing is written, and nothing is raised for what does not hold: it is a row. What depends on something that does
     not hold is not looked at. Raises CheckpointError only where there is neither an alignment nor a checkpoint.
@@ -117,8 +118,10 @@ def require_ends(alignment: Alignment) -> float:
 
 
 def require_end(alignment: Alignment, k: int) -> float:
-    """The same of one end: what is merged with all the weight on that model computes what the model computes."""
+    """The change of a logit at one end, where all weight is on that model. Raises CheckpointError as `require_ends`."""
     error, dtype = alignment.end_error(k), next(alignment.parents[k].parameters()).dtype
+    if math.isnan(error):
+        raise CheckpointError(f"model {k}: expected finite logits, found NaN at its end of the path; was it damaged?")
     if not error <= tolerance(dtype):
         raise CheckpointError(
             f"model {k}: expected the merged model at its end of the path to compute what it computes, to "

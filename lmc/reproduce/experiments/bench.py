@@ -147,7 +147,7 @@ def growth() -> dict[str, Any]:
     """How what a learned step adds to forward and backward grows; a line through the logarithms gives the exponent."""
     plain = {"width": 256, "layers": 4, "tokens": 512, "models": 2}
     ranges = {"width": (256, 512, 1024), "layers": (2, 4, 8), "tokens": (256, 512, 1024), "models": (2, 3, 5)}
-    # METHOD: O(d · |θ|), |θ| ∝ layers · d². Models: each but the first is moved once, each but the last again.
+    # Expected: O(d · |θ|), |θ| ∝ layers · d². Models: each but the first is moved once, each but the last again.
     theory = {"width": 3.0, "layers": 1.0, "tokens": 0.0, "models": None}
     found: dict[str, Any] = {}
     for axis, values in ranges.items():

@@ -87,7 +87,7 @@ def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
 def learner(endpoints: Endpoints, kind: str, recipe: Recipe) -> Learner:
     """A learner that starts from the endpoints as they are, on their device.
 
-    >>> learner(Endpoints.of((a, b), "cpu"), "dual", Recipe(batch=64)).advance(data)
+    >>> learner(Endpoints.of((a, b), "cpu"), "dual", Recipe(batch=8)).advance(as_data(tokens, a))
     """
     moving = range(kind == "single", len(endpoints.models))
     return Learner.of(endpoints.models, endpoints.gauge, moving, recipe, seed=0, device=endpoints.device)
