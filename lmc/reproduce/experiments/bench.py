@@ -17,14 +17,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lmc.checkpoints import provenance
 from lmc.evaluation import Data, losses
 from lmc.files import write_whole
 from lmc.matching import Endpoints, Learner, Recipe
@@ -221,16 +219,7 @@ def main() -> None:
         if given.item in ("all", name):
             began, load = time.monotonic(), os.getloadavg()[0]
             found = part()
-            run = {
-                "command": f"make bench ITEM={name}",
-                "seeds": [0],
-                "duration_s": round(time.monotonic() - began),
-                "hardware": provenance.hardware(),
-                "threads": 1,
-                "load at the start": load,
-                "versions": provenance.versions(),
-                "date": datetime.now(UTC).date().isoformat(),
-            }
+            run = bench_weights.facts(began, load, command=f"make bench ITEM={name}", threads=1, seeds=[0])
             for suffix, content in ((".run.json", run), (".json", found)):
                 text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
                 write_whole(places.checkout() / "data/results/bench" / f"{name}{suffix}", text + "\n")

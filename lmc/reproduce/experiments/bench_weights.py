@@ -44,20 +44,23 @@ def main(names: list[str]) -> None:
         load, began = os.getloadavg()[0], time.monotonic()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             row = measure(name, Path(folder))
-        run = {
-            "command": f"python -m lmc.reproduce.experiments.bench_weights {name}",
-            "date": datetime.now(UTC).date().isoformat(),
-            "duration_s": round(time.monotonic() - began),
-            "hardware": provenance.hardware(),
-            "threads": THREADS,
-            "load at the start": load,
-            "seeds": [0, 1],
-            "versions": provenance.versions(),
-        }
+        command = f"python -m lmc.reproduce.experiments.bench_weights {name}"
+        run = facts(began, load, command=command, threads=THREADS, seeds=[0, 1])
         print(name, json.dumps(row), flush=True)
         for file, content in ((out, row), (out.with_suffix(".run.json"), run)):
             known = json.loads(file.read_text()) if file.exists() else {}
             write_whole(file, json.dumps(known | {name: content}, indent=1, sort_keys=True) + "\n")
+
+
+def facts(began: float, load: float, **given: Any) -> dict[str, Any]:
+    """What a record says of a measurement that began then, at that load: `given`, and what is the same for all."""
+    return given | {
+        "duration_s": round(time.monotonic() - began),
+        "hardware": provenance.hardware(),
+        "load at the start": load,
+        "versions": provenance.versions(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
