@@ -4,8 +4,6 @@ The pair is a model with random weights and the same model rewritten by a random
 connectivity, and that data-free matching finds the way back.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

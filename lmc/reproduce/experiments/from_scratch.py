@@ -3,8 +3,6 @@
 >>> conduct(3, "gpt2-shakespeare", "laptop")                        # one piece; on two cores, about 40 minutes
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tempfile

@@ -4,8 +4,6 @@ Every piece (an endpoint, a match, a walk along the line) is kept in the setting
 results so far are handed to `publish` after each, so that a run that is cut off keeps what it has.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

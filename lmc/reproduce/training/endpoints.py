@@ -1,7 +1,5 @@
 """Endpoints on a device: trained in pieces that a time budget allows, kept as stock checkpoints."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

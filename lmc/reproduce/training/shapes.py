@@ -3,8 +3,6 @@
 >>> Gpt2(layers=6, width=256, heads=4, context=128, vocabulary=50257).build()     # a GPT2LMHeadModel
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, final

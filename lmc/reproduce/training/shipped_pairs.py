@@ -7,8 +7,6 @@ The endpoints of a pair differ in their initialisation and in the order of their
 `record.json` beside them says how they were trained and how good they are, measured on the weights as stored.
 """
 
-from __future__ import annotations
-
 import copy
 import datetime
 import json

@@ -6,8 +6,6 @@ torch.Size([64, 1, 8, 8])
 A training batch depends on the given generator alone; what is drawn once for all is always the same.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path

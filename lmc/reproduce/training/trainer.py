@@ -1,7 +1,5 @@
 """One endpoint from nothing: every choice that decides its weights is in a `Recipe` and a seed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
