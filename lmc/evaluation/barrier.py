@@ -158,7 +158,7 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
 def lowest_midpoint(alignments: Iterable[M], data: Data) -> M:
     """Of several alignments of the same models, the one whose midpoint has the lowest loss.
 
-    >>> start = lowest_midpoint([alignment], as_data(tokens, a).draw(8, seed=0, step=0))
+    >>> start = lowest_midpoint([naive, alignment], as_data(match_on, a).draw(16, seed=0, step=0))
     """
 
     def loss(alignment: M) -> float:

@@ -68,7 +68,9 @@ def draw(name: str, numbers: Numbers) -> "Figure":
 def save(figure: "Figure", path: Path) -> None:
     """Write `path`.svg and `path`.png, each whole or not at all.
 
-    >>> save(figure, Path("build/figures/laptop/vit-digits"))
+    >>> save(draw("barrier_bars", results.read("vit-digits", "laptop").numbers), Path("build/vit-digits"))
+    >>> sorted(file.name for file in Path("build").glob("vit-digits.*"))
+    ['vit-digits.png', 'vit-digits.svg']
     """
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with whole_file(path.with_name(f"{path.name}.{kind}")) as aside:
