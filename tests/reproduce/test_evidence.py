@@ -1,6 +1,7 @@
 """The evidence at larger sizes: where λ is drawn, curves over size, long matchings, one side or two."""
 
 import math
+from dataclasses import replace
 
 import pico
 import pytest
@@ -24,8 +25,9 @@ from lmc.reproduce.experiments import (
 from lmc.reproduce.experiments.adaptive import KNOTS, AdaptiveLearner, chances
 from lmc.reproduce.experiments.long_matches import Match, Samples, Study
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
-from lmc.reproduce.runs import Comparison, RateGrid, Run
+from lmc.reproduce.runs import Comparison, RateGrid, Run, Sweep
 from lmc.reproduce.training.budget import Budget
+from lmc.reproduce.training.settings import _smoke_setting
 from lmc.symmetries import STREAM, Transform
 
 
@@ -139,6 +141,25 @@ def test_equal_loss_needs_the_narrowest_network_first(tmp_path):
         scaling.Scaling(tmp_path, tmp_path / "inputs", Budget(60)).target()
 
 
+def test_curves_are_written_from_what_the_campaign_left(tmp_path, monkeypatch):
+    small = {id: _smoke_setting(setting) for id, setting in scaling.settings().items() if id.startswith("width")}
+    widths = {id: 16 + 8 * i for i, id in enumerate(small)}
+    small = {id: replace(s, shape=replace(s.shape, width=widths[id])) for id, s in small.items()}
+    monkeypatch.setattr(scaling, "settings", lambda: small)
+    monkeypatch.setattr(scaling, "WIDTHS", {64: 1, 128: 1, 256: 1})
+    monkeypatch.setattr(scaling, "DEPTHS", (4,))
+    made = scaling.Scaling(tmp_path, tmp_path / "inputs", Budget(600))
+    assert made.write() == []
+    for id in list(small)[:3]:
+        made.pair(id, 0, "tokens")
+    assert made.write() == ["scale-width-tokens", "scale-depth-tokens"]
+    found = results.read("scale-width-tokens", "laptop")
+    assert found.sweep.points == (16, 24, 32) and len(found.sweep.parameters or ()) == 3
+    assert all(len(compared.barriers(name)) == 1 for compared in found.sweep.compared for name in found.sweep.methods)
+    assert found.sweep.to_json() == found.numbers
+    assert found.run["duration_s"] > 0 and found.run["costs"]["width-64"]["training"]
+
+
 def test_no_pilot_serves_in_a_pair_and_pairs_are_disjoint():
     for setting in [*scaling.settings().values(), *vision.SETTINGS.values()]:
         seeds = [seed for pair in setting.seeds for seed in pair]
@@ -188,6 +209,8 @@ def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
 
     assert where_it_ends.write("vit-digits", tmp_path) == "where-it-ends-vit-digits"
     numbers = results.read("where-it-ends-vit-digits", "laptop").numbers
+    assert Sweep.from_json(numbers).to_json() == numbers
+    assert Sweep.from_json(numbers["data"]).to_json() == numbers["data"]
     (end,) = numbers["ends"].values()
     assert numbers["headline"]["barrier of the longest match"] == end["barrier"]
     assert end["barrier"] <= numbers["methods"]["λ: middle"]["barrier"][0][0]  # of equal lengths the lower one
