@@ -74,8 +74,8 @@ def at_rates(grids: Mapping[str, RateGrid], naive: Sequence[float], times: float
 def interval(shares: Sequence[float]) -> dict[str, Any]:
     """The mean of differences over pairs, its 95 % bootstrap interval, and how many have either sign.
 
-    >>> interval([-0.1] * 6)["interval"]
-    [-0.1, -0.1]
+    >>> interval([-0.5] * 6)["interval"]
+    [-0.5, -0.5]
     """
     values = torch.tensor(shares, dtype=torch.float64)
     lower, higher = int((values < 0).sum()), int((values > 0).sum())
