@@ -11,7 +11,6 @@ endpoints and of the merged model. Then it is the weights that travel, one tenso
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed, nn
@@ -19,8 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-if TYPE_CHECKING:
-    from lmc.evaluation import Data
+from lmc.evaluation import Data
 
 
 @contextmanager
@@ -57,7 +55,7 @@ def wait() -> None:
         distributed.barrier()
 
 
-def share(batch: "Data") -> "Data":
+def share(batch: Data) -> Data:
     """This process's part of a batch that all have drawn: every n-th sample."""
     return batch[slice(distributed.get_rank(), None, count())] if running() else batch
 
