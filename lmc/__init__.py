@@ -2,7 +2,7 @@
 
 >>> import lmc
 >>> a, b = lmc.load("run-1"), lmc.load("run-2")
->>> alignment = lmc.match(a, b, method="dual", data=tokens, steps=300)
+>>> alignment = lmc.match(a, b, method="dual", data=tokens, steps=20)
 >>> merged = alignment.merge(0.5)                                   # a stock model
 >>> lmc.path(alignment, data=held_out).barrier                      # nats per token
 
@@ -23,10 +23,12 @@ __version__ = "0.1.0"
 def face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a package that offers the names it imports for type checkers.
 
-        if TYPE_CHECKING:
-            from lmc.matching.alignment import Alignment as Alignment   # the list: one for readers, tools and this
-        else:
-            __getattr__, __dir__ = face(__name__)
+    >>> get, names = face("lmc.matching")
+    >>> get("match") is lmc.match
+    True
+
+    The list of names is the block `if TYPE_CHECKING:` of its `__init__`, one for readers, tools and this function; the
+    block `else:` holds `__getattr__, __dir__ = face(__name__)`.
 
     Each name is imported when it is first used: torch and the model libraries are loaded by whoever needs them, and a
     mistake on the command line is told before they are.

@@ -51,8 +51,8 @@ def refuse_no_place(path: Path) -> Path:
 def whole_folder(directory: str | Path) -> Iterator[Path]:
     """A folder to write into; it takes its name once everything is written.
 
-        with whole_folder("merged") as folder:
-            (folder / "config.json").write_text("{}")
+    >>> with whole_folder("finished") as folder:
+    ...     (folder / "config.json").write_text("{}")
 
     Until then it has a name of its own beside that place, and is removed where the block does not end: by an error, by
     a signal, and what a killed process left by the next one that writes there. Raises CheckpointError if the place is

@@ -1,6 +1,6 @@
 """Real English that every user already has: the documentation inside installed Python packages.
 
->>> text = read("eval")                        # scikit-learn's prose, built once and cached  # doctest: +SKIP
+>>> text = read("eval")           # scikit-learn's prose; the first call takes half a minute  # doctest: +SKIP
 
 The splits are made *by package*, since docstrings are copied freely within a package: after a random split of them,
 training and evaluation would share many a sentence. A paragraph belongs to the first split that holds it, so no
@@ -38,8 +38,6 @@ PROSE = 0.8  # least share of letters and spaces in a paragraph: drops tables, f
 
 def read(split: str) -> str:
     """The text of one split, paragraphs separated by blank lines.
-
-    >>> read("train")[:200]                        # half a minute  # doctest: +SKIP
 
     Built from the installed packages at the first call (about half a minute) and kept in the user's cache folder under
     the packages' versions, so an upgrade builds it anew.

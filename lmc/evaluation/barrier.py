@@ -158,7 +158,7 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
 def lowest_midpoint(alignments: Iterable[M], data: Data) -> M:
     """Of several alignments of the same models, the one whose midpoint has the lowest loss.
 
-    >>> start = lowest_midpoint([by_weights, by_activations], match_on.draw(256, seed=0, step=0))
+    >>> start = lowest_midpoint([naive, alignment], Data(match_on).draw(16, seed=0, step=0))
     """
     return min(alignments, key=lambda alignment: float(evaluate(alignment.merge(0.5), data)[0].mean()))
 

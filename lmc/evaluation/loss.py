@@ -45,7 +45,9 @@ class Data:
     def apart(self, count: int) -> "tuple[Data, Data]":
         """The data without `count` samples drawn at random, always the same ones; and those. Raises ArgumentError.
 
-        >>> matched, scored = data.apart(128)
+        >>> matched, scored = Data(match_on).apart(16)
+        >>> len(matched), len(scored)
+        (48, 16)
         """
         if not 0 < count < len(self):
             raise ArgumentError(f"score: expected 1 to {len(self) - 1} of {len(self)} samples, found {count}")

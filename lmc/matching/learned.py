@@ -55,7 +55,7 @@ Rows = slice | Tensor
 class Learner:
     """The state of a learned matching: transforms, Adam's moments, and one model that holds the merged weights.
 
-    >>> recipe = Recipe.default("dual", steps=10, batch=4)
+    >>> recipe = Recipe.of("dual", steps=10, batch=4)
     >>> learner = Learner.of([lmc.canonicalize(a), lmc.canonicalize(b)], alignment.transforms, (0, 1), recipe, seed=0)
     >>> learner.advance(Data(tokens))                               # one step; returns the loss
     """

@@ -48,8 +48,8 @@ def match(
 ) -> Alignment:
     """Find the transforms under which the models' weights can be averaged.
 
-    >>> alignment = lmc.match(a, b, method="dual", data=tokens, steps=300)
-    >>> alignment = lmc.match([a, b, c], method="dual", data=tokens)
+    >>> alignment = lmc.match(a, b, method="dual", data=tokens, steps=10)
+    >>> alignment = lmc.match([a, b, c], method="dual", data=tokens, steps=10)
 
     `method`: `naive` (average the raw weights), `canonical` (norms absorbed, balanced), `weights` (data-free),
     `activations` (closed form on cross-covariances), `single` and `dual` (learned, arXiv 2506.22712 and 2606.23607).

@@ -1,9 +1,11 @@
 """Can these models be paired? They must be one architecture in everything but the weights.
 
->>> require_pairable([a, b])                                   # one line of what differs, or nothing
->>> pair = inspect_pair(["run-1", "run-2"])                         # the same, before a weight is read
->>> independence(lmc.load("run-1"), lmc.load("run-2"))
-0.003
+>>> require_pairable([a, b])                      # raises an error that says what differs
+>>> pair = inspect_pair(["run-1", "run-2"])       # the same for checkpoints, before a weight is read
+>>> pair.parameters
+5232
+>>> independence(a, b) < SHARED                   # not from one initialisation
+True
 """
 
 import shutil

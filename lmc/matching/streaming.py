@@ -1,7 +1,7 @@
 """Data-free matching of checkpoints on disk: no model is ever held, only the tensors of one part at a time.
 
->>> pair = inspect_pair(["run-1", "run-2"])
->>> match_folders(pair.blueprints, Path("aligned"), export=True)
+>>> pair = lmc.matching.inspect_pair(["run-1", "run-2"])
+>>> match_folders(pair.blueprints, Path("streamed"), export=True)
 
 Every checkpoint is brought into canonical form once, part by part, into files beside the output that are removed at the
 end (one model's size each). Matching and export read these.

@@ -51,7 +51,7 @@ def verify(directory: str | Path) -> Verification:
     """Look at everything an alignment folder, or a folder with a merged or aligned model, must hold.
 
     >>> [row.what for row in verify("aligned").rows][:2]
-    ['files', 'maps']
+    ['files', 'maps of model 0']
 
     Nothing is written, and nothing is raised for what does not hold: it is a row. What depends on something that does
     not hold is not looked at. Raises CheckpointError only where there is neither an alignment nor a checkpoint.

@@ -1,6 +1,8 @@
 """Figures of more than a line: planes, sweeps, bars with a reference, tables. In the style of `lmc.reproduce.figures`.
 
 >>> figure = landscape_figure(results.read("landscape-vit", "laptop").numbers)
+>>> len(figure.axes)                                       # two planes and their colour scale
+3
 
 What only one experiment finds (planes, controls, texts, merges of K) has no type of its own: it is drawn from the
 numbers as that experiment wrote them, and the docstring of its figure says which.
@@ -178,6 +180,7 @@ def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
 def overview_figure(experiments: Mapping[str, Experiment]) -> "Figure":
     """A row for every experiment, a mark for every method's mean barrier.
 
+    >>> from lmc.reproduce.every_experiment import side_by_side
     >>> overview_figure(side_by_side({"ViT, digits": results.read("vit-digits", "laptop").comparison}))
     """
     methods = by_effort({method: 0 for experiment in experiments.values() for method in experiment.barriers})
@@ -255,7 +258,7 @@ def table(rows: dict[str, dict[str, Any]], digits: int = 3, pairs: Sequence[str]
 
     The mean is over pairs, where `pairs` names those of the values. What a row does not have stays empty.
 
-    >>> table({"naive": {"loss": [5.1, 5.7], "accuracy": 0.1}})
+    >>> print(table({"naive": {"loss": [5.1, 5.7], "accuracy": 0.1}}).text)
     """
 
     def cell(value: Any) -> str:
@@ -305,7 +308,8 @@ def sayings_table(numbers: Mapping[str, Any]) -> Markdown:
 def scaling_figure(compared: Comparison) -> "Figure":
     """Barrier over the number of parameters, one line a method and one point a pair.
 
-    >>> scaling_figure(results.read("pythia-wikitext", "paper").comparison)
+    >>> runs = (Run("dual", 0.2, "14M"), Run("dual", 0.1, "70M"))
+    >>> scaling_figure(Comparison(runs, "nats", parameters={"14M": 14, "70M": 70}))
     """
     figure, axes = frame("parameters [millions]", f"barrier [{unit(compared)}]")
     parameters = compared.parameters or {}

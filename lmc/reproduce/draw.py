@@ -68,7 +68,9 @@ def draw(name: str, numbers: Numbers) -> "Figure":
 def save(figure: "Figure", path: Path) -> None:
     """Write `path`.svg and `path`.png, each whole or not at all.
 
-    >>> save(figure, Path("build/figures/laptop/vit-digits"))
+    >>> save(draw("barrier_bars", results.read("vit-digits", "laptop").numbers), Path("build/vit-digits"))
+    >>> sorted(file.name for file in Path("build").glob("vit-digits.*"))
+    ['vit-digits.png', 'vit-digits.svg']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):

@@ -60,7 +60,7 @@ def main() -> int:
 def expect(values: list[float], pairs: list[str] | None = None) -> Expected:
     """Mean ± 3 standard deviations, of one value, or of their mean over `pairs` where those are given.
 
-    expect([0.10, 0.11, 0.12, 0.11, 0.11])
+    >>> expect([0.10, 0.11, 0.12, 0.11, 0.11])
 
     Rounded so that the file can be read, tolerances up.
     """

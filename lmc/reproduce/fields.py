@@ -1,6 +1,7 @@
 """From the plain values of a file to a dataclass, each checked against the annotation of its field.
 
->>> filled(Figure, {"id": "one", "minutes": {"laptop": "long"}}, "figures.yml, one")
+>>> from lmc.reproduce.ledger import Expected
+>>> filled(Expected, {"value": "long", "tolerance": 0.1}, "figures.yml, one")
 Traceback (most recent call last):
     ...
 lmc.errors.ArgumentError: figures.yml, one, minutes, laptop: expected a number ≥ 0, found 'long'

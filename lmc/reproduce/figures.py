@@ -1,9 +1,10 @@
 """Comparisons to figures, in one style; never computes anything but a mean.
 
-    >>> figure = path_figure(results.read("vit-digits", "laptop").comparison)
-    >>> save(figure, Path("build/figures/vit-digits"))  # .svg and .png
+>>> figure = path_figure(results.read("vit-digits", "laptop").comparison)
+>>> figure.axes[0].get_ylabel()
+'held-out loss [nats per image]'
 
-`lmc.reproduce.runs` says what a comparison is. `charts` draws what is not one.
+`lmc.reproduce.runs` says what a comparison is. `charts` draws what is not one, `draw` writes figures to files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -139,7 +140,8 @@ def unit(compared: Comparison) -> str:
 def pairs_table(pairs: Sequence[Any]) -> "Markdown":
     """The published pairs of a chapter (`lmc.reproduce.experiments.published.Published`), as a table for a notebook.
 
-    >>> pairs_table(lmc.reproduce.experiments.published.PAIRS["olmo"])
+    >>> from lmc.reproduce.experiments.published import PAIRS
+    >>> pairs_table(PAIRS["olmo"])
     """
     rows = ["| pair | parameters each, millions | to know |", "|---|---|---|"]
     for pair in pairs:

@@ -2,8 +2,8 @@
 
 >>> print(Needs(network=True, gpu_gb=16, download_gb=3.4, disk_gb=5, hours=2))
 network, 3.4 GB to download, 5 GB of disk, a GPU with 16 GB, about 2 h
->>> missing(Needs(gpu_gb=16))                                       # on a machine without one
-['a GPU with 16 GB, found none: a smaller profile runs without']
+>>> missing(Needs(gpu_gb=2000))                                     # no machine has such a one
+['a GPU with 2000 GB, found ...: a smaller profile runs without']
 """
 
 import os
@@ -64,8 +64,8 @@ class Needs:
 def together(needs: Iterable[Needs], jobs: int) -> list[Needs]:
     """What several notebooks need: what is fetched and kept adds up, and so does what `jobs` of them hold at once.
 
-    >>> [print(n) for n in together([Needs(gpu_gb=16, hours=1), Needs(gpu_gb=8, hours=2)], jobs=1)]
-    a GPU with 16 GB, about 3 h
+    >>> [str(n) for n in together([Needs(gpu_gb=16, hours=1), Needs(gpu_gb=8, hours=2)], jobs=1)]
+    ['a GPU with 16 GB, about 3 h']
 
     One entry for every gated repository, so that each is asked for.
     """

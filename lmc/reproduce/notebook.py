@@ -32,8 +32,8 @@ if "google.colab" in sys.modules:
 def notebook(source: Path) -> Any:
     """The output-free notebook of a source, as an nbformat node.
 
-    >>> notebook(Path("notebooks/00_setup.py")).cells[0].id
-    '00_setup-00'
+    >>> notebook(Path("notebooks/01_linear_mode_connectivity.py")).cells[0].id
+    '01_linear_mode_connectivity-00'
     """
     try:
         import jupytext

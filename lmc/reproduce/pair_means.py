@@ -1,7 +1,7 @@
 """What a number over several runs is: every pair counts the same, however often it was matched.
 
->>> mean([0.1, 0.3, 0.2], ["a", "b", "a"])  # 0.15 for pair a, 0.3 for pair b
-0.225
+>>> mean([1.0, 3.0, 2.0], ["a", "b", "a"])  # 1.5 for pair a, 3 for pair b
+2.25
 
 In results, `pairs` names the pair of every run, where some pair was matched more than once. It goes with every list of
 its length; a list of another length has one value for each pair.

@@ -1,9 +1,9 @@
 """Results: small JSON files of numbers, each beside a file that says how they were obtained.
 
-    >>> results.write("vit-digits", "laptop", {"headline": {"dual barrier": 0.03}}, {"seeds": [0], "duration_s": 41.0})
-    >>> found = results.read("vit-digits", "laptop")
-    >>> found.numbers["headline"], found.source
-    ({'dual barrier': 0.03}, 'fresh')
+>>> results.write("vit-digits", "smoke", {"headline": {"dual barrier": 0.03}}, {"seeds": [0], "duration_s": 41.0})
+>>> found = results.read("vit-digits", "smoke")
+>>> found.numbers["headline"], found.source
+({'dual barrier': 0.03}, 'fresh')
 
 Fresh results go to the git-ignored `build/results/` (or to `$LMC_RESULTS`); `promote` copies them to the committed
 `data/results/`, from which every figure can be redrawn without computing anything.
@@ -99,7 +99,7 @@ class Results:
 def write(id: str, profile: str, numbers: dict[str, Any], run: dict[str, Any]) -> Results:
     """Write fresh results and return them as `read` would.
 
-        >>> write("vit-digits", "laptop", {"barrier": [0.031, 0.029]}, {"seeds": [0, 1], "duration_s": 41.0})
+    >>> write("vit-digits", "smoke", {"barrier": [0.031, 0.029]}, {"seeds": [0, 1], "duration_s": 41.0})
 
     `run` must hold `seeds` and `duration_s`; command, versions, hardware and date are filled in, and anything else
     in it (revisions, a corpus hash) is kept. The same numbers always give the same bytes.

@@ -1,7 +1,11 @@
 """Runs of an experiment that was interrupted: each is kept when it is done, until the results are written.
 
->>> keep = Kept.of("vit-digits", "laptop")
->>> row = keep.run(["dual", "vit-digits-0", 0.01], partial(measure, pair))  # the second time it is read, not run
+>>> keep = Kept.of("vit-digits", "smoke")
+>>> run = ["dual", "vit-digits-0", 0.01]
+>>> keep.run(run, partial(dict, barrier=0.1))             # a function that would take minutes
+{'barrier': 0.1}
+>>> keep.run(run, partial(dict, barrier=0.2))             # the second time, what was kept is read and nothing is run
+{'barrier': 0.1}
 >>> keep.clear()
 
 A run is found again by all it depends on: what the caller names, the code that the measuring function reaches, and the

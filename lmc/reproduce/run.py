@@ -1,9 +1,10 @@
-"""Papermill orchestration: which notebooks, at which profile, what is cached, progress, resume.
+"""What `lmc reproduce` does: runs the notebooks of a profile, or the one behind a figure, and draws their figures.
 
-    >>> reproduce(profile="laptop", figure="vit-digits")
+>>> reproduce(profile="laptop", figure="vit-digits")      # minutes  # doctest: +SKIP
+>>> redraw(figure="vit-digits")                           # from the results that are there  # doctest: +SKIP
 
 A notebook that ran is kept, executed, with the key of everything its numbers depend on; while the key stays the same
-it is not run again. So an interrupted run continues where it stopped. `lmc reproduce` is its command line.
+it is not run again. So an interrupted run continues where it stopped.
 
 At profile `gpu` the results come from the campaign instead of notebooks (`experiments`), which only show them.
 """
@@ -47,8 +48,6 @@ def reproduce(
     everything: bool = True,
 ) -> list[Run]:
     """Run the notebooks of a profile, or the one behind a figure with what it needs, and draw their figures.
-
-        >>> reproduce(profile="smoke", jobs=1)
 
     `out` is where executed copies go: `book/notebooks` for `laptop`, which the book shows, `build/notebooks/<profile>`
     otherwise. Without `everything`, notebooks that run on request only redraw the results that are there; one that was
@@ -190,8 +189,6 @@ def _is_measured(name: str, profile: str, ledger: dict[str, Figure]) -> bool:
 
 def redraw(profile: str = "laptop", figure: str | None = None) -> None:
     """Draw a figure, or all of a profile, from the results that are there; nothing is computed.
-
-        >>> redraw(figure="vit-digits")
 
     Fresh results serve where there are any, committed ones otherwise. Raises ArgumentError; DataError, after all others
     are drawn, for results that are damaged.

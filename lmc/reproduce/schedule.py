@@ -1,5 +1,6 @@
 """Which notebooks run at a profile, and in which order: what others read first, and the longest of those first.
 
+>>> from lmc.reproduce.ledger import figures
 >>> schedule("laptop", "vit-digits", figures())
 {'04_vit': []}
 """

@@ -1,7 +1,9 @@
 """timm and transformers, imported when they are needed, and one known clash between installed packages repaired.
 
-    >>> transformers().AutoModelForCausalLM
-    >>> timm().create_model("vit_tiny_patch16_224")
+>>> transformers().AutoModelForCausalLM.__name__
+'AutoModelForCausalLM'
+>>> timm().is_model("vit_tiny_patch16_224")
+True
 
 The clash: the package index offers torchvision for Linux built for CUDA only. Beside a CPU build of torch its compiled
 half cannot load, and its import ends with "operator torchvision::nms does not exist", and with it the import of timm

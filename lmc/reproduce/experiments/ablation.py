@@ -1,7 +1,8 @@
 """Which symmetry does the work: matching with one kind of space alone, with all but one, with all.
 
->>> settings = variants(spec_of(a))
->>> ablate({"pair-0": (a, b)}, match_on, held_out, steps=300, lr=0.02).mean("only stream rotation")
+>>> found = ablate({"pair-0": (a, b)}, match_on, held_out, steps=2, lr=0.02, grid=3, tried=["none", "all"])
+>>> list(found.methods)
+['none', 'all']
 
 A kind that is left out is left out of everything: it is not in the starting point (the better closed form, with that
 kind reset to the identity) and it does not learn.
@@ -56,7 +57,7 @@ def variants(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
 def restricted(alignment: Alignment, allowed: Collection[str]) -> Alignment:
     """The alignment with every space whose kind is not `allowed` reset to the identity.
 
-        >>> restricted(alignment, ["head", "hidden"])                   # its permutations alone
+    >>> heads = restricted(alignment, ["head", "hidden"])                   # its permutations alone
 
     The residual scale stays: at the start of matching it only makes the endpoints' ε equal.
     """

@@ -1,6 +1,6 @@
 """What the book's chapters show of the campaign: what was run, at which rates, and what a GPU has measured.
 
->>> settings_table({"gpt2-shakespeare": setting(3, "gpt2-shakespeare", "laptop")})
+>>> print(settings_table({"gpt2-shakespeare": setting(3, "gpt2-shakespeare", "laptop")}).text)
 """
 
 from __future__ import annotations

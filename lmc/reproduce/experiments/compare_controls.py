@@ -1,8 +1,9 @@
 """Everything that stands where a merged model stands, side by side: parents, ensemble, midpoints, and their repairs.
 
->>> rows = lineup((a, b), match_on, held_out, steps=300, rates=[3e-4, 1e-3])
->>> rows["naive, fine-tuned"]["gap"]                                 # to the better parent, nats per token
-0.02
+>>> aligned = align((a, b), match_on, steps=2)
+>>> rows = lineup((a, b), aligned, match_on, held_out, steps=2, rates=[3e-4, 1e-3], say=lambda line: None)
+>>> list(rows)[:3], list(rows["naive, fine-tuned"])          # the gap is that to the better parent
+(['parents', 'ensemble of the parents', 'naive'], ['loss', 'accuracy', 'gap', 'rate'])
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,8 @@ KEPT = 0.2  # of the matching data, kept from fine-tuning to choose its learning
 def align(pair: Pair, match_on: object, steps: int, seed: int = 0) -> dict[str, Alignment]:
     """`naive`, the better `closed form`, and `single` and `dual` from there, at their default rates.
 
-    >>> align((a, b), match_on, steps=300)["dual"].merge(0.5)
+    >>> list(align((a, b), match_on, steps=2))
+    ['naive', 'closed form', 'single', 'dual']
     """
     seen = as_data(match_on, pair[0])
     start = best_start(pair, seen, [])
@@ -90,7 +92,7 @@ def lineup(
 def tune(model: nn.Module, data: Data, steps: int, rates: Sequence[float], seed: int = 0) -> tuple[nn.Module, float]:
     """The model fine-tuned at the best of `rates`, which is returned beside it.
 
-    >>> tuned, rate = tune(naive.merge(0.5), match_on, steps=300, rates=[3e-4, 1e-3, 3e-3])
+    >>> tuned, rate = tune(naive.merge(0.5), as_data(match_on, a), steps=2, rates=[3e-4, 1e-3])
     """
     shown, kept = data.apart(max(1, int(KEPT * len(data))))
     tries = [(finetune(model, shown, steps, rate, seed=seed)[0], rate) for rate in rates]
@@ -98,9 +100,12 @@ def tune(model: nn.Module, data: Data, steps: int, rates: Sequence[float], seed:
 
 
 def barriers_on(alignments: Mapping[str, Alignment], texts: Mapping[str, Any], grid: int = 11) -> dict[str, Any]:
-    """The barrier of every alignment on several held-out sets: name of the set -> `loss` of the parents, `barrier`.
+    """On several held-out sets: name of the set -> the mean loss of the `parents`, and the barrier of every alignment.
 
-    >>> barriers_on({"dual": dual}, {"WikiText-2": wikitext, "documentation": held_out})
+    >>> list(barriers_on({"naive": naive, "dual": dual}, {"documentation": held_out}, grid=3)["documentation"])
+    ['parents', 'naive', 'dual']
+
+    One of the alignments has to be `naive`: its path ends at the parents.
     """
     rows: dict[str, Any] = {}
     for text, data in texts.items():
@@ -115,7 +120,10 @@ def sayings(
 ) -> dict[str, Any]:
     """What byte-level merged models say after a prompt: method -> λ -> `greedy` and `sampled` (temperature 0.7).
 
-    >>> sayings({"naive": naive, "dual": dual}, "Parameters\\n", [0, 0.5, 1], length=80)
+    >>> a, b = load_pairs("neox-docstrings", 1)["neox-docstrings-0"]
+    >>> said = sayings({"naive": match(a, b, method="naive")}, "Parameters\\n", [0, 0.5], length=8)
+    >>> list(said["naive"]), len(said["naive"]["0"]["greedy"])
+    (['0', '0.5'], 8)
     """
     ids = torch.tensor([corpora.byte_tokenizer()(prompt).input_ids])
     said: dict[str, Any] = {}

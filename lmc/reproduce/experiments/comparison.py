@@ -1,9 +1,10 @@
 """The experiment behind every figure: match pairs by several methods, walk the line, write the numbers down.
 
->>> loaded = load_pairs("vit-digits", 3)
->>> methods = plan(list(loaded), seeds=[0, 1, 2], steps=300, rates={"single": 0.02, "dual": 0.02})
->>> compared = compare(loaded, match_on, held_out, methods).summarised(guess=2.3)
->>> record("vit-digits", "laptop", compared.to_json(), [0, 1, 2], began)
+>>> began, pairs = time.monotonic(), {"pair-0": (a, b)}
+>>> methods = plan(list(pairs), seeds=[0, 1], steps=2, rates={"single": 0.02, "dual": 0.02})
+>>> compared = compare(pairs, match_on, held_out, methods, grid=3, say=lambda line: None).summarised(guess=3.7)
+>>> record("first-trial", "smoke", compared.to_json(), [0, 1], began).source
+'fresh'
 
 What is found are values of `lmc.reproduce.runs`; figures take these.
 """
@@ -133,10 +134,11 @@ def learning_rates(
 ) -> Numbers:
     """The barrier of learned methods, each over its grid of learning rates, blind to evaluation data.
 
-    >>> rates = {"single": [0.01, 0.02, 0.04], "dual": [0.005, 0.01, 0.02]}
-    >>> numbers = learning_rates(pairs, match_on, rates, steps=100, score=128)
-    >>> best_rates(rate_grids(numbers))
-    {'single': 0.02, 'dual': 0.01}
+    >>> rates = {"single": [0.01, 0.02], "dual": [0.005, 0.01]}
+    >>> numbers = learning_rates({"pair-0": (a, b)}, match_on, rates, steps=2, score=16)
+    pair-0  single ...
+    >>> list(numbers["headline"]), numbers["samples"]
+    (['best rate, single', 'best rate, dual'], {'matched': 48, 'scored': 16})
 
     `score` samples of the matching `data` are kept from matching, and the barrier is measured on them. Returns `grids`,
     the best rates as `headline`, `unit`, `steps`, and how many `samples` were `matched` and `scored`. Raises
@@ -173,7 +175,9 @@ def record(id: str, profile: str, numbers: Numbers, seeds: Sequence[int], began:
 
     Runs kept under this id (`lmc.reproduce.resume`) from before an interruption add their time, and are then forgotten.
 
-    >>> record("vit-digits", "laptop", numbers, [0, 1, 2], began, corpus=corpora.describe("digits", "eval"))
+    >>> numbers = {"headline": {"dual barrier": 0.03}}
+    >>> record("second-trial", "smoke", numbers, [0, 1], time.monotonic(), corpus="digits").run["corpus"]
+    'digits'
 
     `began` is by the clock of `time.monotonic`.
     """

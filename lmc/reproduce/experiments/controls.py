@@ -1,7 +1,7 @@
 """What a merged model has to be compared with, and the cheap repairs that compete with matching.
 
->>> evaluate(Ensemble(parents), held_out)                            # both parents at once: twice the cost of a merge
->>> fine = finetune(naive.merge(0.5), match_on, steps=300, lr=1e-3)  # the same data and steps, spent on training
+>>> both = Ensemble([a, b])                                                     # at twice the cost of a merge
+>>> tuned, losses = finetune(naive.merge(0.5), match_on, steps=2, lr=1e-3)      # steps spent on training instead
 >>> repaired = repair(alignment.merge(0.5), alignment.models, [0.5, 0.5], match_on)
 >>> cooled = temperature(alignment.merge(0.5), match_on)
 
@@ -29,7 +29,7 @@ CALIBRATION = 256  # windows or images that statistics and temperatures are take
 class Ensemble(nn.Module):
     """The mean of several models' logits: what averaging their functions gives, at the cost of running them all.
 
-    >>> losses, correct = evaluate(Ensemble([a, b]), held_out)
+    >>> losses, correct = evaluate(Ensemble([a, b]), as_data(held_out, a))
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
@@ -56,7 +56,7 @@ class Tempered(nn.Module):
 def temperature(model: nn.Module, data: object, seed: int = 0) -> float:
     """The softmax temperature under which the model's loss on `data` is lowest, between 1/8 and 8.
 
-        >>> evaluate(Tempered(midpoint, temperature(midpoint, match_on)), held_out)
+    >>> losses, correct = evaluate(Tempered(merged, temperature(merged, match_on)), as_data(held_out, a))
 
     One number can undo too much or too little confidence, and nothing else: the top class stays what it was.
     """
@@ -74,7 +74,9 @@ def finetune(
 ) -> tuple[nn.Module, list[float]]:
     """A copy of the model after ordinary training, and its losses: AdamW, a tenth of warm-up, then a cosine to zero.
 
-        >>> tuned, losses = finetune(naive.merge(0.5), match_on, steps=300, lr=1e-3)
+    >>> tuned, losses = finetune(naive.merge(0.5), match_on, steps=2, lr=1e-3)
+    >>> len(losses)
+    2
 
     Batches are those that learned matching draws with the same seed. Raises ArgumentError, DataError, DivergedError.
     """
@@ -105,7 +107,7 @@ def repair(
 ) -> nn.Module:
     """A stock model whose units have the mean and the spread that the endpoints' units have, on average.
 
-        >>> repaired = repair(alignment.merge(0.5), alignment.models, [0.5, 0.5], match_on)
+    >>> repaired = repair(alignment.merge(0.5), alignment.models, [0.5, 0.5], match_on)
 
     REPAIR (Jordan et al., arXiv 2211.08403) for transformers. Averaging cancels part of what two networks compute, so a
     merged network's activations vary less than its parents'. For every output unit of every linear layer with a bias
@@ -172,7 +174,9 @@ def continuations(
 ) -> Tensor:
     """What a language model says after `prompts` [n, T]: [n, length] token ids; at temperature 0 the likeliest ones.
 
-    >>> said = continuations(alignment.merge(0.5), prompts, length=120, temperature=0.7, seed=0)
+    >>> prompts = held_out[:2, :4]
+    >>> continuations(alignment.merge(0.5), prompts, length=8, temperature=0.7, seed=0).shape
+    torch.Size([2, 8])
     """
     generator = torch.Generator().manual_seed(seed)
     ids = prompts

@@ -32,7 +32,10 @@ Publish = Callable[[dict[str, Any]], None]
 def measure(work: Cost, device: torch.device, budget: Budget, found: dict[str, Any], publish: Publish) -> None:
     """Measure what `found` does not hold yet, and hand over the numbers so far after each part.
 
-    measure(cost, torch.device("cuda"), Budget(540), {}, print)
+    >>> found, cost = {}, Cost("tiny", setting.shape, tokens=(64,), steps=1)
+    >>> measure(cost, torch.device("cpu"), Budget(540), found, publish=lambda so_far: None)
+    >>> list(found)
+    ['setting', 'parameters', 'weights', 'steps', 'data_free']
     """
     torch.manual_seed(0)
     a = canonicalize(work.shape.build())
@@ -87,7 +90,8 @@ def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
 def learner(endpoints: Endpoints, kind: str, recipe: Recipe) -> Learner:
     """A learner that starts from the endpoints as they are, on their device.
 
-    >>> learner(Endpoints.of((a, b), "cpu"), "dual", Recipe(batch=64)).advance(data)
+    >>> endpoints = Endpoints.of((a, b), torch.device("cpu"))
+    >>> loss = learner(endpoints, "dual", Recipe(batch=64)).advance(Data(match_on))
     """
     moving = range(kind == "single", len(endpoints.models))
     return Learner.of(endpoints.models, endpoints.gauge, moving, recipe, seed=0, device=endpoints.device)

@@ -1,7 +1,10 @@
 """One thing varied, everything else held: the size of the models, how long they trained, how much data matching sees.
 
->>> points = {width: train_pairs(Digits(width=width), Recipe(600, 64, 2e-3), [(0, 1)]) for width in (16, 32, 64)}
->>> found = sweep({w: {"pairs": p, "match_on": match_on} for w, p in points.items()}, held_out, plan, "width")
+>>> points = {count: {"pairs": {"pair-0": (a, b)}, "match_on": match_on[:count]} for count in (16, 64)}
+>>> found = sweep(points, held_out, {"naive": [{}], "dual": [{"steps": 2}]}, "windows to match on", grid=3)
+windows to match on 16 ...
+>>> found.points
+(16, 64)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +20,8 @@ from lmc.reproduce.training.trainer import Recipe, train
 def train_pairs(task: Task, recipe: Recipe, seeds: Iterable[tuple[int, int]]) -> dict[str, Pair]:
     """Pairs trained here and now, by name; nothing is written.
 
-    >>> train_pairs(Digits(width=32), Recipe(steps=600, batch=64, lr=2e-3), [(0, 1)])
+    >>> list(train_pairs(Digits(width=16, depth=1), Recipe(steps=2, batch=8, lr=2e-3, warmup=1), [(0, 1)]))
+    ['seeds 0 and 1']
     """
     return {
         f"seeds {a} and {b}": (train(task, recipe, a, progress=False)[0], train(task, recipe, b, progress=False)[0])

@@ -1,6 +1,7 @@
 """One item at one size, within a time budget: every piece of work in order, and a results file for each.
 
->>> conduct(3, "gpt2-shakespeare", "laptop")                        # one piece; on two cores, about 40 minutes
+>>> conduct(3, "gpt2-shakespeare", "smoke").source                  # at `laptop`, about 40 minutes on two cores
+'fresh'
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def run(
 ) -> list[str]:
     """Do what an item, or `only` one piece of its work, still lacks; returns the ids of its results.
 
-        run(3, "smoke", Budget(540), Place(Path("build/campaign"), Path("build/inputs"), torch.device("cpu")))
+    >>> place = Place(Path("campaign"), Path("inputs"), torch.device("cpu"))
+    >>> run(3, "smoke", Budget(540), place, stages=("train",), only="gpt2-shakespeare")
+    ['gpt2-shakespeare']
 
     Raises BudgetSpent when the time is over: what was done is kept, and the same call goes on. Raises ArgumentError
     where another process does the same work, unless this one is to `wait` for it.

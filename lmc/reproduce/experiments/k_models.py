@@ -1,7 +1,8 @@
 """More than two models: matched together, or each to the first alone, and merged anywhere on the simplex.
 
->>> numbers = several(models, match_on, held_out, counts=(3, 5), steps=300)
->>> numbers["several"]["5"]["together"]["barrier"]
+>>> numbers = several([a, b, c], match_on, held_out, counts=[3], steps=2, grid=3, say=lambda line: None)
+>>> {way: row["steps"] for way, row in numbers["several"]["3"].items()}
+{'together': 2, 'one by one': 4, 'naive': 0}
 """
 
 from collections.abc import Callable, Sequence

@@ -10,8 +10,8 @@ from lmc.symmetries import Transform, canonicalize
 def planes(single: Alignment, dual: Alignment, data: object, grid: int = 31) -> dict[str, dict[str, Any]]:
     """The planes of single and of dual matching of one pair, each through one rewriting of A and two of B.
 
-        >>> planes(single, dual, held_out)["dual"]["names"]
-        ['$g_A A$', '$g_A B$', '$g_B B$']
+    >>> planes(single, dual, held_out, grid=3)["dual"]["names"]
+    ['$g_A A$', '$g_A B$', '$g_B B$']
 
     In both, the first line is the one between endpoints that were not matched to each other: A and B in their canonical
     forms, or both rewritten by the same transform, which has the same losses. The second line is the matched one.

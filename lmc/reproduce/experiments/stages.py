@@ -36,7 +36,8 @@ Pair = tuple[nn.Module, nn.Module]
 class Campaign:
     """One setting at one size.
 
-    Campaign(setting, Path("build/campaign/full"), Path("build/inputs"), torch.device("cuda"), Budget(540)).run()
+    >>> campaign = Campaign(setting, Path("campaign"), Path("inputs"), torch.device("cpu"), Budget(540))
+    >>> campaign.run(("train",), only=0)
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """Tiny models and where their data is, in the place of published ones: they prove a path, they show no result.
 
->>> pairs, match_on, held_out = tiny("pythia", folder)
->>> study(pairs, match_on, held_out, steps=2, rates={"single": 0.01, "dual": 0.01}, grid=3, limits=(8, 8))
+>>> pairs, match_on, held_out = tiny("vit", Path("stand-ins"))      # what `published.study` takes
+>>> pairs[0].label, pairs[0].names[0], match_on
+('stand-ins', 'stand-ins/0', 'digits')
 """
 
 from pathlib import Path

@@ -19,8 +19,9 @@ class BudgetSpent(LmcError):
 class Budget:
     """Seconds from now on.
 
-    budget = Budget(seconds=540)
-    while budget.left() > 0: ...
+    >>> budget = Budget(seconds=540)
+    >>> budget.left() > 0
+    True
     """
 
     def __init__(self, seconds: float) -> None:

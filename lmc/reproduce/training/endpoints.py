@@ -41,7 +41,9 @@ def train_endpoint(
 ) -> Path:
     """The stock checkpoint of one endpoint, trained now or before; its record lies beside it as `.json`.
 
-    train_endpoint(setting, 0, Path("build/campaign/full/gpt2-shakespeare"), data, device, Budget(540))
+    >>> data = batches(setting, Path("inputs"), torch.device("cpu"))
+    >>> train_endpoint(setting, 0, Path("endpoints"), data, torch.device("cpu"), Budget(540)).name
+    'seed-0'
 
     Raises BudgetSpent when the time is over, with everything kept for the next call, and CheckpointError where the
     folder holds endpoints of other settings.

@@ -1,6 +1,6 @@
 """Every setting of the campaign, as one frozen table: what is trained, on what, how, and how it is matched.
 
->>> SETTINGS["gpt2-shakespeare"].shape
+>>> SHAKESPEARE.shape
 Gpt2(layers=6, width=256, heads=4, context=128, vocabulary=50257)
 
 Items are numbered in the order they should be run. `sized` gives a setting at another size: `laptop` where a smaller

@@ -1,8 +1,10 @@
 """Two small models of one architecture, trained independently: what every experiment of the package starts from.
 
-    a, b = shipped_pairs.shipped("neox-docstrings-0")      # two stock checkpoints, in the repository's data/pairs
-    shipped_pairs.train("neox-docstrings-0", Path("runs")) # the same from nothing, as python -m lmc.pairs does
+>>> a, b = shipped("neox-docstrings-0")      # the folders of two stock checkpoints, in the repository's data/pairs
+>>> a.name, b.name
+('a', 'b')
 
+`train("neox-docstrings-0", Path("runs"))` makes the same from nothing, in minutes, as `python -m lmc.pairs` does.
 The endpoints of a pair differ in their initialisation and in the order of their data; no endpoint serves in two pairs.
 `record.json` beside them says how they were trained and how good they are, measured on the weights as stored.
 """
@@ -49,7 +51,7 @@ def names() -> list[str]:
 def shipped(name: str) -> tuple[Path, Path]:
     """The folders of a shipped pair's two endpoints.
 
-    a, b = shipped("vit-digits-0")
+    >>> a, b = shipped("vit-digits-0")
     """
     folder = _shipped_folder(name)
     return folder / "a", folder / "b"
@@ -58,15 +60,13 @@ def shipped(name: str) -> tuple[Path, Path]:
 def record(name: str) -> dict[str, Any]:
     """How a shipped pair was trained, on what, and how good it is.
 
-    record("vit-digits-0")["endpoints"]["a"]["accuracy"]
+    >>> record("vit-digits-0")["endpoints"]["a"]["accuracy"]
     """
     return read_json(_shipped_folder(name) / "record.json")
 
 
 def train(name: str, out: Path = SHIPPED) -> Path:
     """Train both endpoints of a pair and write them, with their record, to a new folder `out/name`.
-
-        train("vit-digits-0", Path("runs"))
 
     The folder appears when all is done. Repeating an interrupted run keeps the endpoint it had finished.
     """
@@ -89,7 +89,8 @@ def train(name: str, out: Path = SHIPPED) -> Path:
 def cosine(a: nn.Module, b: nn.Module) -> float:
     """The cosine between two models' weight matrices, all taken as one vector: near 0 for independent ones.
 
-    cosine(a, b) < 0.05
+    >>> cosine(a, b) < 0.05
+    True
     """
     p, q = (torch.cat([w.flatten() for w in model.parameters() if w.ndim > 1]) for model in (a, b))
     return F.cosine_similarity(p.double(), q.double(), dim=0).item()

@@ -41,9 +41,11 @@ class Recipe:
 class Trainer:
     """A model in training: it takes one loss after another, and can be written down and taken up again.
 
-    >>> trainer = Trainer(model, Recipe(steps=100, batch=64, lr=1e-3, warmup=10))
+    >>> task = Digits(width=16, depth=1)
+    >>> trainer = Trainer(task.build(), Recipe(steps=2, batch=8, lr=1e-3, warmup=1))
+    >>> losses = task.losses(trainer.model, trainer.recipe.batch, torch.Generator())
     >>> while trainer.step < trainer.recipe.steps:
-    ...     trainer.descend(loss_of(trainer.step))
+    ...     trainer.descend(next(losses))
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
@@ -105,7 +107,9 @@ class Trainer:
 def train(task: Task, recipe: Recipe, seed: int, progress: bool = True) -> tuple[nn.Module, list[tuple[int, float]]]:
     """The model after the last step, and its training curve: (step, mean loss since the entry before).
 
-    model, curve = train(Digits(), Recipe(steps=100, batch=64, lr=1e-3, warmup=10), seed=0)
+    >>> model, curve = train(Digits(width=16, depth=1), Recipe(steps=2, batch=8, lr=1e-3, warmup=1), seed=0)
+    >>> [step for step, loss in curve]
+    [1, 2]
     """
     with torch.random.fork_rng():  # stock models draw their first weights from the global generator
         torch.manual_seed(seed)
