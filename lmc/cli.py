@@ -83,7 +83,7 @@ def check(models: Models, seed: Seed = 0) -> None:
     from lmc.symmetries import check_copies
 
     blueprint = checkpoints.inspect(models[0])
-    # In the type it is stored in; it is read twice, so that nothing but one copy is alive.
+    # In the type it is stored in. Read twice, so that only one copy is in memory.
     report = check_copies(lambda: checkpoints.load(blueprint, dtype=blueprint.dtype), seed)
     print(report)
     if not report.ok:
@@ -139,7 +139,7 @@ def match(
     process takes its share of each batch.
     """
     from lmc.files import refuse_occupied
-    from lmc.matching import Choices, Recipe, can_stream, match_folders, workers
+    from lmc.matching import Choices, Recipe, align, can_stream, match_folders, workers
 
     _require_models(models)
     rare = Choices(
@@ -159,9 +159,10 @@ def match(
             _say(f"matching with {method}, one part at a time")
             match_folders(pair.blueprints, out, kind, place, seed, export, counts)
         else:
-            common = {"steps": steps, "lr": lr, "batch": batch, "seed": seed, "resume": state, "frequencies": counts}
             with _claimed(out, leader) as folder, _kept_when_stopped(state, out, leader):
-                alignment = _aligned(pair, method, samples, place, kind, common | rare)
+                loaded = _loaded_pair(pair, place, kind)
+                _say(f"matching with {method}")
+                alignment = align(loaded, recipe, samples, place, seed, state, frequencies=counts)
                 _write(alignment, folder, export, kind)
             if state is not None and leader:
                 shutil.rmtree(state, ignore_errors=True)
@@ -196,13 +197,11 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
 
 def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
     """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
-    from lmc.evaluation import require_loss
-    from lmc.matching import inspect_pair
+    from lmc.matching import inspect_pair, require_fit
 
     _say("checking that the models can be paired")
     pair = inspect_pair(models)
-    if recipe.learned:
-        require_loss(pair.blueprints[0].model)
+    require_fit(recipe, pair.blueprints[0].model)
     return pair
 
 
@@ -212,23 +211,14 @@ def _matched_on(data: str | None, pair: "Pairing", limit: int | None, seed: int)
     return _samples(str(data), first.model, "match", first.source.folder, limit, seed)
 
 
-def _aligned(
-    pair: "Pairing",
-    method: str,
-    samples: Any,
-    device: "torch.device | None",
-    dtype: "torch.dtype | None",
-    options: dict[str, Any],
-) -> "Alignment":
+def _loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.dtype | None") -> Any:
     from lmc import checkpoints
-    from lmc.matching import match as align
 
     models = []
     for blueprint in pair.blueprints:
         _say(f"loading {blueprint.source.name}")
         models.append(checkpoints.load(blueprint, device, dtype))
-    _say(f"matching with {method}")
-    return align(models, method=method, data=samples, device=device, **options)
+    return tuple(models)
 
 
 @contextmanager
@@ -249,7 +239,7 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
     except DivergedError as error:
         if error.alignment is None or not leader:
             raise
-        if state is not None:  # where it went is no state to continue from
+        if state is not None:  # a diverged state cannot be continued
             shutil.rmtree(state, ignore_errors=True)
         names = (out.with_name(f"{out.name}.best{n}") for n in ("", *range(2, 1000)))
         best = next(folder for folder in names if not folder.exists())

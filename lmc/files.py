@@ -140,7 +140,7 @@ def _remove(path: Path) -> None:
 
 
 def abandon() -> str:
-    """Remove everything unfinished, for a process that ends at once; what there is to say about going on."""
+    """Remove unfinished files and folders before the process exits. Returns how its work can be continued."""
     for path in list(_aside):
         _remove(path)
     return "; ".join(text for words in _last_words if (text := words()))
@@ -203,7 +203,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}-{path.name}")
+    aside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")  # threads may write one file, too
     with _unfinished(aside, path):
         yield aside
         aside.replace(path)

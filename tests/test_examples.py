@@ -26,8 +26,7 @@ from lmc.reproduce import places, results
 from lmc.reproduce.experiments.chapter import setting
 from lmc.reproduce.experiments.comparison import load_pairs
 from lmc.reproduce.runs import Comparison, Run
-from lmc.reproduce.training.batches import batches
-from lmc.reproduce.training.tasks import Digits
+from lmc.reproduce.training.tasks import Digits, task_of
 
 
 def modules() -> list[str]:
@@ -71,7 +70,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         **{"alignment": alignment, "merged": alignment.merge(0.5), "naive": lmc.match(a, b, method="naive")},
         **{"dual": alignment, "single": lmc.match(a, b, method="single", data=tokens, steps=2)},
         **{"results": results, "Run": Run, "Comparison": Comparison, "load_pairs": load_pairs},
-        **{"Digits": Digits, "batches": batches, "setting": setting(3, "gpt2-shakespeare", "smoke")},
+        **{"Digits": Digits, "task_of": task_of, "setting": setting(3, "gpt2-shakespeare", "smoke")},
     }
     monkeypatch.undo()
 

@@ -45,14 +45,24 @@ def is_for_types(node: ast.AST) -> bool:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """(module, name) of everything that runs; name is empty for `import module`."""
+    """(module, name) of everything that runs; name is empty for `import module`.
+
+    What could hide from a reader of sources is refused or counted: a relative import is an error, and a module of ours
+    that is imported by a text counts as any other.
+    """
     for node in ast.iter_child_nodes(tree):
-        if is_for_types(node):
+        if isinstance(node, ast.If) and is_for_types(node):
+            for other in node.orelse:  # runs, whatever stands above it
+                yield from imports(ast.Module([other], []))
             continue
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((node.module, alias.name) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            yield from ((str(node.module), alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            texts = [a.value for a in ast.walk(node) if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            yield from ((text, "") for text in texts if text.split(".")[0] == "lmc")
         yield from imports(node)
 
 
@@ -197,6 +207,36 @@ def test_functions_fit_a_page() -> None:
 def test_chains_are_short() -> None:
     found = chain(arrows(ROOT))
     assert len(found) <= LONGEST_CHAIN, " -> ".join(found)
+
+
+def test_the_package_is_never_imported_as_one_name_inside_it() -> None:
+    """`import lmc` and then `lmc.match` would be an arrow that no test sees."""
+    found = [module for module, file in modules(ROOT).items() if ("lmc", "") in imports(ast.parse(file.read_text()))]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from ..matching.one import y\n",
+        "import importlib\nimportlib.import_module('lmc.matching.one')\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    from lmc.matching.one import y\n",
+        "def f():\n    import lmc.matching.one\n",
+    ],
+    ids=["relative", "by a text", "beside the types", "in a function"],
+)
+def test_no_way_of_importing_hides(text: str, tmp_path: Path) -> None:
+    for name, content in (("symmetries/two.py", text), ("matching/one.py", "y = 1\n"), ("matching/__init__.py", "")):
+        file = tmp_path / "lmc" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    if ".." in text:
+        with pytest.raises(AssertionError, match="a relative import"):
+            arrows(tmp_path)
+    else:
+        assert against(arrows(tmp_path)) == [
+            "lmc.symmetries.two imports lmc.matching.one: symmetries may not use matching"
+        ]
 
 
 def test_the_checks_see_a_planted_fault(tmp_path: Path) -> None:

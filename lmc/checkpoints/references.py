@@ -86,7 +86,7 @@ def reference(model: nn.Module) -> dict[str, Any] | None:
 
 
 def origin(model: nn.Module) -> str | None:
-    """The folder or hub name that `load` read a model from, whatever has become of the two since; None without one."""
+    """The folder or hub name that `load` read a model from, which may have changed since; None if it was not loaded."""
     known = _references.get(model)
     return None if known is None else known.get("folder", known["name"])
 

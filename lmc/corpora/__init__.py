@@ -12,13 +12,7 @@ from lmc import face
 
 if TYPE_CHECKING:
     from lmc.corpora import prepared as prepared
-    from lmc.corpora.corpus import BARE as BARE
     from lmc.corpora.corpus import LONGEST as LONGEST
-    from lmc.corpora.corpus import MATCHING_TEXT as MATCHING_TEXT
-    from lmc.corpora.corpus import NAMES as NAMES
-    from lmc.corpora.corpus import PIECE as PIECE
-    from lmc.corpora.corpus import SPLITS as SPLITS
-    from lmc.corpora.corpus import WORD as WORD
     from lmc.corpora.corpus import byte_tokenizer as byte_tokenizer
     from lmc.corpora.corpus import describe as describe
     from lmc.corpora.corpus import images as images

@@ -80,24 +80,6 @@ def paragraphs(doc: str) -> Iterator[str]:
             yield text
 
 
-def overlap(text: str, other: str, n: int = 12) -> float:
-    """The share of `text`'s word n-grams (within its lines) that also occur in `other`.
-
-    >>> overlap("the cat sat on a mat", "a cat sat on a mat", n=3)    # three of its four groups of three words
-    0.75
-    """
-    grams = list(_grams(text, n))
-    shared = set(grams).intersection(_grams(other, n))
-    return sum(gram in shared for gram in grams) / max(len(grams), 1)
-
-
-def _grams(text: str, n: int) -> Iterator[tuple[str, ...]]:
-    for line in text.splitlines():
-        words = re.findall(r"\w+", line.lower())
-        for start in range(len(words) - n + 1):
-            yield tuple(words[start : start + n])
-
-
 def _topics() -> Iterator[str]:
     from pydoc_data import topics
 

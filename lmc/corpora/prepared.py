@@ -1,7 +1,7 @@
 """Corpora as small files: token ids in 16 bits, pictures in their own archives, so that a run needs at most 60 MB.
 
 >>> prepare(["tinyshakespeare"], Path("inputs"))                    # from $LMC_TEST_DATA  # doctest: +SKIP
->>> ids = tokens("tinyshakespeare", "eval", 128, Path("inputs"))    # int32 [n, 128]  # doctest: +SKIP
+>>> ids = stream("tinyshakespeare", "eval", Path("inputs"))         # int32 [n]  # doctest: +SKIP
 >>> images, labels = pictures("cifar10", "eval", Path("inputs"))    # uint8 [n, 3, 32, 32], int64 [n]  # doctest: +SKIP
 
 Each corpus has the splits "train" and "eval"; matching draws from "train", never from "eval".
@@ -99,11 +99,6 @@ def absent(names: Iterable[str], folder: Path) -> list[str]:
             prepared = (folder / corpus.folder).is_dir() or (folder / f"{name}-eval.images.npy").is_file()
         gone += [] if prepared or _source(corpus.folder) else [name]
     return gone
-
-
-def tokens(name: str, split: str, length: int, folder: Path) -> Tensor:
-    """A split as non-overlapping windows of token ids, int32 [n, length]. Raises DataError."""
-    return windows(stream(name, split, folder), length)
 
 
 def stream(name: str, split: str, folder: Path) -> Tensor:

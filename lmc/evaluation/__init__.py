@@ -1,4 +1,6 @@
-"""How good a model is, and how good the models between two are: losses, the path and its barrier, planes, pictures.
+"""How good a model is, and how good the models between two are: losses, the path and its barrier, planes.
+
+Also the one style of all figures: colours, markers and the frame of axes (`plot`).
 
 Data come in as tensors and numbers go out; how models were aligned is not known here, nor where they are stored.
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from lmc.evaluation.barrier import lowest_midpoint as lowest_midpoint
     from lmc.evaluation.barrier import path as path
     from lmc.evaluation.barrier import refuse_plot as refuse_plot
-    from lmc.evaluation.barrier import simplex as simplex
     from lmc.evaluation.landscape import plane as plane
     from lmc.evaluation.loss import Data as Data
     from lmc.evaluation.loss import as_data as as_data
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from lmc.evaluation.loss import require_loss as require_loss
     from lmc.evaluation.loss import score as score
     from lmc.evaluation.plot import COLOURS as COLOURS
-    from lmc.evaluation.plot import MARKERS as MARKERS
     from lmc.evaluation.plot import PATH as PATH
     from lmc.evaluation.plot import frame as frame
     from lmc.evaluation.plot import look as look

@@ -158,9 +158,14 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
 def lowest_midpoint(alignments: Iterable[M], data: Data) -> M:
     """Of several alignments of the same models, the one whose midpoint has the lowest loss.
 
-    >>> start = lowest_midpoint([naive, alignment], Data(match_on).draw(16, seed=0, step=0))
+    >>> start = lowest_midpoint([naive, alignment], as_data(match_on, a).draw(16, seed=0, step=0))
     """
-    return min(alignments, key=lambda alignment: float(evaluate(alignment.merge(0.5), data)[0].mean()))
+
+    def loss(alignment: M) -> float:
+        middle = [1 / len(alignment.parents)] * len(alignment.parents)
+        return float(evaluate(alignment.merge(middle).to(data.inputs.device), data)[0].mean())
+
+    return min(alignments, key=loss)
 
 
 def simplex(count: int, grid: int | None) -> list[tuple[float, ...]]:

@@ -4,7 +4,8 @@
 choose what it compares; `learned` starts from their result and descends the loss on the line itself. No architecture
 is named in this room, and nothing here knows of experiments or figures.
 
-Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`.
+Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`. The steps of
+learning are run, and saved for `--resume`, in `descent`; `learned` says what a saved state holds.
 """
 
 from typing import TYPE_CHECKING
@@ -20,18 +21,16 @@ if TYPE_CHECKING:
     from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.methods import Endpoints as Endpoints
+    from lmc.matching.methods import align as align
     from lmc.matching.methods import match as match
+    from lmc.matching.methods import require_fit as require_fit
     from lmc.matching.pairing import SHARED as SHARED
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
-    from lmc.matching.recipe import IMAGES as IMAGES
-    from lmc.matching.recipe import LARGEST_RATE as LARGEST_RATE
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
-    from lmc.matching.recipe import PRECISIONS as PRECISIONS
-    from lmc.matching.recipe import WINDOWS as WINDOWS
     from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream

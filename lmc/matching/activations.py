@@ -1,8 +1,8 @@
 """Activation matching: the same solver, on cross-covariances of what the two models compute on the same inputs.
 
 A linear layer's input and output live on the axes its weight's pattern names, so the taps follow from the spec. Of two
-models' activations X_A, X_B [samples, units] the solver needs only C = X_Aᵀ X_B: the piece (𝟙, C) has the same Gram
-matrices as (X_A, X_B), at a memory cost that does not grow with the number of samples.
+models' activations X_A, X_B [samples, units] the solver needs only C = X_Aᵀ X_B: comparing the identity matrix with C
+gives the same similarities as comparing the activations, in memory that does not grow with the number of samples.
 """
 
 from collections.abc import Iterator

@@ -83,7 +83,7 @@ class Alignment:
             outline.config.tie_word_embeddings = False
         back = Transform.identity(spec)
         if spec.epsilon is not None:
-            # √ε moves with s exactly as a writer does, so it is √ε that is interpolated; then s is given back.
+            # √ε moves with s exactly as a writer does: it is averaged; then the model is scaled back to a parent's ε.
             values = {epsilon(m, spec) for _, m in used}
             root = sum(w * math.sqrt(epsilon(m, spec)) for w, m in used)
             parent = epsilon(self.parents[0], spec)
@@ -242,7 +242,7 @@ def barycentric(at: Place, count: int) -> list[float]:
     """
     plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
     if isinstance(plain, SupportsFloat):
-        second = float(plain)
+        second = _number(plain)
         if count != 2:
             raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
         if not 0 <= second <= 1:
@@ -250,7 +250,15 @@ def barycentric(at: Place, count: int) -> list[float]:
         return [1 - second, second]
     if not isinstance(plain, Sequence) or not all(isinstance(w, SupportsFloat) for w in plain):
         raise ArgumentError(f"at: expected a number, or {count} of them, found {at!r}")
-    weights = [float(w) for w in plain]
+    weights = [_number(w) for w in plain]
     if len(weights) != count or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
         raise ArgumentError(f"at: expected {count} weights ≥ 0 that sum to 1, found {weights}")
     return weights
+
+
+def _number(value: SupportsFloat) -> float:
+    """The value as a float; infinity for one that no float holds."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

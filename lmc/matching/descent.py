@@ -93,7 +93,7 @@ def _memory(learner: Learner) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         recipe = learner.recipe
-        each = math.ceil(recipe.batch / recipe.accumulate / workers.count())
+        each = math.ceil(recipe.per_step / recipe.accumulate / workers.count())
         tips = [f"lower batch or raise accumulate ({each} samples at a time now)"]
         tips += ["set precision to bfloat16"] if recipe.precision == "float32" else []
         tips += [] if recipe.checkpointing else ["turn checkpointing on"]

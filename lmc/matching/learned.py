@@ -9,9 +9,9 @@ y_k = g_k·θ_k: nudging y to y + Ωy changes the loss by ⟨G, Ωy⟩ = ⟨Ω, 
 Cayley map takes each step inside the group, so every iterate is an exact symmetry.
 
 θ_w = g_0·(w_0 θ_0 + Σ_k w_k h_k·θ_k) with h_k = g_0⁻¹g_k, and g_0 keeps the function. So the merged model is written
-down in the first endpoint's frame, where that endpoint need not move: dual costs what single does. Gradients return to
-the common frame by conjugation with g_0, and the first endpoint's is minus the sum of all others (METHOD: the loss
-depends on the h_k only).
+down in the first endpoint's frame, where that endpoint need not move: dual costs what single does. Gradients are
+converted back from the first endpoint's coordinates. Only relative motion matters (the loss depends on the h_k alone),
+so the first endpoint's gradient is minus the sum of all others.
 """
 
 import math
@@ -214,7 +214,7 @@ class Learner:
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         with self._precision():
             self.materialise(middle, mine)
-            for part in mine.split(math.ceil(len(data) * self.recipe.accumulate / self.recipe.batch)):
+            for part in mine.split(math.ceil(len(data) * self.recipe.accumulate / self.recipe.per_step)):
                 total += losses(self.model, part).sum()
         workers.total({"loss": total})
         return float(total) / len(data)
@@ -291,7 +291,7 @@ class Learner:
     def advance(self, data: Data) -> float:
         """One step; returns the loss. Raises DivergedError when it is not finite."""
         try:
-            loss, gradients = self.gradients(data.draw(self.recipe.batch, self.seed, self.step).to(self.device))
+            loss, gradients = self.gradients(data.draw(self.recipe.per_step, self.seed, self.step).to(self.device))
         except torch.linalg.LinAlgError:  # a map has become singular
             loss = math.nan
         if not math.isfinite(loss):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
-from lmc.evaluation import Data, as_data, evaluate, require_loss
+from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
 from lmc.files import digest, refuse_other_run
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
@@ -23,9 +23,9 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable
-from lmc.matching.recipe import CLOSED_FORM, IMAGES, Choices, Recipe
+from lmc.matching.recipe import CLOSED_FORM, IMAGES, WINDOWS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
-from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, state
+from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, extreme_numbers, state
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
@@ -68,20 +68,39 @@ def match(
     (whose `alignment` is the last good one).
     """
     recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **choices)
-    parents = _parents(models)
+    return align(_parents(models), recipe, data, device, seed, resume, start, frequencies)
+
+
+def align(
+    parents: tuple[nn.Module, ...],
+    recipe: Recipe,
+    data: object = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    resume: str | Path | None = None,
+    start: Alignment | None = None,
+    frequencies: Tensor | None = None,
+) -> Alignment:
+    """`lmc.match`, for choices that were made and checked already.
+
+    >>> align((a, b), Recipe.of("weights")).method
+    'weights'
+    """
     if recipe.reads_data and data is None:
-        raise ArgumentError(f"data: the method {method} needs some, found none")
+        raise ArgumentError(f"data: the method {recipe.method} needs some, found none")
     require_pairable(parents)
-    _require_fit(recipe, parents[0], frequencies)
+    require_fit(recipe, parents[0], frequencies)
     if start is not None:
         _require_same(start, parents)
     endpoints = Endpoints.of(parents, device)
+    if _identical(parents) and recipe.method != "naive":  # nothing to find, and learning would only lead away from it
+        return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, parents[0]).to(endpoints.device)
-    if batch is None and samples.labels is not None:
-        recipe = replace(recipe, batch=IMAGES)
+    if recipe.batch is None:
+        recipe = replace(recipe, batch=WINDOWS if samples.labels is None else IMAGES)
     if recipe.learned:
         return _learned(endpoints, start or _best_start(endpoints, samples, seed), samples, recipe, seed, resume)
-    return _closed_form(endpoints, method, samples, seed, frequencies)
+    return _closed_form(endpoints, recipe.method, samples, seed, frequencies)
 
 
 def _closed_form(
@@ -100,23 +119,20 @@ def _closed_form(
 
 
 def _best_start(endpoints: "Endpoints", samples: Data, seed: int) -> Alignment:
-    """The closed form whose midpoint has the lowest loss on a few samples."""
-    middle = [1 / len(endpoints.parents)] * len(endpoints.parents)
-    probe = samples.draw(256, seed, step=0)
-
-    def loss(start: Alignment) -> float:
-        return float(evaluate(start.merge(middle).to(endpoints.device), probe)[0].mean())
-
-    return min((_closed_form(endpoints, name, samples, seed) for name in CLOSED_FORM), key=loss)
+    """The better of the closed forms, judged on a few samples."""
+    return lowest_midpoint(
+        (_closed_form(endpoints, name, samples, seed) for name in CLOSED_FORM), samples.draw(256, seed, step=0)
+    )
 
 
 def _learned(
     endpoints: "Endpoints", start: Alignment, samples: Data, recipe: Recipe, seed: int, resume: str | Path | None
 ) -> Alignment:
     """Learned matching from an alignment. Raises DivergedError, with the best alignment on the way."""
-    if recipe.shard and min(recipe.batch, len(samples)) % (workers.count() * recipe.accumulate):
+    batch = min(recipe.per_step, len(samples))
+    if recipe.shard and batch % (workers.count() * recipe.accumulate):
         # Sharded weights travel in every forward pass: all processes must make equally many.
-        what = f"batch {min(recipe.batch, len(samples))}, {workers.count()} processes, accumulate {recipe.accumulate}"
+        what = f"batch {batch}, {workers.count()} processes, accumulate {recipe.accumulate}"
         raise ArgumentError(f"shard: expected a batch that falls into equal parts, found {what}")
     found = endpoints.learn(start.transforms, samples, recipe, seed, resume)
     record = {"seed": seed, "start": start.method, **recipe.to_json()}
@@ -125,6 +141,12 @@ def _learned(
     if found.diverged:
         raise DivergedError(str(found.stopped), alignment)
     return alignment
+
+
+def _identical(parents: Sequence[nn.Module]) -> bool:
+    """Whether all models hold the same weights; looks at no more tensors than until the first difference."""
+    first, *others = (state(parent) for parent in parents)
+    return all(torch.equal(first[name], other[name].to(first[name].device)) for other in others for name in first)
 
 
 def _parents(models: Sequence[Any]) -> tuple[nn.Module, ...]:
@@ -138,8 +160,11 @@ def _parents(models: Sequence[Any]) -> tuple[nn.Module, ...]:
     return parents
 
 
-def _require_fit(recipe: Recipe, model: nn.Module, frequencies: Tensor | None) -> None:
-    """Raise where the recipe asks for what these models, or the processes that run, do not have."""
+def require_fit(recipe: Recipe, model: nn.Module, frequencies: Tensor | None = None) -> None:
+    """Raise where a recipe asks for what models like this, or the processes that run, do not have.
+
+    The model may lie on the meta device: this is asked before weights are read, too.
+    """
     if recipe.shard and not workers.running():
         raise ArgumentError("shard: expected processes of torchrun to share the weights, found one alone")
     if recipe.learned:
@@ -197,7 +222,8 @@ class Endpoints:
             return match_all(states, self.spec, epsilons, frequencies)
         samples = samples if len(samples) <= ACTIVATION_SAMPLES else samples.draw(ACTIVATION_SAMPLES, seed, 0)
         first, *others = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
-        solutions = [match_activations(first, other, self.spec, samples) for other in others]
+        with extreme_numbers(*(state(model) for model in (first, *others))):
+            solutions = [match_activations(first, other, self.spec, samples) for other in others]
         moved = (s.transform @ g for s, g in zip(solutions, self.gauge[1:], strict=True))
         return (self.gauge[0], *moved), report(solutions)
 

@@ -56,7 +56,7 @@ def known(model: nn.Module) -> tuple[str, str]:
 
 
 def named(reference: Mapping[str, Any]) -> tuple[str, str]:
-    """The same of a reference, as `checkpoints.refer` makes it."""
+    """What a parent is called, and recognised by, from its reference as `checkpoints.refer` makes it."""
     if "@" in reference["name"]:  # repository@commit
         return reference["name"], "of the hub"
     return reference["name"], ", ".join(f"{file} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())

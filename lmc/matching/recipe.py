@@ -38,12 +38,13 @@ class Recipe:
     >>> Recipe(steps=100).rate(1) < Recipe(steps=100).lr
     True
 
-    `batch`: windows or images in a step. `lambdas`: endpoints' weights are drawn uniformly from this range (K = 2), or
-    from the simplex shrunk to its width. `kinds`: the kinds of spaces that learn (None: every continuous one but the
-    residual scale). `accumulate`: parts a batch is cut into, one forward and backward each. `precision`: of matrix
-    products; weights, maps and moments stay in single precision or better. `checkpointing`: activations are computed
-    again in the backward pass, not kept. `patience`: checks without a better midpoint after which learning stops
-    (None: all steps are taken). `shard`: every process keeps a slice of each weight, not all of it.
+    `batch`: windows or images in a step (None: 16 windows or 64 images). `lambdas`: the endpoints' weights are drawn
+    uniformly from this range (K = 2); with more endpoints, from all mixtures, pulled towards the equal one until they
+    spread as far. `kinds`: the kinds of spaces that learn (None: every continuous one but the residual scale).
+    `accumulate`: parts a batch is cut into, one forward and backward each. `precision`: of matrix products; weights,
+    maps and moments stay in single precision or better. `checkpointing`: activations are computed again in the backward
+    pass, not kept. `patience`: checks without a better midpoint after which learning stops (None: all steps are taken).
+    `shard`: every process keeps a slice of each weight, not all of it.
 
     Raises ArgumentError, which names the choice, what was expected and what was found.
     """
@@ -51,7 +52,7 @@ class Recipe:
     method: str = "dual"
     steps: int = 300
     lr: float = 2e-2
-    batch: int = WINDOWS
+    batch: int | None = None
     lambdas: tuple[float, float] = (0.3, 0.7)
     warmup: int = 10
     betas: tuple[float, float] = (0.9, 0.99)
@@ -89,6 +90,11 @@ class Recipe:
         if chosen.get("kinds") is not None and not isinstance(chosen["kinds"], str):
             chosen["kinds"] = tuple(chosen["kinds"])
         return replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+
+    @property
+    def per_step(self) -> int:
+        """Samples in a step."""
+        return self.batch or WINDOWS
 
     @property
     def learned(self) -> bool:

@@ -100,8 +100,8 @@ def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: 
     """The best of a few deterministic starts, each descended to convergence (relative gain per sweep < tolerance).
 
     The starts differ in how far the residual rotation that the free-axis tensors alone suggest (embeddings, head,
-    positions) is trusted: their small singular directions are noise in trained pairs and exact in planted ones. The
-    identity is returned where nothing better is found.
+    positions) is trusted: its weak directions are noise where both models were trained, and exact where one is the
+    other rewritten. The identity is returned where nothing better is found.
     """
     found: list[Solution] = []
     for trust in TRUSTS:
@@ -233,7 +233,7 @@ class _Problem:
                 piece.b = act(piece.b, piece.block, self.spec, step, step)
 
     def _assign_nested(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
-        """The same where one block shows several of the inner spaces (grouped queries: a permutation and maps).
+        """Like `improve`, for a permutation whose entries hold several maps of their own, as groups of queries do.
 
         How much a candidate pair is worth is then a smaller problem of the same kind, solved for every pair. For the
         pairs that are matched now it is also solved from their present elements, so that the objective cannot fall.

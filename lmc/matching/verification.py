@@ -5,6 +5,7 @@ True
 >>> print(verify("aligned"))                                    # what was looked at, and what was found
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +118,10 @@ def require_ends(alignment: Alignment) -> float:
 
 
 def require_end(alignment: Alignment, k: int) -> float:
-    """The same of one end: what is merged with all the weight on that model computes what the model computes."""
+    """The change of a logit at one end, where all weight is on that model. Raises CheckpointError as `require_ends`."""
     error, dtype = alignment.end_error(k), next(alignment.parents[k].parameters()).dtype
+    if math.isnan(error):
+        raise CheckpointError(f"model {k}: expected finite logits, found NaN at its end of the path; was it damaged?")
     if not error <= tolerance(dtype):
         raise CheckpointError(
             f"model {k}: expected the merged model at its end of the path to compute what it computes, to "

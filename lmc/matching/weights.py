@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lmc.matching.solver import GLOBAL, Part, Piece, Solution, solve
-from lmc.symmetries import ModelSpec, Moved, Transform, connected, rescale
+from lmc.symmetries import ModelSpec, Moved, Transform, connected, extreme_numbers, rescale
 
 
 def match_weights(
@@ -36,7 +36,8 @@ def match_all(
     gauges = same_epsilon(spec, epsilons)
     first = Moved(gauges[0], states[0])
     others = (Moved(g, s) for g, s in zip(gauges[1:], states[1:], strict=True))
-    solutions = [match_weights(first, other, spec, frequencies) for other in others]
+    with extreme_numbers(*states):
+        solutions = [match_weights(first, other, spec, frequencies) for other in others]
     transforms = (gauges[0], *(s.transform @ g for s, g in zip(solutions, gauges[1:], strict=True)))
     counted = {} if frequencies is None else {"tokens counted": int(frequencies.sum())}
     return transforms, report(solutions) | counted

@@ -308,8 +308,9 @@ def sayings_table(numbers: Mapping[str, Any]) -> Markdown:
 def scaling_figure(compared: Comparison) -> "Figure":
     """Barrier over the number of parameters, one line a method and one point a pair.
 
-    >>> runs = (Run("dual", 0.2, "14M"), Run("dual", 0.1, "70M"))
-    >>> scaling_figure(Comparison(runs, "nats", parameters={"14M": 14, "70M": 70}))
+    >>> runs = Run("dual", 0.2, "14M"), Run("dual", 0.1, "70M")
+    >>> found = Comparison(runs, "nats", parameters={"14M": 14, "70M": 70})
+    >>> scaling_figure(found)
     """
     figure, axes = frame("parameters [millions]", f"barrier [{unit(compared)}]")
     parameters = compared.parameters or {}

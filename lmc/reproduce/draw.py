@@ -3,13 +3,13 @@
 >>> save(draw("barrier_bars", results.read("vit-digits", "laptop").numbers), Path("build/figures/vit-digits"))
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lmc.errors import ArgumentError, DataError
 from lmc.evaluation import pyplot
+from lmc.files import whole_file
 from lmc.reproduce import charts, every_experiment, figures
 from lmc.reproduce.runs import Comparison, Numbers, Sweep, rate_grids
 
@@ -72,9 +72,7 @@ def save(figure: "Figure", path: Path) -> None:
     >>> sorted(file.name for file in Path("build").glob("vit-digits.*"))
     ['vit-digits.png', 'vit-digits.svg']
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        aside = path.with_name(f".{path.name}.{os.getpid()}.{kind}")
-        figure.savefig(aside, format=kind, metadata=metadata)
-        os.replace(aside, path.with_name(f"{path.name}.{kind}"))
+        with whole_file(path.with_name(f"{path.name}.{kind}")) as aside:
+            figure.savefig(aside, format=kind, metadata=metadata)
     pyplot().close(figure)

@@ -18,7 +18,7 @@ from typing import Any
 
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError, MissingExtraError
-from lmc.files import scratch_folder
+from lmc.files import scratch_folder, write_whole
 from lmc.reproduce import places, reach, results
 from lmc.reproduce.ledger import Figure, environment, made_by, reads
 from lmc.reproduce.notebook import notebook, parameters, settle_ids, with_outputs, without_comments
@@ -134,7 +134,7 @@ def _put(target: Path, node: Any, executed: Any, made: dict[str, Any]) -> None:
     node.metadata["lmc"] = made
     text = nbformat.writes(node) + "\n"
     if not target.is_file() or target.read_text(encoding="utf-8") != text:
-        results.put(target, text)
+        write_whole(target, text)
 
 
 def _papermill(node: Any, path: Path, name: str, given: dict[str, Any], cwd: Path) -> None:
@@ -197,7 +197,7 @@ def _keep(path: Path, profile: str) -> str:
     names |= {tempfile.gettempdir(): "$TMP", str(Path.home()): "~"}
     for place in sorted(names, key=len, reverse=True):
         text = text.replace(place + os.sep, f"{names[place]}/" if names[place] else "")
-    results.put(kept, text)
+    write_whole(kept, text)
     return f"; executed copy: {kept.relative_to(places.checkout())}"
 
 

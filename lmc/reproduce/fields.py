@@ -1,10 +1,10 @@
 """From the plain values of a file to a dataclass, each checked against the annotation of its field.
 
 >>> from lmc.reproduce.ledger import Expected
->>> filled(Expected, {"value": "long", "tolerance": 0.1}, "figures.yml, one")
+>>> filled(Expected, {"value": 1.0, "tolerance": "some", "runs": 2}, "figures.yml, one, expected")
 Traceback (most recent call last):
     ...
-lmc.errors.ArgumentError: figures.yml, one, minutes, laptop: expected a number ≥ 0, found 'long'
+lmc.errors.ArgumentError: figures.yml, one, expected, tolerance: expected a number..., found 'some'
 """
 
 import math

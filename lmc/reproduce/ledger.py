@@ -15,7 +15,7 @@ Profile = Annotated[str, Only(f"one of {', '.join(PROFILES)}", PROFILES.__contai
 
 @dataclass(frozen=True)
 class Expected:
-    """A headline number's expected value, how far from it a run may land, and how many runs that is from.
+    """A headline number's expected value, its tolerance, and the number of runs that the tolerance was estimated from.
 
     0 runs: nothing about it is drawn at random, and the tolerance is for the rounding of other processors.
     """

@@ -12,7 +12,6 @@ Fresh results go to the git-ignored `build/results/` (or to `$LMC_RESULTS`); `pr
 import json
 import math
 import numbers as abstract
-import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import numpy as np
 
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError
+from lmc.files import write_whole
 from lmc.reproduce import places
 from lmc.reproduce.ledger import figures
 from lmc.reproduce.runs import Comparison, RateGrid, Sweep, rate_grids
@@ -116,8 +116,8 @@ def write(id: str, profile: str, numbers: dict[str, Any], run: dict[str, Any]) -
     sys.audit(WRITTEN, id, profile)
     path = places.fresh_folder(profile) / f"{_checked(id)}.json"
     text, record_text = _dump(numbers, f"results {id!r}"), _dump(record, f"run of {id!r}")
-    put(path.with_suffix(".run.json"), record_text)  # first: a numbers file never stands without its provenance
-    put(path, text)
+    write_whole(path.with_suffix(".run.json"), record_text)  # first: a numbers file never stands without its provenance
+    write_whole(path, text)
     return read(id, profile)
 
 
@@ -172,7 +172,7 @@ def promote(profile: str) -> list[Path]:
     written = []
     for path in sorted(places.fresh_folder(profile).glob("*.json")):
         target = places.committed_folder(profile) / path.name
-        put(target, path.read_text())
+        write_whole(target, path.read_text())
         if not path.name.endswith(".run.json"):
             written.append(target)
     return written
@@ -205,17 +205,3 @@ def _plain(value: Any, where: str) -> Any:
             raise ArgumentError(f"{where}: expected a finite number, found {value}")
         return float(f"{float(value):.{DIGITS}g}")
     raise ArgumentError(f"{where}: expected numbers, text, lists or dicts, found {type(value).__name__}")
-
-
-def put(path: Path, text: str) -> None:
-    """Write aside, then rename: readers and a second run see the old file or the new one, never a part.
-
-    >>> put(Path("build/results/laptop/a.json"), "{}")
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -4,7 +4,8 @@ A family is described by one frozen table, a `ModelSpec`: which space each axis 
 group acts on that space. Everything else here follows from the table: the canonical form, the transforms, the count of
 degrees of freedom, the test that all of it is exact. No file, data set or loss is known in this room.
 
-Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, `transform`.
+Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, then
+`canonical` (where gains and biases go) and `transform` (an element applied; a scale moves the ε of norms with it).
 """
 
 from typing import TYPE_CHECKING
@@ -41,11 +42,20 @@ if TYPE_CHECKING:
     from lmc.symmetries.pattern import split_axes as split_axes
     from lmc.symmetries.precision import float64 as float64
     from lmc.symmetries.spec import ROWS as ROWS
+    from lmc.symmetries.spec import Dead as Dead
+    from lmc.symmetries.spec import Epsilon as Epsilon
+    from lmc.symmetries.spec import Gain as Gain
+    from lmc.symmetries.spec import Mean as Mean
     from lmc.symmetries.spec import ModelSpec as ModelSpec
+    from lmc.symmetries.spec import Move as Move
+    from lmc.symmetries.spec import Norm as Norm
+    from lmc.symmetries.spec import Reader as Reader
     from lmc.symmetries.spec import Space as Space
+    from lmc.symmetries.spec import layered as layered
     from lmc.symmetries.stock_libraries import timm as timm
     from lmc.symmetries.stock_libraries import transformers as transformers
     from lmc.symmetries.stock_model import epsilon as epsilon
+    from lmc.symmetries.stock_model import extreme_numbers as extreme_numbers
     from lmc.symmetries.stock_model import hollow as hollow
     from lmc.symmetries.stock_model import logits as logits
     from lmc.symmetries.stock_model import rebuild as rebuild

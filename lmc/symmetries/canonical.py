@@ -2,8 +2,9 @@
 
 >>> canonical = lmc.canonicalize(model)        # a new stock model; doing it twice changes nothing
 
-In this form every declared symmetry acts linearly on the weights and exactly on the function, and what is left of the
-non-compact groups is compact, so that matching has closed forms. The algebra runs in float64 and is cast back once.
+In this form every declared symmetry acts linearly on the weights and exactly on the function. Only rotations, flips,
+phases and orders are left to choose, and the best of those can be computed directly, without a search. The algebra runs
+in float64 and is cast back once.
 """
 
 import warnings
@@ -13,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.symmetries.absorbed import views
+from lmc.files import require_finite
 from lmc.symmetries.blocks import connected, unfold, unfold_into
+from lmc.symmetries.canonical_check import views
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
 from lmc.symmetries.pattern import STREAM, Axis, Block
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
-from lmc.symmetries.stock_model import rebuild, state
+from lmc.symmetries.stock_model import extreme_numbers, largest, rebuild, state
 
 
 def canonicalize(model: Any, balance: bool = True) -> nn.Module:
@@ -72,8 +74,12 @@ class Canonical(Mapping[str, Tensor]):
             self.last = {}  # frees the last part before the next one needs memory
             stored = {n: self.tensors[n] for n in self.part_of[name]}
             exact = {n: t.to(torch.float64, copy=True) for n, t in stored.items()}
-            make_canonical(exact, self.spec, self.balance)
+            with extreme_numbers(stored):
+                make_canonical(exact, self.spec, self.balance)
             self.last = {n: t.to(stored[n].dtype) for n, t in exact.items()}
+            for n, tensor in self.last.items():
+                hint = f"; the stored ones reach {largest(stored[n]):.1e}: was the checkpoint damaged?"
+                require_finite(f"tensor {n}, in canonical form", tensor, hint)
         return self.last[name]
 
     def __iter__(self) -> Iterator[str]:

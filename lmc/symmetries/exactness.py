@@ -115,7 +115,7 @@ def check(model: nn.Module, seed: int = 0) -> Report:
 
 
 def check_copies(fresh: Callable[[], nn.Module], seed: int = 0) -> Report:
-    """The same for a model that `fresh` makes anew at every call: only one copy of it is in memory at a time.
+    """`check`, for a model that `fresh` makes anew at every call: only one copy of it is in memory at a time.
 
     >>> check_copies(lambda: lmc.load("run-1"), seed=0).ok
     True
@@ -192,7 +192,7 @@ def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor,
 def _native_changes(
     shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor, whole: Transform, first: Tensor
 ) -> dict[str, float]:
-    """The same in the model's own type: every element is applied to the canonical form, rounded once."""
+    """The changes in the model's own type: every element is applied to the canonical form, rounded once."""
     spec, types = whole.spec, {name: t.dtype for name, t in tensors.items()}
     _to_double(tensors)
     make_canonical(tensors, spec)

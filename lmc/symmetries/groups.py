@@ -9,7 +9,8 @@ An element acts on one axis of length `n` of a tensor. Matrix groups hold `[*bat
 `y_i = Σ_j g_ij x_j`; on an axis marked *dual* they act by the inverse transpose. Permutations hold `[*batch, n]`
 integers and act by `y_i = x_{p(i)}`, the same on both sides.
 
-Matching needs, for a cross-Gram matrix `M_ij = Σ a_i b_j` between two models, the element with the largest ⟨M, g⟩:
+Matching compares two models by a matrix M: `M_ij = Σ a_i b_j` says how similar unit i of one is to unit j of the other
+(a cross-Gram matrix). It asks for the element with the largest total similarity ⟨M, g⟩:
 `nearest`. It searches the compact part only (O(n) inside GL(n), phases inside the complex numbers), which is all that
 is left once both models are balanced. Learning needs the Lie algebra: `tangent` projects a gradient onto it, `exp`
 (a Cayley map) walks along it.
@@ -123,7 +124,7 @@ class Group:
         return self._defect(element)
 
     def _defect(self, element: Tensor) -> str:
-        """The same of finite numbers."""
+        """What `defect` says, of an array that holds finite numbers only."""
         raise NotImplementedError
 
     def nearest(self, gram: Tensor) -> Tensor:

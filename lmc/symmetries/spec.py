@@ -30,8 +30,8 @@ ROWS = 4096  # how many rows of a vocabulary's matrix are moved at once
 class Space:
     """A group acting on the axes called `name`; one element for every index of the axes `over`.
 
-    `Space("value.0", Invertible(32), over=("head.0",))` is one GL(32) element per head. When `over` is itself permuted
-    the two form a wreath product: blocks move first, then each is transformed.
+    `Space("value.0", Invertible(32), over=("head.0",))` is one GL(32) element per head. When the heads
+    may also be reordered, they are reordered first, then each is transformed by its own map (a wreath product).
     """
 
     name: str
@@ -51,8 +51,9 @@ class Reader:
 class Norm:
     """A norm of the residual stream, γ⊙n(x)+β, and everything that reads its output. `module` holds its ε.
 
-    `onward`: after a post-norm the stream itself carries γ and β on; γ stays (a rule moves it), β goes into this bias
-    of the next sublayer. `axis`: the space it normalises.
+    `onward`: where a norm's output is also passed on along the skip connection, its gain γ cannot be folded into the
+    next layers and stays a tensor of its own, which a rule moves. Its shift β can be folded: into the bias named here.
+    `axis`: the space it normalises.
     """
 
     module: str

@@ -1,18 +1,44 @@
 """A stock model's tensors, and a new stock model from new tensors."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lmc.errors import CheckpointError
 from lmc.symmetries.spec import ModelSpec
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
     """Every persistent tensor by name, detached (not copied)."""
     return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+
+
+def largest(tensor: Tensor) -> float:
+    """The largest magnitude in a tensor; 0 in an empty one.
+
+    >>> largest(torch.tensor([1.0, -3.0]))
+    3.0
+    """
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
+
+
+@contextmanager
+def extreme_numbers(*states: Mapping[str, Tensor]) -> Iterator[None]:
+    """Turns what linear algebra says of numbers too large or too small for it into a line that names the tensor."""
+    try:
+        yield
+    except (torch.linalg.LinAlgError, OverflowError, ZeroDivisionError, ValueError) as error:
+        if isinstance(error, ValueError) and "invalid numeric entries" not in str(error):
+            raise  # of scipy's assignment: a cost that is no number
+        k, name = max(((k, n) for k, s in enumerate(states) for n in s), key=lambda at: largest(states[at[0]][at[1]]))
+        raise CheckpointError(
+            f"tensor {name}: expected values of a trained model, found up to {largest(states[k][name]):.1e}, "
+            "which cannot be computed with; was the checkpoint damaged?"
+        ) from None
 
 
 def epsilon(model: Any, spec: ModelSpec) -> float:

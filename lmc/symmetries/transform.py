@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, read_safetensors, whole_folder
-from lmc.symmetries.absorbed import require_canonical
 from lmc.symmetries.blocks import act, permute
+from lmc.symmetries.canonical_check import require_canonical
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.groups import Invertible, Permutation
 from lmc.symmetries.pattern import SCALE, STREAM
@@ -93,7 +93,7 @@ class Transform:
     def inverse(self) -> "Transform":
         """g⁻¹. With permuted blocks: contents are inverted, then carried back along the inverse permutation."""
         inverted: dict[str, Tensor] = {}
-        for s in sorted(self.spec.spaces, key=lambda space: len(space.over)):  # what carries before what is carried
+        for s in sorted(self.spec.spaces, key=lambda space: len(space.over)):  # outer spaces first
             inverted[s.name] = permute(s.group.inverse(self.elements[s.name]), s.over, self.spec, inverted)
         return Transform(self.spec, inverted)
 

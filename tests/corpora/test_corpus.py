@@ -4,6 +4,7 @@ import importlib.util
 import io
 import lzma
 import os
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 from lmc import corpora
 from lmc.corpora import docstrings, pictures, texts
+from lmc.corpora.corpus import BARE, SPLITS
 from lmc.errors import DataError
 
 TRUE_DATA = Path(os.environ.get("LMC_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -37,18 +39,29 @@ def tokenizer():
 # The embedded text
 
 
+def overlap(text: str, other: str, n: int = 12) -> float:
+    """The share of a text's groups of n words, within its lines, that also occur in the other text."""
+
+    def groups(content: str) -> list[tuple[str, ...]]:
+        lines = (re.findall(r"\w+", line.lower()) for line in content.splitlines())
+        return [tuple(words[start : start + n]) for words in lines for start in range(len(words) - n + 1)]
+
+    found, shared = groups(text), set(groups(other))
+    return sum(group in shared for group in found) / max(len(found), 1)
+
+
 def test_evaluation_text_hardly_overlaps_with_what_models_have_seen():
     held_out, train, match = (docstrings.read(split) for split in ("eval", "train", "match"))
-    assert docstrings.overlap(held_out, train) <= 0.03
-    assert docstrings.overlap(held_out, match) <= 0.03
+    assert overlap(held_out, train) <= 0.03
+    assert overlap(held_out, match) <= 0.03
     lines = held_out.splitlines()
     halves = "\n".join(lines[::4]), "\n".join(lines[2::4])  # every other paragraph: the split that was not made
-    assert docstrings.overlap(*halves) > 10 * docstrings.overlap(held_out, train)
+    assert overlap(*halves) > 10 * overlap(held_out, train)
 
 
 def test_no_paragraph_is_in_two_splits_or_twice_in_one():
-    paragraphs = {split: docstrings.read(split).split("\n\n") for split in corpora.SPLITS}
-    for split in corpora.SPLITS:
+    paragraphs = {split: docstrings.read(split).split("\n\n") for split in SPLITS}
+    for split in SPLITS:
         assert len(set(paragraphs[split])) == len(paragraphs[split]) > 5000
     assert not set(paragraphs["train"]) & set(paragraphs["eval"])
     assert not set(paragraphs["match"]) & (set(paragraphs["train"]) | set(paragraphs["eval"]))
@@ -143,7 +156,7 @@ def test_a_text_file_keeps_its_last_tenth_for_evaluation(tmp_path):
 def test_files_named_after_splits_are_these_splits(tmp_path):
     for name in ("train", "valid", "test"):
         (tmp_path / f"{name}.txt").write_text(f"this is {name}\n")
-    assert [corpora.text(str(tmp_path), split) for split in corpora.SPLITS] == [
+    assert [corpora.text(str(tmp_path), split) for split in SPLITS] == [
         "this is train\n",
         "this is train\n",
         "this is test\n",
@@ -176,7 +189,7 @@ def test_detokenised_text_reads_as_it_was_written():
 
 def test_digits_are_split_once_and_for_all():
     sets = {}
-    for split in corpora.SPLITS:
+    for split in SPLITS:
         x, labels = corpora.images("digits", split, **GREY)
         assert (x.dtype, labels.dtype, x.shape[1:]) == (torch.float32, torch.int64, (1, 8, 8))
         assert labels.bincount(minlength=10).min() > 30
@@ -214,7 +227,7 @@ def test_class_folders_with_and_without_parts(tmp_path):
             folder.mkdir(parents=True)
             for i in range(3):
                 draw_image(i).save(folder / f"{i}.png")
-    for split in corpora.SPLITS:
+    for split in SPLITS:
         found = pictures.read(str(tmp_path / "parts"), split)
         assert (found.classes, found.labels.tolist()) == (["ant", "bee"], [0, 0, 0, 1, 1, 1])
     (tmp_path / "parts" / "val").rename(tmp_path / "parts" / "other")
@@ -224,7 +237,7 @@ def test_class_folders_with_and_without_parts(tmp_path):
     (tmp_path / "parts" / "train" / "ant" / "images" / "more").mkdir()
     for i in range(14):
         draw_image(i).save(tmp_path / "parts" / "train" / "ant" / "images" / "more" / f"{i}.png")
-    assert [len(pictures.read(whole, split).labels) for split in corpora.SPLITS] == [18, 18, 2]
+    assert [len(pictures.read(whole, split).labels) for split in SPLITS] == [18, 18, 2]
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -413,7 +426,7 @@ def test_text_in_pieces_gives_the_tokens_of_the_whole():
     for text in (corpora.text(true_data("wikitext2"), "eval")[:600_000], code):
         for tokenizer, size in ((gpt2, 50257), (neox, 50277), (corpora.byte_tokenizer(), 256)):
             found = list(corpora.corpus._encode(tokenizer, text))
-            assert found == tokenizer(text, **corpora.BARE).input_ids
+            assert found == tokenizer(text, **BARE).input_ids
             assert len(tokenizer) == size and max(found) < size
 
 

@@ -29,11 +29,11 @@ from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table
 from lmc.reproduce.experiments.from_scratch import Place, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, Parents, Run
-from lmc.reproduce.training import batches
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
+from lmc.reproduce.training.endpoints import endpoint_folder, order_of, train_endpoint
 from lmc.reproduce.training.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
 from lmc.reproduce.training.shapes import Gpt2, Language, Vit
+from lmc.reproduce.training.tasks import Pictures, task_of
 from lmc.reproduce.training.trainer import Recipe, Trainer
 
 CPU = torch.device("cpu")
@@ -221,12 +221,12 @@ class Once(Budget):
 
 def test_training_that_stops_anywhere_ends_at_the_same_weights(tmp_path):
     setting = smoke("gpt2-shakespeare")
-    data = batches.batches(setting, tmp_path, CPU)
-    whole = train_endpoint(setting, 0, tmp_path / "whole", data, CPU, PLENTY)
+    task = task_of(setting.shape, setting.corpus, tmp_path)
+    whole = train_endpoint(setting, 0, tmp_path / "whole", task, CPU, PLENTY)
     stops = 0
     while True:
         try:
-            parts = train_endpoint(setting, 0, tmp_path / "parts", data, CPU, Once(2))  # a step or two a call
+            parts = train_endpoint(setting, 0, tmp_path / "parts", task, CPU, Once(2))  # a step or two a call
             break
         except BudgetSpent:
             stops += 1
@@ -348,29 +348,35 @@ def test_a_damaged_input_is_one_line(tmp_path):
         prepared.stream("tinyshakespeare-2048", "train", tmp_path)
 
 
+def pictures(folder: Path) -> Pictures:
+    task = task_of(smoke("vit-cifar10").shape, "synthetic-pictures", folder)
+    assert isinstance(task, Pictures)
+    return task
+
+
 @pytest.mark.parametrize("id", ["gpt2-shakespeare", "vit-cifar10"])
 def test_batches_depend_on_seed_and_step_alone(id, tmp_path):
-    data = batches.batches(smoke(id), tmp_path, CPU)
-    first, again, later, other = (data.train(4, *key).inputs for key in ((0, 3), (0, 3), (0, 4), (1, 3)))
+    task = task_of(smoke(id).shape, smoke(id).corpus, tmp_path)
+    first, again, later, other = (task.draw(4, order_of(*key)).inputs for key in ((0, 3), (0, 3), (0, 4), (1, 3)))
     assert torch.equal(first, again) and not torch.equal(first, later) and not torch.equal(first, other)
 
 
 def test_augmented_images_are_the_shifted_and_mirrored_originals(tmp_path):
-    data = batches.batches(smoke("vit-cifar10"), tmp_path, CPU)
-    assert isinstance(data, batches.Pictures)
-    drawn, size, margin = data.train(16, 0, 0), data.shape.size, data.margin
-    sources = torch.nn.functional.pad(data.images, (margin,) * 4).float() / 127.5 - 1
+    task = pictures(tmp_path)
+    drawn, size, margin = task.draw(16, order_of(0, 0)), task.shape.size, task.margin
+    images, labels = task.pictures
+    sources = torch.nn.functional.pad(images, (margin,) * 4).float() / 127.5 - 1
     windows = [sources[:, :, i : i + size, j : j + size] for i in range(2 * margin + 1) for j in range(2 * margin + 1)]
     every = torch.stack([w for window in windows for w in (window, window.flip(3))])  # (places × 2, n, 3, size, size)
     hits = (drawn.inputs[:, None, None] == every).flatten(3).all(-1)  # (16, places × 2, n)
     assert hits.any(1).any(1).all()
-    assert torch.equal(data.labels[hits.any(1).int().argmax(1)], drawn.labels)
+    assert torch.equal(labels[hits.any(1).int().argmax(1)], drawn.labels)
     assert len(hits.any(2).int().argmax(1).unique()) > 4
 
 
 def test_matching_never_sees_evaluation_data(tmp_path):
-    data = batches.batches(smoke("vit-cifar10"), tmp_path, CPU)
-    seen, held_out = data.samples(10**6), data.held_out("synthetic-pictures", 10**6)
+    task = pictures(tmp_path)
+    seen, held_out = task.samples(10**6), task.held_out("synthetic-pictures", 10**6)
     assert not set(map(bytes, seen.inputs.flatten(1).numpy())) & set(map(bytes, held_out.inputs.flatten(1).numpy()))
 
 
@@ -400,7 +406,7 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     assert all(np.load(f).dtype == np.uint16 for f in files)
     whole = [t for split in ("train", "eval") for t in prepared.stream("plays", split, tmp_path / "made").tolist()]
     assert letters.decode(whole) == text
-    rare = prepared.tokens("plays-2", "eval", 16, tmp_path / "made")
+    rare = prepared.windows(prepared.stream("plays-2", "eval", tmp_path / "made"), 16)
     assert rare[0].tolist() == [0] * 8 + [1] * 4 + [2] * 4  # a, b, and all else
     assert prepared.stream("letters-2", "eval", tmp_path / "made")[:10].tolist() == [2] * 7 + [1, 0, 2]
 
@@ -421,10 +427,11 @@ def test_the_corpora_of_an_item():
 
 
 def test_a_guess_is_the_entropy_of_what_was_seen(tmp_path):
-    data = batches.batches(smoke("vit-cifar10"), tmp_path, CPU)
-    held_out = data.held_out("synthetic-pictures", 64)
-    share = torch.bincount(data.labels).double() / len(data.labels)
-    assert data.guess(held_out) == pytest.approx(-share[held_out.labels].log().mean().item())
+    task = pictures(tmp_path)
+    held_out = task.held_out("synthetic-pictures", 64)
+    labels = task.pictures[1]
+    share = torch.bincount(labels).double() / len(labels)
+    assert task.guess(held_out) == pytest.approx(-share[held_out.labels].log().mean().item())
 
 
 def test_training_that_diverges_is_said():

@@ -234,7 +234,7 @@ def test_at_profile_gpu_the_campaign_measures_and_no_notebook_runs(
         asked.append((item, size, only))
         results.write(only, "gpu", {"headline": {"x": 1.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
 
-    monkeypatch.setattr("lmc.reproduce.experiments.chapter.run", run)
+    monkeypatch.setattr("lmc.reproduce.experiments.from_scratch.run", run)
     assert main(["--profile", "gpu", "--figure", "a"]) == 0
     assert asked == [(2, "full", "a")]
     assert main(["--profile", "gpu"]) == 0

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import lmc
 from lmc.errors import NotCanonicalError
-from lmc.symmetries.absorbed import require_canonical
 from lmc.symmetries.blocks import unfold
+from lmc.symmetries.canonical_check import require_canonical
 from lmc.symmetries.groups import Invertible, RotaryCommutant
 from lmc.symmetries.stock_model import state
 

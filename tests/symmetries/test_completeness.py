@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 import lmc
-import lmc.symmetries.degrees_of_freedom as lmc_dimensions
 from lmc.symmetries.degrees_of_freedom import dimensions
 from lmc.symmetries.families.common import Tokens
 from lmc.symmetries.families.family import family_of
@@ -176,15 +175,3 @@ def test_counts_by_kind() -> None:
     # LayerScale adds its own weights and nothing else.
     plain, scaled = (dimensions(lmc.spec(pico.vit(**c))) for c in ({}, {"init_values": 0.1}))
     assert scaled.gauges == {**plain.gauges, "gain": 4 * 16} and scaled.group == plain.group
-
-
-def test_the_example_of_the_docstring() -> None:
-    shape = {"hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8, "intermediate_size": 2048}
-    small = pico.neox()
-    config = type(small.config)(**{**small.config.to_dict(), **shape, "vocab_size": 50304})
-    config.rope_parameters["partial_rotary_factor"] = 0.25
-    with torch.device("meta"):
-        model = type(small)(config)
-    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == 70
-    counted = dimensions(lmc.spec(model))
-    assert f"({counted.group['stream']}, {counted.total})\n" in str(lmc_dimensions.__doc__)

@@ -3,8 +3,6 @@
 Exit 0: done. 2: bad input, in one line. 3: the time given is over, run the same command again to go on.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

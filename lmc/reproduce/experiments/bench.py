@@ -17,14 +17,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lmc.checkpoints import provenance
 from lmc.evaluation import Data, losses
 from lmc.files import write_whole
 from lmc.matching import Endpoints, Learner, Recipe
@@ -147,7 +145,7 @@ def growth() -> dict[str, Any]:
     """How what a learned step adds to forward and backward grows; a line through the logarithms gives the exponent."""
     plain = {"width": 256, "layers": 4, "tokens": 512, "models": 2}
     ranges = {"width": (256, 512, 1024), "layers": (2, 4, 8), "tokens": (256, 512, 1024), "models": (2, 3, 5)}
-    # METHOD: O(d · |θ|), |θ| ∝ layers · d². Models: each but the first is moved once, each but the last again.
+    # Expected: O(d · |θ|), |θ| ∝ layers · d². Models: each but the first is moved once, each but the last again.
     theory = {"width": 3.0, "layers": 1.0, "tokens": 0.0, "models": None}
     found: dict[str, Any] = {}
     for axis, values in ranges.items():
@@ -221,16 +219,7 @@ def main() -> None:
         if given.item in ("all", name):
             began, load = time.monotonic(), os.getloadavg()[0]
             found = part()
-            run = {
-                "command": f"make bench ITEM={name}",
-                "seeds": [0],
-                "duration_s": round(time.monotonic() - began),
-                "hardware": provenance.hardware(),
-                "threads": 1,
-                "load at the start": load,
-                "versions": provenance.versions(),
-                "date": datetime.now(UTC).date().isoformat(),
-            }
+            run = bench_weights.facts(began, load, command=f"make bench ITEM={name}", threads=1, seeds=[0])
             for suffix, content in ((".run.json", run), (".json", found)):
                 text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
                 write_whole(places.checkout() / "data/results/bench" / f"{name}{suffix}", text + "\n")

@@ -23,14 +23,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import lmc
 from lmc import checkpoints
-from lmc.checkpoints import provenance, stored
+from lmc.checkpoints import load, provenance, stored
 from lmc.files import write_whole
 from lmc.matching import describe
 from lmc.reproduce import places
 from lmc.reproduce.training.shapes import PYTHIA
 from lmc.symmetries import Canonical, Moved, Permutation, Transform
+from lmc.symmetries.families import spec as spec_of
 
 SHAPES = {name: PYTHIA[name] for name in ("14M", "70M", "160M", "410M", "1B")}
 THREADS = 2
@@ -44,20 +44,23 @@ def main(names: list[str]) -> None:
         load, began = os.getloadavg()[0], time.monotonic()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             row = measure(name, Path(folder))
-        run = {
-            "command": f"python -m lmc.reproduce.experiments.bench_weights {name}",
-            "date": datetime.now(UTC).date().isoformat(),
-            "duration_s": round(time.monotonic() - began),
-            "hardware": provenance.hardware(),
-            "threads": THREADS,
-            "load at the start": load,
-            "seeds": [0, 1],
-            "versions": provenance.versions(),
-        }
+        command = f"python -m lmc.reproduce.experiments.bench_weights {name}"
+        run = facts(began, load, command=command, threads=THREADS, seeds=[0, 1])
         print(name, json.dumps(row), flush=True)
         for file, content in ((out, row), (out.with_suffix(".run.json"), run)):
             known = json.loads(file.read_text()) if file.exists() else {}
             write_whole(file, json.dumps(known | {name: content}, indent=1, sort_keys=True) + "\n")
+
+
+def facts(began: float, load: float, **given: Any) -> dict[str, Any]:
+    """What a record says of a measurement that began then, at that load: `given`, and what is the same for all."""
+    return given | {
+        "duration_s": round(time.monotonic() - began),
+        "hardware": provenance.hardware(),
+        "load at the start": load,
+        "versions": provenance.versions(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def random_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def plant(a: Path, b: Path) -> Transform:
     """Write B = g·A for a random g; returns g."""
     blueprint = checkpoints.inspect(a)
-    spec = lmc.spec(blueprint.model)
+    spec = spec_of(blueprint.model)
     g = Transform.random(spec, seed=1)
     moved = Moved(g, Canonical(spec, stored(blueprint)))
     model: Any = blueprint.model
@@ -125,7 +128,7 @@ def recovery(folder: Path, g: Transform) -> dict[str, Any]:
     mean = ((name, x[name].lerp(y[name], 0.5)) for name in x)
     checkpoints.save(first.model, folder / "middle", dtype=torch.float32, tensors=mean)
     tokens = torch.randint(1000, (2, 16), generator=torch.Generator().manual_seed(2))
-    expected, merged = (lmc.load(folder / which)(tokens).logits for which in ("a", "middle"))
+    expected, merged = (load(folder / which)(tokens).logits for which in ("a", "middle"))
     return {
         "distance": (apart / size) ** 0.5,
         "permutations_exact": all(

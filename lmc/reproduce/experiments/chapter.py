@@ -3,8 +3,6 @@
 >>> print(settings_table({"gpt2-shakespeare": setting(3, "gpt2-shakespeare", "laptop")}).text)
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -4,8 +4,6 @@ The pair is a model with random weights and the same model rewritten by a random
 connectivity, and that data-free matching finds the way back.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable
@@ -91,7 +89,7 @@ def learner(endpoints: Endpoints, kind: str, recipe: Recipe) -> Learner:
     """A learner that starts from the endpoints as they are, on their device.
 
     >>> endpoints = Endpoints.of((a, b), torch.device("cpu"))
-    >>> loss = learner(endpoints, "dual", Recipe(batch=64)).advance(Data(match_on))
+    >>> loss = learner(endpoints, "dual", Recipe(batch=8)).advance(Data(match_on))
     """
     moving = range(kind == "single", len(endpoints.models))
     return Learner.of(endpoints.models, endpoints.gauge, moving, recipe, seed=0, device=endpoints.device)

@@ -4,8 +4,7 @@
 'fresh'
 """
 
-from __future__ import annotations
-
+import hashlib
 import json
 import tempfile
 import time
@@ -25,7 +24,6 @@ from lmc.files import read_json, write_whole
 from lmc.reproduce import places, results
 from lmc.reproduce.experiments import cost, report
 from lmc.reproduce.experiments.stages import STAGES, Campaign
-from lmc.reproduce.training.batches import describe
 from lmc.reproduce.training.budget import UNLIMITED, Budget
 from lmc.reproduce.training.settings import SIZE, SIZES, Cost, Curve, Work, corpora, work
 
@@ -134,7 +132,7 @@ class _Job:
         setting = campaign.setting
         return {
             "seeds": [seed for pair in setting.seeds for seed in pair],
-            "corpus": describe(setting, campaign.data),
+            "corpus": [_evaluated(corpus, campaign) for corpus in setting.evaluated_on],
             "precision": {"training, learned matching": _precision(setting.bf16), "evaluation": "float32"},
         }
 
@@ -175,6 +173,13 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
             wait=True,
         )
     return results.read(id, profile)
+
+
+def _evaluated(corpus: str, campaign: Campaign) -> dict[str, Any]:
+    """What is evaluated on, for a record: the corpus, the number of samples, and their sha256."""
+    held_out = campaign.task.held_out(corpus, campaign.setting.scored)
+    digest = hashlib.sha256(held_out.inputs.numpy().tobytes()).hexdigest()
+    return {"corpus": prepared.label(corpus), "split": "eval", "samples": len(held_out), "sha256": digest}
 
 
 def _precision(bf16: bool) -> str:

@@ -4,8 +4,6 @@ The files are the truth: they are read again after every piece, so that a run th
 was never interrupted.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any

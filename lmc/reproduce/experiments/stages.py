@@ -4,8 +4,6 @@ Every piece (an endpoint, a match, a walk along the line) is kept in the setting
 results so far are handed to `publish` after each, so that a run that is cut off keeps what it has.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable
@@ -24,10 +22,10 @@ from lmc.files import read_json, write_whole
 from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
 from lmc.reproduce.experiments.report import compared, costs, rate_grids
 from lmc.reproduce.runs import Comparison
-from lmc.reproduce.training.batches import Batches, batches
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
 from lmc.reproduce.training.settings import Match, Setting
+from lmc.reproduce.training.tasks import Task, task_of
 
 STAGES = ("train", "match", "evaluate")
 Pair = tuple[nn.Module, nn.Module]
@@ -53,15 +51,8 @@ class Campaign:
         """`folder`: where endpoints and everything made from them is kept. `publish`: called after every piece."""
         self.setting, self.device, self.budget, self.compiled = setting, device, budget, compiled
         self.folder, self.endpoints = folder / setting.id, endpoint_folder(setting, folder)
-        self._inputs, self._publish = inputs, publish
-        self._data: Batches | None = None
-
-    @property
-    def data(self) -> Batches:
-        """The setting's data, read when it is first needed."""
-        if self._data is None:
-            self._data = batches(self.setting, self._inputs, self.device)
-        return self._data
+        self._publish = publish
+        self.task: Task = task_of(setting.shape, setting.corpus, inputs, device)
 
     def run(self, stages: tuple[str, ...] = STAGES, only: int | None = None) -> None:
         """The stages pair by pair, or of one pair only; last, other seeds of the first.
@@ -94,7 +85,7 @@ class Campaign:
         with FileLock(f"{self.endpoints}.lock"):  # settings may share endpoints: who comes second finds them trained
             if (self.endpoints / f"seed-{seed}").is_dir():
                 return
-            train_endpoint(self.setting, seed, self.endpoints, self.data, self.device, self.budget, self.compiled)
+            train_endpoint(self.setting, seed, self.endpoints, self.task, self.device, self.budget, self.compiled)
         self._publish()
 
     def _pair(self, index: int, matches: list[Match], stages: tuple[str, ...]) -> None:
@@ -125,12 +116,12 @@ class Campaign:
         """The endpoints' own losses, what there is to lose, and how independent the endpoints are."""
         found: dict[str, Any] = {"cosine": independence(*pair)}
         for corpus in self.setting.evaluated_on:
-            held_out = self.data.held_out(corpus, self.setting.scored)
+            held_out = self.task.held_out(corpus, self.setting.scored)
             scores = [evaluate(model.to(self.device), held_out) for model in pair]
             found[corpus] = {
                 "losses": [float(loss.mean()) for loss, _ in scores],
                 "accuracies": [float(right.mean()) for _, right in scores],
-                "guess": self.data.guess(held_out),
+                "guess": self.task.guess(held_out),
             }
         for model in pair:
             model.cpu()
@@ -139,7 +130,7 @@ class Campaign:
     def _match(self, folder: Path, pair: Pair, wanted: Match) -> None:
         """One match, kept as an alignment folder; the learned ones at the best of their rates."""
         settings = self.setting.matching
-        seen = self.data.samples(settings.samples)
+        seen = self.task.samples(settings.samples)
         with self.budget.interrupting():
             options: dict[str, Any] = {}
             if wanted.method in LEARNED:
@@ -205,7 +196,7 @@ class Campaign:
         alignment = self._there(Alignment.load(folder))
         walks = {}
         for corpus in self.setting.evaluated_on:
-            walked = path(alignment, self.data.held_out(corpus, self.setting.scored), self.setting.grid)
+            walked = path(alignment, self.task.held_out(corpus, self.setting.scored), self.setting.grid)
             walks[corpus] = asdict(walked)
         return walks
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from lmc import checkpoints, corpora
 from lmc.files import read_json
 from lmc.reproduce.experiments.published import Published
+from lmc.reproduce.training.shapes import NeoX, Olmo
 from lmc.reproduce.training.shipped_pairs import shipped
-from lmc.symmetries import timm, transformers
+from lmc.symmetries import timm
 from lmc.symmetries.families import vit_forms
 
 WIDTH, CONTEXT = 16, 32
@@ -68,33 +69,13 @@ def _text(folder: Path) -> Path:
 
 
 def _neox(seed: int) -> nn.Module:
-    sizes: dict[str, Any] = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
-    ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
-    config = transformers().GPTNeoXConfig(vocab_size=256, max_position_embeddings=CONTEXT, **sizes, **ids)
-    return transformers().GPTNeoXForCausalLM(config).eval()
+    return NeoX(layers=2, width=WIDTH, heads=2, context=CONTEXT, vocabulary=256).build()
 
 
 def _olmo(seed: int) -> nn.Module:
-    sizes: dict[str, Any] = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
-    rest: dict[str, Any] = {
-        "pad_token_id": None,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "tie_word_embeddings": True,
-    }
-    clip = 8.0 if seed == 2 else None
-    config = transformers().OlmoConfig(vocab_size=256, max_position_embeddings=CONTEXT, clip_qkv=clip, **sizes, **rest)
-    return transformers().OlmoForCausalLM(config).eval()
+    model: Any = Olmo(layers=2, width=WIDTH, heads=2, context=CONTEXT, vocabulary=256, hidden=2 * WIDTH).build()
+    model.config.clip_qkv = 8.0 if seed == 2 else None
+    return model
 
 
 def _vit(seed: int) -> nn.Module:

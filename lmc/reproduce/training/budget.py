@@ -1,7 +1,5 @@
 """Time that a command may take: long work stops cleanly, keeps what it has, and goes on when it is run again."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Endpoints on a device: trained in pieces that a time budget allows, kept as stock checkpoints."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time
@@ -17,10 +15,10 @@ from lmc import checkpoints
 from lmc.checkpoints import provenance
 from lmc.evaluation import losses
 from lmc.files import read_json, refuse_other_run, write_whole
-from lmc.reproduce.training.batches import Batches
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.settings import Setting
-from lmc.reproduce.training.trainer import Trainer
+from lmc.reproduce.training.tasks import Task
+from lmc.reproduce.training.trainer import ORDER_SEED, Trainer
 
 SAVE_EVERY = 60.0  # seconds: what a killed run may lose
 
@@ -34,15 +32,15 @@ def train_endpoint(
     setting: Setting,
     seed: int,
     folder: Path,
-    data: Batches,
+    task: Task,
     device: torch.device,
     budget: Budget,
     compiled: bool = False,
 ) -> Path:
     """The stock checkpoint of one endpoint, trained now or before; its record lies beside it as `.json`.
 
-    >>> data = batches(setting, Path("inputs"), torch.device("cpu"))
-    >>> train_endpoint(setting, 0, Path("endpoints"), data, torch.device("cpu"), Budget(540)).name
+    >>> task = task_of(setting.shape, setting.corpus, Path("inputs"))
+    >>> train_endpoint(setting, 0, Path("endpoints"), task, torch.device("cpu"), Budget(540)).name
     'seed-0'
 
     Raises BudgetSpent when the time is over, with everything kept for the next call, and CheckpointError where the
@@ -80,7 +78,7 @@ def train_endpoint(
             if time.monotonic() - saved > SAVE_EVERY:
                 keep()
                 saved = time.monotonic()
-            batch = data.train(recipe.batch, seed, trainer.step)
+            batch = task.draw(recipe.batch, order_of(seed, trainer.step))
             with autocast(device, setting.bf16):
                 loss = losses(model, batch).mean()
             trainer.descend(loss)
@@ -91,6 +89,11 @@ def train_endpoint(
     checkpoints.save(plain.eval(), done)
     state.unlink(missing_ok=True)
     return done
+
+
+def order_of(seed: int, step: int) -> torch.Generator:
+    """What draws the batch of a step: it depends on seed and step alone, so a run taken up again sees the same."""
+    return torch.Generator().manual_seed((ORDER_SEED + seed) * 1_000_003 + step)
 
 
 def endpoint_folder(setting: Setting, folder: Path) -> Path:

@@ -7,8 +7,6 @@ Items are numbered in the order they should be run. `sized` gives a setting at a
 one is stated, `smoke` for all (synthetic data: it rehearses the commands and says nothing about connectivity).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple

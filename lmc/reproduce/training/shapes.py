@@ -3,11 +3,9 @@
 >>> Gpt2(layers=6, width=256, heads=4, context=128, vocabulary=50257).build()     # a GPT2LMHeadModel
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
@@ -116,7 +114,6 @@ class Olmo(Language):
         return transformers().OlmoForCausalLM(config).train()
 
 
-@final
 @dataclass(frozen=True)
 class Vit(Shape):
     """A vision transformer of timm for images of `size`×`size` pixels in three colours."""
@@ -125,14 +122,18 @@ class Vit(Shape):
     patch: int
     classes: int
 
+    channels: ClassVar[int] = 3
+
     def build(self) -> nn.Module:
-        half = (0.5, 0.5, 0.5)
-        preprocessing = {"input_size": (3, self.size, self.size), "mean": half, "std": half, "crop_pct": 1.0}
+        half = (0.5,) * self.channels
+        size = (self.channels, self.size, self.size)
+        preprocessing = {"input_size": size, "mean": half, "std": half, "crop_pct": 1.0}
         origin = {"tag": "", "url": "", "hf_hub_id": "", "license": ""}  # not those of timm's checkpoint of this name
         model = timm().create_model(
             "vit_tiny_patch16_224",
             img_size=self.size,
             patch_size=self.patch,
+            in_chans=self.channels,
             embed_dim=self.width,
             depth=self.layers,
             num_heads=self.heads,
@@ -140,3 +141,11 @@ class Vit(Shape):
             pretrained_cfg_overlay=preprocessing | origin,
         )
         return model.train()
+
+
+@final
+@dataclass(frozen=True)
+class GreyVit(Vit):
+    """The same for grey images."""
+
+    channels = 1

@@ -1,177 +1,207 @@
-"""The two small problems that pairs are trained on: modelling the language of documentation, reading digits."""
+"""What models are trained on: batches for training, samples for matching, held-out data, and the shape of the model.
 
-from __future__ import annotations
+>>> Digits().draw(64, torch.Generator().manual_seed(0)).inputs.shape
+torch.Size([64, 1, 8, 8])
+
+A training batch depends on the given generator alone; what is drawn once for all is always the same.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmc import checkpoints, corpora
-from lmc.symmetries import timm, transformers
+from lmc import corpora
+from lmc.corpora import prepared
+from lmc.evaluation import Data
+from lmc.reproduce.training.shapes import GreyVit, Language, NeoX, Shape, Vit
+
+SYNTHETIC = 4096  # tokens or images of a rehearsal
+CPU = torch.device("cpu")
 
 
 class Task(ABC):
-    """What to train, on what, and how well it went."""
+    """A corpus as models of one shape learn it. What `draw` gives is on the device; everything else is on the CPU.
 
-    model: ClassVar[str]
-    corpus: ClassVar[str]
-
-    @abstractmethod
-    def build(self) -> nn.Module:
-        """A stock model with fresh weights from torch's global generator."""
-
-    @abstractmethod
-    def losses(self, model: nn.Module, batch: int, draw: torch.Generator) -> Iterator[Tensor]:
-        """The model's losses, without end, on batches drawn from the training data by `draw`."""
-
-    @abstractmethod
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write a stock checkpoint in half precision."""
-
-    @abstractmethod
-    def load(self, folder: Path) -> nn.Module:
-        """Read a stock checkpoint in single precision."""
-
-    @abstractmethod
-    def measure(self, model: nn.Module) -> dict[str, float]:
-        """The loss on held-out data, in nats, and whatever else describes how good a model is."""
-
-    @abstractmethod
-    def baselines(self) -> dict[str, float]:
-        """The same loss of models that know next to nothing."""
-
-
-@final
-class Docstrings(Task):
-    """Pythia's architecture in small (untied, parallel residual, rotary on a quarter of each head), reading bytes."""
-
-    model = "GPT-NeoX"
-    corpus = "embedded"
-    context = 128
-    held_out = 2048  # windows
-
-    def build(self) -> nn.Module:
-        config = transformers().GPTNeoXConfig(
-            vocab_size=256,
-            hidden_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=512,
-            max_position_embeddings=self.context,
-            rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
-            attention_dropout=0.0,
-            hidden_dropout=0.0,
-            use_parallel_residual=True,
-            tie_word_embeddings=False,
-            bos_token_id=None,  # every id is a byte
-            eos_token_id=None,
-        )
-        return transformers().GPTNeoXForCausalLM(config)
-
-    def losses(self, model: nn.Module, batch: int, draw: torch.Generator) -> Iterator[Tensor]:
-        data = self._training_bytes()
-        while True:
-            starts = torch.randint(len(data) - self.context, (batch,), generator=draw)
-            yield self._loss(model, torch.stack([data[start : start + self.context] for start in starts.tolist()]))
-
-    def save(self, model: nn.Module, folder: Path) -> None:
-        model.half().save_pretrained(folder)  # type: ignore[operator]
-        corpora.byte_tokenizer().save_pretrained(folder)
-
-    def load(self, folder: Path) -> nn.Module:
-        return transformers().GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-    @torch.no_grad()
-    def measure(self, model: nn.Module) -> dict[str, float]:
-        windows = self._held_out_windows()
-        return {"loss": sum(self._loss(model, w).item() * len(w) for w in windows.split(64)) / len(windows)}
-
-    def baselines(self) -> dict[str, float]:
-        """Unigram and bigram models of bytes, fitted on the training text with a tenth of a count added everywhere."""
-        data = self._training_bytes().long()
-        windows = self._held_out_windows()
-        counts = torch.bincount(data[:-1] * 256 + data[1:], minlength=256 * 256).view(256, 256).double() + 0.1
-        bigram = (counts / counts.sum(dim=1, keepdim=True)).log()[windows[:, :-1], windows[:, 1:]]
-        unigram = (counts.sum(dim=0) / counts.sum()).log()[windows[:, 1:]]
-        return {"unigram": -unigram.mean().item(), "bigram": -bigram.mean().item()}
-
-    def _loss(self, model: nn.Module, ids: Tensor) -> Tensor:
-        ids = ids.long()
-        return F.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-
-    def _training_bytes(self) -> Tensor:
-        return torch.frombuffer(bytearray(corpora.text(self.corpus, "train").encode()), dtype=torch.uint8)
-
-    def _held_out_windows(self) -> Tensor:
-        return corpora.tokens(self.corpus, "eval", corpora.byte_tokenizer(), self.context, limit=self.held_out)
-
-
-@final
-@dataclass(frozen=True)
-class Digits(Task):
-    """A vision transformer of timm with four heads, on handwritten digits of 8×8 pixels.
-
-    Digits(width=32, depth=2).build()
+    Data are read when they are first needed.
     """
 
-    width: int = 64  # channels of the residual stream, a multiple of the four heads
-    depth: int = 4
+    shape: Shape
+    corpus: str
 
-    model = "ViT"
-    corpus = "digits"
-    size = 8
-    mean = (0.5,)
-    std = (0.5,)
+    @abstractmethod
+    def draw(self, batch: int, order: torch.Generator) -> Data:
+        """A batch to train on."""
 
-    def build(self) -> nn.Module:
-        preprocessing = {"input_size": (1, self.size, self.size), "mean": self.mean, "std": self.std, "crop_pct": 1.0}
-        origin = {"tag": "", "url": "", "hf_hub_id": "", "license": ""}  # not those of timm's checkpoint of this name
-        return timm().create_model(
-            "vit_tiny_patch16_224",
-            img_size=self.size,
-            patch_size=2,
-            in_chans=1,
-            embed_dim=self.width,
-            depth=self.depth,
-            num_heads=4,
-            num_classes=10,
-            pretrained_cfg_overlay=preprocessing | origin,
-        )
+    @abstractmethod
+    def samples(self, count: int) -> Data:
+        """Training data for matching, drawn once for all, without augmentation."""
 
-    def losses(self, model: nn.Module, batch: int, draw: torch.Generator) -> Iterator[Tensor]:
-        """Each image is shifted by up to one pixel either way."""
-        x, labels = self._split("train")
-        padded = F.pad(x[:, 0], (1, 1, 1, 1), value=x.min().item())
-        pixels = torch.arange(self.size)
-        while True:
-            chosen = torch.randint(len(x), (batch,), generator=draw)
-            down, right = torch.randint(3, (2, batch, 1), generator=draw)
-            rows, columns = (pixels + down)[:, :, None], (pixels + right)[:, None, :]  # (B, 8, 1), (B, 1, 8)
-            yield F.cross_entropy(model(padded[chosen[:, None, None], rows, columns].unsqueeze(1)), labels[chosen])
+    @abstractmethod
+    def held_out(self, corpus: str, count: int) -> Data:
+        """Data that neither training nor matching sees, drawn once for all."""
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        checkpoints.save(model.half(), folder)
+    @abstractmethod
+    def guess(self, held_out: Data) -> float:
+        """The held-out loss, in nats, of a model that knows only how frequent tokens or classes are in training."""
 
-    def load(self, folder: Path) -> nn.Module:
-        return checkpoints.load(folder)
 
-    @torch.no_grad()
-    def measure(self, model: nn.Module) -> dict[str, float]:
-        x, labels = self._split("eval")
-        logits = model(x)
-        hits = (logits.argmax(dim=1) == labels).double().mean()
-        return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": hits.item()}
+def task_of(shape: Shape, corpus: str, folder: Path, device: torch.device = CPU) -> Task:
+    """The task of such a model on a corpus prepared in the folder, or on a synthetic one. Raises DataError."""
+    if isinstance(shape, Language):
+        return Texts(shape, corpus, folder, device)
+    assert isinstance(shape, Vit)
+    return Pictures(shape, corpus, folder, device)
 
-    def baselines(self) -> dict[str, float]:
-        """A model that knows only how frequent each class was in training."""
-        frequency = torch.bincount(self._split("train")[1], minlength=10).double()
-        return {"class_prior": -(frequency / frequency.sum()).log()[self._split("eval")[1]].mean().item()}
 
-    def _split(self, split: str) -> tuple[Tensor, Tensor]:
-        return corpora.images(self.corpus, split, size=self.size, mean=self.mean, std=self.std)
+def _chosen(total: int, count: int) -> Tensor:
+    """Indices drawn once for all, ascending."""
+    if count >= total:
+        return torch.arange(total)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count].sort()[0]
+
+
+class Texts(Task):
+    """Windows at random places of a stream of tokens."""
+
+    def __init__(self, shape: Language, corpus: str, folder: Path, device: torch.device = CPU) -> None:
+        self.shape: Language = shape
+        self.corpus, self.folder, self.device = corpus, folder, device
+
+    def read(self, corpus: str, split: str) -> Tensor:
+        """The tokens of a split, in order."""
+        if corpus == "synthetic-text":  # each token is the one before plus 0, 1 or 2
+            draw = torch.Generator().manual_seed(prepared.SPLITS.index(split))
+            return (torch.randint(3, (SYNTHETIC,), generator=draw).cumsum(0) % self.shape.vocabulary).int()
+        return prepared.stream(corpus, split, self.folder)
+
+    @cached_property
+    def stream(self) -> Tensor:
+        """The tokens that models are trained on."""
+        return self.read(self.corpus, "train")
+
+    @cached_property
+    def _there(self) -> tuple[Tensor, Tensor]:
+        return self.stream.to(self.device), torch.arange(self.shape.context, device=self.device)
+
+    def draw(self, batch: int, order: torch.Generator) -> Data:
+        stream, window = self._there
+        starts = torch.randint(len(stream) - self.shape.context, (batch, 1), generator=order)
+        return Data(stream[starts.to(self.device, non_blocking=True) + window].long())
+
+    def samples(self, count: int) -> Data:
+        return self._windows(self.stream, count)
+
+    def held_out(self, corpus: str, count: int) -> Data:
+        return self._windows(self.read(corpus, "eval"), count)
+
+    def _windows(self, stream: Tensor, count: int) -> Data:
+        windows = prepared.windows(stream, self.shape.context)
+        return Data(windows[_chosen(len(windows), count)].long())
+
+    def guess(self, held_out: Data) -> float:
+        counts = torch.bincount(self.stream, minlength=self.shape.vocabulary).double() + 0.1
+        return -float((counts / counts.sum()).log()[held_out.inputs[:, 1:]].mean())
+
+
+@final
+class Docstrings(Texts):
+    """The documentation of Python packages, byte by byte, for Pythia's architecture in small."""
+
+    def __init__(self) -> None:
+        super().__init__(NeoX(layers=2, width=128, heads=4, context=128, vocabulary=256), "embedded", Path())
+
+    def read(self, corpus: str, split: str) -> Tensor:
+        return torch.frombuffer(bytearray(corpora.text(corpus, split).encode()), dtype=torch.uint8)
+
+    def held_out(self, corpus: str, count: int) -> Data:  # the windows that the shipped records were measured on
+        return Data(corpora.tokens(corpus, "eval", corpora.byte_tokenizer(), self.shape.context, limit=count))
+
+
+class Pictures(Task):
+    """Images, in training shifted by up to an eighth of their size and, if `mirrors`, mirrored half of the time.
+
+    Bytes stay bytes until they are drawn: as numbers they would need four times the memory.
+    """
+
+    mirrors = True
+
+    def __init__(self, shape: Vit, corpus: str, folder: Path, device: torch.device = CPU) -> None:
+        self.shape: Vit = shape
+        self.corpus, self.folder, self.device = corpus, folder, device
+        self.margin = shape.size // 8
+
+    def read(self, corpus: str, split: str) -> tuple[Tensor, Tensor]:
+        """The images of a split, as bytes or from −1 to 1, and their labels."""
+        if corpus == "synthetic-pictures":  # a class is a brightness
+            draw = torch.Generator().manual_seed(prepared.SPLITS.index(split))
+            labels = torch.randint(self.shape.classes, (SYNTHETIC // 16,), generator=draw)
+            noise = torch.randint(64, (len(labels), 3, self.shape.size, self.shape.size), generator=draw)
+            return (noise + labels[:, None, None, None] * (190 // self.shape.classes)).to(torch.uint8), labels
+        return prepared.pictures(corpus, split, self.folder)
+
+    @cached_property
+    def pictures(self) -> tuple[Tensor, Tensor]:
+        """The images and labels that models are trained on."""
+        return self.read(self.corpus, "train")
+
+    @cached_property
+    def _there(self) -> tuple[Tensor, Tensor, Tensor]:
+        images, labels = self.pictures
+        black = 0 if images.dtype == torch.uint8 else -1
+        padded = F.pad(images.to(self.device), (self.margin,) * 4, value=black)
+        return padded, labels.to(self.device), torch.arange(self.shape.size, device=self.device)
+
+    @staticmethod
+    def _scaled(images: Tensor) -> Tensor:
+        """Mean and deviation 0.5, as the model's configuration says."""
+        return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
+
+    def draw(self, batch: int, order: torch.Generator) -> Data:
+        padded, labels, pixels = self._there
+        chosen = torch.randint(len(labels), (batch,), generator=order)
+        down, right = torch.randint(2 * self.margin + 1, (2, batch, 1), generator=order)
+        mirrored = torch.zeros(batch, 1, dtype=torch.bool)
+        if self.mirrors:
+            mirrored = torch.randint(2, (batch, 1), generator=order).bool()
+        chosen, down, right, mirrored = (x.to(self.device, non_blocking=True) for x in (chosen, down, right, mirrored))
+        columns = torch.where(mirrored, pixels.flip(0), pixels) + right  # (B, size)
+        rows = pixels + down
+        images = padded[chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (B, size, size, channels)
+        return Data(self._scaled(images.permute(0, 3, 1, 2)), labels[chosen])
+
+    def samples(self, count: int) -> Data:
+        return self._some(*self.pictures, count)
+
+    def held_out(self, corpus: str, count: int) -> Data:
+        return self._some(*self.read(corpus, "eval"), count)
+
+    def _some(self, images: Tensor, labels: Tensor, count: int) -> Data:
+        chosen = _chosen(len(labels), count)
+        return Data(self._scaled(images[chosen]), labels[chosen])
+
+    def guess(self, held_out: Data) -> float:
+        assert held_out.labels is not None
+        frequency = torch.bincount(self.pictures[1], minlength=self.shape.classes).double()
+        return -float((frequency / frequency.sum()).log()[held_out.labels].mean())
+
+
+@final
+class Digits(Pictures):
+    """Handwritten digits of 8×8 pixels, for a vision transformer with four heads; `width` is a multiple of these.
+
+    >>> type(Digits(width=32, depth=2).shape.build()).__name__
+    'VisionTransformer'
+    """
+
+    mirrors = False
+
+    def __init__(self, width: int = 64, depth: int = 4) -> None:
+        super().__init__(GreyVit(layers=depth, width=width, heads=4, size=8, patch=2, classes=10), "digits", Path())
+
+    def read(self, corpus: str, split: str) -> tuple[Tensor, Tensor]:
+        return corpora.images(corpus, split, size=self.shape.size, mean=(0.5,), std=(0.5,))

@@ -1,19 +1,20 @@
 """One endpoint from nothing: every choice that decides its weights is in a `Recipe` and a seed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmc.errors import DivergedError
+from lmc.evaluation import Data
 from lmc.files import read_safetensors, whole_file
 from lmc.reproduce.training.tasks import Task
+from lmc.symmetries import logits
 
 CURVE_POINTS = 50
 ORDER_SEED = 1_000_003  # added to an endpoint's seed for its data, so that no stream of random numbers is used twice
@@ -42,10 +43,10 @@ class Trainer:
     """A model in training: it takes one loss after another, and can be written down and taken up again.
 
     >>> task = Digits(width=16, depth=1)
-    >>> trainer = Trainer(task.build(), Recipe(steps=2, batch=8, lr=1e-3, warmup=1))
-    >>> losses = task.losses(trainer.model, trainer.recipe.batch, torch.Generator())
-    >>> while trainer.step < trainer.recipe.steps:
-    ...     trainer.descend(next(losses))
+    >>> from lmc.evaluation import losses
+    >>> trainer = Trainer(task.shape.build(), Recipe(steps=2, batch=8, lr=1e-3, warmup=1))
+    >>> for _ in range(2):
+    ...     trainer.descend(losses(trainer.model, task.draw(8, torch.Generator())).mean())
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
@@ -113,10 +114,18 @@ def train(task: Task, recipe: Recipe, seed: int, progress: bool = True) -> tuple
     """
     with torch.random.fork_rng():  # stock models draw their first weights from the global generator
         torch.manual_seed(seed)
-        model = task.build().train()
-    losses = task.losses(model, recipe.batch, torch.Generator().manual_seed(ORDER_SEED + seed))
+        model = task.shape.build()
+    order = torch.Generator().manual_seed(ORDER_SEED + seed)
     trainer = Trainer(model, recipe)
-    steps = tqdm(range(recipe.steps), desc=f"{task.model}, seed {seed}", disable=not progress, mininterval=2)
-    for _, loss in zip(steps, losses, strict=False):
-        trainer.descend(loss)
+    steps = tqdm(range(recipe.steps), desc=f"{type(model).__name__}, seed {seed}", disable=not progress, mininterval=2)
+    for _ in steps:
+        trainer.descend(_mean_loss(model, task.draw(recipe.batch, order)))
     return model.eval(), trainer.curve
+
+
+def _mean_loss(model: nn.Module, batch: Data) -> Tensor:
+    """The mean over all that is predicted, in one sum: summed sample by sample, its last bits would be others."""
+    out = logits(model, batch.inputs)
+    if batch.labels is not None:
+        return F.cross_entropy(out, batch.labels)
+    return F.cross_entropy(out[:, :-1].flatten(0, 1), batch.inputs[:, 1:].flatten())

@@ -1,7 +1,7 @@
 """BERT: norms after the sublayers (LayerNorm), biases, learned positions, a prediction head with a norm of its own.
 
 What a post-norm costs: x ← γ⊙n(x + f(x)) + β hands its gain on along the skip connection, so no reader can absorb it,
-and a rotation of the stream would have to commute with every diag(γ). Permutations do; LayerNorm's mean forbids signs
+and a rotation of the stream would mix the entries of γ. A permutation reorders γ along; LayerNorm's mean forbids signs
 (but for the sign of the whole stream, one bit that is not declared). There is no residual scale: the one ε is also that
 of the head's norm, and no scale of the stream reaches it through a GELU. What is left in full: hidden units, heads,
 values, queries and keys, and the units of the head. Every β can go: into the readers, and along the skip into the next

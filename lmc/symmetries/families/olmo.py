@@ -1,8 +1,9 @@
 """OLMo (the first): LayerNorm without parameters, SwiGLU, rotary positions on whole heads; tied or untied.
 
-The norms have nothing to absorb, so a tied head stays tied. Their ε is a literal in the code: no residual scale. With
-`clip_qkv`, queries, keys and values are clamped entry by entry: of the maps inside a head, permutations of value
-dimensions and the signs of rotary planes are declared (signs of values and quarter turns of planes are exact too).
+The norms have nothing to absorb, so a tied head stays tied. Their ε is fixed in the library's code, so a scale of the
+residual stream is no symmetry that can be used. With `clip_qkv`, queries, keys and values are clamped entry by entry:
+of the maps inside a head, permutations of value dimensions and the signs of rotary planes are declared (signs of values
+and quarter turns of planes are exact too).
 """
 
 from typing import Any

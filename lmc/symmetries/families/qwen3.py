@@ -2,8 +2,8 @@
 
 The norm's gain is one number per dimension, shared by all heads, so of a rotary plane's complex factor only −1 is
 declared, which it commutes with (a quarter turn that swaps two gains is exact too: one more choice of four, not one to
-learn). The two gains share a factor per plane that only their product shows. The residual scale is
-lost: one field holds the ε of the stream's norms and of the heads' own.
+learn). Multiplying the query's gain of a plane and dividing the key's by one number changes nothing. The residual scale
+is lost: one field holds the ε of the stream's norms and of the heads' own.
 """
 
 from typing import Any

@@ -1,0 +1,62 @@
+"""Numbers no training leaves: matching says which tensor holds them, in one line, or goes on; it never breaks."""
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc.matching import barycentric
+from lmc.symmetries.stock_model import state
+
+FAMILIES = ("neox", "llama", "gpt2", "vit")
+FILLS = {"zero": 0.0, "tiny": 1e-38, "huge": 1e38, "the largest": torch.finfo(torch.float32).max}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tensor_of_one_extreme_value(family: str, fill: str) -> None:
+    """Every tensor of a layer and every tensor outside the layers, one at a time."""
+    make = getattr(pico, family)
+    names = [name for name, _ in make(0, torch.float32).named_parameters() if ".1." not in name]
+    ends, refused = [], []
+    for name in names:
+        a, b = make(0, torch.float32), make(1, torch.float32)
+        b.get_parameter(name).data.fill_(FILLS[fill])
+        for method in ("canonical", "weights"):
+            try:
+                ends.append(lmc.match(a, b, method=method).end_error(1))
+            except lmc.LmcError as error:
+                assert str(error).startswith("tensor ") and "\n" not in str(error) and len(str(error)) < 1024
+                refused.append(name)
+    if FILLS[fill] < 1:
+        assert not refused and max(ends) < 1e-3, (refused, max(ends))
+    else:
+        assert refused  # where it can be computed with, the parent itself has logits that are no numbers
+
+
+@pytest.mark.parametrize("method", ["canonical", "weights", "activations", "single", "dual"])
+def test_identical_parents_are_left_as_they_are(method: str) -> None:
+    """Also by learned matching, which would otherwise wander off from a barrier of zero."""
+    a, b = pico.neox(0, torch.float32), pico.neox(0, torch.float32)
+    alignment = lmc.match(a, b, method=method, data=pico.inputs(a, n=16), steps=20)
+    assert alignment.record["identical"] is True
+    first, second = (state(model) for model in alignment.models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert lmc.path(alignment, pico.inputs(a, n=8, seed=3), grid=5).barrier < 1e-6
+
+
+@pytest.mark.parametrize("at", [10**400, -(10**400), [10**400, 0]], ids=["beyond", "below", "a weight"])
+def test_a_place_no_float_holds_is_off_the_line(at: object) -> None:
+    with pytest.raises(lmc.ArgumentError, match="at: expected"):
+        barycentric(at, 2)  # type: ignore[arg-type]
+
+
+def test_pictures_of_absurd_brightness_do_not_break_matching() -> None:
+    a, b = pico.vit(0, torch.float32), pico.vit(1, torch.float32)
+    pictures = pico.inputs(a, n=16) * 1e30
+    labels = torch.arange(16) % a.num_classes
+    try:
+        lmc.match(a, b, method="activations", data=(pictures, labels))
+    except lmc.LmcError as error:
+        assert "\n" not in str(error)
