@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lmc import face
 
 if TYPE_CHECKING:
+    from lmc.evaluation.barrier import RESAMPLES as RESAMPLES
     from lmc.evaluation.barrier import PathResult as PathResult
     from lmc.evaluation.barrier import lowest_midpoint as lowest_midpoint
     from lmc.evaluation.barrier import path as path

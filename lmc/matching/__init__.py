@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmc.matching import workers as workers
     from lmc.matching.alignment import Alignment as Alignment
     from lmc.matching.alignment import barycentric as barycentric
+    from lmc.matching.descent import EVERY as EVERY
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.folder import describe as describe
     from lmc.matching.folder import fingerprint as fingerprint

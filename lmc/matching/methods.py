@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -234,11 +234,15 @@ class Endpoints:
         recipe: Recipe,
         seed: int,
         resume: str | Path | None,
+        learner_of: Callable[..., Learner] = Learner.of,
     ) -> Descent:
-        """Learned matching from `start`; `single` leaves the first endpoint where it is."""
+        """Learned matching from `start`; `single` leaves the first endpoint where it is.
+
+        `learner_of` makes the learner from what `Learner.of` takes; an experiment may bring one that learns otherwise.
+        """
         dual = recipe.method == "dual"
         moving = range(not dual, len(self.models))
-        learner = Learner.of(self.models, start, moving, recipe, seed, self.device)
+        learner = learner_of(self.models, start, moving, recipe, seed, self.device)
         if resume is None:
             return descend(learner, samples, None)
         endpoints = [digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]

@@ -31,8 +31,11 @@ MEASURED = (
     "barrier",
     "interval",
     "gap",
+    "to_better",
     "endpoint_change",
 )  # columns with a value for each run
+PER_POINT = ("barrier", "interval", "to_better")  # those that are kept of a sweep
+EMPTY = (("barrier", "interval"),)  # and those of one without points
 COMMON = ("lambdas", "kinds")  # columns with one value for all runs
 HEADLINE = {"headline", "spread", "pairs", "seedless"}  # what `Headline` reads of a results file
 
@@ -59,7 +62,8 @@ class Parents:
 class Run:
     """What one run of a method on a pair gave. None stands for what the experiment did not measure.
 
-    `interval`: of the barrier, over held-out samples. `gap`: from the better endpoint to the midpoint.
+    `interval`: of the barrier, over held-out samples. `gap`: from the better endpoint to the midpoint; `to_better`: the
+    same with the ends of its 95 % interval over held-out samples.
     `endpoint_change`: by how much alignment moved the endpoints' own losses. `settings`: what the method was given, as
     its seed. `kinds`: the kinds of spaces that took part. An experiment on one pair may leave `pair` out.
     """
@@ -72,6 +76,7 @@ class Run:
     accuracies: tuple[float, ...] | None = None
     interval: tuple[float, ...] | None = None
     gap: float | None = None
+    to_better: tuple[float, ...] | None = None
     endpoint_change: float | None = None
     settings: Mapping[str, Any] | None = None
     kinds: tuple[str, ...] | None = None
@@ -269,6 +274,8 @@ class Sweep:
     """A comparison at every one of the `points` that what is `varied` took.
 
     `methods` are compared at each. Per point: the endpoints' mean `loss` and `accuracy`, and the `parameters` of one.
+    `named`: the pairs differ from method to method or from point to point, so that a results file names those of each;
+    where it does not, a point with fewer runs than there are pairs has those of the first ones.
     """
 
     varied: str
@@ -280,6 +287,7 @@ class Sweep:
     accuracy: tuple[float, ...] | None = None
     headline: Headline | None = None
     rest: Mapping[str, Any] = field(default_factory=dict)
+    named: bool = False
 
     @property
     def unit(self) -> str | None:
@@ -288,7 +296,7 @@ class Sweep:
 
     @property
     def pairs(self) -> list[str]:
-        """The pairs of the runs of the method that has most, the same at every point."""
+        """The pairs of the runs of the method that has most, at the first point."""
         return self.compared[0].pairs if self.compared else []
 
     def at_both_ends(self, method: str) -> dict[str, list[float]]:
@@ -301,15 +309,17 @@ class Sweep:
         return {f"{method} barrier, {self.varied} {x:g}": found.barriers(method) for x, found in ends}
 
     def to_json(self) -> Numbers:
-        """As a results file has it: for each method the barrier and the interval of each run, point by point."""
+        """As a results file has it: for each method the barrier and the intervals of each run, point by point."""
         methods: Numbers = {}
         for method in self.methods:
             tables = [_table(found.methods[method]) for found in self.compared]
-            columns = ("barrier", "interval") if all("interval" in table for table in tables) else ("barrier",)
+            columns = [column for column in PER_POINT if all(column in table for table in tables or EMPTY)]
             methods[method] = {column: [table[column] for table in tables] for column in columns}
+            if self.named:
+                methods[method]["runs"] = [_pairs(found.methods[method]) for found in self.compared]
         said = {
             "unit": self.unit,
-            "pairs": self.pairs or None,
+            "pairs": None if self.named else self.pairs or None,
             "parameters": self.parameters,
             "loss": self.loss,
             "accuracy": self.accuracy,
@@ -325,7 +335,7 @@ class Sweep:
         compared = []
         for i in range(len(numbers["points"])):
             tables = {name: {key: column[i] for key, column in table.items()} for name, table in methods.items()}
-            runs = [run for method, table in tables.items() for run in _runs(method, table, pairs)]
+            runs = [run for method, table in tables.items() for run in _at_a_point(method, table, pairs)]
             compared.append(Comparison(tuple(runs), numbers.get("unit")))
         per_point = {key: _frozen(numbers.get(key)) for key in ("parameters", "loss", "accuracy")}
         known = {"varied", "points", "methods", "unit", *per_point}
@@ -337,6 +347,7 @@ class Sweep:
             **per_point,
             headline=Headline.from_json(numbers),
             rest={key: value for key, value in numbers.items() if key not in known | HEADLINE},
+            named=any("runs" in table for table in methods.values()),
         )
 
 
@@ -439,6 +450,13 @@ def _one_each(count: int, pairs: Sequence[str]) -> list[str]:
     if count not in (len(pairs), len(once)) and pairs:
         raise ValueError(f"expected values for {len(once)} pairs or {len(pairs)} runs, found {count}")
     return [*pairs] if count == len(pairs) else once or [""] * count
+
+
+def _at_a_point(method: str, table: Mapping[str, Any], pairs: Sequence[str]) -> list[Run]:
+    """The runs of a method at a point of a sweep; fewer than there are pairs, unnamed, are of the first pairs."""
+    count = len(table["barrier"])
+    measured = {column: values for column, values in table.items() if column != "runs"}
+    return _runs(method, measured, table.get("runs", pairs[:count] if count < len(set(pairs)) else pairs))
 
 
 def filled(values: Mapping[str, Any]) -> Numbers:

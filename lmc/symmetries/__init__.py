@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lmc.symmetries.blocks import connected as connected
     from lmc.symmetries.blocks import gram as gram
     from lmc.symmetries.blocks import pair_gram as pair_gram
+    from lmc.symmetries.blocks import unfold as unfold
+    from lmc.symmetries.blocks import unfold_into as unfold_into
     from lmc.symmetries.canonical import Canonical as Canonical
     from lmc.symmetries.canonical import canonicalize as canonicalize
     from lmc.symmetries.canonical import warn_untied as warn_untied

@@ -84,3 +84,16 @@ def test_runs_of_other_pairs_than_named_are_refused() -> None:
         Comparison.from_json(numbers)
     once = Comparison.from_json(numbers | {"methods": {"naive": {"barrier": [1.0, 2.0]}}})
     assert [run.pair for run in once.runs] == ["a", "b"]  # a method without a seed ran once on each
+
+
+def test_points_of_a_sweep_may_have_other_pairs() -> None:
+    """Without names a point with fewer runs has the first pairs; with names each point has its own."""
+    methods = {"dual": {"barrier": [[3, 4], [5]]}}
+    unnamed = {"varied": "width", "points": [1, 2], "pairs": ["p", "q"], "methods": methods}
+    found = Sweep.from_json(unnamed)
+    assert [[run.pair for run in point.runs] for point in found.compared] == [["p", "q"], ["p"]]
+    assert found.to_json() == unnamed
+    table = {"barrier": [[3], [4, 5]], "runs": [["q"], ["p", "q"]]}
+    named = {"varied": "steps", "points": [1, 2], "methods": {"dual": table}}
+    assert [[run.pair for run in point.runs] for point in Sweep.from_json(named).compared] == table["runs"]
+    assert Sweep.from_json(named).to_json() == named

@@ -6,6 +6,9 @@ runs the settings of `training` in pieces that resume, also where no notebook st
     python -m lmc.reproduce.experiments 3 --size smoke       # in seconds, on a CPU
     python -m lmc.reproduce.experiments 3                    # ≤ 9 minutes; repeat until it says that the item is done
 
+What shows how far the claims reach has a command of its own: `scaling`, `vision`, `where_it_ends`, `after_alignment`;
+`one_or_two` and `claims` read what the others found.
+
 An experiment neither draws nor knows a chapter. Begin with `comparison`, then `stages`. A new control is written in
 `controls` and takes its place in the table of `compare_controls`.
 """

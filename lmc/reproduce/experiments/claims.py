@@ -1,0 +1,214 @@
+"""The paper's claims, one by one: what was tested here, at what size, the number, and what that comes to.
+
+    python -m lmc.reproduce.experiments.claims    # from results that are there; prints the table
+
+A verdict says *supported at this size*, *not seen at this size* or *not tested*; sizes here are far below the paper's,
+so none is a verdict on the claim itself. Every row names the results it was made from.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lmc.errors import LmcError
+from lmc.reproduce import results
+from lmc.reproduce.figures import Markdown
+from lmc.reproduce.runs import Comparison
+
+NEAR = 0.05  # of the naive barrier: what is called near zero
+STAYS = 0.02  # of the pictures: how far accuracy may fall below the worse endpoint's on a path that stays up
+LANGUAGE = ("pythia-wikipedia", "olmo-wikipedia")
+VISION = ("cifar10-128", "cifar10-192", "tiny-imagenet-192", "vit-cifar10", "vit-tiny-imagenet")
+CURVES = ("scale-width-tokens", "scale-width-loss", "scale-depth-tokens", "scale-depth-loss")
+ABLATIONS = ("ablation-text", "ablation-vit")
+SUPPORTED, UNSEEN, UNTESTED = "supported at this size", "not seen at this size", "not tested"
+MATTERS = "stream rotation"  # the symmetry that the predecessor finds to matter most
+Row = dict[str, Any]
+
+
+def near_zero(profile: str) -> list[Row]:
+    """Near-zero barriers on WikiText, for language models of medium size."""
+    rows = []
+    for id in LANGUAGE:
+        compared = results.read(id, profile).comparison
+        setting = compared.rest["setting"]
+        (found,) = (also for corpus, also in compared.also.items() if corpus.startswith("wikitext2"))
+        dual, naive = found.summary["dual"], found.summary["naive"].barrier
+        low, high = dual.interval
+        rows.append(
+            {
+                "tested": f"{setting['model']}, {_size(setting)}, on WikiText-2, {_count(compared)} pairs",
+                "number": f"dual {dual.barrier:.4f} [{low:.4f}, {high:.4f}] nats per token, "
+                f"{dual.barrier / naive:.1%} of naive",
+                "verdict": SUPPORTED if high <= NEAR * naive else UNSEEN,
+                "results": id,
+            }
+        )
+    return rows
+
+
+def _size(setting: Mapping[str, Any]) -> str:
+    return f"{setting['shape']['layers']} × {setting['shape']['width']}"
+
+
+def _count(compared: Comparison) -> int:
+    """How many pairs the headline is about."""
+    return len(set(compared.headline.pairs if compared.headline else compared.pairs))
+
+
+def along_the_path(profile: str) -> list[Row]:
+    """Accuracy along the whole path of vision transformers."""
+    rows = []
+    for id in VISION:
+        compared = results.read(id, profile).comparison if results.exist(id, profile) else None
+        if compared is None or "dual" not in compared.methods:
+            continue
+        paths = [run.accuracies or () for run in compared.methods["dual"]]
+        lost = max(min(path[0], path[-1]) - min(path) for path in paths)
+        barrier, setting = compared.summary["dual"], compared.rest["setting"]
+        rows.append(
+            {
+                "tested": f"ViT, {_size(setting)}, {setting['corpus']}, {_count(compared)} pairs",
+                "number": f"accuracy at least {min(map(min, paths)):.1%} along every path, {lost:.1%} below the worse "
+                f"endpoint at most; barrier {barrier.barrier:.4f} nats per image, {barrier.ratio:.1%} of naive",
+                "verdict": SUPPORTED if lost <= STAYS else UNSEEN,
+                "results": id,
+            }
+        )
+    return rows
+
+
+def two_sides(profile: str) -> list[Row]:
+    """Dual matching is better than single."""
+    if not results.exist("one-or-two", profile):
+        return [_untested()]
+    rows = []
+    for group, found in results.read("one-or-two", profile).numbers["together"].items():
+        best = found["best"]
+        low, high = best["interval"]
+        rows.append(
+            {
+                "tested": f"{group} experiments, {best['pairs']} pairs, each method at its best rate",
+                "number": f"dual − single {best['mean']:+.2%} [{low:+.2%}, {high:+.2%}] of the naive barrier; lower on "
+                f"{best['lower']} pairs, higher on {best['higher']}",
+                "verdict": f"{SUPPORTED if high < 0 else UNSEEN}: {best['verdict']}",
+                "results": "one-or-two",
+            }
+        )
+    return rows
+
+
+def symmetries(profile: str) -> list[Row]:
+    """Which symmetry matters most: the predecessor (arXiv 2506.22712) finds the gain in the residual rotation."""
+    rows = []
+    for id in ABLATIONS:
+        compared = results.read(id, profile).comparison
+        barriers = {name: compared.mean(name) for name in compared.methods}
+        without = {name: b for name, b in barriers.items() if name.startswith("without")}
+        only = {name: b for name, b in barriers.items() if name.startswith("only")}
+        worst, best = max(without, key=without.__getitem__), min(only, key=only.__getitem__)
+        rows.append(
+            {
+                "tested": f"{id}, {len(set(compared.pairs))} pairs, {compared.rest['steps']} steps",
+                "number": f"all {barriers['all']:.3f}, none {barriers['none']:.3f}; {worst} {without[worst]:.3f}; "
+                f"{best} {only[best]:.3f} {compared.unit}",
+                "verdict": f"{SUPPORTED if MATTERS in worst and MATTERS in best else UNSEEN}: most is lost {worst}, "
+                f"most is gained with {best}",
+                "results": id,
+            }
+        )
+    return rows
+
+
+def with_size(profile: str) -> list[Row]:
+    """How the barrier scales with size."""
+    rows = []
+    for id in CURVES:
+        if not results.exist(id, profile):
+            continue
+        swept = results.read(id, profile).sweep
+        fit, sizes = swept.rest["fits"].get("dual"), ", ".join(f"{x:g}" for x in swept.points)
+        barriers = ", ".join(f"{found.mean('dual'):.4f}" for found in swept.compared)
+        number = f"dual {barriers} nats per token"
+        if fit:
+            low, high = fit["interval"]
+            number += f"; exponent {fit['exponent']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        rows.append(
+            {
+                "tested": f"Pythia's architecture on Wikipedia, {swept.varied} {sizes}, equal {id.rpartition('-')[2]}",
+                "number": number,
+                "verdict": _direction(fit),
+                "results": id,
+            }
+        )
+    return rows or [_untested()]
+
+
+def _direction(fit: Mapping[str, Any] | None) -> str:
+    """What an exponent's interval says."""
+    if not fit:
+        return f"{UNTESTED}: fewer than three sizes"
+    low, high = fit["interval"]
+    if high < 0:
+        return f"{SUPPORTED}: it falls"
+    return f"{UNSEEN}: it {'rises' if low > 0 else 'may rise or fall'}"
+
+
+def at_a_billion(profile: str) -> list[Row]:
+    """Small barriers of language models with a billion parameters."""
+    return [_untested()]
+
+
+CLAIMS: dict[str, Callable[[str], list[Row]]] = {
+    "near-zero barriers on WikiText for language models of medium size": near_zero,
+    "ViT-L stays above 69 % on ImageNet along the whole path": along_the_path,
+    "small barriers at a billion parameters": at_a_billion,
+    "dual matching is better than single": two_sides,
+    "which symmetry matters": symmetries,
+    "the barrier falls with size": with_size,
+}
+
+
+def _untested() -> Row:
+    return {"tested": "nothing", "number": "none", "verdict": UNTESTED, "results": ""}
+
+
+def collected(profile: str = "laptop") -> dict[str, Any]:
+    """All rows, each with its claim."""
+    return {"rows": [{"claim": claim} | row for claim, found in CLAIMS.items() for row in found(profile)]}
+
+
+def claims_table(numbers: Mapping[str, Any]) -> Markdown:
+    """The claims as a table for a notebook.
+
+    >>> claims_table(collected())
+    Markdown(text='| the paper says | tested | number | verdict | results |...
+    """
+    columns: Sequence[str] = ("claim", "tested", "number", "verdict", "results")
+    rows = [f"| {' | '.join(('the paper says', *columns[1:]))} |", "|" + "---|" * len(columns)]
+    rows += [f"| {' | '.join(row[column] for column in columns)} |" for row in numbers["rows"]]
+    return Markdown("\n".join(rows))
+
+
+def main() -> int:
+    began = time.monotonic()
+    try:
+        numbers = collected()
+        run = {
+            "seeds": [],
+            "duration_s": time.monotonic() - began,
+            "command": "python -m lmc.reproduce.experiments.claims",
+        }
+        results.write("claims", "laptop", numbers, run)
+    except LmcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(claims_table(numbers).text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

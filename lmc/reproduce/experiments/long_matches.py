@@ -1,0 +1,312 @@
+"""Long matchings of the shipped pairs, and what they have to be told apart from: each piece measured once and kept.
+
+>>> study = Study("vit-digits-0", Path("build/ends"))  # doctest: +SKIP
+>>> study.match(Match(steps=300, drawn="adaptive", lr=1e-2, batch=64))  # doctest: +SKIP
+
+A piece is a JSON file in the pair's folder, and one that is there is not made again. *Start*: the endpoints, their
+ensemble, and the alignments that need no learning. *Match*: one learned match. *Tune*: a parent trained on with the
+batches that a match of as many steps reads, so that merging is not mistaken for training. *After*: the midpoint of a
+match trained on: where it goes, and how far that is. `where_it_ends` puts the pieces together.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc import corpora
+from lmc.evaluation import RESAMPLES, Data, as_data, evaluate, path
+from lmc.files import write_whole
+from lmc.matching import CLOSED_FORM, Alignment, Endpoints, Learner, Recipe, independence, match
+from lmc.reproduce.experiments.adaptive import AdaptiveLearner
+from lmc.reproduce.experiments.comparison import Pair, best_start, load_pairs
+from lmc.reproduce.experiments.controls import Ensemble, finetune
+from lmc.reproduce.experiments.permuting import Soft, StraightThrough
+from lmc.symmetries import logits, state
+
+DRAWN = {"middle": (0.3, 0.7), "wide": (0.1, 0.9), "whole": (0.0, 1.0), "adaptive": (0.0, 1.0)}
+RATES = {"neox-docstrings": 2e-2, "vit-digits": 1e-2}  # dual's best, chosen by the committed grids
+READ = ("train", "match", "eval")  # training text, other text, and the evaluation samples themselves: a lower bound
+SCORED, GRID = 256, 25  # samples of a path, and points on the line
+SEEN, SEEN_GRID = 128, 9  # samples that matching has read, and points on the line over them
+ORDERS = {"straight-through": StraightThrough, "soft": Soft}
+AGREEMENT = 64  # samples over which the correlation of matched units is taken
+LENGTH = 128  # of a window of text
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a pair's studies read, by split; `eval` is what paths are scored on."""
+
+    train: Data
+    match: Data
+    eval: Data
+
+    @classmethod
+    def of(cls, pair: str, model: nn.Module) -> Samples:
+        """The data of a shipped pair."""
+        if pair.startswith("neox-docstrings"):
+            tokenizer = corpora.byte_tokenizer()
+            limits = {"train": None, "match": None, "eval": SCORED}
+            found: dict[str, object] = {
+                split: corpora.tokens("embedded", split, tokenizer, LENGTH, limit=limit)
+                for split, limit in limits.items()
+            }
+        else:
+            found = {
+                split: corpora.images("digits", split, size=8, mean=(0.5,), std=(0.5,))
+                for split in ("train", "match", "eval")
+            }
+        return cls(**{split: as_data(data, model) for split, data in found.items()})
+
+
+@dataclass(frozen=True)
+class Match:
+    """One learned match: how many steps, where λ is drawn, what is read, at which rate.
+
+    `order`: hidden units are permuted while learning too, straight-through or softly (`permuting`).
+    `windows`: so many samples of what is read, drawn by the seed (None: all). `patience`: early stopping on a tenth of
+    them, as `lmc.match` has it.
+    """
+
+    steps: int
+    drawn: str = "middle"
+    read: str = "train"
+    batch: int = 16
+    lr: float = 2e-2
+    method: str = "dual"
+    seed: int = 0
+    windows: int | None = None
+    patience: int | None = None
+    order: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its piece."""
+        few = f"-of{self.windows}" if self.windows else ""
+        early = (f"-p{self.patience}" if self.patience else "") + (f"-{self.order}" if self.order else "")
+        plain = f"{self.method}-{self.drawn}-{self.read}-{self.batch}x{self.steps}-{self.lr:g}-s{self.seed}"
+        return plain + few + early
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it learns."""
+        lambdas = DRAWN[self.drawn]
+        chosen = {"steps": self.steps, "lr": self.lr, "batch": self.batch, "patience": self.patience}
+        return Recipe.of(self.method, lambdas=lambdas, **chosen)
+
+    @property
+    def learner(self) -> type[Learner]:
+        """What learns."""
+        if self.order:
+            return ORDERS[self.order]
+        return AdaptiveLearner if self.drawn == "adaptive" else Learner
+
+    def data(self, samples: Samples) -> Data:
+        """What it reads."""
+        whole: Data = getattr(samples, self.read)
+        return whole if self.windows is None else whole[subset(len(whole), self.windows, self.seed)]
+
+
+class Study:
+    """The pieces of one shipped pair, in a folder.
+
+    >>> Study("vit-digits-0", Path("build/ends")).start()  # doctest: +SKIP
+    """
+
+    def __init__(self, pair: str, folder: Path) -> None:
+        self.name, self.folder = pair, folder / pair
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kind, _, index = pair.rpartition("-")
+        self.pair: Pair = load_pairs(kind, int(index) + 1)[pair]
+        self.samples = Samples.of(pair, self.pair[0])
+
+    def start(self) -> None:
+        """The endpoints and what needs no learning."""
+        if self.there("start"):
+            return
+        held_out = self.samples.eval
+        scores = {"a": self.pair[0], "b": self.pair[1], "ensemble": Ensemble(self.pair)}
+        found: dict[str, Any] = {"cosine": independence(*self.pair), "samples": len(held_out)}
+        found["losses"], found["accuracies"] = {}, {}
+        for name, model in scores.items():
+            loss, right = evaluate(model, held_out)
+            found["losses"][name], found["accuracies"][name] = float(loss.mean()), float(right.mean())
+        found["methods"] = {}
+        for method in ("naive", "canonical", *CLOSED_FORM):
+            began = time.monotonic()
+            alignment = match(*self.pair, method=method, data=self.samples.train)
+            seconds = time.monotonic() - began
+            found["methods"][method] = self.walk(alignment) | {"seconds": seconds}
+            if method in CLOSED_FORM and not (self.folder / method).is_dir():
+                alignment.save(self.folder / method)
+        self.write("start", found)
+
+    def match(self, wanted: Match) -> None:
+        """One learned match from the better closed form, its paths, and how alike the matched units are."""
+        if self.there(wanted.name):
+            return
+        folder, cost, extra = self.folder / wanted.name, self.folder / f"{wanted.name}.seconds", {}
+        data = wanted.data(self.samples)
+        if not folder.is_dir() or wanted.order:  # a finished one is taken up from its state, for the line it saw
+            learner = self._learn(wanted, data, folder, cost)
+            if isinstance(learner, StraightThrough):
+                line = learner.line(self.samples.eval, [i / (GRID - 1) for i in range(GRID)])
+                extra = {"line": line, "reordered": learner.reordered()}
+        alignment = Alignment.load(folder)
+        seen = data.draw(SEEN, wanted.seed, step=-1)
+        self.write(
+            wanted.name,
+            asdict(wanted)
+            | {"record": alignment.record, "seconds": float(cost.read_text()) if cost.is_file() else None}
+            | self.walk(alignment)
+            | {"seen": asdict(path(alignment, seen, SEEN_GRID)), "agreement": self._agreement(alignment)}
+            | extra,
+        )
+
+    def _learn(self, wanted: Match, data: Data, folder: Path, cost: Path) -> Learner:
+        """Learn, or go on, and save the alignment and the seconds it took; returns what has learned."""
+        began = time.monotonic()
+        learners: list[Learner] = []
+
+        def learner_of(*given: Any) -> Learner:
+            learners.append(wanted.learner.of(*given))
+            return learners[0]
+
+        kept = CLOSED_FORM if wanted.windows is None else ("weights",)  # activations read what learning reads
+        start = best_start(self.pair, data, [Alignment.load(self.folder / method) for method in kept])
+        recipe, partial = wanted.recipe, self.folder / f"{wanted.name}.partial"
+        endpoints = Endpoints.of(self.pair, None)
+        found = endpoints.learn(start.transforms, data, recipe, wanted.seed, partial, learner_of)
+        record = {"seed": wanted.seed, "start": start.method, "drawn": wanted.drawn, **recipe.to_json()}
+        record |= {"stopped": found.stopped} if found.stopped else {}
+        if not folder.is_dir():
+            Alignment(wanted.method, self.pair, found.transforms, record, found.log).save(folder)
+            write_whole(cost, str(time.monotonic() - began))
+        return learners[0]
+
+    def closed(self, windows: int, seed: int = 0) -> None:
+        """Activation matching on so many windows of the training text, against which learning on as many is held."""
+        name = f"activations-train-s{seed}-of{windows}"
+        if self.there(name):
+            return
+        data = Match(1, windows=windows, seed=seed).data(self.samples)
+        found = match(*self.pair, method="activations", data=data, seed=seed)
+        self.write(name, {"windows": windows, "seed": seed, "method": "activations"} | self.walk(found))
+
+    def tune(self, of: str, steps: int, lr: float, batch: int = 16, read: str = "train") -> None:
+        """A parent, trained on with the batches that a match of as many steps reads."""
+        name = f"tuned-{of}-{read}-{batch}x{steps}-{lr:g}"
+        if self.there(name):
+            return
+        parent = self.pair["ab".index(of)]
+        self.write(name, self._tuned(parent, steps, lr, batch, read) | {"of": of})
+
+    def after(self, of: str, steps: int, lr: float, batch: int = 16, read: str = "train") -> None:
+        """The midpoint of a match, trained on: how much it gains, and how far it goes, in units of |A − B|."""
+        name = f"after-{of}-{read}-{batch}x{steps}-{lr:g}"
+        if self.there(name):
+            return
+        alignment = Alignment.load(self.folder / of)
+        found = self._tuned(alignment.merge(0.5), steps, lr, batch, read)
+        apart = distance(*(state(model) for model in alignment.models))
+        self.write(name, found | {"of": of, "apart": apart, "share": found["moved"] / apart})
+
+    def _tuned(self, model: nn.Module, steps: int, lr: float, batch: int, read: str) -> dict[str, Any]:
+        began = time.monotonic()
+        tuned, _ = finetune(model, getattr(self.samples, read), steps, lr, batch)
+        scores = {
+            split: [evaluate(each, data)[0].mean().item() for each in (model, tuned)]
+            for split, data in {"eval": self.samples.eval, "match": self.samples.match.draw(SCORED, 0, -1)}.items()
+        }
+        return {
+            "steps": steps,
+            "lr": lr,
+            "batch": batch,
+            "read": read,
+            "before": scores["eval"][0],
+            "loss": scores["eval"][1],
+            "chosen_by": scores["match"][1],  # rates are compared on text that is neither trained on nor evaluated on
+            "moved": distance(state(model), state(tuned)),
+            "seconds": time.monotonic() - began,
+        }
+
+    def walk(self, alignment: Alignment) -> dict[str, Any]:
+        """The path, and the midpoint against the better parent and the mean of both, with intervals."""
+        held_out = self.samples.eval
+        middle, *ends = (evaluate(alignment.merge(at), held_out)[0] for at in (0.5, 0.0, 1.0))
+        better = min(ends, key=lambda losses: float(losses.mean()))
+        return {
+            "path": asdict(path(alignment, held_out, GRID)),
+            "midpoint": float(middle.mean()),
+            "to_better": _interval(middle - better),
+            "to_mean": _interval(middle - sum(ends) / 2),
+        }
+
+    @torch.no_grad()
+    def _agreement(self, alignment: Alignment) -> dict[str, float]:
+        """The mean correlation between matched units of the two networks, by layer, over held-out samples."""
+        probe = self.samples.eval.draw(AGREEMENT, 0, step=0)
+        first, second = (_outputs(model, probe.inputs) for model in alignment.models)
+        return {name: float(_correlation(x, second[name]).nanmean()) for name, x in first.items()}
+
+    def there(self, name: str) -> bool:
+        """Whether a piece is made."""
+        return (self.folder / f"{name}.json").is_file()
+
+    def write(self, name: str, found: dict[str, Any]) -> None:
+        """Keep a piece."""
+        write_whole(self.folder / f"{name}.json", json.dumps(found))
+        print(self.name, name, json.dumps({k: v for k, v in found.items() if isinstance(v, float | int | list)}))
+
+
+def subset(total: int, count: int, seed: int) -> Tensor:
+    """Indices of samples drawn once for a seed; fewer are a part of more."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count]
+
+
+def _interval(differences: Tensor) -> list[float]:
+    """A mean difference, and its 95 % bootstrap interval over samples."""
+    draw = torch.Generator().manual_seed(0)
+    means = torch.stack(
+        [
+            differences[torch.randint(len(differences), (len(differences),), generator=draw)].mean()
+            for _ in range(RESAMPLES)
+        ]
+    )
+    return [float(differences.mean()), *torch.quantile(means, torch.tensor([0.025, 0.975]).to(means)).tolist()]
+
+
+def distance(x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> float:
+    """How far two networks' weights are apart."""
+    return float(sum((x[name].double() - y[name].double()).square().sum() for name in x).sqrt())  # type: ignore[union-attr]
+
+
+def _outputs(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """The outputs of every linear layer, [places, units], by its name."""
+    found: dict[str, Tensor] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+
+            def hook(_: object, __: object, output: Tensor, name: str = name) -> None:
+                found[name] = output.detach().double().flatten(0, -2)
+
+            handles.append(module.register_forward_hook(hook))
+    logits(model, inputs)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def _correlation(x: Tensor, y: Tensor) -> Tensor:
+    """The correlation of every column of x with that of y."""
+    x, y = (t - t.mean(0) for t in (x, y))
+    return (x * y).sum(0) / (x.square().sum(0) * y.square().sum(0)).sqrt()

@@ -1,0 +1,133 @@
+"""Vision transformers that classify: CIFAR-10 with patches of 4 at two widths, and Tiny ImageNet, trained for long.
+
+    python -m lmc.reproduce.experiments.vision cifar10-128 --pair 0 --folder build/vision  # repeat to go on
+    python -m lmc.reproduce.experiments.vision write --folder build/vision  # results files of what is there
+
+Endpoints are augmented by shifts and mirroring (`batches.Pictures`). Two processor cores need hours for an endpoint; a
+training that is cut off loses a minute. Exit 3: the time given is over, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lmc.corpora import prepared
+from lmc.errors import LmcError
+from lmc.reproduce import places, results
+from lmc.reproduce.experiments import report
+from lmc.reproduce.experiments.stages import Campaign
+from lmc.reproduce.training.batches import batches, describe
+from lmc.reproduce.training.budget import Budget, BudgetSpent
+from lmc.reproduce.training.endpoints import endpoint_folder
+from lmc.reproduce.training.settings import Matching, Setting, corpora
+from lmc.reproduce.training.shapes import Vit
+from lmc.reproduce.training.trainer import Recipe
+
+CPU = torch.device("cpu")
+DUAL = (2.5e-3, 5e-3, 1e-2, 2e-2)  # single's rates are twice these: to first order the same steps
+MATCHING = Matching(
+    steps=1000,
+    batch=64,
+    probe=150,
+    samples=16384,
+    rates={"single": tuple(2 * rate for rate in DUAL), "dual": DUAL},
+    seeds=(0,),
+)
+
+
+def _cifar(width: int) -> Setting:
+    return Setting(
+        f"cifar10-{width}",
+        Vit(layers=4, width=width, heads=width // 32, size=32, patch=4, classes=10),
+        corpus="cifar10",
+        recipe=Recipe(steps=24_000, batch=64, lr=round(1.5e-3 * (128 / width) ** 0.5, 6), warmup=500),
+        matching=MATCHING,
+        scored=2000,
+        grid=13,
+        bf16=False,
+    )
+
+
+SETTINGS = {
+    setting.id: setting
+    for setting in (
+        _cifar(128),
+        _cifar(192),
+        Setting(
+            "tiny-imagenet-192",
+            Vit(layers=6, width=192, heads=6, size=64, patch=8, classes=200),
+            corpus="tiny-imagenet",
+            recipe=Recipe(steps=40_000, batch=64, lr=1e-3, warmup=1000),
+            matching=MATCHING,
+            scored=2000,
+            grid=13,
+            bf16=False,
+        ),
+    )
+}
+
+
+def write(folder: Path, inputs: Path) -> list[str]:
+    """A results file for every setting that has an endpoint or more, by its id."""
+    written = []
+    for id, setting in SETTINGS.items():
+        endpoints = endpoint_folder(setting, folder)
+        compared = report.compared(setting, folder / id, endpoints)
+        if not compared.rest["training"]["runs"]:
+            continue
+        costs = report.costs(setting, folder / id, endpoints)
+        seconds = [run["seconds"] for run in costs["training"].values()]
+        seconds += [cost["seconds"] for row in costs["matching"].values() for cost in row.values()]
+        run = {
+            "seeds": [seed for pair in setting.seeds for seed in pair],
+            "corpus": describe(setting, batches(setting, inputs, CPU)),
+            "duration_s": sum(seconds),
+            "command": f"python -m lmc.reproduce.experiments.vision {id}",
+            "costs": costs,
+        }
+        results.write(id, "laptop", compared.to_json(), run)
+        written.append(id)
+    return written
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    inputs = given.inputs or places.checkout() / "build" / "inputs"
+    try:
+        if given.setting == "write":
+            for id in write(given.folder, inputs):
+                print(f"written: {id}")
+        else:
+            setting = SETTINGS[given.setting]
+            prepared.prepare(corpora([setting]), inputs)
+            Campaign(setting, given.folder, inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
+    except BudgetSpent as stop:
+        print(f"to be continued: {stop}")
+        return 3
+    except LmcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lmc.reproduce.experiments.vision", description="Vision that classifies."
+    )
+    parser.add_argument("setting", choices=(*SETTINGS, "write"))
+    parser.add_argument("--pair", type=int, help="one pair only, by its number")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after these: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads: %(default)s")
+    parser.add_argument("--folder", type=Path, required=True, help="endpoints and matches")
+    parser.add_argument("--inputs", type=Path, help="prepared corpora: build/inputs of the clone")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

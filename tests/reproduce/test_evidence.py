@@ -1,0 +1,353 @@
+"""The evidence at larger sizes: where λ is drawn, curves over size, long matchings, one side or two."""
+
+import math
+from dataclasses import replace
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc.errors import ArgumentError, DataError
+from lmc.evaluation import Data, evaluate
+from lmc.files import read_json
+from lmc.matching import Alignment, Endpoints, Recipe
+from lmc.reproduce import results
+from lmc.reproduce.experiments import (
+    after_alignment,
+    claims,
+    long_matches,
+    one_or_two,
+    scaling,
+    vision,
+    where_it_ends,
+)
+from lmc.reproduce.experiments.adaptive import KNOTS, AdaptiveLearner, chances
+from lmc.reproduce.experiments.long_matches import Match, Samples, Study
+from lmc.reproduce.experiments.permuting import Soft, StraightThrough
+from lmc.reproduce.runs import Comparison, RateGrid, Run, Sweep
+from lmc.reproduce.training.budget import Budget
+from lmc.reproduce.training.settings import _smoke_setting
+from lmc.symmetries import STREAM, Transform
+
+
+@pytest.fixture(autouse=True)
+def fresh_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
+
+
+# Where λ is drawn
+
+
+def test_the_highest_point_is_drawn_most_and_a_level_line_evenly():
+    assert torch.allclose(chances(torch.zeros(4, dtype=torch.float64)), torch.full((4,), 0.25, dtype=torch.float64))
+    drawn = chances(torch.tensor([-0.3, 0.1, 0.0, -0.1], dtype=torch.float64))
+    assert drawn.argmax() == 1 and drawn.argmin() == 0
+    assert float(drawn.sum()) == pytest.approx(1)
+    assert float(drawn[1] / drawn[0]) == pytest.approx(math.exp(3))
+
+
+def learn(models, data, steps, resume=None):
+    recipe = Recipe(steps=steps, lr=1e-2, batch=4, lambdas=(0, 1))
+    endpoints = Endpoints.of(models, None)
+    start = lmc.match(*models, method="weights")
+    return endpoints.learn(start.transforms, data, recipe, 0, resume, AdaptiveLearner.of)
+
+
+def test_adaptive_learning_resumes_where_it_was(tmp_path, monkeypatch):
+    models = [pico.neox(seed=k, dtype=torch.float32) for k in range(2)]
+    data = Data(pico.inputs(models[0], n=12, seed=3))
+    monkeypatch.setattr("lmc.matching.descent.EVERY", 4)
+    monkeypatch.setattr("lmc.reproduce.experiments.adaptive.EVERY", 4)
+    whole = learn(models, data, 10)
+
+    class Stop(Exception):
+        pass
+
+    advance = AdaptiveLearner.advance
+
+    def stop_at_six(self, samples):
+        if self.step == 6:
+            raise Stop
+        return advance(self, samples)
+
+    monkeypatch.setattr(AdaptiveLearner, "advance", stop_at_six)
+    with pytest.raises(Stop):
+        learn(models, data, 10, tmp_path / "state")
+    monkeypatch.setattr(AdaptiveLearner, "advance", advance)
+    again = learn(models, data, 10, tmp_path / "state")
+    assert [entry["loss"] for entry in again.log] == [entry["loss"] for entry in whole.log]
+    assert torch.equal(again.transforms[1].elements[STREAM], whole.transforms[1].elements[STREAM])
+
+
+def test_draws_follow_the_line(monkeypatch):
+    """A line that is made highest at one knot is drawn there more often than anywhere else."""
+    models = [pico.neox(seed=k, dtype=torch.float32) for k in range(2)]
+    data = Data(pico.inputs(models[0], n=8, seed=3))
+    drawn = []
+    peak = torch.zeros(KNOTS, dtype=torch.float64)
+    peak[1] = 1.0
+    monkeypatch.setattr(AdaptiveLearner, "excess", lambda self, probe: peak)
+    weights = AdaptiveLearner.weights
+
+    def seen(self):
+        drawn.append(float(weights(self)[1]))
+        return weights(self)
+
+    monkeypatch.setattr(AdaptiveLearner, "weights", seen)
+    learn(models, data, 40)
+    width = 1 / (KNOTS + 1)
+    near = [lam for lam in drawn if abs(lam - 2 * width) <= width / 2]
+    assert len(near) > len(drawn) / 2  # e³ against eight others of 1: 0.72 of the draws
+    assert all(width / 2 <= lam <= 1 - width / 2 for lam in drawn)
+
+
+# Curves over size
+
+
+def test_an_exponent_and_its_interval():
+    sizes = [100, 1000, 10_000]
+    exact = scaling.power_law(sizes, [[2 * s**-0.5] * 2 for s in sizes])
+    assert exact["exponent"] == pytest.approx(-0.5)
+    assert exact["interval"] == pytest.approx([-0.5, -0.5])
+    noisy = scaling.power_law(sizes, [[2 * s**-0.5, 3 * s**-0.5] for s in sizes])
+    assert noisy["interval"][0] < -0.5 < noisy["interval"][1]
+    assert scaling.power_law(sizes[:2], [[1.0], [0.5]]) is None
+    assert scaling.power_law(sizes, [[1.0], [0.5], [0.0]]) is None
+
+
+def test_the_search_for_equal_loss_ends_where_the_curve_meets_the_target(tmp_path, monkeypatch):
+    found = scaling.Scaling(tmp_path, tmp_path / "inputs", Budget(60))
+    setting = found.settings["width-128"]
+    asked = []
+
+    def pilot(self, setting, steps):
+        asked.append(steps)
+        return 6.0 - 0.3 * math.log(steps)
+
+    monkeypatch.setattr(scaling.Scaling, "target", lambda self: 3.8)
+    monkeypatch.setattr(scaling.Scaling, "_pilot", pilot)
+    steps = found.steps_to_target(setting)
+    assert steps == pytest.approx(math.exp(2.2 / 0.3), rel=scaling.CLOSE / 0.3)
+    assert len(asked) <= scaling.PILOTS
+    assert found.steps_to_target(setting) == steps and asked.count(asked[-1]) == 1  # kept, not searched again
+    assert scaling.of_length(setting, steps).recipe.steps == steps
+    narrow = found.settings["width-64"]
+    assert scaling.of_length(narrow, found.steps_to_target(narrow)) == narrow
+
+
+def test_equal_loss_needs_the_narrowest_network_first(tmp_path):
+    with pytest.raises(ArgumentError, match="width-64"):
+        scaling.Scaling(tmp_path, tmp_path / "inputs", Budget(60)).target()
+
+
+def test_curves_are_written_from_what_the_campaign_left(tmp_path, monkeypatch):
+    small = {id: _smoke_setting(setting) for id, setting in scaling.settings().items() if id.startswith("width")}
+    widths = {id: 16 + 8 * i for i, id in enumerate(small)}
+    small = {id: replace(s, shape=replace(s.shape, width=widths[id])) for id, s in small.items()}
+    monkeypatch.setattr(scaling, "settings", lambda: small)
+    monkeypatch.setattr(scaling, "WIDTHS", {64: 1, 128: 1, 256: 1})
+    monkeypatch.setattr(scaling, "DEPTHS", (4,))
+    made = scaling.Scaling(tmp_path, tmp_path / "inputs", Budget(600))
+    assert made.write() == []
+    for id in list(small)[:3]:
+        made.pair(id, 0, "tokens")
+    assert made.write() == ["scale-width-tokens", "scale-depth-tokens"]
+    found = results.read("scale-width-tokens", "laptop")
+    assert found.sweep.points == (16, 24, 32) and len(found.sweep.parameters or ()) == 3
+    assert all(len(compared.barriers(name)) == 1 for compared in found.sweep.compared for name in found.sweep.methods)
+    assert found.sweep.to_json() == found.numbers
+    assert found.run["duration_s"] > 0 and found.run["costs"]["width-64"]["training"]
+
+
+def test_no_pilot_serves_in_a_pair_and_pairs_are_disjoint():
+    for setting in [*scaling.settings().values(), *vision.SETTINGS.values()]:
+        seeds = [seed for pair in setting.seeds for seed in pair]
+        assert len(set(seeds)) == len(seeds) and scaling.PILOT not in seeds
+
+
+# Long matchings
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Studies on a few samples only."""
+    of = Samples.of
+
+    def small(pair, model):
+        whole = of(pair, model)
+        return Samples(*(getattr(whole, split)[:24] for split in ("train", "match", "eval")))
+
+    monkeypatch.setattr(Samples, "of", small)
+    for name in ("GRID", "SEEN_GRID"):
+        monkeypatch.setattr(long_matches, name, 3)
+
+
+@pytest.mark.usefixtures("few")
+def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
+    study = Study("vit-digits-0", tmp_path)
+    study.start()
+    wanted = [Match(2, drawn, batch=4, lr=1e-2) for drawn in ("middle", "adaptive")]
+    for each in [*wanted, Match(2, "middle", "eval", 4, 1e-2), Match(2, windows=16, patience=1, batch=4, lr=1e-2)]:
+        study.match(each)
+    study.closed(8)
+    study.tune("a", 2, 1e-3, 4)
+    study.after(wanted[0].name, 2, 1e-3, 4)
+    monkeypatch.setattr(after_alignment, "AGAIN", 2)
+    after_alignment.survive(study, wanted[0].name, 2, 1e-3, "train", 4)
+    made = sorted(path.name for path in (tmp_path / "vit-digits-0").glob("*.json"))
+    assert len(made) == 9
+    found = read_json(tmp_path / "vit-digits-0" / f"{wanted[1].name}.json")
+    assert found["record"]["drawn"] == "adaptive" and found["path"]["samples"] == 24
+    assert found["to_better"][1] <= found["to_better"][0] <= found["to_better"][2]
+    assert all(-1 <= value <= 1 for value in found["agreement"].values())
+    moved = read_json(tmp_path / "vit-digits-0" / f"after-{wanted[0].name}-train-4x2-0.001.json")
+    assert 0 < moved["share"] < 1
+    monkeypatch.setattr(Study, "walk", None)  # nothing is measured again
+    study.match(wanted[0])
+    study.start()
+
+    assert where_it_ends.write("vit-digits", tmp_path) == "where-it-ends-vit-digits"
+    numbers = results.read("where-it-ends-vit-digits", "laptop").numbers
+    assert Sweep.from_json(numbers).to_json() == numbers
+    assert Sweep.from_json(numbers["data"]).to_json() == numbers["data"]
+    (end,) = numbers["ends"].values()
+    assert numbers["headline"]["barrier of the longest match"] == end["barrier"]
+    assert end["barrier"] <= numbers["methods"]["λ: middle"]["barrier"][0][0]  # of equal lengths the lower one
+    assert end["tuned"][0]["steps"] == 2 and end["after"][0]["share"] == pytest.approx(moved["share"])
+    assert end["lower bound, steps"] == 2
+    assert numbers["points"] == [2] and set(numbers["methods"]) == {"λ: middle", "λ: adaptive"}
+    assert numbers["methods"]["λ: adaptive"]["barrier"][0][0] == pytest.approx(found["path"]["barrier"])
+
+
+def test_enough_data_is_where_learning_stays_below_activations():
+    def piece(windows, barrier, method="dual"):
+        kept = {"barrier": barrier, "interval": [barrier, barrier]}
+        return {"windows": windows, "method": method, "seed": 0, "path": kept}
+
+    learned, closed = (0.9, 0.3, 0.5, 0.1), (0.4, 0.4, 0.4, 0.4)
+    found = {f"l{i}": piece(2**i, b) for i, b in enumerate(learned)}
+    found |= {f"c{i}": piece(2**i, b, "activations") for i, b in enumerate(closed)}
+    over = where_it_ends.over_data({"x-0": found})
+    assert over.points == (1, 2, 4, 8) and [found.barriers("dual") for found in over.compared] == [[b] for b in learned]
+    assert over.rest["enough"] == 8  # at 2 it was below too, but not from there on
+    assert where_it_ends.over_data({"x-0": {}}).rest["enough"] is None
+
+
+def test_more_windows_contain_fewer():
+    few, more = (long_matches.subset(100, count, seed=0) for count in (8, 32))
+    assert set(few.tolist()) < set(more.tolist())
+
+
+def test_nothing_to_write_is_said(tmp_path):
+    with pytest.raises(DataError, match="none"):
+        where_it_ends.write("vit-digits", tmp_path)
+
+
+# One side or two
+
+
+def test_pairs_count_once_and_a_difference_is_in_naive_barriers():
+    made = [("x", 0), ("y", 0), ("x", 1)]
+    barriers = {"single": [0.2, 0.4, 0.4], "dual": [0.1, 0.4, 0.3]}
+    runs = [Run("naive", 1.0, "x"), Run("naive", 2.0, "y")]
+    for method, row in barriers.items():
+        runs += [Run(method, b, pair, settings={"seed": s}) for b, (pair, s) in zip(row, made, strict=True)]
+    found = one_or_two.paired(Comparison(tuple(runs)))
+    assert found["x"]["share"] == pytest.approx(-0.1) and found["x"]["seeds"] == [0, 1]
+    assert found["y"]["share"] == 0
+
+
+def test_rates_are_compared_where_both_have_them():
+    grids = {
+        "single": RateGrid((0.01, 0.02), ((0.4,), (None,))),
+        "dual": RateGrid((0.005, 0.01), ((0.3,), (0.2,))),
+    }
+    assert [(row["rate"], row["share"]) for row in one_or_two.at_rates(grids, [2.0], 1.0)] == [(0.01, -0.1)]
+    assert [row["rate"] for row in one_or_two.at_rates(grids, [2.0], 2.0)] == [0.005]  # the other one diverged
+
+
+def test_a_verdict_says_no_more_than_the_interval():
+    assert "lower" in one_or_two.verdict(one_or_two.interval([-0.02, -0.01] * 5))
+    assert "higher" in one_or_two.verdict(one_or_two.interval([0.02, 0.01] * 5))
+    assert "told from none" in one_or_two.verdict(one_or_two.interval([0.02, -0.02] * 5))
+    assert "too few" in one_or_two.verdict(one_or_two.interval([-0.02] * 4))
+
+
+def test_the_committed_experiments_are_all_counted():
+    found = one_or_two.measured()
+    assert set(found["experiments"]) >= {*one_or_two.TEXT, *one_or_two.VISION}
+    best = found["together"]["all"]["best"]
+    assert best["pairs"] == sum(len(rows) for rows in found["experiments"].values())
+    low, high = best["interval"]
+    assert low < best["mean"] < high
+    assert one_or_two.main() == 0
+    written = results.read("one-or-two", "laptop").numbers
+    assert written["headline"]["dual − single, all, best rates"] == pytest.approx(best["mean"], rel=1e-6)
+
+
+# Permutations that learn
+
+
+def permuting(kind, dtype=torch.float64, **recipe):
+    models = [lmc.canonicalize(pico.neox(seed=k, dtype=dtype, layer_norm_eps=1e-2)) for k in range(2)]
+    start = [Transform.random(lmc.spec(models[0]), seed=k) for k in range(2)]
+    made = kind.of(models, start, range(2), Recipe(**recipe), seed=0, dtype=dtype)
+    return made, Data(pico.inputs(models[0], n=8, seed=3)), models
+
+
+def test_gradients_of_soft_permutations_match_finite_differences():
+    made, data, _ = permuting(Soft)
+    with lmc.float64():
+        made.arrange()
+        made.gradients(data)
+        wanted = made.wanted
+        for k, space in ((0, made.permuted[0]), (1, made.permuted[1])):
+            before = made.scores[k][space.name].clone()
+            exact = made.through(k, space, wanted[k][space.name])
+            along = torch.randn(before.shape, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+            values = []
+            for h in (1e-5, -1e-5):
+                made.scores[k][space.name] = before + h * along
+                made.arrange()
+                values.append(made.gradients(data)[0])
+            made.scores[k][space.name] = before
+            made.arrange()
+            assert (values[0] - values[1]) / 2e-5 == pytest.approx(float((exact * along).sum()), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [StraightThrough, Soft])
+def test_learned_orders_are_exact_symmetries_in_the_end(kind, monkeypatch):
+    """The transforms keep the endpoints' functions; of straight-through learning they give the line it saw."""
+    monkeypatch.setattr(
+        "lmc.reproduce.experiments.permuting.RATE", 2.0
+    )  # so that units change places within a few steps
+    made, data, models = permuting(kind, steps=6, lr=1e-2, batch=4, warmup=1)
+    with lmc.float64():
+        for _ in range(6):
+            made.advance(data)
+        line = made.line(data, [0.0, 0.5, 1.0])
+        alignment = Alignment("dual", tuple(models), made.transforms(made.elements), {})
+        exact = [float(evaluate(alignment.merge(at), data)[0].mean()) for at in (0.0, 0.5, 1.0)]
+        ends = [float(evaluate(model, data)[0].mean()) for model in models]
+    assert made.reordered() > 0
+    assert [exact[0], exact[2]] == pytest.approx(ends, abs=1e-10)
+    if kind is StraightThrough:
+        assert line == pytest.approx(exact, abs=1e-10)
+    else:
+        assert line[1] != pytest.approx(exact[1], abs=1e-6)
+
+
+# The claims
+
+
+def test_every_claim_has_a_verdict_and_names_its_results(monkeypatch):
+    numbers = claims.collected()
+    assert {row["claim"] for row in numbers["rows"]} == set(claims.CLAIMS)
+    for row in numbers["rows"]:
+        assert row["verdict"].startswith((claims.SUPPORTED, claims.UNSEEN, claims.UNTESTED))
+        assert bool(row["results"]) != (row["verdict"] == claims.UNTESTED)
+        assert not row["results"] or results.exist(row["results"], "laptop")
+    assert all(row["claim"] in claims.claims_table(numbers).text for row in numbers["rows"])
+    monkeypatch.setattr(claims, "NEAR", 0.0)  # nothing is as near as that
+    assert {row["verdict"] for row in claims.near_zero("laptop")} == {claims.UNSEEN}
