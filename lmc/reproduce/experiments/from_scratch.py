@@ -7,7 +7,6 @@
 `conduct(3, "gpt2-shakespeare", "laptop")` goes through all stages, in about 40 minutes on two cores.
 """
 
-import hashlib
 import json
 import tempfile
 import time
@@ -29,6 +28,7 @@ from lmc.reproduce.experiments import cost, report
 from lmc.reproduce.experiments.stages import STAGES, Campaign
 from lmc.reproduce.training.budget import UNLIMITED, Budget
 from lmc.reproduce.training.settings import SIZE, SIZES, Cost, Curve, Work, corpora, work
+from lmc.reproduce.training.tasks import describe
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Job:
         setting = campaign.setting
         return {
             "seeds": [seed for pair in setting.seeds for seed in pair],
-            "corpus": [_evaluated(corpus, campaign) for corpus in setting.evaluated_on],
+            "corpus": describe(campaign.task, setting.evaluated_on, setting.scored),
             "precision": {"training, learned matching": _precision(setting.bf16), "evaluation": "float32"},
         }
 
@@ -172,13 +172,6 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
             wait=True,
         )
     return results.read(id, profile)
-
-
-def _evaluated(corpus: str, campaign: Campaign) -> dict[str, Any]:
-    """What is evaluated on, for a record: the corpus, the number of samples, and their sha256."""
-    held_out = campaign.task.held_out(corpus, campaign.setting.scored)
-    digest = hashlib.sha256(held_out.inputs.numpy().tobytes()).hexdigest()
-    return {"corpus": prepared.label(corpus), "split": "eval", "samples": len(held_out), "sha256": digest}
 
 
 def _precision(bf16: bool) -> str:

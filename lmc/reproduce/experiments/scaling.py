@@ -32,11 +32,11 @@ from lmc.reproduce.experiments import report
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Sweep
-from lmc.reproduce.training.batches import batches, describe
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
 from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
 from lmc.reproduce.training.shapes import NeoX
+from lmc.reproduce.training.tasks import describe, task_of
 from lmc.reproduce.training.trainer import Recipe
 
 HEAD = 32  # channels of a head at every width
@@ -138,7 +138,7 @@ class Scaling:
     def _pilot(self, setting: Setting, steps: int) -> float:
         short = replace(setting, recipe=replace(setting.recipe, steps=steps))
         folder = endpoint_folder(short, self.folder)
-        data = batches(short, self.inputs, CPU)
+        data = task_of(short.shape, short.corpus, self.inputs, CPU)
         folder.parent.mkdir(parents=True, exist_ok=True)
         train_endpoint(short, PILOT, folder, data, CPU, self.budget)
         return float(read_json(folder / f"seed-{PILOT}.json")["curve"][-1][1])
@@ -196,7 +196,11 @@ class Scaling:
         spent = {s.id: report.costs(s, self.folder / s.id, endpoint_folder(s, self.folder)) for s in settings}
         return {
             "seeds": sorted({seed for s in settings for pair in s.seeds for seed in pair}),
-            "corpus": describe(settings[0], batches(settings[0], self.inputs, CPU)),
+            "corpus": describe(
+                task_of(settings[0].shape, settings[0].corpus, self.inputs, CPU),
+                settings[0].evaluated_on,
+                settings[0].scored,
+            ),
             "duration_s": sum(_seconds(each) for each in spent.values()),
             "command": "python -m lmc.reproduce.experiments.scaling SETTING, for every setting and pair",
             "costs": spent,

@@ -3,7 +3,7 @@
     python -m lmc.reproduce.experiments.vision cifar10-128 --pair 0 --folder build/vision  # repeat to go on
     python -m lmc.reproduce.experiments.vision write --folder build/vision  # results files of what is there
 
-Endpoints are augmented by shifts and mirroring (`batches.Pictures`). Two processor cores need hours for an endpoint; a
+Endpoints are augmented by shifts and mirroring (`tasks.Pictures`). Two processor cores need hours for an endpoint; a
 training that is cut off loses a minute. Exit 3: the time given is over, the same command goes on.
 """
 
@@ -21,11 +21,11 @@ from lmc.errors import LmcError
 from lmc.reproduce import places, results
 from lmc.reproduce.experiments import report
 from lmc.reproduce.experiments.stages import Campaign
-from lmc.reproduce.training.batches import batches, describe
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.endpoints import endpoint_folder
 from lmc.reproduce.training.settings import Matching, Setting, corpora
 from lmc.reproduce.training.shapes import Vit
+from lmc.reproduce.training.tasks import describe, task_of
 from lmc.reproduce.training.trainer import Recipe
 
 CPU = torch.device("cpu")
@@ -85,7 +85,9 @@ def write(folder: Path, inputs: Path) -> list[str]:
         seconds += [cost["seconds"] for row in costs["matching"].values() for cost in row.values()]
         run = {
             "seeds": [seed for pair in setting.seeds for seed in pair],
-            "corpus": describe(setting, batches(setting, inputs, CPU)),
+            "corpus": describe(
+                task_of(setting.shape, setting.corpus, inputs, CPU), setting.evaluated_on, setting.scored
+            ),
             "duration_s": sum(seconds),
             "command": f"python -m lmc.reproduce.experiments.vision {id}",
             "costs": costs,

@@ -39,8 +39,8 @@ def train_endpoint(
 ) -> Path:
     """The stock checkpoint of one endpoint, trained now or before; its record lies beside it as `.json`.
 
-    >>> task = task_of(setting.shape, setting.corpus, Path("inputs"))
-    >>> train_endpoint(setting, 0, Path("endpoints"), task, torch.device("cpu"), Budget(540)).name
+    >>> text = task_of(setting.shape, setting.corpus, Path("inputs"))
+    >>> train_endpoint(setting, 0, Path("endpoints"), text, torch.device("cpu"), Budget(540)).name
     'seed-0'
 
     Raises BudgetSpent when the time is over, with everything kept for the next call, and CheckpointError where the
@@ -72,9 +72,7 @@ def train_endpoint(
         while trainer.step < recipe.steps:
             if budget.left() <= 0:
                 keep()
-                raise BudgetSpent(
-                    f"{setting.id}, seed {seed}: {trainer.step} of {recipe.steps} steps are done and kept"
-                )
+                raise BudgetSpent(f"{setting.id}, seed {seed}: {trainer.step} of {recipe.steps} steps are kept")
             if time.monotonic() - saved > SAVE_EVERY:
                 keep()
                 saved = time.monotonic()

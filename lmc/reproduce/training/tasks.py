@@ -6,10 +6,12 @@ torch.Size([64, 1, 8, 8])
 A training batch depends on the given generator alone; what is drawn once for all is always the same.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +58,21 @@ def task_of(shape: Shape, corpus: str, folder: Path, device: torch.device = CPU)
         return Texts(shape, corpus, folder, device)
     assert isinstance(shape, Vit)
     return Pictures(shape, corpus, folder, device)
+
+
+def describe(task: Task, names: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """What is evaluated on, for a record: each corpus, the number of samples, and their sha256.
+
+    >>> text = task_of(NeoX(1, 16, 2, 16, 64), "synthetic-text", Path("inputs"))
+    >>> [row["samples"] for row in describe(text, ["synthetic-text"], 4)]
+    [4]
+    """
+    rows = []
+    for corpus in names:
+        held_out = task.held_out(corpus, count)
+        digest = hashlib.sha256(held_out.inputs.numpy().tobytes()).hexdigest()
+        rows.append({"corpus": prepared.label(corpus), "split": "eval", "samples": len(held_out), "sha256": digest})
+    return rows
 
 
 def _chosen(total: int, count: int) -> Tensor:
