@@ -11,7 +11,9 @@ from lmc.errors import DataError
 def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
     """`datasets.load_dataset(*name, split=split, **options)` for the corpus called so here.
 
-    >>> rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split="test")  # doctest: +SKIP
+    >>> rows = dataset("my text", "text", data_files="text.txt", split="train", streaming=True)   # from a local file
+    >>> list(next(iter(rows)))
+    ['text']
     """
     with _one_line(corpus, name[0]) as load_dataset:
         return load_dataset(*name, split=split, **options)

@@ -1,8 +1,9 @@
 """Corpora as small files: token ids in 16 bits, pictures in their own archives, so that a run needs at most 60 MB.
 
->>> prepare(["tinyshakespeare"], Path("inputs"))                    # from $LMC_TEST_DATA  # doctest: +SKIP
->>> ids = stream("tinyshakespeare", "eval", Path("inputs"))         # int32 [n]  # doctest: +SKIP
->>> images, labels = pictures("cifar10", "eval", Path("inputs"))    # uint8 [n, 3, 32, 32], int64 [n]  # doctest: +SKIP
+>>> prepare(["tinyshakespeare", "cifar10"], Path("inputs"))         # from $LMC_TEST_DATA  # doctest: +SKIP
+
+From then on `stream("tinyshakespeare", "eval", Path("inputs"))` gives the token ids of a text, and
+`pictures("cifar10", "eval", Path("inputs"))` images and labels.
 
 Each corpus has the splits "train" and "eval"; matching draws from "train", never from "eval".
 """
@@ -107,7 +108,11 @@ def stream(name: str, split: str, folder: Path) -> Tensor:
 
 
 def windows(ids: Tensor, length: int) -> Tensor:
-    """A stream cut into whole windows, [n, length]."""
+    """A stream cut into whole windows, [n, length].
+
+    >>> windows(torch.arange(10), length=4).tolist()
+    [[0, 1, 2, 3], [4, 5, 6, 7]]
+    """
     count = len(ids) // length
     return ids[: count * length].view(count, length)
 

@@ -1,4 +1,4 @@
-"""Figures of more than a line: planes, sweeps, bars with a reference, tables. In the style of `lmc.reproduce.figures`.
+"""The other figures, and tables: planes, sweeps, methods in rows, merges of K. In the style of `figures`.
 
 >>> figure = landscape_figure(results.read("landscape-vit", "laptop").numbers)
 >>> len(figure.axes)                                       # two planes and their colour scale

@@ -5,11 +5,11 @@
     python -m lmc.reproduce.expected laptop                      # from the runs inside the committed results
     python -m lmc.reproduce.expected laptop 07_landscape         # this one, five times; it reads committed results
 
-At smoke every notebook runs again for each seed. At other profiles that would take hours, so there only those named
-do, and otherwise results hold one value per run: `spread` maps a headline number, their mean over pairs, to these
-values, `pairs` names their pairs, and the mean is taken to deviate as that of independent runs would, which is an upper
-estimate, since the pairs stay the same; `seedless` names numbers that depend on no seed. Of what does not vary, a
-thousandth is tolerated, for the rounding of other processors.
+At smoke every notebook runs again for each seed. At other profiles that would take hours, so only those named do. Of
+the others the results file itself holds one value per run: its entry `spread` lists them for each headline number,
+which is their mean over pairs, and `pairs` names the pair of each. The deviation of that mean is taken to be that of
+independent runs, which is an upper estimate, since the pairs stay the same. `seedless` names numbers that depend on no
+seed. Where nothing varies, a thousandth is tolerated, for the rounding of other processors.
 """
 
 import argparse

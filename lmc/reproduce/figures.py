@@ -1,4 +1,4 @@
-"""Comparisons to figures, in one style; never computes anything but a mean.
+"""Figures of a comparison, in one style. Nothing is computed here but means.
 
 >>> figure = path_figure(results.read("vit-digits", "laptop").comparison)
 >>> figure.axes[0].get_ylabel()

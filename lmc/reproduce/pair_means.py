@@ -1,4 +1,4 @@
-"""What a number over several runs is: every pair counts the same, however often it was matched.
+"""The mean of several runs, in which every pair counts the same, however often it was matched.
 
 >>> mean([1.0, 3.0, 2.0], ["a", "b", "a"])  # 1.5 for pair a, 3 for pair b
 2.25

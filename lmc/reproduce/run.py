@@ -1,7 +1,8 @@
 """What `lmc reproduce` does: runs the notebooks of a profile, or the one behind a figure, and draws their figures.
 
 >>> reproduce(profile="laptop", figure="vit-digits")      # minutes  # doctest: +SKIP
->>> redraw(figure="vit-digits")                           # from the results that are there  # doctest: +SKIP
+
+`redraw(figure="vit-digits")` draws the same figure from the results that are there, and computes nothing.
 
 A notebook that ran is kept, executed, with the key of everything its numbers depend on; while the key stays the same
 it is not run again. So an interrupted run continues where it stopped.

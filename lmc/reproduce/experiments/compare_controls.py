@@ -1,4 +1,4 @@
-"""Everything that stands where a merged model stands, side by side: parents, ensemble, midpoints, and their repairs.
+"""A merged model beside what it should be compared with: its parents, their ensemble, other midpoints, repaired ones.
 
 >>> aligned = align((a, b), match_on, steps=2)
 >>> rows = lineup((a, b), aligned, match_on, held_out, steps=2, rates=[3e-4, 1e-3], say=lambda line: None)

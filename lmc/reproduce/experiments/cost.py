@@ -1,7 +1,7 @@
 """What learned matching costs at a shape: its step against a training step of the same model, in time and memory.
 
-The pair is a model with random weights and the same model rewritten by a random symmetry: that shows cost, not
-connectivity, and that data-free matching finds the way back.
+The pair is a model with random weights and the same model rewritten by a random symmetry. This shows what matching
+costs, and that data-free matching finds the symmetry again; it says nothing about connectivity.
 """
 
 import statistics

@@ -1,7 +1,10 @@
 """One item at one size, within a time budget: every piece of work in order, and a results file for each.
 
->>> conduct(3, "gpt2-shakespeare", "smoke").source                  # at `laptop`, about 40 minutes on two cores
-'fresh'
+>>> place = Place(Path("campaign"), Path("inputs"), torch.device("cpu"))
+>>> run(3, "smoke", Budget(540), place, stages=("train",), only="gpt2-shakespeare")
+['gpt2-shakespeare']
+
+`conduct(3, "gpt2-shakespeare", "laptop")` goes through all stages, in about 40 minutes on two cores.
 """
 
 import json
@@ -48,10 +51,6 @@ def run(
     wait: bool = False,
 ) -> list[str]:
     """Do what an item, or `only` one piece of its work, still lacks; returns the ids of its results.
-
-    >>> place = Place(Path("campaign"), Path("inputs"), torch.device("cpu"))
-    >>> run(3, "smoke", Budget(540), place, stages=("train",), only="gpt2-shakespeare")
-    ['gpt2-shakespeare']
 
     Raises BudgetSpent when the time is over: what was done is kept, and the same call goes on. Raises ArgumentError
     where another process does the same work, unless this one is to `wait` for it.

@@ -1,7 +1,11 @@
 """Long matchings of the shipped pairs, and what they have to be told apart from: each piece measured once and kept.
 
->>> study = Study("vit-digits-0", Path("build/ends"))  # doctest: +SKIP
->>> study.match(Match(steps=300, drawn="adaptive", lr=1e-2, batch=64))  # doctest: +SKIP
+>>> study = Study("vit-digits-0", Path("build/ends"))
+>>> wanted = Match(steps=300, drawn="adaptive", lr=1e-2, batch=64)
+>>> wanted.name
+'dual-adaptive-train-64x300-0.01-s0'
+
+`study.match(wanted)` then measures this match, in minutes, and keeps it under that name.
 
 A piece is a JSON file in the pair's folder, and one that is there is not made again. *Start*: the endpoints, their
 ensemble, and the alignments that need no learning. *Match*: one learned match. *Tune*: a parent trained on with the
@@ -116,10 +120,7 @@ class Match:
 
 
 class Study:
-    """The pieces of one shipped pair, in a folder.
-
-    >>> Study("vit-digits-0", Path("build/ends")).start()  # doctest: +SKIP
-    """
+    """The pieces of one shipped pair, in a folder."""
 
     def __init__(self, pair: str, folder: Path) -> None:
         self.name, self.folder = pair, folder / pair

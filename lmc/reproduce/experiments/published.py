@@ -1,11 +1,10 @@
 """The published checkpoints of the `paper` profile, as data: which pairs, at which revision, what to know of each.
 
 >>> a, b = load(PAIRS["pythia"][0])  # doctest: +SKIP
->>> compared = study(PAIRS["pythia"][:2], "fineweb", "wikitext", 300, {"single": 0.02, "dual": 0.01})  # doctest: +SKIP
 
-None of these was loaded where this project was built: there was no network. Their layouts are imitated by a stand-in
-server in the tests; sizes are computed from the architectures, and what is said of a pair is from its authors' cards.
-A layout that turns out different is refused with one line, never guessed at.
+`study` runs every method on such pairs. None of these checkpoints has been loaded yet: the tests imitate their layouts
+with a server of their own, sizes are computed from the architectures, and what is said of a pair is from its authors'
+cards. A layout that turns out different is refused with one line, never guessed at.
 """
 
 import os

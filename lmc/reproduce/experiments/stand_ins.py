@@ -1,4 +1,4 @@
-"""Tiny models and where their data is, in the place of published ones: they prove a path, they show no result.
+"""Tiny models in place of published ones, with data for them: they show that the code runs, and nothing else.
 
 >>> pairs, match_on, held_out = tiny("vit", Path("stand-ins"))      # what `published.study` takes
 >>> pairs[0].label, pairs[0].names[0], match_on

@@ -3,8 +3,9 @@
 >>> SHAKESPEARE.shape
 Gpt2(layers=6, width=256, heads=4, context=128, vocabulary=50257)
 
-Items are numbered in the order they should be run. `sized` gives a setting at another size: `laptop` where a smaller
-one is stated, `smoke` for all (synthetic data: it rehearses the commands and says nothing about connectivity).
+Items are numbered in the order they should be run. `work` gives those of an item at a size: `full`, `laptop` (smaller
+ones, where they are stated) or `smoke` (tiny ones on synthetic data, which rehearse the commands in seconds and say
+nothing about connectivity).
 """
 
 from collections.abc import Iterable

@@ -5,6 +5,7 @@
 ('a', 'b')
 
 `train("neox-docstrings-0", Path("runs"))` makes the same from nothing, in minutes, as `python -m lmc.pairs` does.
+
 The endpoints of a pair differ in their initialisation and in the order of their data; no endpoint serves in two pairs.
 `record.json` beside them says how they were trained and how good they are, measured on the weights as stored.
 """
@@ -66,8 +67,6 @@ def record(name: str) -> dict[str, Any]:
 
 def train(name: str, out: Path = SHIPPED) -> Path:
     """Train both endpoints of a pair and write them, with their record, to a new folder `out/name`.
-
-    >>> train("vit-digits-0", Path("runs"))  # doctest: +SKIP
 
     The folder appears when all is done. Repeating an interrupted run keeps the endpoint it had finished.
     """
