@@ -259,7 +259,16 @@ def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: {absent}") from None
     except (SafetensorError, OSError) as error:
+        refuse_pointer(path)
         raise CheckpointError(f"{path}: not a readable safetensors file, truncated or damaged ({error})") from None
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise CheckpointError for the few lines that git leaves in the place of a large file that was not fetched."""
+    if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path}: expected the file itself, found a pointer to it (Git LFS); fetch it with: git lfs pull"
+        )
 
 
 def require_finite(what: str, tensor: Tensor, hint: str = "") -> None:

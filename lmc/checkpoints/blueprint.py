@@ -15,7 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc.checkpoints import headers, hub, olmo_layout, preprocessing, timm_layout, transformers_layout, vocabulary
+from lmc.checkpoints import (
+    foreign,
+    headers,
+    hub,
+    olmo_layout,
+    preprocessing,
+    timm_layout,
+    transformers_layout,
+    vocabulary,
+)
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.transformers_layout import PREPROCESSOR
@@ -66,13 +75,13 @@ def inspect(name: str | Path) -> Blueprint:
     files = headers.layout(source.folder)
     if not files:
         there = hub.names(source)
-        if headers.SAFE not in there and (pickled := headers.pickled(there)):
+        if headers.SAFE not in there and (pickled := foreign.pickled(there)):
             raise CheckpointError(
                 f"{source.folder}: expected {headers.SAFE}, found pickled weights ({pickled[0]}); "
                 f"make a safe copy with: lmc convert {name} NEW"
             )
         if headers.SAFE not in there:
-            raise CheckpointError(f"{source.folder / headers.SAFE}: not found")
+            raise foreign.no_weights(source.folder, there, name)
         files = (headers.SAFE,)
     here = all((source.folder / file).exists() for file in files) or source.repository is None
     found = headers.headers(source.folder, files) if here else hub.remote_headers(source, files)
@@ -82,6 +91,8 @@ def inspect(name: str | Path) -> Blueprint:
 def empty(source: Source) -> tuple[Family, nn.Module]:
     """The family of a checkpoint and its stock model on the meta device, both from config.json alone."""
     path = source.folder / "config.json"
+    if not path.exists():
+        raise foreign.no_settings(source.folder, hub.names(source))
     config = read_json(path)
     library = "timm" if "architecture" in config else "transformers"
     if library == "transformers":  # a class we do not know is not even built

@@ -2,12 +2,12 @@
 
 >>> convert("old", "new")
 
-Unpickling is restricted to tensors (`weights_only`); no other code is run. Three things are converted: pickled weights
-of a stock class, OLMo checkpoints in their original layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts
-(`deit_layout`).
+Unpickling is restricted to tensors (`weights_only`); no other code is run. Converted are: pickled weights of a stock
+class, shards without their index, weights whose names training code has wrapped, OLMo checkpoints in their original
+layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts (`deit_layout`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from lmc.checkpoints import (
     blueprint,
     deit_layout,
+    foreign,
     headers,
     hub,
     olmo_layout,
@@ -28,8 +29,8 @@ from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
-from lmc.errors import CheckpointError
-from lmc.files import read_json, refuse_occupied, safetensors_of
+from lmc.errors import CheckpointError, LmcError
+from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
 from lmc.symmetries.families import family_of
 
 
@@ -40,6 +41,8 @@ def convert(source: str | Path, directory: str | Path) -> None:
     """
     refuse_occupied(directory)
     found = hub.locate(source)
+    if not (found.folder / "config.json").exists():
+        raise foreign.no_settings(found.folder, hub.names(found))
     config = read_json(found.folder / "config.json")
     original = config.get("architectures") == [olmo_layout.ARCHITECTURE]
     model: Any = None
@@ -52,8 +55,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
         _, model = blueprint.empty(found)
     tensors: dict[str, Tensor] = {}
     files: dict[str, str] = {}
-    for file in _files(found, original):
-        for name, tensor in _read(found.folder / file):
+    for file in _files(found, source):
+        for wrapped, tensor in _read(found.folder / file):
+            name = headers.unwrapped(wrapped)
             if name in tensors:
                 raise CheckpointError(f"{found.folder}: tensor {name} is in both {files[name]} and {file}")
             tensors[name], files[name] = tensor, file
@@ -73,21 +77,33 @@ def convert(source: str | Path, directory: str | Path) -> None:
     save(loaded, directory, tokenizer_from=found.folder if has_tokenizer else None)
 
 
-def _files(source: Source, original: bool) -> tuple[str, ...]:
-    """The weights files, here now: safetensors where the layout is what is converted, else pickled ones."""
-    safe = headers.layout(source.folder)
-    if safe and not original:
-        raise CheckpointError(f"{source.folder}: expected pickled weights, found {safe[0]}: nothing to convert")
-    files = safe or headers.layout(source.folder, headers.PICKLED)
-    if not files and source.repository is not None:
-        hub.fetch(source, (headers.SAFE, headers.PICKLED) if original else (headers.PICKLED,))
-        files = tuple(f for f in (headers.SAFE, headers.PICKLED) if (source.folder / f).exists())[:1]
-    if not files and len(pickled := headers.pickled(hub.names(source))) == 1:
-        files = (pickled[0],)
-    hub.fetch(source, files)
+def _files(source: Source, given: str | Path) -> tuple[str, ...]:
+    """The weights files, here now. Raises CheckpointError where there are none, and where nothing is to be done."""
+    there = hub.names(source)
+    files = _single(headers.SAFE, source, there)
+    if files and _is_stock(given):
+        raise CheckpointError(f"{source.folder}: nothing to convert: it is a stock checkpoint already ({files[0]})")
+    files = files or foreign.shards(there) or _single(headers.PICKLED, source, there)
+    if not files and len(pickled := foreign.pickled(there)) == 1:
+        files = pickled
     if not files:
-        raise CheckpointError(f"{source.folder / headers.PICKLED}: not found")
-    return files
+        raise foreign.no_weights(source.folder, there, given)
+    hub.fetch(source, files)
+    return tuple(files)
+
+
+def _single(name: str, source: Source, there: Sequence[str]) -> Sequence[str]:
+    """The file of that name, or those that its index names."""
+    return headers.layout(source.folder, name) or ((name,) if name in there else ())
+
+
+def _is_stock(given: str | Path) -> bool:
+    """Whether a checkpoint needs no converting."""
+    try:
+        blueprint.inspect(given)
+    except LmcError:
+        return False
+    return True
 
 
 def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -101,6 +117,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
     except Exception as error:  # damage shows in many ways
+        refuse_pointer(path)
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path}: not readable as weights only, damaged or unsafe ({reason})") from None
     for key in ("state_dict", "model"):

@@ -53,11 +53,6 @@ def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
     return files
 
 
-def pickled(files: Iterable[str]) -> list[str]:
-    """Those of the files that look like pickled weights."""
-    return sorted(name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
-
-
 def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
     """Every tensor of the safetensors files, from their headers. Raises CheckpointError naming the file."""
     found: dict[str, Entry] = {}
@@ -107,17 +102,20 @@ def cover(
             continue
         file = f"{where}/{found_entry.file}"
         if own not in expected:
-            raise CheckpointError(f"{file}: tensor {name}: not one of the model's, found {list(found_entry.shape)}")
+            shape = list(found_entry.shape)
+            raise CheckpointError(f"{file}: tensor {name}: not one of the model's, found {shape}{_advice(name)}")
         if own in matched:
             raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
         if found_entry.shape != expected[own]:
             raise CheckpointError(
                 f"{file}: tensor {name}: expected shape {list(expected[own])}, found {list(found_entry.shape)}"
+                + ("; DeepSpeed's slices were not gathered: do so with zero_to_fp32" if 0 in found_entry.shape else "")
             )
         if found_entry.dtype not in TYPES.values():
             kind = str(found_entry.dtype).removeprefix("torch.")
             raise CheckpointError(
-                f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}"
+                f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}; "
+                "use the checkpoint that it was quantised from"
             )
         matched[own], source[own] = replace(found_entry, name=name), name
     for name, shape in expected.items():
@@ -127,3 +125,23 @@ def cover(
                 raise CheckpointError(f"{where}: tensor {name}: expected shape {list(shape)}, found in no weights file")
             matched[name] = twin
     return matched
+
+
+# What training code puts around a model, as its files then name it: torch.compile, FSDP, Fabric, checkpointing.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module")
+
+
+def unwrapped(name: str) -> str:
+    """The name of a tensor without what training code puts around a model.
+
+    >>> unwrapped("module._orig_mod.lm_head.weight")
+    'lm_head.weight'
+    """
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    return ".".join(parts[1:] if parts[0] == "module" else parts)  # DistributedDataParallel's, always the first
+
+
+def _advice(name: str) -> str:
+    """What to do about a name that is not the model's, where it is only wrapped."""
+    wrapped = unwrapped(name) != name
+    return "; training code wrapped its name: make a stock copy with: lmc convert OLD NEW" if wrapped else ""

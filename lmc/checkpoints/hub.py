@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from lmc.checkpoints.headers import Entry, entry
 from lmc.errors import CheckpointError, HubError
+from lmc.files import refuse_pointer
 
 T = TypeVar("T")
 
@@ -47,7 +48,9 @@ def locate(name: str | Path) -> Source:
         return Source(folder.resolve().name, folder.resolve())
     text = str(name)
     if folder.is_file():
-        raise CheckpointError(f"{name}: is a file, expected a folder with config.json and weights")
+        raise CheckpointError(
+            f"{name}: is a file, expected a folder with config.json and weights; where it lies in one, name that folder"
+        )
     repository, _, revision = re.sub("^hf[-_]hub:", "", text).partition("@")
     meant_here = (
         "/" in text and folder.parent.is_dir()
@@ -89,6 +92,8 @@ def _require_plain(folder: Path) -> None:
             raise CheckpointError(
                 f"{path}: expected at most {LARGEST_SMALL:,} bytes of settings or vocabulary, found {size:,}"
             )
+        if small:
+            refuse_pointer(path)
 
 
 def names(source: Source) -> list[str]:

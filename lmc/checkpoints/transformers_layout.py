@@ -31,8 +31,12 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if config.get("model_type") != stock.config_class.model_type:
         found, expected = config.get("model_type"), stock.config_class.model_type
         raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
-    if config.get("quantization_config") is not None:
-        raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
+    if (quantised := config.get("quantization_config")) is not None:
+        how = f" ({quantised['quant_method']})" if quantised.get("quant_method") else ""
+        raise CheckpointError(
+            f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights{how}; "
+            "use the checkpoint that they were made from"
+        )
     if config.get("transformers_weights") is not None:
         other = config["transformers_weights"]
         raise CheckpointError(f"{folder / 'config.json'}: transformers_weights: expected none, found {other!r}")
