@@ -89,6 +89,9 @@ def _files(source: Source, given: str | Path) -> tuple[str, ...]:
     if not files:
         raise foreign.no_weights(source.folder, there, given)
     hub.fetch(source, files)
+    for file in files:
+        if not (source.folder / file).exists():
+            raise CheckpointError(f"{source.folder / file}: {headers.ABSENT}")
     return tuple(files)
 
 

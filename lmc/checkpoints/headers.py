@@ -19,6 +19,7 @@ from lmc.files import open_safetensors, read_json
 
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
+ABSENT = "not found, but the index names it; download it again"
 
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -71,7 +72,7 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
 
 
 def _header(folder: Path, file: str) -> dict[str, Entry]:
-    with open_safetensors(folder / file, absent="not found, but the index names it") as opened:
+    with open_safetensors(folder / file, absent=ABSENT) as opened:
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
         return {name: entry(file, s.get_shape(), s.get_dtype()) for name, s in slices.items()}
 

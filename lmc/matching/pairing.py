@@ -21,7 +21,7 @@ from torch import nn
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import IncompatibleModelsError
 from lmc.symmetries import hollow
-from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import Tokens, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -59,7 +59,7 @@ def _require(a: Any, b: Any, which: str) -> None:
     mine, theirs = family.settings(a), family.settings(b)
     for name in sorted(mine.keys() | theirs.keys()):
         # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
-        if not (spec.epsilon and name == spec.epsilon.field) and mine.get(name) != theirs.get(name):
+        if not (spec.epsilon and name == spec.epsilon.field) and not same_setting(mine.get(name), theirs.get(name)):
             raise _differ(which, *_first_difference(name, mine.get(name), theirs.get(name)))
 
 

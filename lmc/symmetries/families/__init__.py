@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.families import vit_forms as vit_forms
     from lmc.symmetries.families.common import Images as Images
     from lmc.symmetries.families.common import Tokens as Tokens
+    from lmc.symmetries.families.common import same_setting as same_setting
     from lmc.symmetries.families.family import FAMILIES as FAMILIES
     from lmc.symmetries.families.family import Family as Family
     from lmc.symmetries.families.family import families as families

@@ -1,0 +1,250 @@
+"""Parents as people have them: each situation built small, the command a user types, and what must come of it.
+
+A situation is a copy `x` of a sound Llama `a`, spoilt in one way, beside another Llama `b`. What is refused is one line
+that ends with what to do.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import lmc
+from lmc.cli import main
+
+Outcome = tuple[int, str, str]
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4665e08c61f0d8\nsize 44\n"
+SAFE = "model.safetensors"
+
+
+def llama(folder: Path, seed: int, **config: Any) -> Any:
+    """A Llama as the stock library saves it, with a tokenizer; returns the model."""
+    model = pico.llama(seed, torch.float32, **config)
+    lmc.save(model, folder)
+    pico.tokenizer(folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two Llamas, `a` and `b`."""
+    folder = tmp_path_factory.mktemp("sound")
+    for seed, name in enumerate("ab"):
+        llama(folder / name, seed)
+    return folder
+
+
+@pytest.fixture
+def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own that holds `a`, `b` and `x`, a copy of `a`."""
+    for name, source in (("a", "a"), ("b", "b"), ("x", "a")):
+        shutil.copytree(sound / source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command in this process: exit code, and all that reached the two outputs, also from other libraries."""
+
+    def command(line: str) -> Outcome:
+        capfd.readouterr()
+        code = main(line.split())
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return command
+
+
+def edit(folder: Path, file: str = "config.json", **fields: Any) -> None:
+    path = folder / file
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | fields))
+
+
+def instead(*files: str) -> Callable[[Path], None]:
+    """Other files in the place of the weights."""
+
+    def spoil(folder: Path) -> None:
+        (folder / SAFE).unlink()
+        for name in files:
+            (folder / name).write_bytes(b"something else")
+
+    return spoil
+
+
+def point(name: str) -> Callable[[Path], Any]:
+    """What git leaves where a large file was not fetched."""
+    return lambda folder: (folder / name).write_text(POINTER)
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        save_file(change(load_file(folder / SAFE)), folder / SAFE, metadata={"format": "pt"})
+
+    return spoil
+
+
+def sharded(*lost: str) -> Callable[[Path], None]:
+    """Weights in shards, some files of which are lost."""
+
+    def spoil(folder: Path) -> None:
+        model = lmc.load(folder)
+        (folder / SAFE).unlink()
+        model.save_pretrained(folder, max_shard_size="8KB")
+        for name in lost:
+            (folder / name).unlink()
+
+    return spoil
+
+
+def emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def below(folder: Path) -> None:
+    shutil.move(folder, folder.with_name("y"))
+    folder.mkdir()
+    shutil.move(folder.with_name("y"), folder / "checkpoint-500")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "llama.cpp": (instead("model.gguf"), "holds weights of llama.cpp (model.gguf); use the safetensors checkpoint"),
+    "TensorFlow": (instead("tf_model.h5"), "holds weights of TensorFlow (tf_model.h5); save them from PyTorch"),
+    "Flax": (instead("flax_model.msgpack"), "holds weights of Flax (flax_model.msgpack); save them from PyTorch"),
+    "ONNX": (instead("model.onnx"), "holds an exported graph (ONNX) (model.onnx); use the safetensors checkpoint"),
+    "OpenVINO": (instead("openvino_model.bin"), "(OpenVINO) (openvino_model.bin); use the safetensors checkpoint"),
+    "leftovers of training": (
+        instead("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"),
+        "holds what training needs to go on (optimizer.pt); save the model itself",
+    ),
+    "DeepSpeed": (
+        instead("bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"),
+        "holds the slices that DeepSpeed trains on (bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt); gather",
+    ),
+    "FSDP": (instead("__0_0.distcp"), "the slices that FSDP trains on (__0_0.distcp); gather them: accelerate merge"),
+    "first release": (instead("consolidated.00.pth"), "the layout of their first release (consolidated.00.pth); use "),
+    "a variant": (instead("model.fp16.safetensors"), "a variant of the weights (model.fp16.safetensors); copy it to"),
+    "nothing known": (instead("weights.xyz"), "model.safetensors: not found; the folder holds README.md, config.json"),
+    "an empty folder": (emptied, "config.json: not found; the folder holds nothing; put config.json there"),
+    "a folder of checkpoints": (below, "config.json: not found, but in its folders checkpoint-500; name one of these"),
+    "pointer for weights": (point(SAFE), "found a pointer to it (Git LFS); fetch it with: git lfs pull"),
+    "pointer for settings": (point("config.json"), "found a pointer to it (Git LFS); fetch it with: git lfs pull"),
+    "pointer for vocabulary": (point("tokenizer.json"), "found a pointer to it (Git LFS); fetch it with: git lfs pull"),
+    "quantised, by its settings": (
+        lambda f: edit(f, quantization_config={"quant_method": "gptq", "bits": 4}),
+        "expected none, found quantised weights (gptq); use the checkpoint that they were made from",
+    ),
+    "quantised, by its tensors": (
+        tensors(lambda t: t | {"lm_head.weight": t["lm_head.weight"].to(torch.int8)}),
+        "8; use the checkpoint that it was quantised from",
+    ),
+    "ZeRO-3": (
+        tensors(lambda t: {n: torch.empty(0) if v.ndim > 1 else v for n, v in t.items()}),
+        "found [0]; DeepSpeed's slices were not gathered: do so with zero_to_fp32",
+    ),
+    "index missing": (
+        sharded("model.safetensors.index.json"),
+        "found 3 shards without model.safetensors.index.json; download the index, or make a stock copy with: lmc conv",
+    ),
+    "index and shard missing": (
+        sharded("model.safetensors.index.json", "model-00002-of-00003.safetensors"),
+        "expected 3 shards and an index, found model-00001-of-00003.safetensors, ",
+    ),
+    "shard missing": (
+        sharded("model-00002-of-00003.safetensors"),
+        "model-00002-of-00003.safetensors: not found, but the index names it; download it again",
+    ),
+    "shards missing": (
+        sharded(*(f"model-0000{k}-of-00003.safetensors" for k in (1, 2, 3))),
+        "model-00001-of-00003.safetensors: not found, but the index names it; download it again",
+    ),
+    "wrapped by the compiler": (
+        tensors(lambda t: {f"_orig_mod.{n}": v for n, v in t.items()}),
+        "training code wrapped its name: make a stock copy with: lmc convert OLD NEW",
+    ),
+}
+
+
+def assert_refused(outcome: Outcome, says: str) -> None:
+    code, out, err = outcome
+    assert (code, out) == (2, ""), out + err
+    assert says in err
+    assert err.startswith("error: ") and err.count("\n") == 1 and len(err) < 1000
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_folder_that_is_something_else_is_named_with_what_to_do(
+    what: str, here: Path, run: Callable[..., Outcome]
+) -> None:
+    spoil, says = REFUSED[what]
+    spoil(here / "x")
+    assert_refused(run("check x"), says)
+    if "lmc conv" not in says:  # what cannot be converted says the same there
+        assert_refused(run("convert x y"), says)
+    assert not Path("y").exists()
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_forward_module.module."])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_convert_takes_the_names_out_of_their_wrapping(
+    prefix: str, pickled: bool, here: Path, run: Callable[..., Outcome]
+) -> None:
+    weights = load_file("x/" + SAFE)
+    wrapped = {
+        prefix + name.replace("layers.0.", "layers.0._checkpoint_wrapped_module."): t for name, t in weights.items()
+    }
+    if pickled:
+        os.remove("x/" + SAFE)
+        torch.save(wrapped, "x/pytorch_model.bin")
+    else:
+        save_file(wrapped, "x/" + SAFE, metadata={"format": "pt"})
+    assert run("convert x y") == (0, "wrote y\n", "")
+    again = load_file("y/" + SAFE)
+    assert again.keys() == weights.keys() and all(torch.equal(t, again[n]) for n, t in weights.items())
+    assert Path("y/tokenizer.json").exists()
+
+
+def test_convert_joins_shards_without_their_index(here: Path, run: Callable[..., Outcome]) -> None:
+    weights = load_file("x/" + SAFE)
+    sharded("model.safetensors.index.json")(here / "x")
+    assert run("convert x y") == (0, "wrote y\n", "")
+    again = load_file("y/" + SAFE)
+    assert all(torch.equal(t, again[n]) for n, t in weights.items())
+
+
+MARKS: dict[str, Any] = {
+    "is_llama_config": True,
+    "unsloth_fixed": True,
+    "_attn_implementation_autoset": True,
+    "transformers.js_config": {"use_external_data_format": True},
+    "a_tool_s_own_mark": [1, 2],
+    "hidden_act": "swish",  # another name of silu
+    "rope_scaling": None,
+}
+
+
+@pytest.mark.parametrize("field", MARKS)
+def test_what_no_stock_class_reads_is_no_difference(field: str, here: Path, run: Callable[..., Outcome]) -> None:
+    before = pico.logits(lmc.load("x"), ids := pico.inputs(lmc.load("x")))
+    edit(here / "x", **{field: MARKS[field]})
+    assert torch.equal(pico.logits(lmc.load("x"), ids), before)  # it is indeed read by nothing
+    code, _, err = run("match b x --method canonical --out aligned")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("hidden_act", "gelu"), ("sliding_window", 8), ("attention_dropout_of_ours", None)]
+)
+def test_what_the_library_may_read_is_compared(field: str, value: Any, here: Path, run: Callable[..., Outcome]) -> None:
+    """A field counts that Llama does not declare and the library's cache reads; one that nothing mentions does not."""
+    edit(here / "x", **{field: value})
+    code, _, err = run("match b x --method canonical --out aligned")
+    assert (code, f"differ in {field}: expected" in err) == ((0, False) if value is None else (2, True))
