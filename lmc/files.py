@@ -65,7 +65,7 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
     held = _hold(aside)
     with _unfinished(aside, directory):
         yield aside
-        os.chmod(aside, 0o777 & ~_umask())  # mkdtemp makes it private
+        _open_up(aside)
         if directory.exists():
             directory.rmdir()
         aside.rename(directory)
@@ -190,10 +190,12 @@ def _no_room(error: BaseException) -> str | None:
     return None
 
 
-def _umask() -> int:
+def _open_up(path: Path) -> None:
+    """Give a file, or a folder and all in it, the rights of the user's umask: some writers make theirs private."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    for each in (path, *path.rglob("*")):
+        os.chmod(each, (0o777 if each.is_dir() else 0o666) & ~mask)
 
 
 @contextmanager
@@ -206,6 +208,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     aside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")  # threads may write one file, too
     with _unfinished(aside, path):
         yield aside
+        _open_up(aside)
         aside.replace(path)
 
 

@@ -82,7 +82,7 @@ def test_from_two_language_models_to_a_merged_one(here: Path, run: Callable[...,
     assert code == 0
     assert "can be paired" in out
     assert "disk for a merged model" in out
-    assert "cosine of the weights" in out
+    assert "|cosine| of the weights" in out
     assert re.search(
         r"time for matching +about \d+ (s|min) for 300 steps of learning \(an estimate, on cpu: \S+ s a step\)", out
     )
@@ -139,7 +139,7 @@ def test_a_shared_initialisation_is_a_warning(here: Path, run: Callable[..., Out
     shutil.copytree("va", "twin")
     code, _, err = run("check va twin")
     assert code == 0
-    assert err == "warning: cosine 1.000 ≥ 0.05: va and twin may share an initialisation\n"
+    assert err == "warning: |cosine| 1.000 ≥ 0.05: va and twin may share an initialisation\n"
 
 
 def test_an_alignment_outlives_a_change_of_place(

@@ -4,6 +4,7 @@
 'gpt_neox'
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from lmc.checkpoints.hub import Source
 from lmc.checkpoints.transformers_layout import PREPROCESSOR
 from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, one_line
 from lmc.files import read_json
-from lmc.symmetries.families import Family, Tokens, family_of, find
+from lmc.symmetries.families import Family, Tokens, covered, family_of, find
 from lmc.symmetries.families import spec as spec_of
 
 MOST_LAYERS = 1024  # the deepest published language models have fewer than 200
@@ -107,11 +108,16 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
                 f"{path}: architectures: expected a stock class, found {architectures[0]}, whose code comes with the "
                 f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
             )
-        find(architectures[0], library)
+        if (used := covered(architectures[0])) != architectures[0]:
+            warnings.warn(f"{path}: of {architectures[0]} only the part that is {used} is used", stacklevel=1)
+            config["architectures"] = [used]
+        with _covered(path):
+            find(used, library)
     _require_buildable(path, {**config, **(config.get("model_args") or {})})
     with buildable(path):
         model = STOCK[library].empty(source.folder, config)
-    spec_of(model)
+    with _covered(path):
+        spec_of(model)
     return family_of(model), model
 
 
@@ -121,6 +127,15 @@ def _require_buildable(path: Path, fields: Mapping[str, Any]) -> None:
         value = fields.get(name)
         if isinstance(value, int | float) and not 0 <= value <= MOST_LAYERS:
             raise CheckpointError(f"{path}: {name}: expected at most {MOST_LAYERS:,} layers, found {value:.10g}")
+
+
+@contextmanager
+def _covered(path: Path) -> Iterator[None]:
+    """Adds to the refusal of a class or a setting the file it stands in, and where to look."""
+    try:
+        yield
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{path}: {error}; lmc families lists what is covered") from None
 
 
 @contextmanager

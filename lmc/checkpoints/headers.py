@@ -103,8 +103,8 @@ def cover(
             continue
         file = f"{where}/{found_entry.file}"
         if own not in expected:
-            shape = list(found_entry.shape)
-            raise CheckpointError(f"{file}: tensor {name}: not one of the model's, found {shape}{_advice(name)}")
+            what = f"found {list(found_entry.shape)}{_advice(name)}"
+            raise CheckpointError(f"{file}: tensor {name}: not one of the model's, {what}")
         if own in matched:
             raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
         if found_entry.shape != expected[own]:

@@ -4,7 +4,8 @@
 7
 >>> require_same(Path("run-1"), Path("run-2"), "model 1 and model 2")
 
-Vocabularies in sentencepiece's own format (a folder with tokenizer.model alone) are not read, and so not compared.
+Vocabularies in sentencepiece's own format (a folder with tokenizer.model alone) are not read: all that is seen is
+whether two files are the same.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
-from lmc.files import read_json
+from lmc.files import read_json, sha256
 
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
 
@@ -64,7 +65,8 @@ def digest(folder: Path) -> str | None:
     """
     found = read(folder)
     if found is None:
-        return None
+        raw = _unread(folder)
+        return None if raw is None else sha256(raw)
     plain = [sorted(found.ids.items()), found.cuts, found.around]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -81,11 +83,13 @@ def require_fit(folder: Path, vocabulary: int) -> None:
 def require_same(a: Path, b: Path, which: str) -> None:
     """A token must mean the same to both folders' models, and text must fall into the same tokens.
 
-    Raises IncompatibleModelsError; warns where the two put other tokens around a text. Where a folder has no
-    vocabulary, as that of a model saved without one, nothing is compared.
+    Raises IncompatibleModelsError; warns where the two put other tokens around a text, and where only one of them has a
+    vocabulary that is read here. Where neither has any, as models saved without one, there is nothing to compare.
     """
     first, second = read(a), read(b)
     if first is None or second is None:
+        if digest(a) != digest(b):
+            warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
         return
     file = first.file.name
     for token in sorted(first.ids.keys() | second.ids.keys()):
@@ -98,6 +102,20 @@ def require_same(a: Path, b: Path, which: str) -> None:
             raise IncompatibleModelsError(f"{which} differ in {file}, {part}: text becomes other tokens")
     if file == second.file.name and first.around != second.around:
         warnings.warn(f"{which} differ in {file}, post_processor: which tokens stand around a text", stacklevel=1)
+
+
+def _unread(folder: Path) -> Path | None:
+    """A vocabulary in sentencepiece's own format."""
+    return next((path for name in ("tokenizer.model", "spiece.model") if (path := folder / name).exists()), None)
+
+
+def _uncompared(a: Path, b: Path) -> str:
+    """Which of two folders has no vocabulary that is read here, and what to do."""
+    folder = a if read(a) is None else b
+    raw = _unread(folder)
+    found = "no tokenizer" if raw is None else f"{raw.name} alone, which is not read"
+    advice = "save it as tokenizer.json with transformers" if raw else "put the one it was trained with there"
+    return f"{folder} has {found}, so whether tokens mean the same was not compared; {advice}"
 
 
 def _fast(path: Path) -> Vocabulary:

@@ -19,7 +19,7 @@ from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.folder import LOG, describe, elements, require_whole, write
 from lmc.matching.model_card import card, changes, known
-from lmc.matching.pairing import require_pairable
+from lmc.matching.pairing import contexts_of, require_pairable
 from lmc.symmetries import (
     SCALE,
     Transform,
@@ -77,10 +77,13 @@ class Alignment:
     def _mixed(self, weights: list[float]) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
         """The merged model without its weights, and these one by one."""
         spec = self.transforms[0].spec
-        used: list[tuple[float, Any]] = [(w, m) for w, m in zip(weights, self.models, strict=True) if w > 0]
+        every: list[tuple[float, Any]] = list(zip(weights, self.models, strict=True))
+        used = [(w, m) for w, m in every if w > 0]
         outline = hollow(self.models[0])
         if spec.tied and not all(m.config.tie_word_embeddings for _, m in used):
             outline.config.tie_word_embeddings = False
+        if len(contexts_of(self.parents)) > 1:  # none of them has a table of positions
+            outline.config.max_position_embeddings = min(m.config.max_position_embeddings for _, m in every)
         back = Transform.identity(spec)
         if spec.epsilon is not None:
             # √ε moves with s exactly as a writer does: it is averaged; then the model is scaled back to a parent's ε.

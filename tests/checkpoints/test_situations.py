@@ -7,6 +7,7 @@ that ends with what to do.
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from typing import Any
 import pico
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc.cli import main
+
+pytestmark = pytest.mark.filterwarnings("default")  # a command prints its warnings
 
 Outcome = tuple[int, str, str]
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4665e08c61f0d8\nsize 44\n"
@@ -248,3 +252,123 @@ def test_what_the_library_may_read_is_compared(field: str, value: Any, here: Pat
     edit(here / "x", **{field: value})
     code, _, err = run("match b x --method canonical --out aligned")
     assert (code, f"differ in {field}: expected" in err) == ((0, False) if value is None else (2, True))
+
+
+def bert(folder: Path, seed: int) -> Any:
+    """A BERT as it is published: with the head that predicts masked words, and the one for the next sentence."""
+    model = pico.randomize(transformers.BertForPreTraining(pico.bert().config), seed).eval()
+    model.save_pretrained(folder)
+    pico.tokenizer(folder)
+    return model
+
+
+def test_a_published_bert_is_its_masked_part(here: Path, run: Callable[..., Outcome]) -> None:
+    models = [bert(here / f"bert-{k}", k) for k in range(2)]
+    code, _, err = run("match bert-0 bert-1 --method weights --out aligned")
+    assert code == 0
+    assert err.splitlines() == [
+        f"warning: {here}/bert-{k}/config.json: of BertForPreTraining only the part that is BertForMaskedLM is used"
+        for k in range(2)
+    ]
+    assert run("merge aligned --at 0 --out merged")[0] == 0
+    again = lmc.load("merged")
+    assert type(again).__name__ == "BertForMaskedLM"
+    ids = pico.inputs(again)
+    expected = models[0](ids).prediction_logits
+    assert (pico.logits(again, ids) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("order", ["short long", "long short"])
+def test_of_two_contexts_the_shortest_is_chosen_and_said(order: str, here: Path, run: Callable[..., Outcome]) -> None:
+    for seed, (name, context) in enumerate((("short", 64), ("long", 256))):
+        llama(here / name, seed, max_position_embeddings=context)
+    code, _, err = run(f"match {order} --method canonical --export --out aligned")
+    assert code == 0
+    assert err.count("differ in their context") == 1 and "gets the shortest, which all have seen" in err
+    code, out, _ = run("merge aligned --out merged")
+    assert code == 0 and "- context: 64 tokens, of parents with " in out
+    assert lmc.load("merged").config.max_position_embeddings == 64
+    contexts = [lmc.load(f"aligned/models/endpoint-{k}").config.max_position_embeddings for k in range(2)]
+    assert contexts == [{"short": 64, "long": 256}[name] for name in order.split()]  # these compute what they did
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(here: Path, run: Callable[..., Outcome]) -> None:
+    (here / "x").rename(here / "x@y")
+    assert run("match x@y b --method canonical --out aligned")[0] == 0
+    code, out, _ = run("merge aligned --out merged")
+    assert code == 0 and "- parent 0: x@y (model.safetensors sha256 " in out
+
+
+def test_an_aligned_copy_is_seen_by_one_number(here: Path, run: Callable[..., Outcome]) -> None:
+    model = lmc.load("x")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.neg_()
+    lmc.save(model, "minus", tokenizer_from="x")
+    code, out, err = run("check a minus")
+    assert code == 0 and "|cosine| of the weights  1.000 (a, minus)" in out
+    assert err == "warning: |cosine| 1.000 ≥ 0.05: a and minus may share an initialisation\n"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_every_file_has_the_rights_of_the_umask(mask: int, here: Path, run: Callable[..., Outcome]) -> None:
+    before = os.umask(mask)
+    try:
+        assert run("match a b --method canonical --export --out aligned")[0] == 0
+        assert run("merge aligned --out merged")[0] == 0
+    finally:
+        os.umask(before)
+    for root in (here / "aligned", here / "merged"):
+        for path in (root, *root.rglob("*")):
+            wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+            assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+def test_a_head_that_was_never_trained_is_exact_and_said(here: Path, run: Callable[..., Outcome]) -> None:
+    model = pico.hf_vit(0, torch.float32)
+    model.classifier.weight.data.zero_()
+    lmc.save(model, "fresh")
+    code, out, err = run("check fresh")
+    assert (code, err) == (0, "")
+    assert "NOT FINITE" not in out
+    assert out.endswith(
+        "the output is the same for every input, as that of a head that was never trained: this says little\n"
+    )
+    assert "every input" not in run("check x")[1]
+
+
+def test_outliers_in_half_precision_are_explained(here: Path, run: Callable[..., Outcome]) -> None:
+    model = lmc.load("x")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter[3] *= 40
+            elif "down_proj" in name or "o_proj" in name:
+                parameter[3] *= 50
+            elif "embed" in name:
+                parameter[:, 5] *= 800
+    lmc.save(model, "coarse", dtype=torch.bfloat16)
+    code, out, _ = run("check coarse")
+    assert code == 1
+    assert "\nROUNDING: the symmetries are exact; the weights' own type is too coarse for such values" in out
+    assert "WRONG" not in out
+
+
+def test_a_dangling_link_is_named_with_its_target_and_the_remedy(here: Path, run: Callable[..., Outcome]) -> None:
+    copy = here / "models--owner--name" / "snapshots" / "0123"
+    copy.parent.mkdir(parents=True)
+    shutil.copytree("x", copy)
+    (copy / SAFE).unlink()
+    (copy / SAFE).symlink_to("../../blobs/4665e08c")
+    assert_refused(
+        run(f"check {copy}"), "is a link to ../../blobs/4665e08c, which is not there; download the checkpoint"
+    )
+
+
+def test_a_tokenizer_that_is_not_read_is_said(here: Path, run: Callable[..., Outcome]) -> None:
+    (here / "x" / "tokenizer.json").rename(here / "x" / "tokenizer.model")
+    code, _, err = run("check b x")
+    assert code == 0
+    assert (
+        "x has tokenizer.model alone, which is not read, so whether tokens mean the same was not compared; save" in err
+    )
