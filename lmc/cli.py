@@ -39,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
 STEPS = 300  # of learned matching, by default
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
@@ -338,11 +339,14 @@ def merge(
     data: Annotated[str | None, typer.Option(help=f"Where to measure what a lower type costs: {CORPUS}.")] = None,
     limit: Limit = None,
     seed: Seed = 0,
+    take_from: Annotated[str, typer.Option(help=TAKEN)] = "first",
     verify: Verify = True,
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
     A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
+    Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
+    lacks from the next that has it; the card says what came from whom.
     """
     kind = _dtype(dtype)
     from lmc import corpora
@@ -353,6 +357,7 @@ def merge(
     if data is not None:
         corpora.kind(data)
     count = len(describe(alignment)["parents"])
+    parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:
         barycentric(weights, count)
@@ -361,7 +366,7 @@ def merge(
     measured = _measured(alignment)
     aligned = _loaded(alignment, verify)
     samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
-    (card,) = aligned.export(out, at=weights, dtype=kind, data=samples, measured=measured)
+    (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 
@@ -521,6 +526,16 @@ def _state_folder(out: Path, resume: bool) -> Path:
     if state.exists() and not resume:
         raise CheckpointError(f"{state}: holds an interrupted run; continue it with --resume, or delete the folder")
     return state
+
+
+def _parent(name: str, count: int) -> int:
+    """The parent that a word or a number stands for, counted from 0."""
+    words = ("first", "second", "third", "fourth")
+    number = words.index(name) if name in words else int(name) - 1 if name.isdecimal() else -1
+    if not 0 <= number < count:
+        known = ", ".join(words[:count])
+        raise ArgumentError(f"--take-from: expected {known} or a number from 1 to {count}, found {name!r}")
+    return number
 
 
 def _weights(at: str) -> float | list[float]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lmc.checkpoints import (
+    belongings,
     blueprint,
     deit_layout,
     foreign,
@@ -22,7 +23,6 @@ from lmc.checkpoints import (
     hub,
     olmo_layout,
     timm_layout,
-    tokenizers,
     transformers_layout,
 )
 from lmc.checkpoints.blueprint import Blueprint
@@ -73,8 +73,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
-    has_tokenizer = tokenizers.tokenizer_files(found.folder)
-    save(loaded, directory, tokenizer_from=found.folder if has_tokenizer else None)
+    save(loaded, directory, {kind: found.folder for kind in belongings.of(found.folder)})
 
 
 def _files(source: Source, given: str | Path) -> tuple[str, ...]:

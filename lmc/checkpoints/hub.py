@@ -18,7 +18,7 @@ from lmc.files import refuse_pointer
 T = TypeVar("T")
 
 LARGEST_SMALL = 2**28  # bytes; the largest tokenizers of today have a tenth of it
-SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
+SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 # The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}
@@ -76,7 +76,7 @@ def _require_plain(folder: Path) -> None:
     hub's own cache consists of links; they stay within the repository's copy.
     """
     home = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    for path in sorted(folder.iterdir()):
+    for path in sorted((*folder.iterdir(), *folder.glob("additional_chat_templates/*"))):
         if path.is_symlink() and not path.resolve().is_relative_to(home):
             raise CheckpointError(
                 f"{path}: is a link to {os.readlink(path)}, outside the checkpoint; put the file itself in its place"

@@ -18,6 +18,7 @@ from lmc.errors import ArgumentError, CheckpointError
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.folder import LOG, describe, elements, require_whole, write
+from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.model_card import card, changes, known
 from lmc.matching.pairing import contexts_of, require_pairable
 from lmc.symmetries import (
@@ -121,7 +122,7 @@ class Alignment:
                 reference = checkpoints.reference(parent)
                 if reference is None:
                     inside = f"parent-{k}"
-                    checkpoints.save(parent, folder / inside, tokenizer_from=checkpoints.source(parent))
+                    checkpoints.save(parent, folder / inside, inherit((parent,)).sources)
                     reference = checkpoints.refer_inside(folder, inside)
                 parents.append(reference)
             write(folder, self.method, parents, self.transforms, self.record, self.log)
@@ -164,6 +165,7 @@ class Alignment:
         dtype: torch.dtype = torch.float32,
         data: object = None,
         measured: PathResult | None = None,
+        take_from: int = 0,
     ) -> tuple[str, ...]:
         """Write stock checkpoints: the merged model at λ, or without `at` every aligned endpoint as `endpoint-{k}`.
 
@@ -171,13 +173,16 @@ class Alignment:
 
         Returns the model cards' text. Tensors are computed and written one by one; a whole model is made only to
         measure what rounding to a lower `dtype` does: to its loss on `data`, or without data to its logits.
-        `measured`: a path of this alignment, whose losses the card quotes. Raises CheckpointError, ArgumentError.
+        `measured`: a path of this alignment, whose losses the card quotes. `take_from`: the parent whose tokenizer,
+        chat templates and generation settings the merged model gets. Raises CheckpointError, ArgumentError.
         """
         if at is not None:
-            return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, dtype, data, measured),)
+            found = inherit(self.parents, take_from)
+            return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, found, dtype, data, measured),)
         with whole_folder(directory) as folder:
             return tuple(
-                self._write(folder / f"endpoint-{k}", None, k, dtype, data, measured) for k in range(len(self.parents))
+                self._write(folder / f"endpoint-{k}", None, k, inherit((parent,)), dtype, data, measured)
+                for k, parent in enumerate(self.parents)
             )
 
     def _write(
@@ -185,11 +190,11 @@ class Alignment:
         directory: Path,
         weights: list[float] | None,
         endpoint: int,
+        inherited: Inheritance,
         dtype: torch.dtype,
         data: object,
         measured: PathResult | None,
     ) -> str:
-
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
         if is_lower(dtype, outline):
@@ -197,9 +202,11 @@ class Alignment:
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
         notes = [*changes(self.parents, outline), *notes]
+        if weights is not None:
+            inherited.settle(outline, self.parents)
+            notes += inherited.notes
         text = card(self.method, self.record, [known(p) for p in self.parents], weights, endpoint, measured, notes)
-        tokenizer = checkpoints.source(self.parents[endpoint])
-        checkpoints.save(outline, directory, tokenizer_from=tokenizer, card=text, dtype=dtype, tensors=tensors)
+        checkpoints.save(outline, directory, inherited.sources, text, dtype, tensors, inherited.metadata)
         return text
 
     def _endpoint(self, k: int) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:

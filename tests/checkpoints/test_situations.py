@@ -372,3 +372,105 @@ def test_a_tokenizer_that_is_not_read_is_said(here: Path, run: Callable[..., Out
     assert (
         "x has tokenizer.model alone, which is not read, so whether tokens mean the same was not compared; save" in err
     )
+
+
+def belongings(folder: Path, k: int, lacking: str = "") -> None:
+    """Give a folder a chat template, generation settings, a processor and a card of its own, but for one kind."""
+    edit(folder, "generation_config.json", eos_token_id=[k + 1, 9])
+    edit(folder, "processor_config.json", number=k)
+    (folder / "chat_template.jinja").write_text(f"template {k}")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text(f"tools {k}")
+    (folder / "README.md").write_text(f"---\nlicense: mit\nbase_model: org/base-{k}\n---\n")
+    for path in folder.glob(lacking) if lacking else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+CARRIED = {  # what the second parent alone has: the files, and how the card calls it
+    "tokenizer*": "tokenizer",
+    "*chat_template*": "chat templates",
+    "generation*": "generation settings",
+    "processor*": "processor",
+}
+
+
+@pytest.mark.parametrize("lacking", CARRIED)
+def test_what_only_one_parent_has_is_carried_and_said(lacking: str, here: Path, run: Callable[..., Outcome]) -> None:
+    belongings(here / "x", 0, lacking)
+    belongings(here / "b", 1)
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0
+    for kind in CARRIED.values():
+        alone = kind == CARRIED[lacking]
+        assert f"- {kind}: of parent {1 if alone else 0}{', as parent 0 has none' if alone else ''}" in card
+    for pattern, kind in CARRIED.items():
+        source = here / ("b" if kind == CARRIED[lacking] else "x")
+        assert [*source.rglob(pattern)]
+        for path in (p for p in source.rglob(pattern) if p.is_file() and kind != "generation settings"):
+            assert (here / "merged" / path.relative_to(source)).read_bytes() == path.read_bytes(), path
+    stop = json.loads(Path("merged/generation_config.json").read_text())["eos_token_id"]
+    assert stop == [2 if lacking == "generation*" else 1, 9]
+    head = Path("merged/README.md").read_text().split("---")[1]
+    assert "license: mit" in head and "- org/base-0\n- org/base-1" in head and "- merge" in head
+
+
+def test_the_user_chooses_whose_belongings_are_taken(here: Path, run: Callable[..., Outcome]) -> None:
+    for k, name in enumerate("xb"):
+        belongings(here / name, k)
+    edit(here / "b", eos_token_id=2)
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --at 0.25 --take-from second --out merged")
+    assert code == 0 and "- chat templates: of parent 1; parent 0 has another" in card
+    assert Path("merged/chat_template.jinja").read_text() == "template 1"
+    assert json.loads(Path("merged/generation_config.json").read_text())["eos_token_id"] == [2, 9]
+    assert json.loads(Path("merged/config.json").read_text())["eos_token_id"] == 2
+    assert_refused(
+        run("merge aligned --take-from third --out other"),
+        "--take-from: expected first, second or a number from 1 to 2",
+    )
+
+
+def test_a_template_inside_the_tokenizer_s_settings_is_carried(here: Path, run: Callable[..., Outcome]) -> None:
+    named = [{"name": "default", "template": "hello"}, {"name": "rag", "template": "search"}]
+    edit(here / "b", "tokenizer_config.json", chat_template=named)
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    assert "- chat templates: of parent 1, as parent 0 has none" in run("merge aligned --out merged")[1]
+    assert Path("merged/chat_template.jinja").read_text() == "hello"
+    assert Path("merged/additional_chat_templates/rag.jinja").read_text() == "search"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (
+            "license: mit",
+            "license: apache-2.0",
+            "- licence: parent 0: mit; parent 1: apache-2.0; look which",
+        ),
+        ("license: mit", "language: en", "- licence: parent 0: mit; parent 1: not stated; look which"),
+        ("license: [1", "license: mit", "- licence: parent 0: not stated; parent 1: mit; look which"),
+        ("license: other\nlicense_name: own", "license: own", ""),
+    ],
+)
+def test_licences_that_differ_are_said(
+    first: str, second: str, says: str, here: Path, run: Callable[..., Outcome]
+) -> None:
+    for name, head in (("x", first), ("b", second)):
+        (here / name / "README.md").write_text(f"---\n{head}\n---\n")
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0 and says in card
+    assert ("license: own" in Path("merged/README.md").read_text()) == (not says)
+
+
+def test_an_aligned_endpoint_keeps_what_is_its_own(here: Path, run: Callable[..., Outcome]) -> None:
+    for k, name in enumerate("xb"):
+        belongings(here / name, k)
+    for method in ("canonical", "weights"):  # in memory, and from file to file
+        assert run(f"match x b --method {method} --export --out {method}")[0] == 0
+        for k, name in enumerate("xb"):
+            endpoint = Path(method, "models", f"endpoint-{k}")
+            for file in ("chat_template.jinja", "processor_config.json", "tokenizer.json"):
+                assert (endpoint / file).read_bytes() == Path(name, file).read_bytes()
+            assert f"base_model:\n- org/base-{k}\n" in (endpoint / "README.md").read_text()
