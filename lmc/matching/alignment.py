@@ -20,7 +20,7 @@ from lmc.files import read_json_lines, whole_folder
 from lmc.matching.folder import LOG, describe, elements, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.model_card import card, changes, known
-from lmc.matching.pairing import contexts_of, require_pairable
+from lmc.matching.pairing import require_pairable
 from lmc.symmetries import (
     SCALE,
     Transform,
@@ -34,6 +34,7 @@ from lmc.symmetries import (
     set_epsilon,
     state,
 )
+from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
 Place = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
@@ -83,7 +84,7 @@ class Alignment:
         outline = hollow(self.models[0])
         if spec.tied and not all(m.config.tie_word_embeddings for _, m in used):
             outline.config.tie_word_embeddings = False
-        if len(contexts_of(self.parents)) > 1:  # none of them has a table of positions
+        if len(contexts(self.parents)) > 1:  # none of them has a table of positions
             outline.config.max_position_embeddings = min(m.config.max_position_embeddings for _, m in every)
         back = Transform.identity(spec)
         if spec.epsilon is not None:
@@ -122,7 +123,7 @@ class Alignment:
                 reference = checkpoints.reference(parent)
                 if reference is None:
                     inside = f"parent-{k}"
-                    checkpoints.save(parent, folder / inside, inherit((parent,)).sources)
+                    checkpoints.save(parent, folder / inside, _inherited((parent,)).sources)
                     reference = checkpoints.refer_inside(folder, inside)
                 parents.append(reference)
             write(folder, self.method, parents, self.transforms, self.record, self.log)
@@ -177,11 +178,11 @@ class Alignment:
         chat templates and generation settings the merged model gets. Raises CheckpointError, ArgumentError.
         """
         if at is not None:
-            found = inherit(self.parents, take_from)
+            found = _inherited(self.parents, take_from)
             return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, found, dtype, data, measured),)
         with whole_folder(directory) as folder:
             return tuple(
-                self._write(folder / f"endpoint-{k}", None, k, inherit((parent,)), dtype, data, measured)
+                self._write(folder / f"endpoint-{k}", None, k, _inherited((parent,)), dtype, data, measured)
                 for k, parent in enumerate(self.parents)
             )
 
@@ -227,6 +228,10 @@ class Alignment:
         weights = barycentric(at, len(self.parents))
         notes = changes(self.parents, self._mixed(weights)[0])
         return card(self.method, self.record, [known(p) for p in self.parents], weights, notes=notes)
+
+
+def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:
+    return inherit(parents, [checkpoints.source(parent) for parent in parents], take_from)
 
 
 def _canonical(parent: nn.Module) -> nn.Module:

@@ -1,7 +1,6 @@
 """What a merged model takes from its parents beside their weights, and what its card says of that.
 
->>> found = inherit((a, b), take_from=1)
->>> found.generation
+>>> inherit((a, b), ("run-1", "run-2"), take_from=1).generation
 1
 """
 
@@ -13,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from lmc.checkpoints import belongings, hub, licence, source
+from lmc.checkpoints import belongings, hub, licence
 from lmc.errors import ArgumentError
 from lmc.symmetries.families import Tokens, family_of
 
@@ -41,14 +40,15 @@ class Inheritance:
                 setattr(model.config, name, getattr(other.config, name, None))
 
 
-def inherit(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:
+def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from: int = 0) -> Inheritance:
     """What a mixture of these parents takes from whom: all from one of them, and what that one lacks from the next.
 
-    Raises ArgumentError where there is no parent of that number.
+    `names`: the folder or hub name that each was read from, None where there is none. Raises ArgumentError where there
+    is no parent of that number.
     """
     if not 0 <= take_from < len(parents):
         raise ArgumentError(f"take_from: expected a parent from 0 to {len(parents) - 1}, found {take_from}")
-    places = [None if (name := source(parent)) is None else hub.locate(name) for parent in parents]
+    places = [None if name is None else hub.locate(name) for name in names]
     metadata, notes = licence.of_all([licence.Stated(None, ()) if p is None else licence.of(p) for p in places])
     metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
     if not isinstance(family_of(parents[0]).inputs(parents[0]), Tokens):

@@ -10,8 +10,8 @@ from lmc import __version__, checkpoints
 from lmc.checkpoints import preprocessing, provenance
 from lmc.evaluation import PathResult
 from lmc.files import digest
-from lmc.matching.pairing import contexts_of
 from lmc.symmetries import state
+from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
 
@@ -77,9 +77,9 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
             f"{head} was tied to {embedding} and is a tensor of its own, as it absorbs the final norm or ε differs: "
             f"{size:,} more parameters"
         )
-    if len(contexts := contexts_of(parents)) > 1:
-        (own,) = contexts_of([model])
-        notes.append(f"context: {own:,} tokens, of parents with {' and '.join(f'{c:,}' for c in contexts)}")
+    if len(lengths := contexts(parents)) > 1:
+        (own,) = contexts([model])
+        notes.append(f"context: {own:,} tokens, of parents with {' and '.join(f'{c:,}' for c in lengths)}")
     normal = {(p.mean, p.std) for p in map(preprocessing.of, parents) if p is not None}
     if len(normal) > 1:
         notes.append("input normalisation: that of parent 0; the others' was folded into the patch embedding")

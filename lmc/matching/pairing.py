@@ -21,7 +21,7 @@ from torch import nn
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import IncompatibleModelsError
 from lmc.symmetries import hollow
-from lmc.symmetries.families import Tokens, family_of, same_setting
+from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -40,21 +40,11 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
         classes = [getattr(getattr(m, "config", None), "id2label", None) for m in (models[0], model)]
         if classes[0] != classes[1]:
             warnings.warn(f"{which} name their classes differently (id2label): are they in one order?", stacklevel=1)
-        if len(contexts := contexts_of((models[0], model))) > 1:
-            what = f"{which} differ in their context, {contexts[0]:,} and {contexts[1]:,} tokens"
+        if len(lengths := contexts((models[0], model))) > 1:
+            what = f"{which} differ in their context, {lengths[0]:,} and {lengths[1]:,} tokens"
             warnings.warn(f"{what}: a merged model gets the shortest, which all have seen", stacklevel=1)
         for difference in preprocessing.differences(models[0], model):
             warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
-
-
-def contexts_of(models: Sequence[nn.Module]) -> list[int]:
-    """How many tokens the models read at most: each number once; nothing for models of pictures.
-
-    >>> contexts_of([a, b])
-    [32]
-    """
-    inputs = [family_of(model).inputs(model) for model in models]
-    return list(dict.fromkeys(read.context for read in inputs if isinstance(read, Tokens)))
 
 
 def _require(a: Any, b: Any, which: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.families.common import same_setting as same_setting
     from lmc.symmetries.families.family import FAMILIES as FAMILIES
     from lmc.symmetries.families.family import Family as Family
+    from lmc.symmetries.families.family import contexts as contexts
     from lmc.symmetries.families.family import covered as covered
     from lmc.symmetries.families.family import families as families
     from lmc.symmetries.families.family import family_of as family_of

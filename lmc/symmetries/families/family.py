@@ -5,7 +5,7 @@ a model's configuration and shapes, never from its weights, so a model on the me
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,16 @@ def covered(class_name: str) -> str:
 def family_of(model: nn.Module) -> Family:
     """The family of a model. Raises UnsupportedModelError."""
     return find(type(model).__name__, type(model).__module__.split(".")[0])
+
+
+def contexts(models: Iterable[nn.Module]) -> list[int]:
+    """How many tokens language models read at most, each number once; nothing for models of pictures.
+
+    >>> contexts([a, b])
+    [32]
+    """
+    inputs = [family_of(model).inputs(model) for model in models]
+    return list(dict.fromkeys(read.context for read in inputs if isinstance(read, Tokens)))
 
 
 def spec(model: nn.Module) -> ModelSpec:
