@@ -1,4 +1,4 @@
-"""The command line: `lmc check | match | path | merge | verify | convert | reproduce`.
+"""The command line: `lmc check | match | path | merge | verify | convert | families | reproduce`.
 
     lmc check run-1 run-2
     lmc match run-1 run-2 --method dual --data embedded --out aligned
@@ -395,6 +395,27 @@ def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folde
 
     conversion.convert(source, out)
     _say(f"wrote {out}")
+
+
+@app.command()
+def families() -> None:
+    """What is supported: classes, what is aligned in each, what is lost, published checkpoints that fit."""
+    import textwrap
+
+    from lmc.symmetries.families import FAMILIES, facts
+    from lmc.symmetries.families import spec as spec_of
+
+    for family in FAMILIES:
+        known = facts.FACTS[family.name]
+        moved = "; ".join(facts.aligned(spec_of(facts.smallest(family))))
+        rows = {
+            family.name: f"{', '.join(family.classes)} ({family.library})",
+            "  aligned": moved,
+            "  lost": known.lost,
+            "  published": known.fits,
+        }
+        for name, text in rows.items():
+            print(textwrap.fill(text, 100, initial_indent=f"{name:<13}", subsequent_indent=" " * 13))
 
 
 @app.command()

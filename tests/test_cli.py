@@ -186,6 +186,17 @@ def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..
     assert code == 2 and "expected the vocabulary that the models were matched with" in err
 
 
+def test_families_are_listed_with_what_is_known_of_them(run: Callable[..., Outcome]) -> None:
+    from lmc.symmetries.families import facts
+
+    code, out, _ = run("families")
+    assert code == 0
+    for family, classes in lmc.families().items():
+        assert re.search(rf"^{family} +{classes[0].split('.')[1]}\b", out, re.M)
+    assert facts.FACTS.keys() == lmc.families().keys()
+    assert out.count("\n  aligned    stream: ") == out.count("\n  published  ") == len(facts.FACTS)
+
+
 def test_convert(here: Path, run: Callable[..., Outcome]) -> None:
     torch.save(load_file("a/model.safetensors"), "a/pytorch_model.bin")
     Path("a/model.safetensors").unlink()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lmc import face
 
 if TYPE_CHECKING:
+    from lmc.symmetries.families import facts as facts
     from lmc.symmetries.families import vit_forms as vit_forms
     from lmc.symmetries.families.common import Images as Images
     from lmc.symmetries.families.common import Tokens as Tokens
