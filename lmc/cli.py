@@ -65,6 +65,8 @@ Patience = Annotated[int | None, typer.Option(min=1, help=LOOKS)]
 Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")]
 FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
+VOCABULARY = "Where tokens differ, the vocabulary that all are brought to: first, second, union or common."
+Vocabulary = Annotated[str | None, typer.Option(help=VOCABULARY)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
@@ -132,6 +134,7 @@ def match(
     patience: Patience = None,
     shard: Shard = False,
     by_frequency: ByFrequency = False,
+    vocabulary: Vocabulary = None,
     resume: Resume = False,
     export: Export = False,
 ) -> None:
@@ -154,6 +157,7 @@ def match(
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
     with workers.process_group(place) as leader:
+        models = _prepared(models, out, vocabulary, resume)
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
@@ -205,6 +209,20 @@ def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
     pair = inspect_pair(models)
     require_fit(recipe, pair.blueprints[0].model)
     return pair
+
+
+def _prepared(models: list[str], out: Path, vocabulary: str | None, resume: bool) -> list[str]:
+    """The models, with one vocabulary where that is asked for."""
+    from lmc.matching import prepare, workers
+
+    place = out.with_name(f"{out.name}.parents")
+    if workers.first():
+        prepare(models, place, vocabulary, resume)
+    workers.wait()
+    ready = prepare(models, place, vocabulary, again=True)
+    if ready != models:
+        _say(f"wrote {place}: the models with one vocabulary; the alignment reads them from there")
+    return ready
 
 
 def _matched_on(data: str | None, pair: "Pairing", limit: int | None, seed: int) -> Any:

@@ -2,8 +2,8 @@
 
     python book/make/families.py        # rewrites its two tables
 
-The first is that of `lmc families`. The second is counted from the specs of the stock configurations' own default shapes,
-without a weight. The counts of tiny models are confirmed by rank (`tests/symmetries/test_completeness.py`).
+The first is that of `lmc families`. The second is counted from the specs of the stock configurations' own default
+shapes, without a weight. The counts of tiny models are confirmed by rank (`tests/symmetries/test_completeness.py`).
 """
 
 from pathlib import Path

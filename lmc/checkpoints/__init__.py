@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints import licence as licence
     from lmc.checkpoints import preprocessing as preprocessing
     from lmc.checkpoints import provenance as provenance
+    from lmc.checkpoints import tokens as tokens
     from lmc.checkpoints import vocabulary as vocabulary
     from lmc.checkpoints.blueprint import Blueprint as Blueprint
     from lmc.checkpoints.blueprint import inspect as inspect

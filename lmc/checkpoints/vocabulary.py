@@ -19,6 +19,7 @@ from typing import Any
 from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json, sha256
 
+CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
 
 
@@ -26,7 +27,7 @@ _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json dec
 class Vocabulary:
     """`ids`: token to id; `size`: how many, without those added later; `cuts`: how text falls into tokens.
 
-    `around` says which tokens are put before and after a text.
+    `around` says which tokens are put before and after a text; `added`: the tokens that were added later.
     """
 
     file: Path
@@ -34,6 +35,7 @@ class Vocabulary:
     size: int
     cuts: Mapping[str, Any] = field(default_factory=dict)
     around: Any = None
+    added: frozenset[str] = frozenset()
 
 
 def read(folder: Path) -> Vocabulary | None:
@@ -95,13 +97,41 @@ def require_same(a: Path, b: Path, which: str) -> None:
     for token in sorted(first.ids.keys() | second.ids.keys()):
         if first.ids.get(token) != second.ids.get(token):
             here, there = first.ids.get(token, "none"), second.ids.get(token, "none")
-            what = f"{file}, id of token {token!r}"
-            raise IncompatibleModelsError(f"{which} differ in {what}: expected {here}, found {there}")
-    for part in first.cuts.keys() & second.cuts.keys():
-        if first.cuts[part] != second.cuts[part]:
-            raise IncompatibleModelsError(f"{which} differ in {file}, {part}: text becomes other tokens")
+            what = f"{file}, id of token {token!r}: expected {here}, found {there}; {overlap(first, second)}"
+            raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}")
+    for part in differing_cuts(first, second):
+        what = f"{file}, {part}: text becomes other tokens"
+        raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}, if you mean to")
     if file == second.file.name and first.around != second.around:
         warnings.warn(f"{which} differ in {file}, post_processor: which tokens stand around a text", stacklevel=1)
+
+
+def overlap(first: Vocabulary, second: Vocabulary) -> str:
+    """How many tokens two vocabularies have, how many in common, and how many of these under other ids."""
+    common = first.ids.keys() & second.ids.keys()
+    moved = sum(first.ids[token] != second.ids[token] for token in common)
+    sizes = f"{len(first.ids):,} and {len(second.ids):,} tokens"
+    return f"{sizes}, {len(common):,} in common" + (f", {moved:,} of them with other ids" if moved else "")
+
+
+def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
+    """The parts of two tokenizers that cut text differently, apart from tokens that only one of them has."""
+    common = first.ids.keys() & second.ids.keys()
+
+    def part(cuts: Mapping[str, Any], name: str) -> Any:
+        """What to compare; of merges those that make one common token of two."""
+        found = cuts[name]
+        merges = found if name == "merges.txt" else found.get("merges") if isinstance(found, dict) else None
+        if merges is None:
+            rest = found
+        else:
+            pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in merges]
+            kept = [pair for pair in pairs if {*pair, "".join(pair)} <= common]
+            rest = {**(found if isinstance(found, dict) else {}), "merges": kept}
+        return {k: v for k, v in rest.items() if k not in ("vocab", "unk_id")} if isinstance(rest, dict) else rest
+
+    shared = first.cuts.keys() & second.cuts.keys()
+    return sorted(name for name in shared if part(first.cuts, name) != part(second.cuts, name))
 
 
 def _unread(folder: Path) -> Path | None:
@@ -129,9 +159,9 @@ def _fast(path: Path) -> Vocabulary:
         raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error
     listed = plain["model"].get("vocab", {})  # unigram models list their tokens in order of id
     ids = dict(listed) if isinstance(listed, dict) else {entry[0]: i for i, entry in enumerate(listed)}
-    ids |= {t["content"]: t["id"] for t in plain.get("added_tokens") or []}
+    added = {t["content"]: t["id"] for t in plain.get("added_tokens") or []}
     cuts = {part: today.get(part) for part in _CUTS}  # as it would be written today, however old the file is
-    return Vocabulary(path, ids, size, cuts, today.get("post_processor"))
+    return Vocabulary(path, ids | added, size, cuts, today.get("post_processor"), frozenset(added))
 
 
 def _added(folder: Path) -> dict[str, int]:

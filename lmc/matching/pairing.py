@@ -53,7 +53,7 @@ def _require(a: Any, b: Any, which: str) -> None:
     family, spec = family_of(a), spec_of(a)
     read_a, read_b = family.inputs(a), family.inputs(b)
     if isinstance(read_a, Tokens) and isinstance(read_b, Tokens) and read_a.vocabulary != read_b.vocabulary:
-        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary)
+        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary, f"; {vocabulary.CHOOSE}")
     here, there = ({name: list(t.shape) for name, t in m.state_dict().items()} for m in (a, b))
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
@@ -137,10 +137,11 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
 
     Raises IncompatibleModelsError, CheckpointError or UnsupportedModelError.
     """
-    blueprints = tuple(inspect(name) for name in names)
+    first, *others = blueprints = tuple(inspect(name) for name in names)
+    for number, other in enumerate(others, start=2):  # what tokens mean says more than how many there are
+        if type(first.model) is type(other.model):
+            vocabulary.require_same(first.source.folder, other.source.folder, f"model 1 and model {number}")
     require_pairable([b.model for b in blueprints])
-    for number, other in enumerate(blueprints[1:], start=2):
-        vocabulary.require_same(blueprints[0].source.folder, other.source.folder, f"model 1 and model {number}")
     return Pairing(blueprints)
 
 
