@@ -212,7 +212,7 @@ def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
 
 
 def _prepared(models: list[str], out: Path, vocabulary: str | None, resume: bool) -> list[str]:
-    """The models, with one vocabulary where that is asked for."""
+    """The models, adapters joined with their base, and with one vocabulary where that is asked for."""
     from lmc.matching import prepare, workers
 
     place = out.with_name(f"{out.name}.parents")
@@ -221,7 +221,7 @@ def _prepared(models: list[str], out: Path, vocabulary: str | None, resume: bool
     workers.wait()
     ready = prepare(models, place, vocabulary, again=True)
     if ready != models:
-        _say(f"wrote {place}: the models with one vocabulary; the alignment reads them from there")
+        _say(f"wrote {place}: the parents as they are matched; keep it beside {out}")
     return ready
 
 
@@ -405,7 +405,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="An alignment folder, or 
 
 @app.command()
 def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
-    """Copy pickled weights, OLMo's original layout, or a DeiT state dict, to stock safetensors.
+    """Make a stock checkpoint: of pickled weights, an adapter and its base, OLMo's original layout, a DeiT state dict.
 
     No code that comes with the checkpoint is run.
     """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lmc import face
 
 if TYPE_CHECKING:
+    from lmc.checkpoints import adapters as adapters
     from lmc.checkpoints import belongings as belongings
     from lmc.checkpoints import conversion as conversion
     from lmc.checkpoints import headers as headers

@@ -4,7 +4,8 @@
 
 Unpickling is restricted to tensors (`weights_only`); no other code is run. Converted are: pickled weights of a stock
 class, shards without their index, weights whose names training code has wrapped, OLMo checkpoints in their original
-layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts (`deit_layout`).
+layout (`olmo_layout`), pickled or not, DeiT's bare state dicts (`deit_layout`), and adapters with their base
+(`adapters`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lmc.checkpoints import (
+    adapters,
     belongings,
     blueprint,
     deit_layout,
@@ -41,6 +43,8 @@ def convert(source: str | Path, directory: str | Path) -> None:
     """
     refuse_occupied(directory)
     found = hub.locate(source)
+    if adapters.is_adapter(found.folder):
+        return adapters.write(adapters.inspect(source), directory)
     if not (found.folder / "config.json").exists():
         raise foreign.no_settings(found.folder, hub.names(found))
     config = read_json(found.folder / "config.json")

@@ -26,9 +26,14 @@ _KINDS = (
     (
         "consolidated*",
         "weights in the layout of their first release",
-        "use the copy of the model that has a config.json",
+        "use a copy that has a config.json",
     ),
-    ("adapter_*", "an adapter without its base", "put adapter_config.json beside it"),
+    (
+        "adapter_config.json",
+        "an adapter",
+        "lmc match takes it as it is, else join it with its base: lmc convert THIS NEW",
+    ),
+    ("adapter_*", "an adapter without its settings", "put its adapter_config.json there"),
     ("model_index.json", "a pipeline of several models", "name the folder of one of them"),
     ("*.gguf", "weights of llama.cpp", _EXPORTED),
     ("*.ggml*", "weights of llama.cpp", _EXPORTED),

@@ -63,7 +63,7 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
                 raise CheckpointError(f"{folder}: tensor {name} is in both {found[name].file} and {file}")
             found[name] = entry
     index = folder / f"{SAFE}.index.json"
-    if found and tuple(files) != (SAFE,):
+    if found and tuple(files) != (SAFE,) and index.exists():
         for name, file in read_json(index)["weight_map"].items():
             if name not in found or found[name].file != file:
                 where = found[name].file if name in found else "no file"
