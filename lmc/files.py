@@ -278,7 +278,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """The SHA-256 of named tensors, in hex."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

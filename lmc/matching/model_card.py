@@ -9,7 +9,7 @@ from torch import nn
 from lmc import __version__, checkpoints
 from lmc.checkpoints import preprocessing, provenance
 from lmc.evaluation import PathResult
-from lmc.files import digest
+from lmc.files import tensor_digest
 from lmc.symmetries import state
 from lmc.symmetries.families import spec as spec_of
 
@@ -51,7 +51,7 @@ def known(model: nn.Module) -> tuple[str, str]:
     """What a parent is called, and what it can be recognised by: as `lmc.load` read it, or by its weights alone."""
     reference = checkpoints.reference(model)
     if reference is None:
-        return "a model in memory", f"weights sha256 {digest(state(model))[:12]}"
+        return "a model in memory", f"weights sha256 {tensor_digest(state(model))[:12]}"
     return named(reference)
 
 
