@@ -76,7 +76,7 @@ def _row(what: str, look: Callable[[], str]) -> Row:
     try:
         return Row(what, True, look())
     except LmcError as error:
-        return Row(what, False, " ".join(str(error).split()))
+        return Row(what, False, str(error))
 
 
 def _files(folder: Path) -> str:
