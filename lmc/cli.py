@@ -101,9 +101,9 @@ def _check_pairing(models: list[str]) -> None:
     print(pair)
     step = step_seconds(first)
     if step is not None:
-        shown = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
-        shown += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
-        print(f"{'time for matching':<24} {shown}")
+        estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
+        estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
+        print(f"{'time for matching':<24} {estimate}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
         cosine = independence(first, checkpoints.load(blueprint))
         print(f"{'cosine of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")

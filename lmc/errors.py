@@ -76,7 +76,7 @@ class OutOfMemoryError(LmcError):
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
-def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether this is how a machine or a device says that its memory is short."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
