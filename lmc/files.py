@@ -298,6 +298,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> None:
+    """Raise CheckpointError, which ends with the hint, unless the folder holds these files with these SHA-256."""
+    for name, before in expected.items():
+        file = folder / name
+        if file.is_symlink() or not file.is_file():
+            raise CheckpointError(f"{file}: expected a file of the folder, found none; {hint}")
+        if (found := sha256(file)) != before:
+            raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """The SHA-256 of named tensors, in hex."""
     found = hashlib.sha256()
