@@ -55,7 +55,8 @@ def load(
 def _read(blueprint: Blueprint, dtype: torch.dtype, reference: dict[str, Any]) -> nn.Module:
     """The model of a checkpoint that is on disk. Raises CheckpointError for weights that are not finite."""
     source = blueprint.source
-    model = STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
+    with buildable(source.folder / "config.json"):
+        model = STOCK[blueprint.family.library].read(source.folder, blueprint.model, dtype)
     for tensor_name, tensor in model.state_dict().items():
         file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else blueprint.files[0]
         require_finite(f"{source.folder / file}: tensor {tensor_name}", tensor)
