@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory
+from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
 
 if TYPE_CHECKING:
     import torch
@@ -101,12 +101,12 @@ def _check_pairing(models: list[str]) -> None:
     print(pair)
     step = step_seconds(first)
     if step is not None:
-        shown = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
-        shown += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
-        print(f"{'time for matching':<24} {shown}")
+        estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
+        estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
+        print(f"{'time for matching':<24} {estimate}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
         cosine = independence(first, checkpoints.load(blueprint))
-        print(f"{'cosine of the weights':<24} {cosine:.3f} ({models[0]}, {name})")
+        print(f"{'cosine of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")
         if abs(cosine) >= SHARED:
             _warn(f"cosine {cosine:.3f} ≥ {SHARED}: {models[0]} and {name} may share an initialisation")
 
@@ -441,17 +441,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(line: str) -> int:
-    print("error:", " ".join(line.split()), file=sys.stderr)
+    print("error:", shown(line), file=sys.stderr)
     return 2
 
 
 def _warn(line: str) -> None:
-    print("warning:", " ".join(line.split()), file=sys.stderr)
+    print("warning:", shown(line), file=sys.stderr)
 
 
 def _say(line: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
-        print(line, flush=True)
+        print(shown(line), flush=True)
 
 
 def _samples(

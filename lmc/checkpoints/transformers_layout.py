@@ -100,6 +100,12 @@ def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor
     return model.eval()
 
 
+def alone(folder: Path, empty: Any) -> nn.Module:
+    """The model as the stock class reads a folder, with nothing of this package in between."""
+    with _silence():
+        return type(empty).from_pretrained(folder, local_files_only=True).eval()  # type: ignore[no-any-return]
+
+
 def _generation(folder: Path) -> Any:
     from transformers import GenerationConfig
 
