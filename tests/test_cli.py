@@ -181,7 +181,7 @@ def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..
         file.unlink()
     code, _, err = run("match a b --data text.txt --out o")
     assert code == 2
-    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none\n"
+    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none; save it there\n"
     code, _, err = run("path aligned --data text.txt")  # which was aligned when there was one
     assert code == 2 and "expected the vocabulary that the models were matched with" in err
 
