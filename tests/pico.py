@@ -6,6 +6,8 @@
 Norm gains and biases, LayerScale and every other parameter are random, so nothing can be right by being 0 or 1.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,13 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from lmc.symmetries import stock_model
 from lmc.symmetries.families.common import Tokens
 from lmc.symmetries.families.family import family_of
 
 
-def neox(
-    seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any
-) -> transformers.GPTNeoXForCausalLM:
-    """A GPT-NeoX in evaluation mode; `config` overrides fields of GPTNeoXConfig."""
+def neox(seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any) -> Any:
+    """A GPT-NeoX in evaluation mode; `config` overrides fields of GPTNeoXConfig, `kind` its head."""
     rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": rotary_fraction}
     fields = {
         "vocab_size": 40,
@@ -38,8 +39,7 @@ def neox(
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    model = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**(fields | config)))
-    return randomize(model, seed).to(dtype).eval()
+    return _stock("GPTNeoX", fields, seed, dtype, config)
 
 
 TEXT = {
@@ -58,10 +58,14 @@ TEXT = {
 GROUPED = TEXT | {"num_key_value_heads": 2}
 
 
-def _language(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, config: dict[str, Any]) -> Any:
-    """A stock language model of transformers, by the name its configuration and its class share."""
-    stock = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
-    model = getattr(transformers, stock)(getattr(transformers, f"{name}Config")(**(fields | config)))
+def _stock(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, config: dict[str, Any]) -> Any:
+    """A stock model of transformers, by the name its configuration and its class share.
+
+    `kind`, among the fields of `config`, is the rest of the class's name: what its head does.
+    """
+    chosen = {"kind": "ForCausalLM", **fields, **config}
+    stock = getattr(transformers, name + chosen.pop("kind"))
+    model = stock(getattr(transformers, f"{name}Config")(**chosen))
     return randomize(model, seed).to(dtype).eval()
 
 
@@ -70,50 +74,51 @@ def head(model: Any) -> str:
     return "lm_head" if hasattr(model, "lm_head") else "embed_out"
 
 
-def llama(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.LlamaForCausalLM:
+def llama(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Llama in evaluation mode; `config` overrides fields of LlamaConfig."""
-    return _language("Llama", GROUPED, seed, dtype, config)
+    return _stock("Llama", GROUPED, seed, dtype, config)
 
 
-def mistral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.MistralForCausalLM:
+def mistral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Mistral in evaluation mode; `config` overrides fields of MistralConfig."""
-    return _language("Mistral", GROUPED | {"sliding_window": None}, seed, dtype, config)
+    return _stock("Mistral", GROUPED | {"sliding_window": None}, seed, dtype, config)
 
 
-def qwen2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Qwen2ForCausalLM:
+def qwen2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Qwen2 in evaluation mode; `config` overrides fields of Qwen2Config."""
-    return _language("Qwen2", GROUPED, seed, dtype, config)
+    return _stock("Qwen2", GROUPED, seed, dtype, config)
 
 
-def qwen3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Qwen3ForCausalLM:
+def qwen3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Qwen3 in evaluation mode; `config` overrides fields of Qwen3Config."""
-    return _language("Qwen3", GROUPED | {"head_dim": 4}, seed, dtype, config)
+    return _stock("Qwen3", GROUPED | {"head_dim": 4}, seed, dtype, config)
 
 
-def olmo(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.OlmoForCausalLM:
+def olmo(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """An OLMo in evaluation mode; `config` overrides fields of OlmoConfig."""
-    return _language("Olmo", GROUPED, seed, dtype, config)
+    return _stock("Olmo", GROUPED, seed, dtype, config)
 
 
-def olmo2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Olmo2ForCausalLM:
+def olmo2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """An OLMo-2 in evaluation mode; `config` overrides fields of Olmo2Config."""
-    return _language("Olmo2", GROUPED, seed, dtype, config)
+    return _stock("Olmo2", GROUPED, seed, dtype, config)
 
 
-def gpt2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.GPT2LMHeadModel:
+def gpt2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A GPT-2 in evaluation mode; `config` overrides fields of GPT2Config."""
     fields = {name: value for name, value in TEXT.items() if name != "intermediate_size"}
-    return _language("GPT2", fields | {"n_inner": 24, "num_attention_heads": 2}, seed, dtype, config)
+    return _stock(
+        "GPT2", fields | {"kind": "LMHeadModel", "n_inner": 24, "num_attention_heads": 2}, seed, dtype, config
+    )
 
 
-def bert(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.BertForMaskedLM:
+def bert(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A BERT in evaluation mode; `config` overrides fields of BertConfig."""
     fields = {**TEXT, "num_attention_heads": 2, "type_vocab_size": 2}
-    model = transformers.BertForMaskedLM(transformers.BertConfig(**(fields | config)))
-    return randomize(model, seed).to(dtype).eval()
+    return _stock("Bert", {"kind": "ForMaskedLM", **fields}, seed, dtype, config)
 
 
-def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.ViTForImageClassification:
+def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A ViT of transformers in evaluation mode; `config` overrides fields of ViTConfig."""
     fields = {
         "image_size": 8,
@@ -127,8 +132,7 @@ def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
         "layer_norm_eps": 1e-6,
         "attn_implementation": "eager",
     }
-    model = transformers.ViTForImageClassification(transformers.ViTConfig(**(fields | config)))
-    return randomize(model, seed).to(dtype).eval()
+    return _stock("ViT", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
 
 
 def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.models.VisionTransformer:
@@ -145,6 +149,28 @@ def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.
     }
     model = timm.create_model("vit_tiny_patch16_224", pretrained=False, **(fields | args))
     return randomize(model, seed).to(dtype).eval()
+
+
+STEMS = {
+    "GPTNeoX": neox,
+    "GPT2": gpt2,
+    "Llama": llama,
+    "Mistral": mistral,
+    "Qwen2": qwen2,
+    "Qwen3": qwen3,
+    "Olmo": olmo,
+    "Olmo2": olmo2,
+    "Bert": bert,
+    "ViT": hf_vit,
+    "VisionTransformer": vit,
+}
+
+
+def builder(name: str) -> Callable[..., Any]:
+    """What builds a tiny model of a stock class."""
+    stem = max((s for s in STEMS if name.startswith(s)), key=len)
+    kind = name.removeprefix(stem)
+    return partial(STEMS[stem], kind=kind) if kind else STEMS[stem]
 
 
 def randomize(model: nn.Module, seed: int) -> Any:
@@ -176,9 +202,8 @@ def inputs(model: nn.Module, n: int = 3, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The model's output: [n, T, vocab] or [n, classes]."""
-    out = model(inputs)
-    return out if isinstance(out, Tensor) else out.logits
+    """The model's output: [n, T, vocab], [n, labels] and so on."""
+    return stock_model.logits(model, inputs)
 
 
 def tokenizer(folder: Path, words: int = 40) -> None:

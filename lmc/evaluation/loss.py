@@ -118,15 +118,15 @@ def as_data(data: object, model: Any) -> Data:
 
 
 def require_loss(model: Any) -> None:
-    """Raise DataError for a model without a loss here: one that predicts masked tokens, not the next one.
+    """Raise DataError for a model without a loss here: one that predicts anything but the next token.
 
     Which tokens a masked loss hides, and with which id, is no part of a checkpoint: any number would be ours, not its.
     """
     read = family_of(model).inputs(model)
     if isinstance(read, Tokens) and not read.causal:
         raise DataError(
-            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens: "
-            "it has no loss here; match it by naive, canonical, weights or activations, and merge"
+            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens or "
+            "labels: it has no loss here; match it by naive, canonical, weights or activations, and merge"
         )
 
 

@@ -111,9 +111,28 @@ def recompute_activations(model: Any) -> None:
             module.training = True
 
 
-def logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """[n, T, vocabulary] for tokens, [n, classes] for images."""
+def logits(model: Any, inputs: Tensor) -> Tensor:
+    """What a model says of inputs that all are of one length.
+
+    For texts [n, T, vocabulary] or labels [n, T, labels] of tokens, or of texts [n, labels]; [n, classes] for images.
+    """
     if inputs.is_floating_point():
         inputs = inputs.to(next(model.parameters()).dtype)
-    out = model(inputs)
+    with _texts_that_end_together(model):
+        out = model(inputs)
     return out if isinstance(out, Tensor) else out.logits
+
+
+@contextmanager
+def _texts_that_end_together(model: Any) -> Iterator[None]:
+    """Stock classifiers of texts look for the last token that is no padding, and without a padding token refuse two
+    texts at once. Where all are of one length, a padding token that never occurs says the same."""
+    config = getattr(model, "config", None)
+    if not hasattr(model, "score") or getattr(config, "pad_token_id", 0) is not None:
+        yield
+        return
+    config.pad_token_id = -1  # type: ignore[union-attr]  # it has the field
+    try:
+        yield
+    finally:
+        config.pad_token_id = None  # type: ignore[union-attr]

@@ -5,17 +5,17 @@ The property test (test_symmetries) finds symmetries that are wrong; this one fi
 
 import dataclasses
 import warnings
+from functools import partial
 from typing import Any
 
 import pico
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import lmc
+from lmc.symmetries import stock_model
 from lmc.symmetries.degrees_of_freedom import dimensions
-from lmc.symmetries.families.common import Tokens
-from lmc.symmetries.families.family import family_of
 from lmc.symmetries.groups import Orthogonal
 from lmc.symmetries.spec import Space
 
@@ -24,7 +24,7 @@ from lmc.symmetries.spec import Space
 NEOX = {
     "hidden_size": 8,
     "intermediate_size": 4,
-    "vocab_size": 20,
+    "vocab_size": 12,
     "attn_implementation": "sdpa",
 }
 VIT = {"embed_dim": 6, "mlp_ratio": 0.667, "num_classes": 10, "img_size": 6, "patch_size": 3, "seed": 1}
@@ -41,11 +41,12 @@ CASES: list[Any] = [
         "no attention bias, sequential": {"attention_bias": False, "use_parallel_residual": False},
     }.items()
 ]
-TINY = {"hidden_size": 8, "vocab_size": 20, "attn_implementation": "sdpa", "max_position_embeddings": 12}
+TINY = {"hidden_size": 8, "vocab_size": 12, "attn_implementation": "sdpa", "max_position_embeddings": 12}
 DECODER = {**TINY, "intermediate_size": 4}
+ONE = {**DECODER, "num_hidden_layers": 1}  # where two layers were counted in a sister class already
 BERT = {**TINY, "intermediate_size": 6, "type_vocab_size": 1}  # a second type of tokens would never be seen
 CASES += [
-    pytest.param(build, {**base, **config}, id=f"{build.__name__}, {name}")
+    pytest.param(build, {**base, **config}, id=f"{name}" if isinstance(build, partial) else f"{build.__name__}, {name}")
     for build, base, name, config in (
         (pico.llama, DECODER, "grouped queries", {}),
         (
@@ -62,6 +63,7 @@ CASES += [
         (pico.olmo2, DECODER, "norms after the sublayers", {}),
         (pico.gpt2, TINY, "GELU", {"n_inner": 6}),
         (pico.gpt2, TINY, "ReLU", {"n_inner": 6, "activation_function": "relu"}),  # none of its units is always off
+        (pico.builder("LlamaForTokenClassification"), ONE, "LlamaForTokenClassification", {"num_labels": 12}),
         (pico.bert, BERT, "norms after the sublayers", {}),
         (pico.hf_vit, {}, "qkv bias", {**HF}),
         (pico.hf_vit, {}, "no qkv bias", {**HF, "qkv_bias": False}),
@@ -93,12 +95,12 @@ def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Mo
 
 def flat_directions(model: nn.Module) -> tuple[int, float, float]:
     """Dimension of the null space of ∂logits/∂θ, and the relative singular values on both sides of its edge."""
-    x = pico.inputs(model, n=16 if isinstance(family_of(model).inputs(model), Tokens) else 80)
     parameters = list(model.parameters())
     count = sum(p.numel() for p in parameters)
+    each = pico.logits(model, pico.inputs(model, n=1)).numel()
+    x = pico.inputs(model, n=max(16, 4 * count // (3 * each)))
     with lmc.float64():
-        out = model(x)
-        logits = (out if isinstance(out, Tensor) else out.logits).flatten()
+        logits = stock_model.logits(model, x).flatten()
     assert logits.numel() > count
     # As many random combinations of the logits as there are parameters, and a few more, have the same null space.
     generator = torch.Generator().manual_seed(1)

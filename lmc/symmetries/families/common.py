@@ -37,7 +37,7 @@ _BEFORE = frozenset(("rotary_pct", "rotary_emb_base", "partial_rotary_factor", "
 class Tokens:
     """A language model reads token ids below `vocabulary`, at most `context` of them at a time.
 
-    One that is not `causal` does not predict the next token.
+    One that is not `causal` does not predict the next token: it predicts masked ones, labels, or nothing.
     """
 
     vocabulary: int
@@ -55,7 +55,7 @@ class Images:
 
 def tokens(model: Any) -> Tokens:
     """What a language model of transformers reads."""
-    return Tokens(model.config.vocab_size, model.config.max_position_embeddings)
+    return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal=model.can_generate())
 
 
 def settings(model: Any) -> dict[str, object]:

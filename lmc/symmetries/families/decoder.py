@@ -9,6 +9,7 @@ from typing import Any
 
 from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families.common import hidden_units, move_values, norm
+from lmc.symmetries.families.heads import head
 from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant
 from lmc.symmetries.spec import ModelSpec, Move, Norm, Space, layered
 
@@ -33,7 +34,7 @@ def decoder(
     by −1 only. `value`: the group inside a value head. `own`, `more`: spaces and patterns that others do not have, for
     one layer.
     """
-    config, present = model.config, set(model.state_dict())
+    config, present, top = model.config, set(model.state_dict()), head(model, "model.embed_tokens.weight")
     width = model.model.layers[0].self_attn.head_dim
     if 2 * model.model.rotary_emb.inv_freq.shape[0] != width:
         raise UnsupportedModelError(f"{type(model).__name__}: expected rotary positions on all {width} dims of a head")
@@ -44,13 +45,13 @@ def decoder(
     spaces, rules = layered(config.num_hidden_layers, (*heads, *own, *units), one)
     return ModelSpec(
         family=family,
-        free={"vocab": config.vocab_size, "freq": width // 2} | ({} if phases else {"plane": 2}),
+        free={"vocab": config.vocab_size, "freq": width // 2, **top.classes} | ({} if phases else {"plane": 2}),
         spaces=(*stream, *spaces),
-        rules={"model.embed_tokens.weight": "vocab stream!", **rules, "lm_head.weight": "vocab stream?"},
-        norms=(*norms, norm("model.norm", present, "lm_head")),
+        rules={"model.embed_tokens.weight": "vocab stream!", **rules, **top.rules},
+        norms=(*norms, norm("model.norm", present, top.name)),
         moves=tuple(_moves(config.num_hidden_layers, present)) if value is Invertible else (),
-        logits=("lm_head.weight",),
-        tied=("lm_head.weight", "model.embed_tokens.weight"),
+        logits=top.logits,
+        tied=top.tied,
         **table,
     )
 
