@@ -104,6 +104,35 @@ def olmo2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> A
     return _stock("Olmo2", GROUPED, seed, dtype, config)
 
 
+def phi3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Phi-3 in evaluation mode; `config` overrides fields of Phi3Config."""
+    return _stock("Phi3", GROUPED, seed, dtype, config)
+
+
+def granite(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Granite in evaluation mode, with multipliers; `config` overrides fields of GraniteConfig."""
+    multipliers = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.7}
+    return _stock("Granite", GROUPED | multipliers | {"logits_scaling": 2.0}, seed, dtype, config)
+
+
+def stablelm(seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any) -> Any:
+    """A StableLM in evaluation mode; `config` overrides fields of StableLmConfig."""
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": rotary_fraction}
+    return _stock("StableLm", GROUPED | {"rope_parameters": rope}, seed, dtype, config)
+
+
+def starcoder2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A StarCoder2 in evaluation mode; `config` overrides fields of Starcoder2Config."""
+    return _stock("Starcoder2", GROUPED, seed, dtype, config)
+
+
+def opt(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """An OPT in evaluation mode; `config` overrides fields of OPTConfig."""
+    fields = {name: value for name, value in TEXT.items() if name != "intermediate_size"}
+    fields |= {"ffn_dim": 12, "num_attention_heads": 2, "word_embed_proj_dim": config.get("hidden_size", 16)}
+    return _stock("OPT", fields, seed, dtype, config)
+
+
 def gpt2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A GPT-2 in evaluation mode; `config` overrides fields of GPT2Config."""
     fields = {name: value for name, value in TEXT.items() if name != "intermediate_size"}
@@ -158,6 +187,11 @@ STEMS = {
     "Mistral": mistral,
     "Qwen2": qwen2,
     "Qwen3": qwen3,
+    "Phi3": phi3,
+    "Granite": granite,
+    "StableLm": stablelm,
+    "Starcoder2": starcoder2,
+    "OPT": opt,
     "Olmo": olmo,
     "Olmo2": olmo2,
     "Bert": bert,

@@ -97,7 +97,7 @@ def _mixing(spec: ModelSpec, balance: bool) -> Iterator[set[str]]:
     for gain in spec.gains:
         yield {gain.weight, *gain.into}
     for mean in spec.means:
-        yield {mean.source, mean.into}
+        yield {name for name in (mean.source, mean.into) if name is not None}
     for move in spec.moves:
         yield {n for n in (move.bias, move.into, move.through) if n is not None}
     for space in _balanced_spaces(spec) if balance else ():
@@ -193,11 +193,13 @@ def _take_bias(tensors: dict[str, Tensor], spec: ModelSpec, name: str, axis: str
 
 
 def _move_mean(tensors: dict[str, Tensor], spec: ModelSpec, mean: Mean) -> None:
-    (source,), (into,) = views(tensors, spec, mean.source), views(tensors, spec, mean.into)
+    (source,) = views(tensors, spec, mean.source)
     (block,) = spec.blocks(mean.source)
     average = source.mean(block.dim(mean.over), keepdim=True)
     source -= average
-    into += average
+    if mean.into is not None:
+        (into,) = views(tensors, spec, mean.into)
+        into += average
 
 
 def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:

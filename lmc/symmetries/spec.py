@@ -95,11 +95,14 @@ class Move:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of `source` over its axis `over`; every row of `into` can carry it: positions and tokens are added."""
+    """The mean of `source` over its axis `over`; every row of `into` can carry it: positions and tokens are added.
+
+    With no `into` nothing needs it: softmax removes what all rows of a router have in common.
+    """
 
     source: str
     over: str
-    into: str
+    into: str | None
 
 
 @dataclass(frozen=True)

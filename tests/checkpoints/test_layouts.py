@@ -96,6 +96,11 @@ def google_bert(model: Any) -> State:
     }
 
 
+def facebook_opt(model: Any) -> State:
+    """facebook/opt-*: without the prefix of the class, and without the tied head."""
+    return {n.removeprefix("model."): t for n, t in model.state_dict().items() if n != "lm_head.weight"}
+
+
 LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], State]]] = {
     "pythia": (pico.neox, {}, pythia),
     "gpt2": (pico.gpt2, {"tie_word_embeddings": True}, gpt2),
@@ -109,6 +114,12 @@ LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Sta
     "qwen2, tied": (pico.qwen2, {"tie_word_embeddings": True}, without_head),
     "olmo2, tied": (pico.olmo2, {"tie_word_embeddings": True}, without_head),
     "qwen3, tied": (pico.qwen3, {"tie_word_embeddings": True}, without_head),
+    "phi-3": (pico.phi3, {}, lambda m: dict(m.state_dict())),
+    "a reward model": (pico.builder("LlamaForSequenceClassification"), {"num_labels": 1}, old_llama),
+    "granite, tied": (pico.granite, {"tie_word_embeddings": True}, without_head),
+    "stablelm-2": (pico.stablelm, {"use_qkv_bias": True}, lambda m: dict(m.state_dict())),
+    "starcoder2, tied": (pico.starcoder2, {"tie_word_embeddings": True}, without_head),
+    "facebook opt": (pico.opt, {"tie_word_embeddings": True}, facebook_opt),
     "google bert": (pico.bert, {"tie_word_embeddings": True}, google_bert),
     "google vit": (pico.hf_vit, {}, google_vit),
 }
@@ -150,7 +161,14 @@ def test_a_tensor_too_many_or_too_few_is_named(layout: str, tmp_path: Path, monk
     save_file(sound | {"unheard.of.weight": torch.ones(3)}, file)
     with pytest.raises(CheckpointError, match=r"tensor unheard\.of\.weight: not one of the model's, found \[3\]"):
         lmc.load(tmp_path / "a")
-    feed_forward = ("c_fc.weight", "up_proj.weight", "4h_to_h.weight", "output.dense.weight")
+    feed_forward = (
+        "c_fc.weight",
+        "up_proj.weight",
+        "4h_to_h.weight",
+        "output.dense.weight",
+        "gate_up_proj.weight",
+        "fc1.weight",
+    )
     needed = next(name for name in sound if name.endswith(feed_forward))
     save_file({name: t for name, t in sound.items() if name != needed}, file)
     with pytest.raises(CheckpointError, match=r"tensor \S+: expected shape .*, found in no weights file"):

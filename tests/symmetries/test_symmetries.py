@@ -22,7 +22,7 @@ from lmc.symmetries.transform import Transform
 
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
-    *(pico.bert, pico.vit, pico.hf_vit),
+    *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt, pico.bert, pico.vit, pico.hf_vit),
 ]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
 
@@ -48,6 +48,7 @@ def neox_grid() -> list[Any]:
             "hidden_act": act,
             "attn_implementation": attention,
             "layer_norm_eps": 1e-2,  # large enough to see whether the residual scale moves it
+            "kind": "ForTokenClassification" if layers == 2 else "ForCausalLM",
         }
         grid.append(pytest.param(pico.neox, config, id="neox " + " ".join(str(v) for v in config.values())))
     return grid
@@ -102,7 +103,7 @@ def more_grids() -> list[Any]:
         {"num_attention_heads": h, "num_key_value_heads": kv}
         for h, kv in ((1, 1), (2, 1), (2, 2), (4, 2), (6, 3), (8, 2), (8, 8))
     )
-    wide = {"hidden_size": 48, "intermediate_size": 10}
+    wide = {"hidden_size": 48, "intermediate_size": 10, "num_labels": 3}
     text: dict[str, tuple[Any, ...]] = {
         "num_hidden_layers": (1, 2, 3),
         "heads": heads,
@@ -111,32 +112,56 @@ def more_grids() -> list[Any]:
     }
     free = {"head_dim": (2, 4, 12)}  # 12 · 8 heads are twice the stream's width
     rope = ({}, {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}})
+    partial = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
     flags = (True, False)
+    kind = ("ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
     eps = {**wide, "rms_norm_eps": 1e-2}
-    grid = mixed_grid(pico.llama, 40, eps, **text, **free, rope=rope, attention_bias=flags, mlp_bias=flags)
-    grid += mixed_grid(pico.mistral, 16, eps, **text, **free, sliding_window=(None, 4))
-    grid += mixed_grid(pico.qwen2, 24, eps, **text)
-    grid += mixed_grid(pico.qwen3, 20, eps, **text, **free, attention_bias=flags)
-    grid += mixed_grid(pico.olmo, 24, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5))
-    grid += mixed_grid(pico.olmo2, 20, wide, **text, attention_bias=flags)
-    plain = {name: values for name, values in text.items() if name != "heads"}
+    layer = {**wide, "layer_norm_eps": 1e-2}
+    grid = mixed_grid(pico.llama, 30, eps, **text, **free, rope=rope, attention_bias=flags, mlp_bias=flags, kind=kind)
+    grid += mixed_grid(pico.mistral, 12, eps, **text, **free, sliding_window=(None, 4), kind=kind)
+    grid += mixed_grid(pico.qwen2, 14, eps, **text, kind=kind)
+    grid += mixed_grid(pico.granite, 8, eps, **text, attention_bias=flags)
+    turned = (
+        {"head_dim": 2},
+        {"head_dim": 4, "rope_parameters": partial},
+        {"head_dim": 12, "rope_parameters": partial},
+    )
+    grid += mixed_grid(pico.phi3, 16, eps, **text, turned=turned, kind=kind)
+    grid += mixed_grid(pico.qwen3, 16, eps, **text, **free, attention_bias=flags, kind=kind)
+    grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=kind[:2])
+    grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=kind[:2])
+    both = {"use_qkv_bias": flags, "use_parallel_residual": flags, "rotary_fraction": (0.5, 1.0)}
+    even = text | {"heads": tuple(h for h in heads if h["num_attention_heads"] != 6)}
+    grid += mixed_grid(pico.stablelm, 20, layer | {"hidden_size": 64}, **even, **both, kind=kind)
+    epsilon = wide | {"norm_epsilon": 1e-2}
+    grid += mixed_grid(pico.starcoder2, 14, epsilon, **text, use_bias=flags, hidden_act=("gelu", "relu"), kind=kind)
+    plain = {name: values for name, values in text.items() if name != "heads"} | {"num_attention_heads": (1, 2, 3, 8)}
+    grid += mixed_grid(
+        pico.opt,
+        14,
+        {"hidden_size": 24, "num_labels": 3},
+        **plain,
+        ffn_dim=(10, 24),
+        activation_function=("relu", "gelu"),
+        layer_norm_elementwise_affine=flags,
+        kind=kind[:2],
+    )
     grid += mixed_grid(
         pico.gpt2,
         24,
-        {"hidden_size": 24, "layer_norm_epsilon": 1e-2},
+        {"hidden_size": 24, "layer_norm_epsilon": 1e-2, "num_labels": 3},
         **plain,
-        num_attention_heads=(1, 2, 3, 8),
         n_inner=(None, 10),
         activation_function=("gelu_new", "relu"),
         scale_attn_by_inverse_layer_idx=flags,
         scale_attn_weights=flags,
+        kind=("LMHeadModel", *kind[1:]),
     )
     grid += mixed_grid(
         pico.bert,
         20,
         {"hidden_size": 24, "layer_norm_eps": 1e-2},
         **plain,
-        num_attention_heads=(1, 2, 3, 8),
         intermediate_size=(10, 24),
         hidden_act=("gelu", "relu"),
         type_vocab_size=(1, 2),
@@ -175,7 +200,7 @@ def test_the_grid_covers_what_it_says() -> None:
     for case in GRID:
         build, config = case.values
         for name, value in config.items():
-            value = tuple(value.items()) if isinstance(value, dict) else value
+            value = str(value) if isinstance(value, dict) else value
             seen.setdefault((build, name), set()).add(value)
     for name, values in {"num_hidden_layers": {1, 2, 3}, "num_attention_heads": {1, 2, 4}}.items():
         assert seen[pico.neox, name] == values
@@ -217,7 +242,7 @@ def test_the_whole_group_leaves_the_function_alone(build: Any, config: dict[str,
     # The function is kept although the weights are not.
     for name, t in state(moved).items():
         if name in g.spec.rules and state(canonical)[name].abs().max() > 0:
-            axes = {axis for b in g.spec.blocks(name) for axis in b.names} & g.spec.space_names
+            axes = {axis for b in g.spec.blocks(name) for axis in b.names} & set(g.moving)
             assert not axes or change(state(canonical)[name], t) > 0.05, name
 
 

@@ -13,7 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import Tokens, hidden_units, move_values, norm, plain_heads
+from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.common import Tokens, norm
+from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.groups import Permutation
 from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, layered
 

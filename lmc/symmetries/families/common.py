@@ -1,14 +1,10 @@
-"""What several tables have in common: hidden units, norms and their readers, settings of a configuration, inputs."""
+"""What several tables have in common: norms and their readers, settings of a configuration, inputs."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from lmc.symmetries.groups import Group, Invertible, Permutation, Scale
-from lmc.symmetries.spec import Move, Norm, Reader, Space
-
-# Activations with f(sx) = s f(x) for s > 0: each unit may carry a positive factor in and its inverse out.
-_HOMOGENEOUS = ("relu", "leaky_relu")
+from lmc.symmetries.spec import Norm, Reader
 
 # Fields that do not change what a model computes in evaluation, or that the shape of a tensor shows. Two endpoints must
 # agree in every other field, also in one that this package has never heard of.
@@ -69,39 +65,14 @@ def settings(model: Any) -> dict[str, object]:
     return found
 
 
-def hidden_units(count: int, activation: str = "", gated: bool = False) -> tuple[tuple[Space, ...], str, str]:
-    """The spaces of a feed-forward layer's hidden units, and their axis: as it is written, and as it is read.
-
-    Units can be permuted. What multiplies a gate's output may carry any factor, a ReLU's unit a positive one; a GELU's
-    unit none (so the feed-forward scaling of arXiv 2606.23607 is exact for gated and ReLU layers only).
-    """
-    units = Space("hidden", Permutation(count))
-    if not gated and activation not in _HOMOGENEOUS:
-        return (units,), "hidden", "hidden"
-    factor: Group = Invertible(1) if gated else Scale()
-    return (units, Space("unit", factor, over=("hidden",))), "(hidden unit)", "(hidden unit*)"
-
-
-def plain_heads(count: int, width: int) -> tuple[Space, ...]:
-    """The spaces of attention whose positions are elsewhere: of queries against keys, and of values, every basis."""
-    return (
-        Space("head", Permutation(count)),
-        Space("qk", Invertible(width), over=("head",)),
-        Space("value", Invertible(width), over=("head",)),
-    )
-
-
 def reader(name: str, present: set[str]) -> Reader:
-    """The layer called `name` as a reader of the stream, with its bias where it has one."""
-    return Reader(name + ".weight", name + ".bias" if name + ".bias" in present else None)
+    """The layer, or the tensor, called `name` as a reader of the stream, with its bias where it has one."""
+    return Reader(name if name in present else name + ".weight", name + ".bias" if name + ".bias" in present else None)
 
 
 def norm(module: str, present: set[str], *read_by: str) -> Norm:
-    """The norm called `module`, with its gain and its bias where it has them, and the layers that read its output."""
+    """The norm called `module`, with its gain and bias where it has them, and those of its readers that are there."""
     weight, bias = (name if name in present else None for name in (module + ".weight", module + ".bias"))
-    return Norm(module, weight, bias, tuple(reader(name, present) for name in read_by))
-
-
-def move_values(bias: str, out: str, layer: int) -> Move:
-    """The bias of a layer's values. Attention averages values, which leaves a constant alone, so `out` can carry it."""
-    return Move(bias, out + ".bias", f"value.{layer}", through=out + ".weight")
+    return Norm(
+        module, weight, bias, tuple(reader(name, present) for name in read_by if {name, name + ".weight"} & present)
+    )

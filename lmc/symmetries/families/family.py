@@ -12,7 +12,22 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families import bert, common, gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, qwen3, vit, vit_forms
+from lmc.symmetries.families import (
+    bert,
+    common,
+    gpt2,
+    gpt_neox,
+    hf_vit,
+    llama,
+    olmo,
+    olmo2,
+    opt,
+    qwen3,
+    stablelm,
+    starcoder2,
+    vit,
+    vit_forms,
+)
 from lmc.symmetries.families.common import Images, Tokens
 from lmc.symmetries.families.heads import LABELS, TEXTS, named
 from lmc.symmetries.spec import ModelSpec
@@ -43,7 +58,12 @@ def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Fami
 FAMILIES = (
     _decoder("gpt_neox", gpt_neox.spec, *named("GPTNeoX")),
     _decoder("gpt2", gpt2.spec, "GPT2LMHeadModel", *named("GPT2", *LABELS)),
-    _decoder("llama", llama.spec, *named("Llama"), *named("Mistral"), *named("Qwen2")),
+    _decoder(
+        "llama", llama.spec, *named("Llama"), *named("Mistral"), *named("Qwen2"), *named("Phi3"), "GraniteForCausalLM"
+    ),
+    _decoder("stablelm", stablelm.spec, *named("StableLm")),
+    _decoder("starcoder2", starcoder2.spec, *named("Starcoder2")),
+    _decoder("opt", opt.spec, *named("OPT", *TEXTS)),
     _decoder("qwen3", qwen3.spec, *named("Qwen3")),
     _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
     _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import hidden_units, move_values, norm, plain_heads
+from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.common import norm
+from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.families.heads import head
 from lmc.symmetries.groups import Orthogonal, Scale
 from lmc.symmetries.spec import Dead, Epsilon, Mean, ModelSpec, Norm, Space, layered

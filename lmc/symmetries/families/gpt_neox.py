@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lmc.symmetries.families.common import hidden_units, norm
+from lmc.symmetries.families.common import norm
+from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.families.heads import head
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered

@@ -7,7 +7,9 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import Images, hidden_units, move_values, norm, plain_heads
+from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.common import Images, norm
+from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.groups import Orthogonal, Scale
 from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered
 
