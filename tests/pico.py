@@ -65,7 +65,8 @@ def _stock(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, con
     """
     chosen = {"kind": "ForCausalLM", **fields, **config}
     stock = getattr(transformers, name + chosen.pop("kind"))
-    model = stock(getattr(transformers, f"{name}Config")(**chosen))
+    settings = getattr(transformers, chosen.pop("config", f"{name}Config"))
+    model = stock(settings(**chosen))
     return randomize(model, seed).to(dtype).eval()
 
 
@@ -113,6 +114,23 @@ def granite(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) ->
     """A Granite in evaluation mode, with multipliers; `config` overrides fields of GraniteConfig."""
     multipliers = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.7}
     return _stock("Granite", GROUPED | multipliers | {"logits_scaling": 2.0}, seed, dtype, config)
+
+
+def gemma(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Gemma in evaluation mode; `config` overrides fields of GemmaConfig."""
+    return _stock("Gemma", GROUPED | {"head_dim": 4}, seed, dtype, config)
+
+
+def gemma2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Gemma 2 in evaluation mode; `config` overrides fields of Gemma2Config."""
+    caps = {"attn_logit_softcapping": 1.0, "final_logit_softcapping": 2.0}
+    return _stock("Gemma2", GROUPED | {"head_dim": 4, "query_pre_attn_scalar": 8} | caps, seed, dtype, config)
+
+
+def gemma3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Gemma 3 in evaluation mode; `config` overrides fields of Gemma3TextConfig."""
+    fields = {"config": "Gemma3TextConfig", "head_dim": 4, "query_pre_attn_scalar": 8, "sliding_window": 4}
+    return _stock("Gemma3", GROUPED | fields, seed, dtype, config)
 
 
 def stablelm(seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any) -> Any:
@@ -189,6 +207,9 @@ STEMS = {
     "Qwen3": qwen3,
     "Phi3": phi3,
     "Granite": granite,
+    "Gemma": gemma,
+    "Gemma2": gemma2,
+    "Gemma3": gemma3,
     "StableLm": stablelm,
     "Starcoder2": starcoder2,
     "OPT": opt,
@@ -211,12 +232,16 @@ def randomize(model: nn.Module, seed: int) -> Any:
     """Give every parameter a random value of usual size, in place: gains around 1, the rest around 0."""
     generator = torch.Generator().manual_seed(seed)
     norms = (m for m in model.modules() if type(m).__name__.endswith("Norm"))
-    gains = {id(m.weight) for m in norms if getattr(m, "weight", None) is not None}
+    gains = {  # Gemma's norms add one themselves
+        id(m.weight): 0.0 if type(m).__name__.startswith("Gemma") else 1.0
+        for m in norms
+        if getattr(m, "weight", None) is not None
+    }
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if id(parameter) in gains or name.endswith(".gamma"):
-                parameter.copy_(1 + 0.3 * noise)
+                parameter.copy_(gains.get(id(parameter), 1.0) + 0.3 * noise)
             elif parameter.ndim == 1:
                 parameter.copy_(0.3 * noise)
             else:

@@ -153,7 +153,7 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
 
     A reader without a bias keeps Wβ in its weight, along the direction 𝟙, which the output of a LayerNorm never has.
     """
-    gamma = tensors[norm.weight].clone() if norm.weight else None
+    gamma = tensors[norm.weight] + norm.offset if norm.weight else None
     beta = tensors[norm.bias].clone() if norm.bias else None
     for reader in norm.readers:
         for i, weight in enumerate(views(tensors, spec, reader.weight, norm.axis)):  # (..., d)
@@ -170,7 +170,7 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
     if norm.onward and beta is not None:
         tensors[norm.onward] += beta
     if norm.weight:
-        tensors[norm.weight].fill_(1)
+        tensors[norm.weight].fill_(norm.canonical_gain)
     if norm.bias:
         tensors[norm.bias].fill_(norm.canonical_bias)
 

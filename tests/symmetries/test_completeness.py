@@ -76,6 +76,9 @@ CASES += [
         (pico.granite, ONE, "multipliers", {}),
         (pico.stablelm, STABLE, "no biases, grouped queries", {"num_key_value_heads": 1}),
         (pico.stablelm, STABLE, "biases, parallel", {"use_qkv_bias": True, "use_parallel_residual": True}),
+        (pico.gemma, {**ONE, "head_dim": 2}, "gains less one", {}),
+        (pico.gemma2, {**ONE, "head_dim": 2}, "caps", {"attn_implementation": "eager"}),
+        (pico.gemma3, ONE, "norms inside attention too", {}),
         (pico.starcoder2, {**ONE, "vocab_size": 20}, "biases", {}),
         (pico.opt, {**ONE, "vocab_size": 20, "ffn_dim": 6}, "ReLU", {}),
         (pico.bert, BERT, "norms after the sublayers", {}),
@@ -97,11 +100,16 @@ CASES += [
 ]
 
 
+# Of OPT's first two positions, which are never read, the whole vector is flat, where the table knows of its mean; in
+# Gemma 3 the gains of queries and keys share a factor for each frequency, which is not linear in what is stored.
+UNDECLARED = {pico.opt: 2 * (8 - 1), pico.gemma3: 2}
+
+
 def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Module:
     model = build(**config)
     for module in model.modules():
         if type(module).__name__.endswith("Norm") and type(module).__name__ != "OlmoLayerNorm":  # its ε is a literal
-            setattr(module, "eps" if isinstance(module, nn.LayerNorm) else "variance_epsilon", epsilon)
+            setattr(module, "eps" if hasattr(module, "eps") else "variance_epsilon", epsilon)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* was tied to")
         return lmc.canonicalize(model)
@@ -141,9 +149,7 @@ def test_the_table_counts_every_flat_direction(build: Any, config: dict[str, Any
     counted = dimensions(lmc.spec(model), tied)
     measured, above, below = flat_directions(model)
     assert above > 1e-8 and below < 1e-13, "no clear gap: the rank is not decided"
-    # OPT's first two positions are never read: of each the whole vector is flat, where the table knows of its mean.
-    unread = 2 * (model.config.hidden_size - 1) if build is pico.opt else 0
-    assert measured == counted.total + unread, counted
+    assert measured == counted.total + UNDECLARED.get(build, 0), counted
 
 
 def test_without_epsilon_the_residual_scale_is_one_more() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import lmc
+from lmc.symmetries.canonical import make_canonical
 from lmc.symmetries.exactness import EXACT, TOLERANCE
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 from lmc.symmetries.spec import ModelSpec, Space
@@ -22,6 +23,7 @@ from lmc.symmetries.transform import Transform
 
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
+    *(pico.gemma, pico.gemma2, pico.gemma3),
     *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt, pico.bert, pico.vit, pico.hf_vit),
 ]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
@@ -130,6 +132,11 @@ def more_grids() -> list[Any]:
     grid += mixed_grid(pico.qwen3, 16, eps, **text, **free, attention_bias=flags, kind=kind)
     grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=kind[:2])
     grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=kind[:2])
+    grid += mixed_grid(pico.gemma, 10, eps, **text, **free, attention_bias=flags, kind=kind)
+    eager = text | {"attn_implementation": ("eager",)}
+    caps = {"attn_logit_softcapping": (None, 1.0), "final_logit_softcapping": (None, 2.0), "sliding_window": (4, 64)}
+    grid += mixed_grid(pico.gemma2, 12, eps, **eager, **free, **caps, kind=kind)
+    grid += mixed_grid(pico.gemma3, 14, eps, **text, **free, attention_bias=flags, sliding_window=(4, 64))
     both = {"use_qkv_bias": flags, "use_parallel_residual": flags, "rotary_fraction": (0.5, 1.0)}
     even = text | {"heads": tuple(h for h in heads if h["num_attention_heads"] != 6)}
     grid += mixed_grid(pico.stablelm, 20, layer | {"hidden_size": 64}, **even, **both, kind=kind)
@@ -448,10 +455,11 @@ def test_every_rule_is_needed(build: Any) -> None:
     g = Transform.random(lmc.spec(model), 0)
     moved = {name: g.moved(name, t) for name, t in state(model).items()}
     factor = g.scale**2
+    gains = ("q_norm.weight", "k_norm.weight")  # of Gemma 3: a sign of a plane leaves them alone
     assert effect(model, moved, factor) <= EXACT
     for name in g.spec.rules:
         if not any(g.spec.space_names & set(block.names) for block in g.spec.blocks(name)):  # no group moves classes
-            assert name in ("head.bias", "classifier.bias", "cls.predictions.bias", "cls.predictions.decoder.bias")
+            assert name.endswith(("head.bias", "classifier.bias", "predictions.bias", "decoder.bias", *gains))
             assert torch.equal(moved[name], state(model)[name])
         elif name in {dead.bias for dead in g.spec.dead} and len(g.spec.blocks(name)) == 1:  # keys' own bias: softmax
             assert effect(model, {**moved, name: state(model)[name]}, factor) <= EXACT, name
@@ -551,6 +559,27 @@ WRONG_DECODERS: dict[str, tuple[Any, dict[str, str], tuple[Space, ...]]] = {
         },
         (Space("turn", RotaryCommutant(), ("head.0", "freq")),),
     ),
+    "phases under a norm that stores its gain less one": (
+        pico.gemma3,
+        {
+            ATTENTION + "q_proj.weight": "(head.0 query.0 turn freq) stream?",
+            ATTENTION + "k_proj.weight": "(head.0 turn* freq) stream?",
+        },
+        (Space("turn", RotaryCommutant(), ("head.0", "freq")),),
+    ),
+    "keys and values swapped in what is fused": (
+        pico.phi3,
+        {
+            ATTENTION
+            + "qkv_proj.weight": "[head.0 query.0 plane.0 freq | head.0 value.0 | head.0 plane.0* freq] stream?"
+        },
+        (),
+    ),
+    "a factor on the gate in what is fused": (
+        pico.phi3,
+        {MLP + "gate_up_proj.weight": "[hidden.0 unit.0 | hidden.0] stream?"},
+        (),
+    ),
     "a map of values under clipping": (
         lambda: pico.olmo(clip_qkv=0.1),
         {
@@ -600,15 +629,26 @@ def test_wrong_symmetries_of_other_families_are_caught(case: tuple[Any, dict[str
     assert under(model, rewritten(spec, {s.name: s for s in spaces}, rules)) >= CLEAR
 
 
-def test_a_rotation_of_a_post_norm_stream_is_caught() -> None:
+@pytest.mark.parametrize("build", [pico.olmo2, pico.gemma2, pico.gemma3])
+def test_a_rotation_of_a_post_norm_stream_is_caught(build: Any) -> None:
     """What OLMo-2 loses: under its norms after the sublayers only signed permutations are left."""
-    model = lmc.canonicalize(pico.olmo2())
+    model = lmc.canonicalize(build())
     spec = lmc.spec(model)
     spaces = tuple(Space("stream", Orthogonal(16)) if s.name == "stream" else s for s in spec.spaces)
     table = dataclasses.replace(spec, spaces=tuple(s for s in spaces if s.name != "sign"))
     gains = {name: p for name, p in spec.rules.items() if p == "stream"}
     table = dataclasses.replace(table, rules={n: p for n, p in spec.rules.items() if n not in gains})
     assert len(gains) == 4 and under(model, table) >= CLEAR
+
+
+def test_a_gain_that_is_stored_less_one_is_so_by_its_table() -> None:
+    model = pico.gemma()
+    spec = lmc.spec(model)
+    forgetful = dataclasses.replace(spec, norms=tuple(dataclasses.replace(norm, offset=0.0) for norm in spec.norms))
+    for table, caught in ((spec, False), (forgetful, True)):
+        tensors = {name: t.clone() for name, t in state(model).items()}
+        make_canonical(tensors, table)
+        assert effect(model, tensors) >= CLEAR if caught else effect(model, tensors) <= EXACT
 
 
 def test_clipping_that_never_acts_is_refused_all_the_same() -> None:

@@ -15,6 +15,7 @@ from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families import (
     bert,
     common,
+    gemma,
     gpt2,
     gpt_neox,
     hf_vit,
@@ -64,6 +65,7 @@ FAMILIES = (
     _decoder("stablelm", stablelm.spec, *named("StableLm")),
     _decoder("starcoder2", starcoder2.spec, *named("Starcoder2")),
     _decoder("opt", opt.spec, *named("OPT", *TEXTS)),
+    _decoder("gemma", gemma.spec, *named("Gemma"), *named("Gemma2"), "Gemma3ForCausalLM"),
     _decoder("qwen3", qwen3.spec, *named("Qwen3")),
     _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
     _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
