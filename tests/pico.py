@@ -165,6 +165,18 @@ def bert(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> An
     return _stock("Bert", {"kind": "ForMaskedLM", **fields}, seed, dtype, config)
 
 
+def roberta(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A RoBERTa in evaluation mode; `config` overrides fields of RobertaConfig."""
+    fields = {**TEXT, "num_attention_heads": 2, "type_vocab_size": 1, "pad_token_id": 1}
+    return _stock("Roberta", {"kind": "ForMaskedLM", **fields}, seed, dtype, config)
+
+
+def xlm_roberta(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """An XLM-RoBERTa in evaluation mode; `config` overrides fields of XLMRobertaConfig."""
+    fields = {**TEXT, "num_attention_heads": 2, "type_vocab_size": 1, "pad_token_id": 1}
+    return _stock("XLMRoberta", {"kind": "ForMaskedLM", **fields}, seed, dtype, config)
+
+
 def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A ViT of transformers in evaluation mode; `config` overrides fields of ViTConfig."""
     fields = {
@@ -180,6 +192,24 @@ def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
         "attn_implementation": "eager",
     }
     return _stock("ViT", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
+
+
+def dinov2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A DINOv2 in evaluation mode; `config` overrides fields of Dinov2Config."""
+    fields = {
+        "image_size": 8,
+        "patch_size": 4,
+        "num_channels": 1,
+        "num_labels": 10,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "mlp_ratio": 1,
+        "layer_norm_eps": 1e-6,
+        "use_mask_token": False,
+        "attn_implementation": "eager",
+    }
+    return _stock("Dinov2", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
 
 
 def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.models.VisionTransformer:
@@ -216,7 +246,10 @@ STEMS = {
     "Olmo": olmo,
     "Olmo2": olmo2,
     "Bert": bert,
+    "Roberta": roberta,
+    "XLMRoberta": xlm_roberta,
     "ViT": hf_vit,
+    "Dinov2": dinov2,
     "VisionTransformer": vit,
 }
 
@@ -240,7 +273,7 @@ def randomize(model: nn.Module, seed: int) -> Any:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            if id(parameter) in gains or name.endswith(".gamma"):
+            if id(parameter) in gains or name.endswith((".gamma", ".lambda1")):
                 parameter.copy_(gains.get(id(parameter), 1.0) + 0.3 * noise)
             elif parameter.ndim == 1:
                 parameter.copy_(0.3 * noise)

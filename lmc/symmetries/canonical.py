@@ -121,7 +121,7 @@ def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = 
     No two entries may share memory. A part is closed: what a step mixes is all there, or none of it.
     """
     for norm in spec.norms:
-        if norm.readers[0].weight in tensors:
+        if any(reader.weight in tensors for reader in norm.readers):
             _absorb_norm(tensors, spec, norm)
     for gain in spec.gains:
         if gain.weight in tensors:
@@ -164,7 +164,8 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
                 weight -= weight.mean(-1, keepdim=True)
             if constant is not None:
                 if reader.bias is not None:
-                    spec.blocks(reader.bias)[i].of(tensors[reader.bias]).add_(constant)
+                    blocks = spec.blocks(reader.bias)  # one, also where a head reads the stream twice, side by side
+                    blocks[min(i, len(blocks) - 1)].of(tensors[reader.bias]).add_(constant)
                 else:
                     weight += constant[..., None] / weight.shape[-1]
     if norm.onward and beta is not None:

@@ -115,12 +115,16 @@ def logits(model: Any, inputs: Tensor) -> Tensor:
     """What a model says of inputs that all are of one length.
 
     For texts [n, T, vocabulary] or labels [n, T, labels] of tokens, or of texts [n, labels]; [n, classes] for images.
+    Of a model without a head the last states [n, T, d]; where it pools them into one, that is added as one more.
     """
     if inputs.is_floating_point():
         inputs = inputs.to(next(model.parameters()).dtype)
     with _texts_that_end_together(model):
         out = model(inputs)
-    return out if isinstance(out, Tensor) else out.logits
+    if isinstance(out, Tensor) or "logits" in out:
+        return out if isinstance(out, Tensor) else out.logits
+    states, pooled = out.last_hidden_state, out.get("pooler_output")
+    return states if pooled is None else torch.cat([states, pooled[:, None]], 1)
 
 
 @contextmanager

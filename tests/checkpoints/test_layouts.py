@@ -73,6 +73,7 @@ def google_vit(model: Any) -> State:
     }
     tensors = {}
     for name, tensor in model.state_dict().items():
+        name = name.replace("layers.", "encoder.layer.") if name.startswith("layers.") else name
         for new, published in old.items():
             name = name.replace(new, published)
         tensors[name] = tensor
@@ -101,6 +102,33 @@ def facebook_opt(model: Any) -> State:
     return {n.removeprefix("model."): t for n, t in model.state_dict().items() if n != "lm_head.weight"}
 
 
+def facebook_roberta(model: Any) -> State:
+    """FacebookAI/roberta-*, xlm-roberta-*: a pooler that the class has not, positions as a buffer, a tied head."""
+    d = model.config.hidden_size
+    tensors = {name: t for name, t in model.state_dict().items() if name not in model.all_tied_weights_keys}
+    return tensors | {
+        "roberta.embeddings.position_ids": torch.arange(model.config.max_position_embeddings)[None],
+        "roberta.pooler.dense.weight": torch.ones(d, d),
+        "roberta.pooler.dense.bias": torch.ones(d),
+    }
+
+
+def facebook_dinov2(model: Any) -> State:
+    """facebook/dinov2-*: the encoder's long names."""
+    old = {
+        "q_proj": "attention.query",
+        "k_proj": "attention.key",
+        "v_proj": "attention.value",
+        "o_proj": "output.dense",
+    }
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        for new, published in old.items():
+            name = name.replace(f"attention.{new}", f"attention.{published}")
+        tensors[name] = tensor
+    return tensors
+
+
 LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], State]]] = {
     "pythia": (pico.neox, {}, pythia),
     "gpt2": (pico.gpt2, {"tie_word_embeddings": True}, gpt2),
@@ -124,6 +152,12 @@ LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Sta
     "starcoder2, tied": (pico.starcoder2, {"tie_word_embeddings": True}, without_head),
     "facebook opt": (pico.opt, {"tie_word_embeddings": True}, facebook_opt),
     "google bert": (pico.bert, {"tie_word_embeddings": True}, google_bert),
+    "roberta": (pico.roberta, {"tie_word_embeddings": True}, facebook_roberta),
+    "xlm-roberta": (pico.xlm_roberta, {"tie_word_embeddings": True}, facebook_roberta),
+    "a sentence encoder": (pico.builder("BertModel"), {}, lambda m: dict(m.state_dict())),
+    "a text classifier": (pico.builder("RobertaForSequenceClassification"), {}, lambda m: dict(m.state_dict())),
+    "facebook dinov2": (pico.builder("Dinov2Model"), {"use_mask_token": True}, facebook_dinov2),
+    "google vit without classes": (pico.builder("ViTModel"), {}, google_vit),
     "google vit": (pico.hf_vit, {}, google_vit),
 }
 

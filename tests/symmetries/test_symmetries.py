@@ -24,7 +24,8 @@ from lmc.symmetries.transform import Transform
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
     *(pico.gemma, pico.gemma2, pico.gemma3),
-    *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt, pico.bert, pico.vit, pico.hf_vit),
+    *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt),
+    *(pico.bert, pico.roberta, pico.vit, pico.hf_vit, pico.dinov2),
 ]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
 
@@ -142,6 +143,7 @@ def more_grids() -> list[Any]:
     grid += mixed_grid(pico.stablelm, 20, layer | {"hidden_size": 64}, **even, **both, kind=kind)
     epsilon = wide | {"norm_epsilon": 1e-2}
     grid += mixed_grid(pico.starcoder2, 14, epsilon, **text, use_bias=flags, hidden_act=("gelu", "relu"), kind=kind)
+    encoders = ("ForMaskedLM", *kind[1:], "Model")
     plain = {name: values for name, values in text.items() if name != "heads"} | {"num_attention_heads": (1, 2, 3, 8)}
     grid += mixed_grid(
         pico.opt,
@@ -172,6 +174,16 @@ def more_grids() -> list[Any]:
         intermediate_size=(10, 24),
         hidden_act=("gelu", "relu"),
         type_vocab_size=(1, 2),
+        kind=encoders,
+    )
+    grid += mixed_grid(
+        pico.roberta,
+        14,
+        {"hidden_size": 24, "layer_norm_eps": 1e-2, "num_labels": 3},
+        **plain,
+        intermediate_size=(10, 24),
+        type_vocab_size=(1, 2),
+        kind=encoders,
     )
     grid += mixed_grid(
         pico.hf_vit,
@@ -182,6 +194,18 @@ def more_grids() -> list[Any]:
         qkv_bias=flags,
         hidden_act=("gelu", "relu"),
         image_size=(8, 12),
+        kind=("ForImageClassification", "Model"),
+    )
+    grid += mixed_grid(
+        pico.dinov2,
+        16,
+        {"hidden_size": 24, "layer_norm_eps": 1e-2},
+        num_hidden_layers=(1, 2, 3),
+        num_attention_heads=(1, 2, 4, 8),
+        qkv_bias=flags,
+        use_swiglu_ffn=flags,
+        use_mask_token=flags,
+        kind=("ForImageClassification", "Model"),
     )
     return grid
 
@@ -448,7 +472,9 @@ def test_every_rule_is_needed(build: Any) -> None:
     with torch.no_grad():  # biases that the canonical form moves elsewhere hold something again, as after training
         noise = torch.Generator().manual_seed(0)
         for name, parameter in model.named_parameters():
-            if name in lmc.spec(model).rules and name.endswith(("bias", "token")):
+            if name in lmc.spec(model).rules and name.endswith(
+                ("bias", "token", "roberta.embeddings.token_type_embeddings.weight")
+            ):
                 parameter += torch.randn(parameter.shape, generator=noise, dtype=torch.float64)
                 if lmc.spec(model).writes(name):
                     parameter -= parameter.mean(-1, keepdim=True)

@@ -43,7 +43,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Images:
-    """A vision model reads images of `shape` (channels, height, width) and tells `classes` of them apart."""
+    """A vision model reads images of `shape` (channels, height, width) tells `classes` apart, 0 without a head."""
 
     shape: tuple[int, int, int]
     classes: int

@@ -56,6 +56,10 @@ def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Fami
     return Family(name, "transformers", classes, spec, common.settings, common.tokens)
 
 
+ENCODERS = tuple(
+    stem + kind for stem in ("Bert", "Roberta", "XLMRoberta") for kind in ("ForMaskedLM", *LABELS, "Model")
+)
+PICTURES = ("ViTForImageClassification", "ViTModel", "Dinov2ForImageClassification", "Dinov2Model")
 FAMILIES = (
     _decoder("gpt_neox", gpt_neox.spec, *named("GPTNeoX")),
     _decoder("gpt2", gpt2.spec, "GPT2LMHeadModel", *named("GPT2", *LABELS)),
@@ -69,11 +73,9 @@ FAMILIES = (
     _decoder("qwen3", qwen3.spec, *named("Qwen3")),
     _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
     _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
-    Family(
-        "bert", "transformers", ("BertForMaskedLM",), bert.spec, common.settings, bert.tokens, unread=bert.OTHER_HEADS
-    ),
+    Family("bert", "transformers", ENCODERS, bert.spec, common.settings, bert.tokens, unread=bert.OTHER_HEADS),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
-    Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, common.settings, hf_vit.images),
+    Family("hf_vit", "transformers", PICTURES, hf_vit.spec, common.settings, hf_vit.images),
 )
 
 
