@@ -133,6 +133,31 @@ def gemma3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
     return _stock("Gemma3", GROUPED | fields, seed, dtype, config)
 
 
+EXPERTS = {"num_experts_per_tok": 2, "experts_implementation": "eager"}
+
+
+def mixtral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Mixtral in evaluation mode; `config` overrides fields of MixtralConfig."""
+    return _stock("Mixtral", GROUPED | EXPERTS | {"num_local_experts": 4, "sliding_window": None}, seed, dtype, config)
+
+
+def qwen2_moe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Qwen2-MoE in evaluation mode, with a shared expert; `config` overrides fields of Qwen2MoeConfig."""
+    fields = {"num_experts": 4, "moe_intermediate_size": 6, "shared_expert_intermediate_size": 10}
+    return _stock("Qwen2Moe", GROUPED | EXPERTS | fields, seed, dtype, config)
+
+
+def qwen3_moe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Qwen3-MoE in evaluation mode; `config` overrides fields of Qwen3MoeConfig."""
+    fields = {"num_experts": 4, "moe_intermediate_size": 6, "head_dim": 4}
+    return _stock("Qwen3Moe", GROUPED | EXPERTS | fields, seed, dtype, config)
+
+
+def olmoe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """An OLMoE in evaluation mode; `config` overrides fields of OlmoeConfig."""
+    return _stock("Olmoe", GROUPED | EXPERTS | {"num_experts": 4}, seed, dtype, config)
+
+
 def stablelm(seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any) -> Any:
     """A StableLM in evaluation mode; `config` overrides fields of StableLmConfig."""
     rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": rotary_fraction}
@@ -240,6 +265,10 @@ STEMS = {
     "Gemma": gemma,
     "Gemma2": gemma2,
     "Gemma3": gemma3,
+    "Mixtral": mixtral,
+    "Qwen2Moe": qwen2_moe,
+    "Qwen3Moe": qwen3_moe,
+    "Olmoe": olmoe,
     "StableLm": stablelm,
     "Starcoder2": starcoder2,
     "OPT": opt,

@@ -11,7 +11,7 @@ from torch import nn
 
 import lmc
 from lmc.symmetries.exactness import EXACT
-from lmc.symmetries.families.family import FAMILIES
+from lmc.symmetries.families.family import FAMILIES, find
 from lmc.symmetries.groups import Orthogonal, RotaryCommutant
 from lmc.symmetries.spec import ModelSpec, Space
 from lmc.symmetries.stock_model import state
@@ -101,6 +101,30 @@ def test_gains_of_zero_and_near_zero_are_legal(name: str) -> None:
         before = pico.logits(model, x)
         for other in (canonical, moved):
             assert (pico.logits(other, x) - before).abs().max() <= EXACT * before.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"),
+    [
+        ("PhiForCausalLM", "Phi3ForCausalLM"),
+        ("Olmo3ForCausalLM", "Olmo2ForCausalLM"),
+        ("CamembertForMaskedLM", "ForMaskedLM"),
+        ("LlamaForQuestionAnswering", "LlamaFor"),
+        ("Dinov2WithRegistersModel", "Dinov2Model"),
+    ],
+)
+def test_a_class_that_is_not_covered_is_told_the_closest(name: str, closest: str) -> None:
+    with pytest.raises(lmc.UnsupportedModelError) as error:
+        find(name, "transformers")
+    text = str(error.value)
+    assert f"transformers.{name}: no family covers this model class; the closest covered is " in text
+    assert closest in text and text.endswith("book/add_a_family.md shows how to add a class") and len(text) < 300
+
+
+def test_a_class_like_no_other_is_told_so() -> None:
+    for name in ("T5ForConditionalGeneration", "InternLM2ForCausalLM"):
+        with pytest.raises(lmc.UnsupportedModelError, match="none that is covered has settings like it; book/add_a"):
+            find(name, "transformers")
 
 
 @pytest.mark.parametrize(("layout", "exact"), [("plane freq", False), ("freq plane", True)])

@@ -1,4 +1,4 @@
-"""Llama, Mistral, Qwen2, Granite and Phi-3: RMSNorm, grouped queries, rotary positions, SwiGLU; biases or not.
+"""Llama, Mistral, Mixtral, Qwen2 with experts or not, Granite, Phi-3: RMSNorm, rotary positions, SwiGLU; biases or not.
 
 Granite's multipliers are numbers that no map of weights touches. Phi-3 fuses queries, keys and values, and the gate
 with what it gates, and may turn a part of each head only.
