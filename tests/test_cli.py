@@ -82,7 +82,7 @@ def test_from_two_language_models_to_a_merged_one(here: Path, run: Callable[...,
     assert code == 0
     assert "can be paired" in out
     assert "disk for a merged model" in out
-    assert "cosine of the weights" in out
+    assert "|cosine| of the weights" in out
     assert re.search(
         r"time for matching +about \d+ (s|min) for 300 steps of learning \(an estimate, on cpu: \S+ s a step\)", out
     )
@@ -139,7 +139,7 @@ def test_a_shared_initialisation_is_a_warning(here: Path, run: Callable[..., Out
     shutil.copytree("va", "twin")
     code, _, err = run("check va twin")
     assert code == 0
-    assert err == "warning: cosine 1.000 ≥ 0.05: va and twin may share an initialisation\n"
+    assert err == "warning: |cosine| 1.000 ≥ 0.05: va and twin may share an initialisation\n"
 
 
 def test_an_alignment_outlives_a_change_of_place(
@@ -184,6 +184,17 @@ def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..
     assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none\n"
     code, _, err = run("path aligned --data text.txt")  # which was aligned when there was one
     assert code == 2 and "expected the vocabulary that the models were matched with" in err
+
+
+def test_families_are_listed_with_what_is_known_of_them(run: Callable[..., Outcome]) -> None:
+    from lmc.symmetries.families import facts
+
+    code, out, _ = run("families")
+    assert code == 0
+    for family, classes in lmc.families().items():
+        assert re.search(rf"^{family} +{classes[0].split('.')[1]}\b", out, re.M)
+    assert facts.FACTS.keys() == lmc.families().keys()
+    assert out.count("\n  aligned    stream: ") == out.count("\n  published  ") == len(facts.FACTS)
 
 
 def test_convert(here: Path, run: Callable[..., Outcome]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.errors import CheckpointError
+from lmc.errors import CheckpointError, LmcError, UnsupportedModelError, is_out_of_memory, one_line
 from lmc.symmetries.spec import ModelSpec
 
 
@@ -116,11 +116,21 @@ def logits(model: Any, inputs: Tensor) -> Tensor:
 
     For texts [n, T, vocabulary] or labels [n, T, labels] of tokens, or of texts [n, labels]; [n, classes] for images.
     Of a model without a head the last states [n, T, d]; where it pools them into one, that is added as one more.
+    Raises UnsupportedModelError where it cannot be run.
     """
     if inputs.is_floating_point():
         inputs = inputs.to(next(model.parameters()).dtype)
-    with _texts_that_end_together(model):
-        out = model(inputs)
+    try:
+        with _texts_that_end_together(model):
+            out = model(inputs)
+    except LmcError:
+        raise
+    except Exception as error:  # stock classes notice some wrong settings only here, each in its own way
+        if is_out_of_memory(error):
+            raise
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: expected settings that it can compute with; it stopped with: {one_line(error)}"
+        ) from error
     if isinstance(out, Tensor) or "logits" in out:
         return out if isinstance(out, Tensor) else out.logits
     states, pooled = out.last_hidden_state, out.get("pooler_output")

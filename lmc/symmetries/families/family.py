@@ -5,7 +5,7 @@ a model's configuration and shapes, never from its weights, so a model on the me
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,8 @@ class Family:
     """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads.
 
     `alike(model, like)`, where a family can be written in more than one form, writes a model in the form of another.
-    `unread`: how the tensors begin that published files hold for other classes, and the stock loader leaves out.
+    `published`: classes whose files hold the first of `classes` and more, which the stock loader leaves out; `unread`:
+    how the tensors begin that only those read.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Family:
     settings: Callable[[Any], dict[str, object]]
     inputs: Callable[[Any], Tokens | Images]
     alike: Callable[[Any, Any], nn.Module] | None = None
+    published: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
 
@@ -73,7 +75,16 @@ FAMILIES = (
     _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
     _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
     _decoder("olmoe", olmoe.spec, "OlmoeForCausalLM"),
-    Family("bert", "transformers", ENCODERS, bert.spec, common.settings, bert.tokens, unread=bert.OTHER_HEADS),
+    Family(
+        "bert",
+        "transformers",
+        ENCODERS,
+        bert.spec,
+        common.settings,
+        bert.tokens,
+        published=("BertForPreTraining",),
+        unread=bert.OTHER_HEADS,
+    ),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
     Family("hf_vit", "transformers", PICTURES, hf_vit.spec, common.settings, hf_vit.images),
 )
@@ -95,9 +106,28 @@ def find(class_name: str, library: str) -> Family:
     raise UnsupportedModelError(f"{library}.{class_name}: no family covers this model class; {hint}")
 
 
+def covered(class_name: str) -> str:
+    """The covered class that reads the files of a class: mostly that class itself.
+
+    >>> covered("BertForPreTraining")
+    'BertForMaskedLM'
+    """
+    return next((family.classes[0] for family in FAMILIES if class_name in family.published), class_name)
+
+
 def family_of(model: nn.Module) -> Family:
     """The family of a model. Raises UnsupportedModelError."""
     return find(type(model).__name__, type(model).__module__.split(".")[0])
+
+
+def contexts(models: Iterable[nn.Module]) -> list[int]:
+    """How many tokens language models read at most, each number once; nothing for models of pictures.
+
+    >>> contexts([a, b])
+    [32]
+    """
+    inputs = [family_of(model).inputs(model) for model in models]
+    return list(dict.fromkeys(read.context for read in inputs if isinstance(read, Tokens)))
 
 
 def spec(model: nn.Module) -> ModelSpec:
