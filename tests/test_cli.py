@@ -441,9 +441,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "b/model.safetensors: tensor gpt_neox.embed_in.weight: expected finite values, found 1 of",
     ),
     "unknown family": (
-        lambda: edit("b/config.json", architectures=["BertForTokenClassification"]),
+        lambda: edit("b/config.json", architectures=["BertForQuestionAnswering"]),
         "check b",
-        "transformers.BertForTokenClassification: no family covers this model class",
+        "transformers.BertForQuestionAnswering: no family covers this model class; the closest covered is Bert",
     ),
     "λ too large": (align, "merge aligned --at 1.5 --out o", "--at: expected λ between 0 and 1, found 1.5"),
     "λ negative": (align, "merge aligned --at=-0.1 --out o", "--at: expected λ between 0 and 1, found -0.1"),

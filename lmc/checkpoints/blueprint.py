@@ -170,7 +170,7 @@ def cover(source: Source, family: Family, model: nn.Module, found: Mapping[str, 
     stock = STOCK[family.library]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     names = {
-        name: None if own is None or own.startswith(family.unread) else own
+        name: None if own is None or (own not in expected and own.startswith(family.unread)) else own
         for name, own in stock.names(model, found).items()
     }
     return headers.cover(found, names, expected, stock.twins(model), str(source.folder))
