@@ -59,8 +59,8 @@ gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7,
 pictures: $(STAMP)  ## draw the pictures that explain again: book/_static/pictures
 	@$(PY) book/make/pictures.py
 
-widgets: $(STAMP)  ## compute again what the interactive pictures show: book/_static/widgets
-	@OMP_NUM_THREADS=1 $(PY) book/make/widgets.py
+widgets: $(STAMP)  ## compute again what the interactive pictures show, and their stills (needs Chromium)
+	@$(PY) book/make/widgets.py && $(PY) book/make/stills.py
 
 twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
 	@$(PY) book/make/twins.py

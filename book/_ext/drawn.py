@@ -20,8 +20,9 @@ class Inline(SphinxPostTransform):
             file = Path(self.app.srcdir, image["uri"])
             if image["uri"].startswith(DRAWN) and file.is_file():
                 svg = re.sub(r"<style>.*?</style>\n?", "", file.read_text(encoding="utf-8"), count=1, flags=re.DOTALL)
-                if image.get("alt"):
-                    svg = re.sub(r'aria-label="[^"]*"', lambda _: f'aria-label="{escape(image["alt"])}"', svg, count=1)
+                if alt := image.get("alt"):
+                    before, _, after = svg.partition('aria-label="')
+                    svg = f'{before}aria-label="{escape(alt)}"{after.partition(chr(34))[2]}'
                 image.replace_self(nodes.raw("", svg, format="html"))
 
 

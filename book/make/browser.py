@@ -59,11 +59,11 @@ class Browser:
         os.close(self._read)
         self._profile.cleanup()
 
-    def open(self, file: Path, width: int = 1280, height: int = 1600, dark: bool = False) -> "Page":
-        """A page, loaded, in a window so wide, for a reader who prefers light or dark."""
-        page = Page(self, self._call("Target.createTarget", {"url": "about:blank"})["targetId"])
-        page.load(file, width, height, dark)
-        return page
+    def open(self, page: Path | str, width: int = 1280, height: int = 1600, dark: bool = False) -> "Page":
+        """A file or an address, loaded, in a window so wide, for a reader who prefers light or dark."""
+        tab = Page(self, self._call("Target.createTarget", {"url": "about:blank"})["targetId"])
+        tab.load(page if isinstance(page, str) else page.resolve().as_uri(), width, height, dark)
+        return tab
 
     def _call(self, method: str, parameters: dict[str, Any], session: str | None = None) -> dict[str, Any]:
         number = next(self._numbers)
@@ -106,12 +106,12 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self._browser._call(method, parameters, self._session)
 
-    def load(self, file: Path, width: int, height: int, dark: bool) -> None:
+    def load(self, url: str, width: int, height: int, dark: bool) -> None:
         self._browser.events.clear()
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         self._browser.wait(lambda heard: heard.get("method") == "Page.loadEventFired")
 
     def evaluate(self, script: str) -> Any:
@@ -131,16 +131,16 @@ class Page:
             self.call("Input.dispatchKeyEvent", type="keyUp", **pressed)
 
     def complaints(self) -> list[str]:
-        """Errors and warnings of the page since it was loaded."""
+        """Errors of the page since it was loaded."""
         self.evaluate("new Promise(done => setTimeout(done))")
         heard = []
         for event in self._browser.events:
             told = event["params"]
             if event["method"] == "Runtime.exceptionThrown":
                 heard.append(told["exceptionDetails"].get("exception", {}).get("description", "exception"))
-            elif event["method"] == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
+            elif event["method"] == "Runtime.consoleAPICalled" and told["type"] in ("error", "assert"):
                 heard.append(str([argument.get("value") for argument in told["args"]]))
-            elif event["method"] == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
+            elif event["method"] == "Log.entryAdded" and told["entry"]["level"] == "error":
                 heard.append(told["entry"]["text"] + " " + told["entry"].get("url", ""))
         return heard
 

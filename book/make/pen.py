@@ -7,13 +7,13 @@ from xml.sax.saxutils import escape
 WIDTH = 400
 # Colours are named by what they mean; the page names the same ones (book/_static/pictures.css) and follows its theme.
 LIGHT = {"ink": "#1f2328", "soft": "#59636e", "faint": "#d1d9e0", "paper": "#ffffff"}
-LIGHT |= {"blue": "#0065a3", "orange": "#b54a00", "green": "#00704f", "purple": "#9c3d76"}
-DARK = {"ink": "#e6e9ee", "soft": "#a9b1ba", "faint": "#3d444d", "paper": "#14181e"}
+LIGHT |= {"blue": "#0065a3", "orange": "#a64300", "green": "#00704f", "purple": "#9c3d76"}
+DARK = {"ink": "#e6e9ee", "soft": "#a9b1ba", "faint": "#3d444d", "paper": "#121212"}
 DARK |= {"blue": "#6cbcf0", "orange": "#ff9d5c", "green": "#4fd0a4", "purple": "#ea9fcb"}
 LOOK = """
 .picture { font: 13px system-ui, "DejaVu Sans", sans-serif; }
 .picture text { fill: var(--ink); }
-.picture .small { font-size: 11.5px; }
+.picture .small { font-size: 12px; }
 .picture .title { font-weight: 600; }
 .picture .edge { fill: none; stroke: var(--ink); stroke-width: 1.5; }
 .picture .thin { fill: none; stroke: var(--soft); stroke-width: 1; }
@@ -23,11 +23,13 @@ LOOK = """
 .picture .filled { fill: var(--faint); stroke: none; }
 .picture .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round; }
 .picture .fine { stroke-width: 1; }
+.picture .thick { stroke-width: 2.5; }
+.picture .mono { font: 12.5px ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre; }
 """
 for _hue in ("ink", "soft", "blue", "orange", "green", "purple"):
-    LOOK += f".picture text.{_hue}, .picture .head.{_hue} {{ fill: var(--{_hue}); }}\n"
+    LOOK += f".picture text.{_hue}, .picture tspan.{_hue}, .picture .head.{_hue} {{ fill: var(--{_hue}); }}\n"
     LOOK += f".picture .edge.{_hue} {{ stroke: var(--{_hue}); }}\n"
-    LOOK += f".picture .tint.{_hue} {{ fill: var(--{_hue}); fill-opacity: 0.22; stroke: var(--{_hue}); }}\n"
+    LOOK += f".picture .tint.{_hue} {{ fill: var(--{_hue}); fill-opacity: 0.14; stroke: var(--{_hue}); }}\n"
 
 
 def drawing(title: str, height: float, marks: Iterable[str], width: float = WIDTH) -> str:

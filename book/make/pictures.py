@@ -245,7 +245,7 @@ def group_map() -> str:
     rows = [
         (158, "orange", "order of heads", "any permutation"),
         (180, "green", "queries and keys", "any invertible B"),
-        (202, "green", "— with rotary positions", "one complex number a plane"),
+        (202, "green", "— if positions are rotary", "one complex c a plane"),
         (224, "purple", "values and output", "any invertible A"),
         (326, "orange", "order of hidden units", "any permutation"),
         (348, "purple", "gated or ReLU units", "a scale each"),
@@ -289,7 +289,7 @@ def matching_steps() -> str:
             [
                 "draw λ and a batch; merge:",
                 "θ_λ = (1 − λ) g_A θ_A + λ g_B θ_B",
-                "one backward pass; step g_A and g_B in the group",
+                "one backward pass; g_A, g_B step in the group",
             ],
             "blue",
             78,
@@ -338,7 +338,7 @@ def dual_and_single() -> str:
             marks += [disc(*at(angle, radius), 4.5, f"head {hue}"), text(*at(angle, 1.42), name, f"{hue} title halo")]
         marks.append(text(left, 228, "each walks half of it" if share else "B walks all the way", "small"))
     rows = [
-        "Dark: a high loss. Dashed: the direct line, across the hill.",
+        "Shaded: a high loss. Dashed: the direct line, across the hill.",
         "Each end walks along its orbit, where its function stays.",
     ]
     rows += ["Green: the matched line; a rotation takes one to the other."]
