@@ -21,8 +21,8 @@
     return (1 - t) * ((1 - s) * losses[j][i] + s * losses[j][i + 1]) + t * ((1 - s) * losses[j + 1][i] + s * losses[j + 1][i + 1]);
   };
   const lambdas = Array.from({ length: 65 }, (_, i) => i / 64);
-  const map = svg("g", { "shape-rendering": "crispEdges" }, losses.flatMap((values, j) => values.map((value, i) =>
-    svg("rect", { x: (X(x[i]) - size / 2).toFixed(1), y: (Y(y[j]) - up / 2).toFixed(1), width: size.toFixed(1), height: up.toFixed(1), style: `fill:var(--soft);fill-opacity:${(0.04 + 0.86 * Math.min(1, value / 5)).toFixed(2)}` }))));
+  const map = svg("g", {}, losses.flatMap((values, j) => values.map((value, i) =>
+    svg("rect", { x: (X(x[i]) - size / 2).toFixed(1), y: (Y(y[j]) - up / 2).toFixed(1), width: (size + 0.6).toFixed(1), height: (up + 0.6).toFixed(1), style: `fill:color-mix(in srgb,var(--soft) ${Math.round(4 + 86 * Math.min(1, value / 5))}%,var(--paper))` }))));
   const moving = svg("g", {}), below = svg("g", {});
   const named = ([u, v], name, shift) => [disc(X(u), Y(v), 4, "head ink"), text(X(u), Y(v) + shift, name, "title halo")];
 

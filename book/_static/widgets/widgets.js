@@ -85,8 +85,12 @@
     for (const numbers of document.querySelectorAll("script[data-widget]")) {
       const still = numbers.closest("figure").querySelector("svg, img");
       const stage = html("div", { class: "widget-stage" });
-      registered[numbers.dataset.widget](stage, JSON.parse(numbers.textContent), kit, still.getAttribute("aria-label") ?? "");
-      still.replaceWith(stage);
+      try {
+        registered[numbers.dataset.widget](stage, JSON.parse(numbers.textContent), kit, still.getAttribute("aria-label") ?? "");
+        still.replaceWith(stage);
+      } catch (error) {
+        console.error(error); // the still stays
+      }
     }
   });
 })();
