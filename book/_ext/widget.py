@@ -31,15 +31,15 @@ class Widget(SphinxDirective):
         script = f'<script type="application/json" data-widget="{name}">{numbers}</script>'
         figure = nodes.figure(classes=["widget"])
         figure += nodes.image(uri=f"/_static/widgets/{name}.svg", alt=self.options.get("alt", words[name]["alt"]))
-        figure += nodes.raw("", script, format="html")
-        said, _ = self.state.inline_text("\n".join(self.content) or words[name]["caption"], self.lineno)
+        said, messages = self.state.inline_text("\n".join(self.content) or words[name]["caption"], self.lineno)
         figure += nodes.caption("", "", *said)
         figure += (legend := nodes.legend())
         self.state.nested_parse(StringList(words[name]["text"].splitlines()), self.content_offset, legend)
+        legend += nodes.raw("", script, format="html")
         self.options.setdefault("name", f"widget-{name}")
         self.set_source_info(figure)
         self.add_name(figure)
-        return [figure]
+        return [figure, *messages]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -11,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pen
@@ -37,7 +38,9 @@ def results(root: Path, name: str) -> Any:
 
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_a_picture_is_what_its_script_draws(name: str) -> None:
-    assert (STATIC / f"pictures/{name}.svg").read_text(encoding="utf-8") == pictures.PICTURES[name]()
+    drawn = (STATIC / f"pictures/{name}.svg").read_text(encoding="utf-8")
+    assert drawn == pictures.PICTURES[name]()
+    assert ElementTree.fromstring(drawn).get("aria-label")
 
 
 def test_the_pages_have_the_colours_of_the_pictures() -> None:
@@ -64,7 +67,8 @@ def test_the_reordered_network_is_the_nearest_order() -> None:
 @pytest.mark.parametrize("name", WORDS)
 def test_numbers_of_a_widget_are_few_and_all_is_said_about_it(name: str) -> None:
     assert (STATIC / f"widgets/{name}.json").stat().st_size <= 60_000
-    assert (STATIC / f"widgets/{name}.js").is_file() and (STATIC / f"widgets/{name}.svg").is_file()
+    still = ElementTree.fromstring((STATIC / f"widgets/{name}.svg").read_text(encoding="utf-8"))
+    assert still.get("aria-label") == WORDS[name]["alt"]
     assert set(WORDS[name]) == {"caption", "alt", "text"} and len(WORDS[name]["alt"]) > 60
 
 
@@ -134,7 +138,7 @@ def test_without_scripts_a_widget_is_a_figure_with_its_still(site: Path) -> None
     assert "thebe" not in "".join(re.findall(r"<script[^>]*>.*?</script>", page, re.DOTALL)[:10]).lower()
     for name, said in WORDS.items():
         [figure] = re.findall(rf'<figure[^>]*id="widget-{name}".*?</figure>', page, re.DOTALL)
-        assert f'aria-label="{said["alt"]}"' in figure and figure.count("<svg") == 1
+        assert f'aria-label="{said["alt"]}"' in figure and figure.count("<svg") == figure.count("<figcaption") == 1
         assert said["caption"][:30] in figure and "Fig. " in figure and 'class="legend"' in figure
     assert page.count('aria-label="What &amp; how"') == len(pictures.PICTURES)
     assert page.count("<style>") == 0 or "picture" not in "".join(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
