@@ -130,6 +130,7 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    (book.parent / "_build/html/favicon.ico").touch()  # browsers ask a server for one
     return book.parent / "_build/html"
 
 
@@ -276,6 +277,17 @@ def test_the_endpoint_moves_over_the_landscape(page: Page, root: Path) -> None:
     measured = results(root, "landscape-vit")["spread"]
     assert barrier() == pytest.approx(measured["direct barrier"][0], rel=0.05)  # interpolated between 19 × 19 points
     direct = said(page, "landscape")
+    box = page.evaluate(
+        "(svg => { svg.scrollIntoView({block: 'center', behavior: 'instant'});"
+        " return svg.getBoundingClientRect().toJSON(); })(document.querySelector('#widget-landscape svg'))"
+    )
+    pressed = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 20, "button": "left", "buttons": 1, "clickCount": 1}
+    page.call("Input.dispatchMouseEvent", type="mousePressed", **pressed)  # up on the ridge
+    page.call("Input.dispatchMouseEvent", type="mouseReleased", **pressed)
+    assert float(re.findall(r"endpoint ([\d.]+)", said(page, "landscape"))[0]) > 2
+    focus(page, "landscape", "button")
+    page.press("Enter")
+    assert said(page, "landscape") == direct
     focus(page, "landscape", "input[type=range]", 1)
     page.press("ArrowUp", 5)
     assert said(page, "landscape") != direct
