@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.errors import CheckpointError
+from lmc.errors import CheckpointError, LmcError, UnsupportedModelError, is_out_of_memory, one_line
 from lmc.symmetries.spec import ModelSpec
 
 
@@ -112,8 +112,17 @@ def recompute_activations(model: Any) -> None:
 
 
 def logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """[n, T, vocabulary] for tokens, [n, classes] for images."""
+    """[n, T, vocabulary] for tokens, [n, classes] for images. Raises UnsupportedModelError where it cannot be run."""
     if inputs.is_floating_point():
         inputs = inputs.to(next(model.parameters()).dtype)
-    out = model(inputs)
+    try:
+        out = model(inputs)
+    except LmcError:
+        raise
+    except Exception as error:  # stock classes notice some wrong settings only here, each in its own way
+        if is_out_of_memory(error):
+            raise
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: expected settings that it can compute with; it stopped with: {one_line(error)}"
+        ) from error
     return out if isinstance(out, Tensor) else out.logits

@@ -18,8 +18,7 @@ from lmc.matching import LEARNED, Endpoints, Learner, Recipe, match
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.endpoints import autocast
 from lmc.reproduce.training.settings import Cost
-from lmc.reproduce.training.trainer import Recipe as Training
-from lmc.reproduce.training.trainer import Trainer
+from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
 from lmc.symmetries import Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
@@ -68,7 +67,7 @@ def _plain(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
     device = data.inputs.device
     spec = spec_of(a)
     model = rebuild(a, spec, state(a)).to(device).requires_grad_(True)
-    trainer = Trainer(model, Training(steps=10**6, batch=len(data), lr=1e-5))
+    trainer = Trainer(model, TrainingRecipe(steps=10**6, batch=len(data), lr=1e-5))
 
     def step(index: int) -> None:
         with autocast(device, bf16=True):
