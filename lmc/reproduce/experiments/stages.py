@@ -23,7 +23,7 @@ from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
 from lmc.reproduce.experiments.report import compared, costs, rate_grids
 from lmc.reproduce.runs import Comparison
 from lmc.reproduce.training.budget import Budget
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints
+from lmc.reproduce.training.endpoints import compiled_losses, endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import Match, Setting
 from lmc.reproduce.training.tasks import Task, task_of
 
@@ -81,7 +81,7 @@ class Campaign:
 
     def _train(self, seeds: Sequence[int]) -> None:
         self.endpoints.parent.mkdir(parents=True, exist_ok=True)
-        losses_of = torch.compile(losses) if self.compiled else losses
+        losses_of = compiled_losses() if self.compiled else losses
         with FileLock(f"{self.endpoints}.lock"):  # settings may share endpoints: who comes second finds them trained
             if all((self.endpoints / f"seed-{seed}").is_dir() for seed in seeds):
                 return

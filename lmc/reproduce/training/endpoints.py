@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ Losses = Callable[[nn.Module, Data], Tensor]  # of every sample
 def autocast(device: torch.device, bf16: bool) -> Any:
     """The precision of a step: bfloat16 products, or float32."""
     return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+
+
+@cache  # one for all: models of one shape share what was compiled
+def compiled_losses() -> Losses:
+    """`losses` through torch.compile: of a large vocabulary the loss then passes over the logits twice, not ten times."""
+    compiled: Losses = torch.compile(losses, dynamic=False)
+    return compiled
 
 
 def train_endpoints(
@@ -56,7 +64,7 @@ def train_endpoints(
     if not missing:
         return done
     budget.check()
-    runs = [_Training(setting, seed, folder, task, device, len(missing)) for seed in missing]
+    runs = [Training(setting, seed, folder, task, device, len(missing)) for seed in missing]
     saved = time.monotonic()
     steps = setting.recipe.steps
     names = ", ".join(map(str, missing))
@@ -79,11 +87,18 @@ def train_endpoints(
     return done
 
 
-class _Training:
-    """One endpoint on its way: begun from its seed, or taken up where it was kept."""
+class Training:
+    """One endpoint on its way: begun from its seed, or taken up where it was kept.
+
+    >>> text = task_of(setting.shape, setting.corpus, Path("inputs"))
+    >>> training = Training(setting, 0, Path("endpoints"), text, torch.device("cpu"))
+    >>> training.advance(losses)
+    >>> training.trainer.step
+    1
+    """
 
     def __init__(
-        self, setting: Setting, seed: int, folder: Path, task: Task, device: torch.device, beside: int
+        self, setting: Setting, seed: int, folder: Path, task: Task, device: torch.device, beside: int = 1
     ) -> None:
         """`beside`: how many share the device's time, this one included."""
         self.setting, self.seed, self.task, self.device, self.beside = setting, seed, task, device, beside
