@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory
+from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
 
 if TYPE_CHECKING:
     import torch
@@ -105,12 +105,12 @@ def _check_pairing(models: list[str]) -> None:
     print(pair)
     step = step_seconds(first)
     if step is not None:
-        shown = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
-        shown += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
-        print(f"{'time for matching':<24} {shown}")
+        estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
+        estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
+        print(f"{'time for matching':<24} {estimate}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
         cosine = abs(independence(first, checkpoints.load(blueprint)))  # its sign says nothing
-        print(f"{'|cosine| of the weights':<24} {cosine:.3f} ({models[0]}, {name})")
+        print(f"{'|cosine| of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")
         if cosine >= SHARED:
             _warn(f"|cosine| {cosine:.3f} ≥ {SHARED}: {models[0]} and {name} may share an initialisation")
 
@@ -314,7 +314,7 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_place
-    from lmc.matching import MEASURED, describe, fingerprint
+    from lmc.matching import LAST_PATH, describe, fingerprint
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -329,7 +329,7 @@ def path(
     result = walk(aligned, samples, grid, seed=seed)
     result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment))
     if os.access(alignment, os.W_OK):
-        result.to_json(alignment / MEASURED)  # for the model cards of what is merged from it
+        result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
     for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
         label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
@@ -448,15 +448,15 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Folder for the executed notebooks.")] = None,
 ) -> None:
     """Recompute and redraw the book's figures; the exit code is 1 where a number is not what figures.yml expects."""
-    from lmc.reproduce import run as notebooks
+    from lmc.reproduce import command
 
     if listing:
-        print(notebooks.listing())
+        print(command.listing())
     elif redraw:
-        notebooks.redraw(profile, figure)
+        command.redraw(profile, figure)
     else:
-        notebooks.reproduce(profile, figure, jobs, out)
-        if code := notebooks.said(notebooks.unexpected(profile, figure)):
+        command.reproduce(profile, figure, jobs, out)
+        if code := command.said(command.unexpected(profile, figure)):
             raise typer.Exit(code)
 
 
@@ -486,17 +486,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(line: str) -> int:
-    print("error:", " ".join(line.split()), file=sys.stderr)
+    print("error:", shown(line), file=sys.stderr)
     return 2
 
 
 def _warn(line: str) -> None:
-    print("warning:", " ".join(line.split()), file=sys.stderr)
+    print("warning:", shown(line), file=sys.stderr)
 
 
 def _say(line: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
-        print(line, flush=True)
+        print(shown(line), flush=True)
 
 
 def _samples(
@@ -538,14 +538,14 @@ def _loaded(folder: Path, verify: bool) -> "Alignment":
 def _measured(folder: Path) -> "PathResult | None":
     """The last path that was measured on this very alignment, if there is one."""
     from lmc.evaluation import PathResult
-    from lmc.matching import MEASURED, fingerprint
+    from lmc.matching import LAST_PATH, fingerprint
 
-    if not (folder / MEASURED).exists():
+    if not (folder / LAST_PATH).exists():
         return None
-    found = PathResult.from_json(folder / MEASURED)
+    found = PathResult.from_json(folder / LAST_PATH)
     if found.alignment == fingerprint(folder):
         return found
-    _warn(f"{folder / MEASURED}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
+    _warn(f"{folder / LAST_PATH}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
     return None
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,23 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
+
+
+def require_plain(path: Path, largest: int | None = LARGEST) -> None:
+    """Raise CheckpointError for a pipe or a device, which may never end, and for a file of more bytes than `largest`.
+
+    >>> require_plain(Path("run-1/config.json"))
+
+    A path where nothing is raises FileNotFoundError; folders are left to whoever opens them.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise CheckpointError(f"{path}: expected a file, found a pipe or a device; remove it")
+    if largest is not None and found.st_size > largest:
+        raise CheckpointError(f"{path}: expected at most {largest:,} bytes of text, found {found.st_size:,}")
 
 
 def refuse_occupied(directory: str | Path) -> Path:
@@ -230,6 +248,7 @@ def read_json_lines(path: Path) -> list[dict]:
 
 def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     try:
+        require_plain(path)
         values = [json.loads(part) for part in split(path.read_text(encoding="utf8"))]
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
@@ -257,6 +276,7 @@ def safetensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
 def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
+        require_plain(path, largest=None)
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
@@ -290,7 +310,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
+def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> None:
+    """Raise CheckpointError, which ends with the hint, unless the folder holds these files with these SHA-256."""
+    for name, before in expected.items():
+        file = folder / name
+        if file.is_symlink() or not file.is_file():
+            raise CheckpointError(f"{file}: expected a file of the folder, found none; {hint}")
+        if (found := sha256(file)) != before:
+            raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
+
+
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """The SHA-256 of named tensors, in hex."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

@@ -181,7 +181,7 @@ def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..
         file.unlink()
     code, _, err = run("match a b --data text.txt --out o")
     assert code == 2
-    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none\n"
+    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none; save it there\n"
     code, _, err = run("path aligned --data text.txt")  # which was aligned when there was one
     assert code == 2 and "expected the vocabulary that the models were matched with" in err
 
@@ -441,9 +441,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "b/model.safetensors: tensor gpt_neox.embed_in.weight: expected finite values, found 1 of",
     ),
     "unknown family": (
-        lambda: edit("b/config.json", architectures=["BertForTokenClassification"]),
+        lambda: edit("b/config.json", architectures=["BertForQuestionAnswering"]),
         "check b",
-        "transformers.BertForTokenClassification: no family covers this model class",
+        "transformers.BertForQuestionAnswering: no family covers this model class; the closest covered is Bert",
     ),
     "λ too large": (align, "merge aligned --at 1.5 --out o", "--at: expected λ between 0 and 1, found 1.5"),
     "λ negative": (align, "merge aligned --at=-0.1 --out o", "--at: expected λ between 0 and 1, found -0.1"),

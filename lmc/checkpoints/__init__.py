@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from lmc.checkpoints.blueprint import inspect as inspect
     from lmc.checkpoints.checkpoint import DTYPES as DTYPES
     from lmc.checkpoints.checkpoint import load as load
+    from lmc.checkpoints.checkpoint import reload as reload
     from lmc.checkpoints.checkpoint import require_tied as require_tied
+    from lmc.checkpoints.checkpoint import require_written as require_written
     from lmc.checkpoints.checkpoint import resolve as resolve
     from lmc.checkpoints.checkpoint import save as save
     from lmc.checkpoints.lazy import Stored as Stored

@@ -4,6 +4,7 @@
 'gpt_neox'
 """
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,12 +30,17 @@ from lmc.checkpoints import (
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.transformers_layout import PREPROCESSOR
-from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, one_line
+from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, is_out_of_memory, one_line
 from lmc.files import read_json
 from lmc.symmetries.families import Family, Tokens, covered, family_of, find
 from lmc.symmetries.families import spec as spec_of
 
-MOST_LAYERS = 1024  # the deepest published language models have fewer than 200
+# What a stock class builds one by one, or computes with, before it meets a weight. The deepest published language
+# models have fewer than 200 layers, the largest sets of pictures some 20,000 classes.
+MOST = {
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "depth"), 1024),
+    **dict.fromkeys(("num_labels", "num_classes", "head_dim"), 10**6),
+}
 STOCK: dict[str, ModuleType] = {"transformers": transformers_layout, "timm": timm_layout}
 
 
@@ -117,16 +123,19 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
     with buildable(path):
         model = STOCK[library].empty(source.folder, config)
     with _covered(path):
-        spec_of(model)
+        spec = spec_of(model)
+    for space in spec.spaces:
+        if min((space.group.n, *spec.batch(space))) < 1:
+            raise CheckpointError(f"{path}: expected sizes and numbers of heads above 0, found none for {space.name}")
     return family_of(model), model
 
 
 def _require_buildable(path: Path, fields: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for so many layers that building the empty model alone would take all memory."""
-    for name in ("num_hidden_layers", "n_layer", "depth"):
+    """Raise CheckpointError for numbers with which building the empty model alone would take all memory."""
+    for name, most in MOST.items():
         value = fields.get(name)
-        if isinstance(value, int | float) and not 0 <= value <= MOST_LAYERS:
-            raise CheckpointError(f"{path}: {name}: expected at most {MOST_LAYERS:,} layers, found {value:.10g}")
+        if isinstance(value, int | float) and not 0 <= value <= most:
+            raise CheckpointError(f"{path}: {name}: expected at most {most:,}, found {str(value)[:20]}")
 
 
 @contextmanager
@@ -141,19 +150,27 @@ def _covered(path: Path) -> Iterator[None]:
 @contextmanager
 def buildable(path: Path) -> Iterator[None]:
     """Turns whatever a stock class says of a wrong value into one line that names the file it stands in."""
+    before = logging.root.manager.disable
+    logging.disable()  # what they tell of a setting comes as it is, on many lines; what is wrong is said below
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except LmcError:
         raise
     except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{path}: no model can be built from it ({one_line(error)})") from error
+    finally:
+        logging.disable(before)
 
 
 def cover(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
     stock = STOCK[family.library]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     names = {
-        name: None if own is None or own.startswith(family.unread) else own
+        name: None if own is None or (own not in expected and own.startswith(family.unread)) else own
         for name, own in stock.names(model, found).items()
     }
     return headers.cover(found, names, expected, stock.twins(model), str(source.folder))

@@ -2,12 +2,14 @@
 
 >>> convert("old", "new")
 
-Unpickling is restricted to tensors (`weights_only`); no other code is run. Converted are: pickled weights of a stock
-class, shards without their index, weights whose names training code has wrapped, OLMo checkpoints in their original
-layout (`olmo_layout`), pickled or not, DeiT's bare state dicts (`deit_layout`), and adapters with their base
-(`adapters`).
+Unpickling is restricted to tensors (`weights_only`); no other code is run, and nothing grows beyond the file. Converted
+are: pickled weights of a stock class, shards without their index, weights whose names training code has wrapped, OLMo
+checkpoints in their original layout (`olmo_layout`), pickled or not, DeiT's bare state dicts (`deit_layout`), and
+adapters with their base (`adapters`).
 """
 
+import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
-from lmc.errors import CheckpointError, LmcError
+from lmc.errors import CheckpointError, LmcError, is_out_of_memory
 from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
 from lmc.symmetries.families import family_of
 
@@ -119,13 +121,22 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
 def _unpickle(path: Path) -> dict[str, Tensor]:
     """The tensors of a pickled state dict, also where it is one entry of a larger record."""
     try:
+        _require_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
-    except Exception as error:  # damage shows in many ways
+    except CheckpointError:
+        raise
+    except Exception as error:  # damage shows in many ways; what the library advises may run code, and is not passed on
+        if isinstance(error, OSError):
+            raise
         refuse_pointer(path)
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path}: not readable as weights only, damaged or unsafe ({reason})") from None
+        asked = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
+        found = f"code ({asked[1]}), which is never run" if asked else "something else: it is damaged, or no such file"
+        found = "more than memory holds" if is_out_of_memory(error) else found
+        raise CheckpointError(
+            f"{path}: expected pickled tensors alone, found {found}; download it again, or ask for safetensors"
+        ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -137,4 +148,21 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             kind = "quantised" if tensor.is_quantized else "hollow" if tensor.is_meta else "sparse"
             raise CheckpointError(f"{path}: tensor {name}: expected plain numbers, found a {kind} tensor")
+        if tensor.nbytes > min(tensor.untyped_storage().nbytes(), path.stat().st_size):
+            raise CheckpointError(
+                f"{path}: tensor {name}: expected {tensor.nbytes:,} bytes of it in the file, found fewer"
+            )
     return content
+
+
+def _require_stored(path: Path) -> None:
+    """Raise CheckpointError for an archive that is larger inside than outside; torch compresses none."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return
+        with zipfile.ZipFile(file) as archive:
+            inside, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+    if inside > size:
+        raise CheckpointError(
+            f"{path}: expected at most its own {size:,} bytes inside, found {inside:,}: compressed, as no weights are"
+        )

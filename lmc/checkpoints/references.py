@@ -17,7 +17,7 @@ from torch import nn
 from lmc.checkpoints import vocabulary
 from lmc.checkpoints.blueprint import Blueprint, inspect
 from lmc.errors import CheckpointError
-from lmc.files import digest, sha256
+from lmc.files import sha256, tensor_digest
 from lmc.symmetries.families import family_of
 
 # How each model was loaded, and a fingerprint of what it was then. Nothing is written onto the models themselves, and
@@ -103,4 +103,4 @@ def remember(model: nn.Module, reference: dict[str, Any]) -> None:
 
 def _fingerprint(model: nn.Module) -> str:
     """Everything the function of a model depends on."""
-    return f"{digest(model.state_dict())} {family_of(model).settings(model)}"
+    return f"{tensor_digest(model.state_dict())} {family_of(model).settings(model)}"

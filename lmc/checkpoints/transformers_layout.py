@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import headers, writer
 from lmc.errors import CheckpointError, one_line
-from lmc.files import digest, read_json
+from lmc.files import read_json, tensor_digest
 from lmc.symmetries import transformers
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
@@ -104,6 +104,12 @@ def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor
     return model.eval()
 
 
+def alone(folder: Path, empty: Any) -> nn.Module:
+    """The model as the stock class reads a folder, with nothing of this package in between."""
+    with _silence():
+        return type(empty).from_pretrained(folder, local_files_only=True).eval()  # type: ignore[no-any-return]
+
+
 def _generation(folder: Path) -> Any:
     from transformers import GenerationConfig
 
@@ -168,7 +174,7 @@ def _each_once(
     seen: dict[str, str] = {}
     for name, tensor in tensors:
         if name in ties or name in ties.values():
-            seen[name] = digest({"": tensor})
+            seen[name] = tensor_digest({"": tensor})
         if name in names:
             yield names[name], tensor
     for one, other in ties.items():

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders
-    from lmc.matching.verification import MEASURED as MEASURED
+    from lmc.matching.verification import LAST_PATH as LAST_PATH
     from lmc.matching.verification import require_ends as require_ends
     from lmc.matching.verification import verify as verify
 else:

@@ -37,7 +37,7 @@ from lmc.symmetries import (
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
-Place = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
+Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Alignment:
         """The parents; vision models trained with other input normalisations take the first one's (same function)."""
         return preprocessing.common(self.parents)
 
-    def merge(self, at: Place) -> nn.Module:
+    def merge(self, at: Mixture) -> nn.Module:
         """The stock model on the line at λ = `at` (0: first endpoint, 1: second), or at K weights of the simplex.
 
         Where the norms' ε differ it is √ε that is averaged, as writers of the residual stream are. `naive` leaves it
@@ -162,7 +162,7 @@ class Alignment:
     def export(
         self,
         directory: str | Path,
-        at: Place | None = None,
+        at: Mixture | None = None,
         dtype: torch.dtype = torch.float32,
         data: object = None,
         measured: PathResult | None = None,
@@ -222,7 +222,7 @@ class Alignment:
         _untie(outline, transform)
         return outline, transform.stream(canonical)
 
-    def card(self, at: Place) -> str:
+    def card(self, at: Mixture) -> str:
         """What a model card says about the model merged there."""
 
         weights = barycentric(at, len(self.parents))
@@ -247,7 +247,7 @@ def _untie(outline: Any, transform: Transform) -> None:
         outline.config.tie_word_embeddings = False
 
 
-def barycentric(at: Place, count: int) -> list[float]:
+def barycentric(at: Mixture, count: int) -> list[float]:
     """One weight for each of `count` models, from λ or from the weights themselves.
 
     >>> barycentric(0.25, 2)

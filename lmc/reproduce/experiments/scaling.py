@@ -33,11 +33,11 @@ from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Sweep
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
+from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
 from lmc.reproduce.training.shapes import NeoX
 from lmc.reproduce.training.tasks import describe, task_of
-from lmc.reproduce.training.trainer import Recipe
+from lmc.reproduce.training.trainer import TrainingRecipe
 
 HEAD = 32  # channels of a head at every width
 NARROW, DEEP = 64, 4  # the width whose loss the others are trained to, and the layers of the curve over widths
@@ -66,7 +66,7 @@ def _setting(id: str, layers: int, width: int, pairs: int) -> Setting:
         NeoX(layers, width, width // HEAD, context=64, vocabulary=2048),
         corpus="enwiki2015-2048",
         held_out=("enwiki2015-2048", "wikitext2-2048"),
-        recipe=Recipe(STEPS, batch=16, lr=round(3e-3 * (NARROW / width) ** 0.5, 6), warmup=60),
+        recipe=TrainingRecipe(STEPS, batch=16, lr=round(3e-3 * (NARROW / width) ** 0.5, 6), warmup=60),
         seeds=SEEDS[:pairs],
         matching=Matching(
             steps=600, batch=16, probe=150, rates={"single": tuple(2 * r for r in DUAL), "dual": DUAL}, seeds=(0,)
@@ -143,7 +143,7 @@ class Scaling:
         folder = endpoint_folder(short, self.folder)
         data = task_of(short.shape, short.corpus, self.inputs, CPU)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        train_endpoint(short, PILOT, folder, data, CPU, self.budget)
+        train_endpoints(short, (PILOT,), folder, data, CPU, self.budget)
         return float(read_json(folder / f"seed-{PILOT}.json")["curve"][-1][1])
 
     def write(self) -> list[str]:

@@ -5,7 +5,8 @@ a model's configuration and shapes, never from its weights, so a model on the me
 here. To add one, copy the nearest file and name it in `family.FAMILIES`;
 the book's page "Add a family" walks through it.
 
-Begin with `llama`; `common` holds what several tables share, `decoder` what all pre-norm decoders do.
+Begin with `llama`; `decoder` is what most decoders share, made of `attention`, `feed_forward` and
+`heads`; `common` holds the rest of what several tables have in common.
 """
 
 from typing import TYPE_CHECKING

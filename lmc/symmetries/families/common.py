@@ -1,4 +1,4 @@
-"""What several tables have in common: hidden units, norms and their readers, settings of a configuration, inputs."""
+"""What several tables have in common: norms and their readers, settings of a configuration, inputs."""
 
 import inspect
 import re
@@ -9,11 +9,7 @@ from typing import Any
 
 import torch
 
-from lmc.symmetries.groups import Group, Invertible, Permutation, Scale
-from lmc.symmetries.spec import Move, Norm, Reader, Space
-
-# Activations with f(sx) = s f(x) for s > 0: each unit may carry a positive factor in and its inverse out.
-_HOMOGENEOUS = ("relu", "leaky_relu")
+from lmc.symmetries.spec import Norm, Reader
 
 # Fields that do not change what a model computes in evaluation, or that the shape of a tensor shows. Two endpoints must
 # agree in every other field that the stock class declares or its source mentions: what tools leave in a configuration
@@ -43,7 +39,7 @@ _BEFORE = frozenset(("rotary_pct", "rotary_emb_base", "partial_rotary_factor", "
 class Tokens:
     """A language model reads token ids below `vocabulary`, at most `context` of them at a time.
 
-    One that is not `causal` does not predict the next token.
+    One that is not `causal` does not predict the next token: it predicts masked ones, labels, or nothing.
     """
 
     vocabulary: int
@@ -53,7 +49,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Images:
-    """A vision model reads images of `shape` (channels, height, width) and tells `classes` of them apart."""
+    """A vision model reads images of `shape` (channels, height, width) tells `classes` apart, 0 without a head."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -61,7 +57,7 @@ class Images:
 
 def tokens(model: Any) -> Tokens:
     """What a language model of transformers reads."""
-    return Tokens(model.config.vocab_size, model.config.max_position_embeddings)
+    return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal=model.can_generate())
 
 
 def settings(model: Any) -> dict[str, object]:
@@ -113,39 +109,14 @@ def _mentioned(stock: Any) -> frozenset[str]:
     return frozenset(word for words in found for pair in words for word in pair)
 
 
-def hidden_units(count: int, activation: str = "", gated: bool = False) -> tuple[tuple[Space, ...], str, str]:
-    """The spaces of a feed-forward layer's hidden units, and their axis: as it is written, and as it is read.
-
-    Units can be permuted. What multiplies a gate's output may carry any factor, a ReLU's unit a positive one; a GELU's
-    unit none (so the feed-forward scaling of arXiv 2606.23607 is exact for gated and ReLU layers only).
-    """
-    units = Space("hidden", Permutation(count))
-    if not gated and activation not in _HOMOGENEOUS:
-        return (units,), "hidden", "hidden"
-    factor: Group = Invertible(1) if gated else Scale()
-    return (units, Space("unit", factor, over=("hidden",))), "(hidden unit)", "(hidden unit*)"
-
-
-def plain_heads(count: int, width: int) -> tuple[Space, ...]:
-    """The spaces of attention whose positions are elsewhere: of queries against keys, and of values, every basis."""
-    return (
-        Space("head", Permutation(count)),
-        Space("qk", Invertible(width), over=("head",)),
-        Space("value", Invertible(width), over=("head",)),
-    )
-
-
 def reader(name: str, present: set[str]) -> Reader:
-    """The layer called `name` as a reader of the stream, with its bias where it has one."""
-    return Reader(name + ".weight", name + ".bias" if name + ".bias" in present else None)
+    """The layer, or the tensor, called `name` as a reader of the stream, with its bias where it has one."""
+    return Reader(name if name in present else name + ".weight", name + ".bias" if name + ".bias" in present else None)
 
 
 def norm(module: str, present: set[str], *read_by: str) -> Norm:
-    """The norm called `module`, with its gain and its bias where it has them, and the layers that read its output."""
+    """The norm called `module`, with its gain and bias where it has them, and those of its readers that are there."""
     weight, bias = (name if name in present else None for name in (module + ".weight", module + ".bias"))
-    return Norm(module, weight, bias, tuple(reader(name, present) for name in read_by))
-
-
-def move_values(bias: str, out: str, layer: int) -> Move:
-    """The bias of a layer's values. Attention averages values, which leaves a constant alone, so `out` can carry it."""
-    return Move(bias, out + ".bias", f"value.{layer}", through=out + ".weight")
+    return Norm(
+        module, weight, bias, tuple(reader(name, present) for name in read_by if {name, name + ".weight"} & present)
+    )
