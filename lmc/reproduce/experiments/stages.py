@@ -133,7 +133,7 @@ class Campaign:
             options: dict[str, Any] = {}
             if wanted.method in LEARNED:
                 start = self._start(folder, pair, seen)
-                rates = self._rates(pair, start, seen)
+                rates = self.rates(pair, start, seen)
                 options = self._options(start, settings.steps, rates[wanted.method])
                 options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
             if self.device.type == "cuda":
@@ -157,7 +157,7 @@ class Campaign:
         batch = self.setting.matching.batch
         return {"start": start, "steps": steps, "lr": rate, "batch": batch, "precision": precision}
 
-    def _rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
+    def rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
         """The best learning rate of each learned method, found once, on the first pair, and used for all.
 
         It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part. A rate
