@@ -111,7 +111,7 @@ class Campaign:
             self._publish()
 
     def _measure(self, pair: Pair) -> dict[str, Any]:
-        """The endpoints' own losses, what there is to lose, and how independent the endpoints are."""
+        """The endpoints' own losses, the loss of guessing, and how similar the endpoints' weights are."""
         found: dict[str, Any] = {"cosine": independence(*pair)}
         for corpus in self.setting.evaluated_on:
             held_out = self.task.held_out(corpus, self.setting.scored)
