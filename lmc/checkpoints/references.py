@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc.checkpoints import hub, vocabulary
+from lmc.checkpoints import vocabulary
 from lmc.checkpoints.blueprint import Blueprint, inspect
-from lmc.checkpoints.tokenizers import tokenizer_files
 from lmc.errors import CheckpointError
 from lmc.files import sha256, tensor_digest
 from lmc.symmetries.families import family_of
@@ -92,11 +91,9 @@ def origin(model: nn.Module) -> str | None:
 
 
 def source(model: nn.Module) -> str | None:
-    """The folder or hub name whose tokenizer belongs to a model that `load` made; None where there is none."""
+    """The folder or hub name that holds what belongs to a model that `load` made; None where there is none any more."""
     where = origin(model)
-    if where is None or (Path(where).is_absolute() and not Path(where).exists()):
-        return None
-    return where if tokenizer_files(hub.locate(where).folder) else None
+    return None if where is None or (Path(where).is_absolute() and not Path(where).exists()) else where
 
 
 def remember(model: nn.Module, reference: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Sweep
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
+from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
 from lmc.reproduce.training.shapes import NeoX
 from lmc.reproduce.training.tasks import describe, task_of
@@ -144,7 +144,7 @@ class Scaling:
         folder = endpoint_folder(short, self.folder)
         data = task_of(short.shape, short.corpus, self.inputs, CPU)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        train_endpoint(short, PILOT, folder, data, CPU, self.budget)
+        train_endpoints(short, (PILOT,), folder, data, CPU, self.budget)
         return float(read_json(folder / f"seed-{PILOT}.json")["curve"][-1][1])
 
     def write(self) -> list[str]:

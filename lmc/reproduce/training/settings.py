@@ -98,7 +98,8 @@ class Cost:
     id: str
     shape: Language
     tokens: tuple[int, ...] = (4096, 16384)  # in a step
-    steps: int = 10  # of each kind, alternating
+    steps: int = 10  # of each kind, after two that are not counted
+    data_free: bool = True  # whether the symmetry is found again too, which takes longer than the steps
 
 
 Work = Setting | Curve | Cost
