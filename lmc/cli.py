@@ -421,18 +421,14 @@ def families() -> None:
     import textwrap
 
     from lmc.symmetries.families import FAMILIES, facts
-    from lmc.symmetries.families import spec as spec_of
 
     for family in FAMILIES:
         known = facts.FACTS[family.name]
-        moved = "; ".join(facts.aligned(spec_of(facts.smallest(family))))
-        rows = {
-            family.name: f"{', '.join(family.classes)} ({family.library})",
-            "  aligned": moved,
-            "  lost": known.lost,
-            "  published": known.fits,
-        }
-        for name, text in rows.items():
+        rows = [(family.name, f"a family of {family.library}")]
+        for moved, classes in facts.kinds(family).items():
+            rows += [("  classes", ", ".join(classes)), ("  aligned", "; ".join(moved))]
+        rows += [("  lost", known.lost), ("  published", known.fits)]
+        for name, text in rows:
             print(textwrap.fill(text, 100, initial_indent=f"{name:<13}", subsequent_indent=" " * 13))
 
 
