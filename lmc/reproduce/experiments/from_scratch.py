@@ -144,9 +144,7 @@ class Job:
         seconds = self.before + time.monotonic() - self.began
         self.clock.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.clock, json.dumps({"seconds": seconds}))
-        results.write(
-            self.work.id, SIZES[self.size], numbers, made | {"duration_s": seconds, "command": self.command}
-        )
+        results.write(self.work.id, SIZES[self.size], numbers, made | {"duration_s": seconds, "command": self.command})
 
 
 def _command(item: int, size: str, work: Work) -> str:

@@ -34,7 +34,7 @@ def autocast(device: torch.device, bf16: bool) -> Any:
 
 @cache  # one for all: models of one shape share what was compiled
 def compiled_losses() -> Losses:
-    """`losses` through torch.compile: of a large vocabulary the loss then passes over the logits twice, not ten times."""
+    """`losses` through torch.compile: the loss then passes over large logits twice, not ten times."""
     compiled: Losses = torch.compile(losses, dynamic=False)
     return compiled
 
@@ -48,14 +48,15 @@ def train_endpoints(
     budget: Budget,
     losses_of: Losses = losses,
 ) -> list[Path]:
-    """The stock checkpoints of endpoints, trained now or before, side by side; each has its record beside it as `.json`.
+    """The stock checkpoints of endpoints, trained side by side, now or before; beside each its record as `.json`.
 
     >>> text = task_of(setting.shape, setting.corpus, Path("inputs"))
-    >>> [end.name for end in train_endpoints(setting, (0, 1), Path("endpoints"), text, torch.device("cpu"), Budget(540))]
+    >>> cpu = torch.device("cpu")
+    >>> [end.name for end in train_endpoints(setting, (0, 1), Path("endpoints"), text, cpu, Budget(540))]
     ['seed-0', 'seed-1']
 
-    They take their steps in turn, so that all have come as far when the time is over. `losses_of`: `losses`, or the same
-    compiled. Raises BudgetSpent when the time is over, with everything kept for the next call, and CheckpointError
+    They take their steps in turn, so that all have come as far when the time is over. `losses_of`: `losses`, or the
+    same compiled. Raises BudgetSpent when the time is over, with everything kept for the next call, and CheckpointError
     where the folder holds endpoints of other settings.
     """
     refuse_other_run(folder, _trained_as(setting))
@@ -102,7 +103,9 @@ class Training:
     ) -> None:
         """`beside`: how many share the device's time, this one included."""
         self.setting, self.seed, self.task, self.device, self.beside = setting, seed, task, device, beside
-        self.done, self.state, self.record = (folder / f"seed-{seed}{end}" for end in ("", ".state.safetensors", ".json"))
+        self.done, self.state, self.record = (
+            folder / f"seed-{seed}{end}" for end in ("", ".state.safetensors", ".json")
+        )
         with torch.random.fork_rng(devices=[]):  # stock models draw their first weights from the global generator
             torch.manual_seed(seed)
             model = setting.shape.build().to(device)
