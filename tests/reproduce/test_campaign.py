@@ -344,9 +344,9 @@ def test_a_chapter_shows_what_was_measured_where_the_corpora_are_not(tmp_path, m
 
 
 def test_a_damaged_input_is_one_line(tmp_path):
-    (tmp_path / "tinyshakespeare-2048-train.npy").write_bytes(b"not an array")
+    (tmp_path / "tinyshakespeare-2048-train.npz").write_bytes(b"not an array")
     with pytest.raises(
-        DataError, match=r"tinyshakespeare-2048-train\.npy: damaged .*; delete it, and the next run makes it again"
+        DataError, match=r"tinyshakespeare-2048-train\.npz: damaged .*; delete it, and the next run makes it again"
     ):
         prepared.stream("tinyshakespeare-2048", "train", tmp_path)
 
@@ -405,8 +405,8 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     for split, letters_of_it in {"train": "ab\n", "test": "dddddddba\n"}.items():
         (tmp_path / "data" / "letters" / f"{split}.txt").write_text(letters_of_it * 20)
     files = prepared.prepare(["plays", "plays-2", "synthetic-text"], tmp_path / "made")
-    assert [f.name for f in files] == ["plays-train.npy", "plays-eval.npy", "plays-2-train.npy", "plays-2-eval.npy"]
-    assert all(np.load(f).dtype == np.uint16 for f in files)
+    assert [f.name for f in files] == ["plays-train.npz", "plays-eval.npz", "plays-2-train.npz", "plays-2-eval.npz"]
+    assert all(np.load(f)["ids"].dtype == np.uint16 for f in files)
     whole = [t for split in ("train", "eval") for t in prepared.stream("plays", split, tmp_path / "made").tolist()]
     assert letters.decode(whole) == text
     rare = prepared.windows(prepared.stream("plays-2", "eval", tmp_path / "made"), 16)

@@ -56,8 +56,8 @@ class Stage:
 STAGES = {
     "price": Stage(85),
     "pythia-14m": Stage(225, 110, "pythia-wikipedia", 256),
-    "pythia-70m": Stage(230, 80, "pythia-wikipedia", 128),
-    "vit-cifar10": Stage(110, 40, "vit-cifar10", 10_000),
+    "pythia-70m": Stage(250, 100, "pythia-wikipedia", 128),
+    "vit-cifar10": Stage(140, 40, "vit-cifar10", 5_000),
 }
 
 
@@ -95,7 +95,7 @@ def run(size: str, budget: Budget, place: Place) -> list[str]:
     Raises ArgumentError where there is no GPU, or another process does the same.
     """
     chosen = settings(size)
-    if place.device.type != "cuda" and size != "smoke":
+    if not on_gpu(place.device) and size != "smoke":
         raise ArgumentError("ITEM=lease: expected a GPU, found none; SIZE=smoke rehearses it on a processor")
     for line in estimates(size):
         print(line, flush=True)
@@ -120,9 +120,14 @@ def run(size: str, budget: Budget, place: Place) -> list[str]:
                 kept = "stopped, kept" if isinstance(error, BudgetSpent) else "failed"
                 unfinished.append(f"{name}: {kept}: {' '.join(str(error).split())[:500]}")
             print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-            if place.device.type == "cuda":
+            if on_gpu(place.device):
                 torch.cuda.empty_cache()
     return unfinished
+
+
+def on_gpu(device: torch.device) -> bool:
+    """Whether work may go on beside the device's, and compiling pays."""
+    return device.type == "cuda"
 
 
 def _job(size: str, each: Cost | Setting, clock: Budget, place: Place) -> Job:
@@ -147,7 +152,7 @@ def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Place
 
 def _pace(setting: Setting, place: Place) -> dict[str, float]:
     """Seconds of a training step, as it is and, on a GPU, compiled, where there is a compiler."""
-    ways = {"eager": losses} | ({"compiled": compiled_losses()} if place.device.type == "cuda" else {})
+    ways = {"eager": losses} | ({"compiled": compiled_losses()} if on_gpu(place.device) else {})
     found = {}
     task = task_of(setting.shape, setting.corpus, place.inputs, place.device)
     for name, losses_of in ways.items():
@@ -176,7 +181,7 @@ def _unrelated(size: str, budget: Budget, place: Place) -> Iterator[None]:
     first, file = prices(size)[0], place.folder / size / "unrelated.json"
     beside = multiprocessing.get_context("spawn").Process(target=_search, args=(first.shape, file), daemon=True)
     if not file.is_file():
-        _search(first.shape, file) if place.device.type != "cuda" else beside.start()
+        _search(first.shape, file) if not on_gpu(place.device) else beside.start()
     try:
         yield
     finally:
