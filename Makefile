@@ -23,7 +23,7 @@ GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 SIZE ?= full
 MINUTES ?= 9
 
-.PHONY: help install book test notebooks gpu gpu-inputs twins lint screenshots commit-results bench clean
+.PHONY: help install book test notebooks gpu gpu-inputs twins pictures widgets lint screenshots commit-results bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 24
@@ -55,6 +55,12 @@ gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM
 
 gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7, SIZE=full|laptop)
 	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --prepare
+
+pictures: $(STAMP)  ## draw the pictures that explain again: book/_static/pictures
+	@$(PY) book/make/pictures.py
+
+widgets: $(STAMP)  ## compute again what the interactive pictures show, and their stills (needs Chromium)
+	@$(PY) book/make/widgets.py && $(PY) book/make/stills.py
 
 twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
 	@$(PY) book/make/twins.py

@@ -2,9 +2,31 @@
 
 from typing import Any
 
+MOST = 1000  # bytes of a message: what is longer is cut in the middle, as the next step stands at the end
+
+
+def shown(text: object) -> str:
+    r"""Text from anywhere as one short line on which a terminal does nothing but show it.
+
+    >>> print(shown("a name\nof \x1b[31mtwo lines"))
+    a name of \x1b[31mtwo lines
+
+    Names of files and tensors come from strangers, and may hold any bytes.
+    """
+    line = " ".join(str(text).split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    raw = line.encode()
+    if len(raw) <= MOST:
+        return line
+    head, tail = raw[: MOST * 3 // 5], raw[-MOST * 3 // 8 :]
+    return f"{head.decode(errors='ignore')} … {tail.decode(errors='ignore')}"
+
 
 class LmcError(Exception):
-    """Base of all public errors. The command line prints its message and exits with code 2."""
+    """Base of all public errors. The command line prints its message, always one short line, and exits with code 2."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shown(message))
 
 
 class UnsupportedModelError(LmcError):
@@ -54,14 +76,14 @@ class OutOfMemoryError(LmcError):
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
-def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether this is how a machine or a device says that its memory is short."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def one_line(error: BaseException) -> str:
     """What an error of another library says, without its line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown(error) or type(error).__name__
 
 
 class MissingExtraError(LmcError):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,23 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
+
+
+def require_plain(path: Path, largest: int | None = LARGEST) -> None:
+    """Raise CheckpointError for a pipe or a device, which may never end, and for a file of more bytes than `largest`.
+
+    >>> require_plain(Path("run-1/config.json"))
+
+    A path where nothing is raises FileNotFoundError; folders are left to whoever opens them.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise CheckpointError(f"{path}: expected a file, found a pipe or a device; remove it")
+    if largest is not None and found.st_size > largest:
+        raise CheckpointError(f"{path}: expected at most {largest:,} bytes of text, found {found.st_size:,}")
 
 
 def refuse_occupied(directory: str | Path) -> Path:
@@ -65,7 +83,7 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
     held = _hold(aside)
     with _unfinished(aside, directory):
         yield aside
-        os.chmod(aside, 0o777 & ~_umask())  # mkdtemp makes it private
+        _open_up(aside)
         if directory.exists():
             directory.rmdir()
         aside.rename(directory)
@@ -190,10 +208,12 @@ def _no_room(error: BaseException) -> str | None:
     return None
 
 
-def _umask() -> int:
+def _open_up(path: Path) -> None:
+    """Give a file, or a folder and all in it, the rights of the user's umask: some writers make theirs private."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    for each in (path, *path.rglob("*")):
+        os.chmod(each, (0o777 if each.is_dir() else 0o666) & ~mask)
 
 
 @contextmanager
@@ -206,6 +226,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     aside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")  # threads may write one file, too
     with _unfinished(aside, path):
         yield aside
+        _open_up(aside)
         aside.replace(path)
 
 
@@ -227,6 +248,7 @@ def read_json_lines(path: Path) -> list[dict]:
 
 def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     try:
+        require_plain(path)
         values = [json.loads(part) for part in split(path.read_text(encoding="utf8"))]
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
@@ -254,12 +276,22 @@ def safetensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
 def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
+        require_plain(path, largest=None)
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: {absent}") from None
     except (SafetensorError, OSError) as error:
+        refuse_pointer(path)
         raise CheckpointError(f"{path}: not a readable safetensors file, truncated or damaged ({error})") from None
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise CheckpointError for the few lines that git leaves in the place of a large file that was not fetched."""
+    if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path}: expected the file itself, found a pointer to it (Git LFS); fetch it with: git lfs pull"
+        )
 
 
 def require_finite(what: str, tensor: Tensor, hint: str = "") -> None:
@@ -278,7 +310,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
+def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> None:
+    """Raise CheckpointError, which ends with the hint, unless the folder holds these files with these SHA-256."""
+    for name, before in expected.items():
+        file = folder / name
+        if file.is_symlink() or not file.is_file():
+            raise CheckpointError(f"{file}: expected a file of the folder, found none; {hint}")
+        if (found := sha256(file)) != before:
+            raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
+
+
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """The SHA-256 of named tensors, in hex."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

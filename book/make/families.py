@@ -1,9 +1,9 @@
-"""How many directions of weight space each family's symmetries span: the table of `book/families.md`.
+"""What is aligned and lost in each family, and how many directions of weight space that spans: `book/families.md`.
 
-    python book/make/families.py        # rewrites it
+    python book/make/families.py        # rewrites its two tables
 
-Counted from the specs of the stock configurations' own default shapes, without a weight. The counts of tiny models
-are confirmed by rank (`tests/symmetries/test_completeness.py`).
+The first is that of `lmc families`. The second is counted from the specs of the stock configurations' own default
+shapes, without a weight. The counts of tiny models are confirmed by rank (`tests/symmetries/test_completeness.py`).
 """
 
 from pathlib import Path
@@ -13,10 +13,11 @@ import torch
 
 import lmc
 from lmc.symmetries import dimensions, timm, transformers
-from lmc.symmetries.families import FAMILIES, Family
+from lmc.symmetries.families import FAMILIES, Family, facts
 
 PAGE = Path(__file__).resolve().parents[2] / "book/families.md"
 BEGIN, END = "<!-- counted by book/make/families.py -->", "<!-- end -->"
+LISTED, LISTED_END = "<!-- listed by book/make/families.py -->", "<!-- end of the list -->"
 COLUMNS = {
     "stream": ("stream",),
     "values": ("value",),
@@ -55,11 +56,24 @@ def table() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def listed() -> str:
+    """What is aligned in each family, what is lost, and which published checkpoints fit, as a table in Markdown."""
+    lines = [("family", "classes", "aligned", "lost", "published checkpoints of this layout"), ("---",) * 5]
+    for family in FAMILIES:
+        known = facts.FACTS[family.name]
+        classes = ", ".join(f"`{name}`" for name in family.classes)
+        published = ", ".join(f"`{name}`" for name in known.fits.split(", "))
+        moved = "<br>".join(facts.aligned(lmc.spec(facts.smallest(family))))
+        lines.append((f"`{family.name}`", classes, moved, known.lost, published))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}", encoding="utf-8")
+    for begin, end, content in ((LISTED, LISTED_END, listed()), (BEGIN, END, table())):
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,20 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.request import Request, urlopen
 
 from lmc.checkpoints.headers import Entry, entry
 from lmc.errors import CheckpointError, HubError
+from lmc.files import LARGEST, refuse_pointer, require_plain
 
 T = TypeVar("T")
 
-LARGEST_SMALL = 2**28  # bytes; the largest tokenizers of today have a tenth of it
-SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
+PATIENCE = 15  # seconds for the hub's first answer
+SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 # The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}
@@ -47,7 +51,9 @@ def locate(name: str | Path) -> Source:
         return Source(folder.resolve().name, folder.resolve())
     text = str(name)
     if folder.is_file():
-        raise CheckpointError(f"{name}: is a file, expected a folder with config.json and weights")
+        raise CheckpointError(
+            f"{name}: is a file, expected a folder with config.json and weights; where it lies in one, name that folder"
+        )
     repository, _, revision = re.sub("^hf[-_]hub:", "", text).partition("@")
     meant_here = (
         "/" in text and folder.parent.is_dir()
@@ -73,7 +79,7 @@ def _require_plain(folder: Path) -> None:
     hub's own cache consists of links; they stay within the repository's copy.
     """
     home = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    for path in sorted(folder.iterdir()):
+    for path in sorted((*folder.iterdir(), *folder.glob("additional_chat_templates/*"))):
         if path.is_symlink() and not path.resolve().is_relative_to(home):
             raise CheckpointError(
                 f"{path}: is a link to {os.readlink(path)}, outside the checkpoint; put the file itself in its place"
@@ -82,13 +88,10 @@ def _require_plain(folder: Path) -> None:
             raise CheckpointError(
                 f"{path}: is a link to {os.readlink(path)}, which is not there; download the checkpoint again"
             )
-        if not path.is_file() and not path.is_dir():
-            raise CheckpointError(f"{path}: expected a file, found a pipe or a device; remove it")
         small = any(path.match(pattern) for pattern in SMALL)
-        if small and path.is_file() and (size := path.stat().st_size) > LARGEST_SMALL:
-            raise CheckpointError(
-                f"{path}: expected at most {LARGEST_SMALL:,} bytes of settings or vocabulary, found {size:,}"
-            )
+        require_plain(path, LARGEST if small and path.is_file() else None)
+        if small:
+            refuse_pointer(path)
 
 
 def names(source: Source) -> list[str]:
@@ -163,6 +166,27 @@ def explain(error: BaseException, repository: str) -> str:
     return " ".join(str(error).split("\n")[0].split()) or type(error).__name__
 
 
+@cache
+def silence() -> str:
+    """What to do where the hub, or a proxy on the way to it, takes a request and does not answer; "" where it does.
+
+    The client libraries wait without end for an answer, so this is asked first.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return ""
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=PATIENCE).close()
+    except (OSError, ValueError, HTTPException) as error:  # a refusal is an answer, and told by whoever asks next
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            return (
+                f"{constants.ENDPOINT} did not answer in {PATIENCE} s: look at the network and at HTTPS_PROXY; with "
+                "HF_HUB_OFFLINE=1 copies that are here are used"
+            )
+    return ""
+
+
 def _ask(what: str, repository: str, question: Callable[[], T], hint: str = "") -> T:
     """The hub's answer, or one line that says why there is none."""
     from huggingface_hub.errors import (
@@ -176,6 +200,8 @@ def _ask(what: str, repository: str, question: Callable[[], T], hint: str = "") 
         SafetensorsParsingError,
     )
 
+    if why := silence():
+        raise HubError(f"{what}: not available from the hub: {why}{hint}")
     transport: Any = HfHubHTTPError.__bases__[0]  # of the HTTP library, which differs between versions
     try:
         return question()

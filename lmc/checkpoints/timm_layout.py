@@ -57,6 +57,11 @@ def read(folder: Path, empty: nn.Module, dtype: torch.dtype, tensors: dict[str, 
     return model
 
 
+def alone(folder: Path, empty: nn.Module) -> nn.Module:
+    """The model as timm reads a folder, with nothing of this package in between."""
+    return timm().create_model(f"local-dir:{folder}", pretrained=True).eval()  # type: ignore[no-any-return]
+
+
 def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:
     """config.json and model.safetensors. Raises CheckpointError if timm would rebuild another model from them.
 

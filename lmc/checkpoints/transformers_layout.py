@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import headers, writer
 from lmc.errors import CheckpointError, one_line
-from lmc.files import digest, read_json
+from lmc.files import read_json, tensor_digest
 from lmc.symmetries import transformers
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
@@ -31,15 +31,19 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if config.get("model_type") != stock.config_class.model_type:
         found, expected = config.get("model_type"), stock.config_class.model_type
         raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
-    if config.get("quantization_config") is not None:
-        raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
+    if (quantised := config.get("quantization_config")) is not None:
+        how = f" ({quantised['quant_method']})" if quantised.get("quant_method") else ""
+        raise CheckpointError(
+            f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights{how}; "
+            "use the checkpoint that they were made from"
+        )
     if config.get("transformers_weights") is not None:
         other = config["transformers_weights"]
         raise CheckpointError(f"{folder / 'config.json'}: transformers_weights: expected none, found {other!r}")
     dtype = config.get("dtype", config.get("torch_dtype"))  # the older name of the two
     if dtype not in (None, "auto", *_FLOATS):
         raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
-    with torch.device("meta"):
+    with torch.device("meta"), _silence():
         # What else a model returns beside its logits does not belong to its function, and hinders using and saving it.
         plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
@@ -98,6 +102,12 @@ def read(folder: Path, empty: Any, dtype: torch.dtype, tensors: dict[str, Tensor
     if hasattr(empty, "preprocessor_config"):
         model.preprocessor_config = copy.deepcopy(empty.preprocessor_config)
     return model.eval()
+
+
+def alone(folder: Path, empty: Any) -> nn.Module:
+    """The model as the stock class reads a folder, with nothing of this package in between."""
+    with _silence():
+        return type(empty).from_pretrained(folder, local_files_only=True).eval()  # type: ignore[no-any-return]
 
 
 def _generation(folder: Path) -> Any:
@@ -164,7 +174,7 @@ def _each_once(
     seen: dict[str, str] = {}
     for name, tensor in tensors:
         if name in ties or name in ties.values():
-            seen[name] = digest({"": tensor})
+            seen[name] = tensor_digest({"": tensor})
         if name in names:
             yield names[name], tensor
     for one, other in ties.items():
@@ -174,13 +184,15 @@ def _each_once(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without the progress bars of the stock loader, which take longer to draw than most models to load."""
+    """Without the stock loader's progress bars and reports: what they would say, we have checked or say ourselves."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, loudness = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(loudness)
         if shown:
             logging.enable_progress_bar()

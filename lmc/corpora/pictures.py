@@ -1,6 +1,7 @@
 """Image corpora: handwritten digits, CIFAR-10, ImageNet, a folder of classes, a folder of archives."""
 
 import tarfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lmc.errors import DataError
+from lmc.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+KINDS = ("JPEG", "PNG", "BMP", "WEBP")  # of what a file says it is; some other kinds start programs
+LARGEST = 2**26  # pixels; the cameras of most telephones make fewer
 ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tgz")
 # Which part of a folder serves a split: the first of these names that is there.
 PARTS = {"train": ("train",), "match": ("match", "train"), "eval": ("eval", "test", "val")}
@@ -74,7 +77,7 @@ def _digits(split: str) -> Pictures:
 
 
 def _hub(corpus: str, name: str, image: str, split: str, **options: Any) -> Pictures:
-    from lmc.corpora.hub import dataset
+    from lmc.corpora.downloads import dataset
 
     rows = dataset(corpus, name, split=split, **options)
     return Pictures(
@@ -167,9 +170,18 @@ def _deal(count: int, held_out: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open(source: Any, name: str) -> Image.Image:
+    """One picture, once its header says that it is of a usual kind and size."""
+    if isinstance(source, Path) and not source.is_file():
+        raise DataError(f"image '{name}' cannot be read: expected a file, found a pipe, a device or nothing")
     try:
-        image = Image.open(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(source, formats=KINDS)
+        if (pixels := image.width * image.height) > LARGEST:
+            raise DataError(f"image '{name}' cannot be read: expected at most {LARGEST:,} pixels, found {pixels:,}")
         image.load()
-    except OSError as error:
-        raise DataError(f"image '{name}' cannot be read ({error})") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # damage shows in many ways
+        raise DataError(f"image '{name}' cannot be read ({one_line(error)})") from error
     return image

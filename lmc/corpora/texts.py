@@ -9,6 +9,8 @@ from lmc.errors import DataError
 
 SUFFIXES = (".txt", ".txt.xz")
 WEB_TEXT = 2**24  # characters that are fetched of a web corpus: more than any matching reads
+LARGEST = 2**30  # characters of one file
+EXPANDS = 100  # characters for a byte of a large compressed file, at most; ordinary text has 3 to 10
 HELD_OUT = 0.1  # the end of a single file, kept for evaluation
 # Which files of a folder serve a split: those of the first of these names that has any.
 FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
@@ -86,16 +88,21 @@ def _divide(text: str, split: str) -> str:
 
 
 def _open(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"corpus '{path}': expected a file, found a pipe, a device or nothing")
+    most = min(LARGEST, max(2**24, EXPANDS * path.stat().st_size))
     try:
-        if path.suffix == ".xz":
-            return lzma.open(path, "rt", encoding="utf-8").read()
-        return path.read_text(encoding="utf-8")
+        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
+            text = str(file.read(most + 1))
     except (OSError, lzma.LZMAError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"corpus '{path}': cannot be read as UTF-8 text ({error})") from error
+    if len(text) > most:
+        raise DataError(f"corpus '{path}': expected at most {most:,} characters in it, found more; use a part of it")
+    return text
 
 
 def _wikitext(split: str) -> str:
-    from lmc.corpora.hub import dataset
+    from lmc.corpora.downloads import dataset
 
     rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split=ROWS[split])
     return "\n\n".join(rows["text"])
@@ -105,6 +112,6 @@ def _fineweb(split: str) -> str:
     """The first documents of a web corpus, to match on what no evaluation here reads."""
     if split == "eval":
         raise DataError("corpus 'fineweb' (eval): it is for training and matching; evaluate on wikitext")
-    from lmc.corpora.hub import documents
+    from lmc.corpora.downloads import documents
 
     return "\n\n".join(documents("fineweb", "HuggingFaceFW/fineweb-edu", "sample-10BT", characters=WEB_TEXT))

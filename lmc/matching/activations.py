@@ -86,9 +86,10 @@ def _record(model: nn.Module, spec: ModelSpec, hooks: ExitStack) -> dict[str, Te
     seen: dict[str, Tensor] = {}
 
     def listen(module_name: str) -> None:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+            first = output if isinstance(output, Tensor) else output[0]  # a router also says what it picked
             seen[module_name + ":in"] = args[0].flatten(0, -2)
-            seen[module_name + ":out"] = output.flatten(0, -2)
+            seen[module_name + ":out"] = first.flatten(0, -2)
 
         hooks.callback(model.get_submodule(module_name).register_forward_hook(hook).remove)
 

@@ -16,7 +16,7 @@ from typing import Any
 from lmc import __version__
 from lmc.checkpoints import provenance
 from lmc.errors import CheckpointError
-from lmc.files import read_json, sha256
+from lmc.files import read_json, require_digests, sha256
 from lmc.matching.recipe import METHODS
 from lmc.symmetries import Transform
 
@@ -85,12 +85,7 @@ def describe(directory: str | Path) -> dict[str, Any]:
 
 def require_whole(folder: Path, described: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless every file is the one that was written."""
-    for name, expected in described["files"].items():
-        file = folder / name
-        if file.is_symlink() or not file.is_file():
-            raise CheckpointError(f"{file}: expected a file of the alignment, found none; {AGAIN}")
-        if (found := sha256(file)) != expected:
-            raise CheckpointError(f"{file}: expected sha256 {str(expected)[:12]}…, found {found[:12]}…; {AGAIN}")
+    require_digests(folder, described["files"], AGAIN)
 
 
 def fingerprint(directory: str | Path) -> str:

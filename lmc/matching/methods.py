@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
-from lmc.files import digest, refuse_other_run
+from lmc.files import refuse_other_run, tensor_digest
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
@@ -189,7 +189,7 @@ def _require_same(start: Alignment, parents: Sequence[nn.Module]) -> None:
     if not isinstance(start, Alignment):
         raise ArgumentError(f"start: expected an alignment, found {type(start).__name__}")
     if start.parents != parents:
-        mine, theirs = ([digest(state(m)) for m in models] for models in (parents, start.parents))
+        mine, theirs = ([tensor_digest(state(m)) for m in models] for models in (parents, start.parents))
         if mine != theirs:
             raise ArgumentError(f"start: expected an alignment of the same {len(mine)} models, found one of others")
 
@@ -245,10 +245,10 @@ class Endpoints:
         learner = learner_of(self.models, start, moving, recipe, seed, self.device)
         if resume is None:
             return descend(learner, samples, None)
-        endpoints = [digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]
+        endpoints = [tensor_digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]
         run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": endpoints}
-        run["data"] = [digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
-        run["start"] = [digest(t.elements) for t in start]
+        run["data"] = [tensor_digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
+        run["start"] = [tensor_digest(t.elements) for t in start]
         folder = Path(resume)
         if workers.first():
             refuse_other_run(folder, run)

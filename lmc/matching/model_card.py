@@ -1,6 +1,7 @@
 """The model card of an aligned or merged model: what it is, what it was made of, and only what is known."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,10 +9,15 @@ from torch import nn
 
 from lmc import __version__, checkpoints
 from lmc.checkpoints import preprocessing, provenance
+from lmc.errors import shown
 from lmc.evaluation import PathResult
-from lmc.files import digest
+from lmc.files import tensor_digest
 from lmc.symmetries import state
+from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
+
+# What Markdown or HTML could take for markup: emphasis, code, tags, links, tables, formulas, addresses.
+_MARKUP = re.compile(r"[\\`*~<>&|$\[\]]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)")
 
 
 def card(
@@ -40,26 +46,41 @@ def card(
         title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in parents)}."
     lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(parents)]
     lines.append(f"- method: {method}")
-    lines += [f"- {key}: {value}" for key, value in sorted(record.items()) if key != "cosines"]
+    lines += [f"- {inert(key)}: {_value(value)}" for key, value in sorted(record.items()) if key != "cosines"]
     lines += [f"- {note}" for note in (*_losses(weights, endpoint, measured), *notes)]
     versions = {"lmc": __version__, **provenance.versions()}
     lines.append(f"- made with: {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return "\n".join([f"# {title}", "", first, "", *lines]) + "\n"
 
 
+def inert(text: object) -> str:
+    """Text from anywhere, which a page made of the card shows as it is: one line, nothing in it is markup.
+
+    >>> inert("<b>")
+    '&#60;b&#62;'
+    """
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", shown(text))
+
+
+def _value(value: object) -> str:
+    """A value of a record: lists as they are written, of inert texts."""
+    return f"[{', '.join(map(_value, value))}]" if isinstance(value, list | tuple) else inert(value)
+
+
 def known(model: nn.Module) -> tuple[str, str]:
     """What a parent is called, and what it can be recognised by: as `lmc.load` read it, or by its weights alone."""
     reference = checkpoints.reference(model)
     if reference is None:
-        return "a model in memory", f"weights sha256 {digest(state(model))[:12]}"
+        return "a model in memory", f"weights sha256 {tensor_digest(state(model))[:12]}"
     return named(reference)
 
 
 def named(reference: Mapping[str, Any]) -> tuple[str, str]:
     """What a parent is called, and recognised by, from its reference as `checkpoints.refer` makes it."""
-    if "@" in reference["name"]:  # repository@commit
-        return reference["name"], "of the hub"
-    return reference["name"], ", ".join(f"{file} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
+    name = inert(reference["name"])
+    if "folder" not in reference:  # repository@commit
+        return name, "of the hub"
+    return name, ", ".join(f"{inert(file)} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
 
 
 def changes(parents: Sequence[Any], model: Any) -> list[str]:
@@ -76,6 +97,9 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
             f"{head} was tied to {embedding} and is a tensor of its own, as it absorbs the final norm or ε differs: "
             f"{size:,} more parameters"
         )
+    if len(lengths := contexts(parents)) > 1:
+        (own,) = contexts([model])
+        notes.append(f"context: {own:,} tokens, of parents with {' and '.join(f'{c:,}' for c in lengths)}")
     normal = {(p.mean, p.std) for p in map(preprocessing.of, parents) if p is not None}
     if len(normal) > 1:
         notes.append("input normalisation: that of parent 0; the others' was folded into the patch embedding")
@@ -94,12 +118,13 @@ def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult
         same = [
             i for i, p in enumerate(points) if all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(p, at, strict=True))
         ]
-        return f"{measured.losses[same[0]]:.5f} {measured.metric}" if same else None
+        return f"{measured.losses[same[0]]:.5f} {metric}" if same else None
 
-    where = f" ({measured.samples:,} samples{f' of {measured.corpus}' if measured.corpus else ''})"
+    metric = inert(measured.metric)
+    where = f" ({measured.samples:,} samples{f' of {inert(measured.corpus)}' if measured.corpus else ''})"
     own = loss(corners[endpoint] if weights is None else weights)
     notes = [f"loss: {own}{where}"] if own else []
     if weights is not None:
         notes += [f"loss of endpoint {k}: {loss(corner)}{where}" for k, corner in enumerate(corners)]
-        notes.append(f"barrier of the path: {measured.barrier:.5f} {measured.metric}{where}")
+        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}{where}")
     return notes

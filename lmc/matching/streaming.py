@@ -58,9 +58,10 @@ def match_folders(
                 notes = changes(outlines, model)
                 text = card("weights", record, [named(r) for r in references], None, k, notes=notes)
                 place = blueprint.source.folder
-                tokenizer = place if checkpoints.tokenizer_files(place) else None
+                own = {kind: place for kind in checkpoints.belongings.of(place)}
+                metadata, _ = checkpoints.licence.of_all([checkpoints.licence.of(blueprint.source)])
                 target = folder / "models" / f"endpoint-{k}"
-                checkpoints.save(model, target, tokenizer, text, state.dtype, moved.items())
+                checkpoints.save(model, target, own, text, state.dtype, moved.items(), metadata)
 
 
 def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:

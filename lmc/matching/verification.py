@@ -7,20 +7,21 @@ True
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from lmc import checkpoints
+from lmc.checkpoints import Blueprint
 from lmc.errors import CheckpointError, LmcError
 from lmc.evaluation import PathResult
 from lmc.matching.alignment import Alignment
 from lmc.matching.folder import DESCRIPTION, describe, elements, fingerprint, require_whole
-from lmc.symmetries import Transform, example_inputs, logits, tolerance
+from lmc.symmetries import Transform, example_inputs, logits, relative_change, tolerance
 
-MEASURED = "path.json"  # in an alignment folder: the last path that was measured
+LAST_PATH = "path.json"  # in an alignment folder: the last path that was measured
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def verify(directory: str | Path) -> Verification:
     """
     folder = Path(directory)
     if not (folder / DESCRIPTION).exists():
-        return _of_checkpoint(folder)
+        return Verification(tuple(_of_checkpoint(folder)))
     described = describe(folder)
     rows = [
         _row("files", lambda: _files(folder)),
@@ -67,7 +68,7 @@ def verify(directory: str | Path) -> Verification:
     ]
     if all(row.holds for row in rows):
         rows += _of_models(folder)
-    if (folder / MEASURED).exists():
+    if (folder / LAST_PATH).exists():
         rows.append(_row("measured path", lambda: _measured(folder)))
     return Verification(tuple(rows))
 
@@ -76,7 +77,7 @@ def _row(what: str, look: Callable[[], str]) -> Row:
     try:
         return Row(what, True, look())
     except LmcError as error:
-        return Row(what, False, " ".join(str(error).split()))
+        return Row(what, False, str(error))
 
 
 def _files(folder: Path) -> str:
@@ -101,6 +102,8 @@ def _of_models(folder: Path) -> list[Row]:
     rows = [_row("parents", parents)]
     if loaded:
         rows += [_row(f"λ at model {k}", lambda k=k: _end(loaded[0], k)) for k in range(len(loaded[0].parents))]  # type: ignore[misc]
+        for place in sorted((folder / "models").glob("endpoint-*")):
+            rows += [replace(row, what=f"models/{place.name}: {row.what}") for row in _of_checkpoint(place, loaded[0])]
     return rows
 
 
@@ -131,29 +134,43 @@ def require_end(alignment: Alignment, k: int) -> float:
 
 
 def _measured(folder: Path) -> str:
-    if PathResult.from_json(folder / MEASURED).alignment != fingerprint(folder):
+    if PathResult.from_json(folder / LAST_PATH).alignment != fingerprint(folder):
         raise CheckpointError("measured on another alignment than this one; measure it again with lmc path")
     return "measured on this alignment"
 
 
-def _of_checkpoint(folder: Path) -> Verification:
-    """A folder with a model: what the stock library reads from it, and that it computes something."""
-    blueprint = checkpoints.inspect(folder)
-    loaded: list[nn.Module] = []
+def _of_checkpoint(folder: Path, alignment: Alignment | None = None) -> list[Row]:
+    """A folder with a model: its files, what the stock library alone reads from it, and what that computes.
+
+    One that an alignment exported computes what its model does.
+    """
+    found: list[tuple[Blueprint, nn.Module]] = []
+    if not (folder / "config.json").exists():
+        checkpoints.inspect(folder)  # says what is missing
 
     def weights() -> str:
-        loaded.append(checkpoints.load(blueprint))
-        return f"{len(blueprint.tensors)} tensors, all finite, read by {blueprint.family.library}"
+        blueprint = checkpoints.inspect(folder)
+        found.append((blueprint, checkpoints.load(blueprint)))
+        return f"{type(blueprint.model).__name__}, {len(blueprint.tensors)} tensors, all finite"
 
-    def function() -> str:
+    def reloaded() -> str:
+        (blueprint, model), number = found[0], folder.name.rpartition("-")[2]
+        dtype, inputs = next(model.parameters()).dtype, example_inputs(model)
         with torch.no_grad():
-            out = logits(loaded[0], example_inputs(loaded[0]))
-        if not bool(out.isfinite().all()):
+            stock = logits(checkpoints.reload(blueprint).to(dtype), inputs)
+            mine = logits(model if alignment is None else alignment.endpoints[int(number)], inputs)
+        if not bool(stock.isfinite().all()):
             raise CheckpointError("expected finite logits, found NaN or infinity")
-        return f"finite logits on random input, the largest {float(out.abs().max()):.3g}"
+        if not (error := relative_change(mine, stock)) <= tolerance(blueprint.dtype):
+            raise CheckpointError(f"expected the model's logits, found a change of {error:.1e}; write it again")
+        what = "the same logits" if alignment is None else f"logits are those of model {number}"
+        return f"by {blueprint.family.library} alone: {what}, to {error:.1e}"
 
-    rows = [
-        Row("checkpoint", True, f"{type(blueprint.model).__name__}, every tensor has its name and shape"),
-        _row("weights", weights),
-    ]
-    return Verification((*rows, _row("function", function)) if loaded else tuple(rows))
+    written = _row("files", lambda: _written(folder))
+    rows = [*([written] if written.found else []), _row("checkpoint", weights)]
+    return [*rows, _row("stock reload", reloaded)] if found else rows
+
+
+def _written(folder: Path) -> str:
+    count = checkpoints.require_written(folder)
+    return "" if count is None else f"all {count} are those that were written"

@@ -289,7 +289,7 @@ def sweep_table(swept: Sweep) -> Markdown:
 
 
 def sayings_table(numbers: Mapping[str, Any]) -> Markdown:
-    """What merged models said along the line: a row for each method and λ, `said` of `compare_controls.sayings`.
+    """What merged models said along the line: a row for each method and λ, `said` of `controls_table.sayings`.
 
     >>> sayings_table({"said": {"dual": {"0.5": {"greedy": "number of", "sampled": "values to"}}}})
     """

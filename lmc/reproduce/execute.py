@@ -32,7 +32,7 @@ class NotebookError(LmcError):
 
 
 @dataclass(frozen=True)
-class Run:
+class Execution:
     """What became of one notebook: its executed copy, and whether it was computed now or taken from the cache."""
 
     notebook: str
@@ -42,7 +42,7 @@ class Run:
     seconds: float
 
 
-def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger: dict[str, Figure]) -> Run:
+def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger: dict[str, Figure]) -> Execution:
     """Run one notebook with Papermill, unless an executed copy with the same key is there already.
 
     With `recompute` False in `given`, a copy that was computed in full serves too. A copy that serves is brought up to
@@ -61,7 +61,7 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
     if copy is not None:
         _put(target, node, copy, copy.metadata.lmc)
         say(f"{name}: unchanged")
-        return Run(name, profile, target, cached=True, seconds=0.0)
+        return Execution(name, profile, target, cached=True, seconds=0.0)
     with scratch_folder("lmc-") as aside:
         path, began = aside / target.name, time.monotonic()
         _papermill(node, path, name, given, place.parent)
@@ -71,7 +71,7 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         made = {"date": datetime.now(UTC).date().isoformat(), "hardware": provenance.hardware()}
         _put(target, node, executed, {"key": key, "parameters": given, **made, "seconds": round(seconds)})
     say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}, {clock(working)} of it in cells after imports")
-    return Run(name, profile, target, cached=False, seconds=seconds)
+    return Execution(name, profile, target, cached=False, seconds=seconds)
 
 
 def is_current(name: str, profile: str, folder: Path, ledger: dict[str, Figure]) -> bool:
@@ -89,7 +89,7 @@ def _key(node: Any, given: dict[str, Any], name: str, ledger: dict[str, Figure])
     root, profile = places.checkout(), given["profile"]
     cells = [cell for cell in node.cells if cell.cell_type == "code"]
     code = [[cell.metadata.get("tags", []), without_comments(cell.source)] for cell in cells]
-    reaches = reach.digest("\n".join(cell.source for cell in cells), root / "lmc")
+    reaches = reach.code_digest("\n".join(cell.source for cell in cells), root / "lmc")
     own = {(figure.results, profile) for figure in made_by(name, profile, ledger)}
     read = reads(name, profile, ledger)
     read = read | own if given.get("recompute") is False else read - own

@@ -26,7 +26,7 @@ from lmc.reproduce import results
 from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import stages
 from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table
-from lmc.reproduce.experiments.from_scratch import Place, conduct, run
+from lmc.reproduce.experiments.from_scratch import Workplace, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, Parents, Run
 from lmc.reproduce.training.budget import Budget, BudgetSpent
@@ -34,7 +34,7 @@ from lmc.reproduce.training.endpoints import endpoint_folder, order_of, train_en
 from lmc.reproduce.training.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
 from lmc.reproduce.training.shapes import Gpt2, Language, Vit
 from lmc.reproduce.training.tasks import Pictures, task_of
-from lmc.reproduce.training.trainer import Recipe, Trainer
+from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
 
 CPU = torch.device("cpu")
 PLENTY = Budget(3600)
@@ -46,8 +46,8 @@ def fresh_results(tmp_path, monkeypatch):
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
 
 
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "campaign", tmp_path / "inputs", CPU)
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path / "campaign", tmp_path / "inputs", CPU)
 
 
 def smoke(id: str) -> Setting:
@@ -438,7 +438,7 @@ def test_a_guess_is_the_entropy_of_what_was_seen(tmp_path):
 
 
 def test_training_that_diverges_is_said():
-    trainer = Trainer(torch.nn.Linear(2, 1), Recipe(steps=1, batch=1, lr=0.5, warmup=0))
+    trainer = Trainer(torch.nn.Linear(2, 1), TrainingRecipe(steps=1, batch=1, lr=0.5, warmup=0))
     with pytest.raises(DivergedError, match=r"training loss is nan at step 1: lower the rate \(0.5\)"):
         trainer.descend(trainer.model(torch.full((1, 2), torch.nan)).sum())
 

@@ -23,7 +23,7 @@ from lmc.reproduce.experiments import (
     where_it_ends,
 )
 from lmc.reproduce.experiments.adaptive import KNOTS, AdaptiveLearner, chances
-from lmc.reproduce.experiments.long_matches import Match, Samples, Study
+from lmc.reproduce.experiments.long_matches import LongMatch, Samples, Study
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
 from lmc.reproduce.runs import Comparison, RateGrid, Run, Sweep
 from lmc.reproduce.training.budget import Budget
@@ -187,8 +187,9 @@ def few(monkeypatch):
 def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
     study = Study("vit-digits-0", tmp_path)
     study.start()
-    wanted = [Match(2, drawn, batch=4, lr=1e-2) for drawn in ("middle", "adaptive")]
-    for each in [*wanted, Match(2, "middle", "eval", 4, 1e-2), Match(2, windows=16, patience=1, batch=4, lr=1e-2)]:
+    wanted = [LongMatch(2, drawn, batch=4, lr=1e-2) for drawn in ("middle", "adaptive")]
+    on_eval, few = LongMatch(2, "middle", "eval", 4, 1e-2), LongMatch(2, windows=16, patience=1, batch=4, lr=1e-2)
+    for each in [*wanted, on_eval, few]:
         study.match(each)
     study.closed(8)
     study.tune("a", 2, 1e-3, 4)

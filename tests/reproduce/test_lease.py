@@ -9,7 +9,7 @@ from lmc.reproduce import results
 from lmc.reproduce.experiments import lease
 from lmc.reproduce.experiments.__main__ import main
 from lmc.reproduce.experiments.comparison import best_rates
-from lmc.reproduce.experiments.from_scratch import Place
+from lmc.reproduce.experiments.from_scratch import Workplace
 from lmc.reproduce.training.budget import Budget
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def fresh_results(tmp_path, monkeypatch):
 
 
 def test_the_whole_command_and_a_kill_between_stages(tmp_path, monkeypatch, capsys):
-    """A killed command loses the stage that it was in; the next one begins there, and says how its numbers came about."""
+    """A killed command loses the stage that it was in, the next one begins there; every number says how it came about."""
     command = ["lease", "--size", "smoke", "--folder", str(tmp_path)]
     train, ran = lease._pair, []
 
@@ -66,7 +66,7 @@ def test_without_a_gpu_it_says_so_in_a_line(capsys, monkeypatch, tmp_path):
 
 
 def test_stages_are_skipped_when_the_clock_says_so(tmp_path):
-    unfinished = lease.run("smoke", Budget(0), Place(tmp_path, tmp_path, CPU))
+    unfinished = lease.run("smoke", Budget(0), Workplace(tmp_path, tmp_path, CPU))
     assert [line.partition(":")[0] for line in unfinished] == list(lease.STAGES)
     assert all("skipped, 0 s are left" in line for line in unfinished)
 
@@ -76,7 +76,7 @@ def test_one_stage_that_fails_leaves_the_others(tmp_path, monkeypatch):
         raise RuntimeError("CUDA out of\nmemory")
 
     monkeypatch.setattr(lease, "_pair", out_of_memory)
-    unfinished = lease.run("smoke", Budget(3600), Place(tmp_path, tmp_path, CPU))
+    unfinished = lease.run("smoke", Budget(3600), Workplace(tmp_path, tmp_path, CPU))
     assert unfinished == [f"{id}: failed: CUDA out of memory" for id in list(lease.STAGES)[1:]]
 
 
@@ -92,7 +92,7 @@ def test_a_compiler_that_fails_is_done_without(tmp_path, monkeypatch, capsys):
     def no_compiler(model, batch):
         raise RuntimeError("no C compiler")
 
-    place, setting = Place(tmp_path, tmp_path, CPU), lease.settings("smoke")["vit-cifar10"]
+    place, setting = Workplace(tmp_path, tmp_path, CPU), lease.settings("smoke")["vit-cifar10"]
     monkeypatch.setattr(lease, "on_gpu", lambda device: True)
     monkeypatch.setattr(lease, "compiled_losses", lambda: no_compiler)
     assert lease._pace(setting, place).keys() == {"eager"}

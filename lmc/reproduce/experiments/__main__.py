@@ -16,7 +16,7 @@ from lmc.corpora import prepared
 from lmc.errors import LmcError
 from lmc.reproduce import places
 from lmc.reproduce.experiments import lease
-from lmc.reproduce.experiments.from_scratch import Place, run
+from lmc.reproduce.experiments.from_scratch import Workplace, run
 from lmc.reproduce.experiments.stages import STAGES
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.settings import ITEMS, SIZES, corpora, work
@@ -35,7 +35,7 @@ def main(given: Sequence[str] | None = None) -> int:
             for file in files:
                 print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.relative_to(folder)}")
             return 0
-        place = Place(
+        place = Workplace(
             folder=arguments.folder or places.checkout() / "build" / "campaign",
             inputs=folder,
             device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),

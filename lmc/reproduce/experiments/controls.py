@@ -1,4 +1,4 @@
-"""What a merged model has to be compared with, and the cheap repairs that compete with matching.
+"""The controls: models that a merged one has to beat, and the cheap repairs that compete with matching.
 
 >>> both = Ensemble([a, b])                                                     # at twice the cost of a merge
 >>> tuned, losses = finetune(naive.merge(0.5), match_on, steps=2, lr=1e-3)      # steps spent on training instead

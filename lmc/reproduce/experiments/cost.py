@@ -20,8 +20,7 @@ from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.endpoints import autocast
 from lmc.reproduce.training.settings import Cost
 from lmc.reproduce.training.shapes import Language
-from lmc.reproduce.training.trainer import Recipe as Training
-from lmc.reproduce.training.trainer import Trainer
+from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
 from lmc.symmetries import Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
@@ -83,7 +82,7 @@ def _plain(endpoints: Endpoints, kind: str) -> Step:
     """A step of ordinary training: forward, backward, AdamW."""
     a = endpoints.models[0]
     model = rebuild(a, endpoints.spec, state(a)).to(endpoints.device).requires_grad_(True)
-    trainer = Trainer(model, Training(steps=10**6, batch=1, lr=1e-5))
+    trainer = Trainer(model, TrainingRecipe(steps=10**6, batch=1, lr=1e-5))
 
     def step(data: Data) -> None:
         with autocast(endpoints.device, bf16=True):

@@ -1,6 +1,6 @@
 """One item at one size, within a time budget: every piece of work in order, and a results file for each.
 
->>> place = Place(Path("campaign"), Path("inputs"), torch.device("cpu"))
+>>> place = Workplace(Path("campaign"), Path("inputs"), torch.device("cpu"))
 >>> run(3, "smoke", Budget(540), place, stages=("train",), only="gpt2-shakespeare")
 ['gpt2-shakespeare']
 
@@ -32,7 +32,7 @@ from lmc.reproduce.training.tasks import describe
 
 
 @dataclass(frozen=True)
-class Place:
+class Workplace:
     """Where things lie and what computes: `folder` keeps what is made, `inputs` the prepared corpora."""
 
     folder: Path
@@ -45,7 +45,7 @@ def run(
     item: int,
     size: str,
     budget: Budget,
-    place: Place,
+    place: Workplace,
     stages: tuple[str, ...] = STAGES,
     only: str | None = None,
     wait: bool = False,
@@ -85,7 +85,7 @@ def alone(file: Path, wait: bool) -> Iterator[None]:
 class Job:
     """One piece of work, its clock, which goes on over calls, and its results file."""
 
-    def __init__(self, size: str, work: Work, budget: Budget, place: Place, command: str) -> None:
+    def __init__(self, size: str, work: Work, budget: Budget, place: Workplace, command: str) -> None:
         """`command`: what makes the results again."""
         self.size, self.work, self.budget, self.place, self.command = size, work, budget, place, command
         self.folder = place.folder / size
@@ -174,7 +174,7 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
             item,
             SIZE[profile],
             Budget(UNLIMITED),
-            Place(build / "campaign", build / "inputs", device),
+            Workplace(build / "campaign", build / "inputs", device),
             only=id,
             wait=True,
         )

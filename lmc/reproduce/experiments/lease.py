@@ -27,7 +27,7 @@ from lmc.matching import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.experiments import cost
 from lmc.reproduce.experiments.comparison import best_rates
-from lmc.reproduce.experiments.from_scratch import Job, Place, alone
+from lmc.reproduce.experiments.from_scratch import Job, Workplace, alone
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.endpoints import Training, compiled_losses
 from lmc.reproduce.training.settings import Cost, Setting, work
@@ -85,10 +85,10 @@ def _cut(setting: Setting, stage: Stage) -> Setting:
     return replace(setting, seeds=setting.seeds[:1], matching=matching, scored=min(setting.scored, stage.scored))
 
 
-def run(size: str, budget: Budget, place: Place) -> list[str]:
+def run(size: str, budget: Budget, place: Workplace) -> list[str]:
     """Go through the stages as far as the time allows; returns what is not finished, each with the reason.
 
-    >>> run("smoke", Budget(540), Place(Path("lease"), Path("inputs"), torch.device("cpu")))
+    >>> run("smoke", Budget(540), Workplace(Path("lease"), Path("inputs"), torch.device("cpu")))
     price: ...
     []
 
@@ -130,12 +130,12 @@ def on_gpu(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _job(size: str, each: Cost | Setting, clock: Budget, place: Place) -> Job:
+def _job(size: str, each: Cost | Setting, clock: Budget, place: Workplace) -> Job:
     command = "make gpu ITEM=lease" + ("" if size == "full" else f" SIZE={size}")
     return Job(size, each, clock, place, command)
 
 
-def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Place) -> None:
+def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workplace) -> None:
     """Train, match and measure the first pair of a setting."""
     file = place.folder / size / setting.id / "pace.json"
     if not file.is_file():
@@ -150,7 +150,7 @@ def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Place
     _job(size, fitting, clock, replace(place, compiled=compiled)).go(("train", "match", "evaluate"))
 
 
-def _pace(setting: Setting, place: Place) -> dict[str, float]:
+def _pace(setting: Setting, place: Workplace) -> dict[str, float]:
     """Seconds of a training step, as it is and, on a GPU, compiled, where there is a compiler."""
     ways = {"eager": losses} | ({"compiled": compiled_losses()} if on_gpu(place.device) else {})
     found = {}
@@ -173,7 +173,7 @@ def _steps(most: int, seconds: float, pace: float) -> int:
 
 
 @contextmanager
-def _unrelated(size: str, budget: Budget, place: Place) -> Iterator[None]:
+def _unrelated(size: str, budget: Budget, place: Workplace) -> Iterator[None]:
     """Data-free matching of unrelated weights, at the first price: on the processor, beside the GPU's work.
 
     It may outlast everything else, and is then given up. Without a GPU it has its turn before the rest.

@@ -20,10 +20,10 @@ from lmc.checkpoints import conversion, headers, hub
 from lmc.errors import ArgumentError, CheckpointError, HubError, IncompatibleModelsError, UnsupportedModelError
 from lmc.files import read_json
 from lmc.matching import inspect_pair
-from lmc.reproduce.experiments.comparison import Pair, compare, plan
+from lmc.reproduce.experiments.comparison import compare, plan
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.pair_means import mean
-from lmc.reproduce.resume import Kept
-from lmc.reproduce.runs import Comparison, joined
+from lmc.reproduce.runs import Comparison, Pair, joined
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def study(
     grid: int = 25,
     limits: tuple[int | None, int | None] = (None, None),
     seed: int = 0,
-    keep: Kept | None = None,
+    keep: KeptRuns | None = None,
 ) -> Comparison:
     """Every method on every pair, one pair in memory at a time.
 

@@ -37,7 +37,7 @@ from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
 from lmc.reproduce.training.shapes import NeoX
 from lmc.reproduce.training.tasks import describe, task_of
-from lmc.reproduce.training.trainer import Recipe
+from lmc.reproduce.training.trainer import TrainingRecipe
 
 HEAD = 32  # channels of a head at every width
 NARROW, DEEP = 64, 4  # the width whose loss the others are trained to, and the layers of the curve over widths
@@ -66,7 +66,7 @@ def _setting(id: str, layers: int, width: int, pairs: int) -> Setting:
         NeoX(layers, width, width // HEAD, context=64, vocabulary=2048),
         corpus="enwiki2015-2048",
         held_out=("enwiki2015-2048", "wikitext2-2048"),
-        recipe=Recipe(STEPS, batch=16, lr=round(3e-3 * (NARROW / width) ** 0.5, 6), warmup=60),
+        recipe=TrainingRecipe(STEPS, batch=16, lr=round(3e-3 * (NARROW / width) ** 0.5, 6), warmup=60),
         seeds=SEEDS[:pairs],
         matching=Matching(
             steps=600, batch=16, probe=150, rates={"single": tuple(2 * r for r in DUAL), "dual": DUAL}, seeds=(0,)

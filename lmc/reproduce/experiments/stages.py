@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import nn
 
 from lmc import checkpoints
 from lmc.errors import ArgumentError, DivergedError
@@ -21,14 +20,13 @@ from lmc.evaluation import Data, evaluate, losses, lowest_midpoint, path
 from lmc.files import read_json, write_whole
 from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
 from lmc.reproduce.experiments.report import compared, costs, rate_grids
-from lmc.reproduce.runs import Comparison
+from lmc.reproduce.runs import Comparison, Pair
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.endpoints import compiled_losses, endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import Match, Setting
 from lmc.reproduce.training.tasks import Task, task_of
 
 STAGES = ("train", "match", "evaluate")
-Pair = tuple[nn.Module, nn.Module]
 
 
 class Campaign:

@@ -34,7 +34,7 @@ def autocast(device: torch.device, bf16: bool) -> Any:
 
 @cache  # one for all: models of one shape share what was compiled
 def compiled_losses() -> Losses:
-    """`losses` through torch.compile: the loss then passes over large logits twice, not ten times."""
+    """`losses` through torch.compile: of a large vocabulary the loss then passes over the logits twice, not ten."""
     compiled: Losses = torch.compile(losses, dynamic=False)
     return compiled
 
@@ -48,11 +48,11 @@ def train_endpoints(
     budget: Budget,
     losses_of: Losses = losses,
 ) -> list[Path]:
-    """The stock checkpoints of endpoints, trained side by side, now or before; beside each its record as `.json`.
+    """The stock checkpoints of endpoints, trained now or before, side by side; each has its record beside it (`.json`).
 
     >>> text = task_of(setting.shape, setting.corpus, Path("inputs"))
-    >>> cpu = torch.device("cpu")
-    >>> [end.name for end in train_endpoints(setting, (0, 1), Path("endpoints"), text, cpu, Budget(540))]
+    >>> ends = train_endpoints(setting, (0, 1), Path("endpoints"), text, torch.device("cpu"), Budget(540))
+    >>> [end.name for end in ends]
     ['seed-0', 'seed-1']
 
     They take their steps in turn, so that all have come as far when the time is over. `losses_of`: `losses`, or the
