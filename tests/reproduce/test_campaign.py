@@ -25,7 +25,7 @@ from lmc.matching.recipe import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import stages
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table
+from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table
 from lmc.reproduce.experiments.from_scratch import Workplace, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, Parents, Run
@@ -295,6 +295,21 @@ def test_a_chapter_shows_what_a_gpu_measured_and_names_what_it_did_not():
     text = measured_on_gpu(["pythia-70m", "olmo"]).text
     assert "| | naive | dual |" in text and "| pythia-70m | 0.940 | 0.022 |" in text and "make gpu" in text
     assert "Not measured yet" in text and "--figure olmo`" in text and "--figure pythia-70m" not in text
+
+
+def test_what_a_gpu_measured_stands_on_the_curve_over_sizes():
+    assert by_size("pythia-wikipedia", ["pythia-70m"]) is None  # nothing is drawn before there is something
+    small = results.read("pythia-wikipedia", "laptop").comparison
+    shape = {"layers": 6, "width": 512, "heads": 8, "context": 512, "vocabulary": 50304}
+    runs = tuple(Run(name, 0.01 * i, "pair-0") for i, name in enumerate(("dual", "naive")))
+    large = Comparison(runs, rest={"setting": {"model": "NeoX", "shape": shape}})
+    results.write("pythia-70m", "gpu", large.to_json(), {"seeds": [0], "duration_s": 60.0})
+    figure = by_size("pythia-wikipedia", ["pythia-70m", "pythia-160m"])
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines.keys() == {"dual", "naive"}  # what both have
+    assert len(lines["dual"].get_xdata()) == len(small.barriers("dual")) + 1
+    assert lines["dual"].get_xdata()[-1] == pytest.approx(70.4, abs=0.1) and lines["dual"].get_ydata()[-1] == 0.0
+    pyplot().close("all")
 
 
 def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():

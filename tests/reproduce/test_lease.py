@@ -22,7 +22,7 @@ def fresh_results(tmp_path, monkeypatch):
 
 
 def test_the_whole_command_and_a_kill_between_stages(tmp_path, monkeypatch, capsys):
-    """A killed command loses the stage that it was in, the next one begins there; every number says how it came about."""
+    """A killed command loses the stage that it was in; the next one begins there. Numbers say how they came about."""
     command = ["lease", "--size", "smoke", "--folder", str(tmp_path)]
     train, ran = lease._pair, []
 
