@@ -86,7 +86,7 @@ def measured_on_gpu(ids: Sequence[str]) -> figures.Markdown:
 
 
 def by_size(small: str, large: Sequence[str]) -> "Figure | None":
-    """Barrier over the number of parameters: a setting for two cores, and those of the `large` ones that a GPU measured.
+    """Barrier over the number of parameters: a setting for two cores, and those of `large` that a GPU measured.
 
     >>> by_size("pythia-wikipedia", ["pythia-410m"])        # None as long as there is nothing to compare with
 
