@@ -25,7 +25,7 @@ from lmc.matching.recipe import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import stages
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table
+from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table
 from lmc.reproduce.experiments.from_scratch import Workplace, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, Parents, Run
@@ -311,6 +311,21 @@ def test_a_chapter_shows_what_a_gpu_measured_and_names_what_it_did_not():
     assert "Not measured yet" in text and "--figure olmo`" in text and "--figure pythia-70m" not in text
 
 
+def test_what_a_gpu_measured_stands_on_the_curve_over_sizes():
+    assert by_size("pythia-wikipedia", ["pythia-70m"]) is None  # nothing is drawn before there is something
+    small = results.read("pythia-wikipedia", "laptop").comparison
+    shape = {"layers": 6, "width": 512, "heads": 8, "context": 512, "vocabulary": 50304}
+    runs = tuple(Run(name, 0.01 * i, "pair-0") for i, name in enumerate(("dual", "naive")))
+    large = Comparison(runs, rest={"setting": {"model": "NeoX", "shape": shape}})
+    results.write("pythia-70m", "gpu", large.to_json(), {"seeds": [0], "duration_s": 60.0})
+    figure = by_size("pythia-wikipedia", ["pythia-70m", "pythia-160m"])
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines.keys() == {"dual", "naive"}  # what both have
+    assert len(lines["dual"].get_xdata()) == len(small.barriers("dual")) + 1
+    assert lines["dual"].get_xdata()[-1] == pytest.approx(70.4, abs=0.1) and lines["dual"].get_ydata()[-1] == 0.0
+    pyplot().close("all")
+
+
 def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():
     grids = {"single": {"rates": [1, 2, 4], "barrier": [[0.3], [0.1], [0.2]]}}
     grids["dual"] = {"rates": [0.5, 1, 2], "barrier": [[0.3], [0.2], [0.1]]}
@@ -358,9 +373,9 @@ def test_a_chapter_shows_what_was_measured_where_the_corpora_are_not(tmp_path, m
 
 
 def test_a_damaged_input_is_one_line(tmp_path):
-    (tmp_path / "tinyshakespeare-2048-train.npy").write_bytes(b"not an array")
+    (tmp_path / "tinyshakespeare-2048-train.npz").write_bytes(b"not an array")
     with pytest.raises(
-        DataError, match=r"tinyshakespeare-2048-train\.npy: damaged .*; delete it, and the next run makes it again"
+        DataError, match=r"tinyshakespeare-2048-train\.npz: damaged .*; delete it, and the next run makes it again"
     ):
         prepared.stream("tinyshakespeare-2048", "train", tmp_path)
 
@@ -419,8 +434,8 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     for split, letters_of_it in {"train": "ab\n", "test": "dddddddba\n"}.items():
         (tmp_path / "data" / "letters" / f"{split}.txt").write_text(letters_of_it * 20)
     files = prepared.prepare(["plays", "plays-2", "synthetic-text"], tmp_path / "made")
-    assert [f.name for f in files] == ["plays-train.npy", "plays-eval.npy", "plays-2-train.npy", "plays-2-eval.npy"]
-    assert all(np.load(f).dtype == np.uint16 for f in files)
+    assert [f.name for f in files] == ["plays-train.npz", "plays-eval.npz", "plays-2-train.npz", "plays-2-eval.npz"]
+    assert all(np.load(f)["ids"].dtype == np.uint16 for f in files)
     whole = [t for split in ("train", "eval") for t in prepared.stream("plays", split, tmp_path / "made").tolist()]
     assert letters.decode(whole) == text
     rare = prepared.windows(prepared.stream("plays-2", "eval", tmp_path / "made"), 16)

@@ -165,9 +165,9 @@ def test_corpora_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "cifar10_jpeg").mkdir()  # where the variable says
     inputs = tmp_path / "build/inputs"
     inputs.mkdir(parents=True)
-    (inputs / "tinyshakespeare-2048-train.npy").touch()  # half prepared
+    (inputs / "tinyshakespeare-2048-train.npz").touch()  # half prepared
     assert missing(needs) == [said.format("names a folder without").replace(", cifar10", "")]
-    (inputs / "tinyshakespeare-2048-eval.npy").touch()
+    (inputs / "tinyshakespeare-2048-eval.npz").touch()
     assert missing(needs) == []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("lmc.reproduce.needs.urlopen", lambda *_, **__: BytesIO())  # what a hub has need not be here
