@@ -256,6 +256,10 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         if words():
             _say(f"interrupted: {words()}")
         raise
+    except (OSError, CheckpointError):  # a full disk, say: what was learned is kept
+        if words():
+            _say(words())
+        raise
     except DivergedError as error:
         if error.alignment is None or not leader:
             raise
@@ -473,9 +477,8 @@ def main(arguments: list[str] | None = None) -> int:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return _fail(
-                "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
-            )
+            said = "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
+            return _fail(f"{said}; this was: lmc {' '.join(arguments)}")
         except (KeyboardInterrupt, typer.Abort):
             print("interrupted", file=sys.stderr)
             return 130
