@@ -256,6 +256,10 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         if words():
             _say(f"interrupted: {words()}")
         raise
+    except (OSError, CheckpointError):  # a full disk, say: what was learned is kept
+        if words():
+            _say(words())
+        raise
     except DivergedError as error:
         if error.alignment is None or not leader:
             raise
@@ -459,9 +463,9 @@ def reproduce(
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0 when done, 2 for bad input, 130 when interrupted."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    said: set[str] = set()
+    warned: set[str] = set()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), said)
+        warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), warned)
         try:
             return app(arguments, standalone_mode=False) or 0
         except UsageError as error:
@@ -474,9 +478,8 @@ def main(arguments: list[str] | None = None) -> int:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return _fail(
-                "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
-            )
+            said = "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
+            return _fail(f"{said}; this was: lmc {' '.join(arguments)}")
         except (KeyboardInterrupt, typer.Abort):
             print("interrupted", file=sys.stderr)
             return 130
@@ -491,10 +494,10 @@ def _warn(line: str) -> None:
     print("warning:", shown(line), file=sys.stderr)
 
 
-def _warn_once(line: str, said: set[str]) -> None:
+def _warn_once(line: str, warned: set[str]) -> None:
     """What is looked at twice is warned of once: libraries that change the filters make Python forget what it said."""
-    if line not in said:
-        said.add(line)
+    if line not in warned:
+        warned.add(line)
         _warn(line)
 
 

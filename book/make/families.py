@@ -22,7 +22,7 @@ COLUMNS = {
     "stream": ("stream",),
     "values": ("value",),
     "queries and keys": ("qk", "plane", "pass", "gain"),
-    "hidden factors": ("unit",),
+    "hidden factors": ("unit", "share"),
 }
 HEAD = ("family", "stock defaults of", "parameters", *COLUMNS, "gauges", "all", "share")
 
@@ -34,7 +34,7 @@ def model(family: Family) -> Any:
         if family.library == "timm":
             return timm().create_model("vit_base_patch16_224", pretrained=False)
         stock = getattr(transformers(), name)
-        return stock(stock.config_class())
+        return stock(stock.config_class(bos_token_id=0, eos_token_id=0))
 
 
 def row(family: Family) -> tuple[str, ...]:

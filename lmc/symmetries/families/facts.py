@@ -35,12 +35,15 @@ FACTS = {
     "llama": Facts(
         "nothing",
         "meta-llama/Llama-*, mistralai/Mistral-7B-*, mistralai/Mixtral-*, Qwen/Qwen2-*, Qwen/Qwen2.5-*, "
-        "microsoft/Phi-3-mini-*, ibm-granite/granite-3*",
+        "Qwen/Qwen1.5-MoE-*, microsoft/Phi-3-*, microsoft/phi-4, ibm-granite/granite-3*",
     ),
     "stablelm": Facts("nothing", "stabilityai/stablelm-2-1_6b, stabilityai/stablelm-3b-4e1t"),
     "starcoder2": Facts(_GELU, "bigcode/starcoder2-*"),
     "opt": Facts("the residual scale, as ε is a number in the code", "facebook/opt-* but for opt-350m"),
-    "gemma": Facts(f"from Gemma 2 on {_AFTER}; in Gemma 3 {_BETWEEN}", "google/gemma-* that read text alone"),
+    "gemma": Facts(
+        f"from Gemma 2 on {_AFTER}; in Gemma 3 {_BETWEEN}",
+        "google/gemma-*, google/gemma-2-*, google/gemma-3-270m*, google/gemma-3-1b*",
+    ),
     "qwen3": Facts(_BETWEEN, "Qwen/Qwen3-*"),
     "olmo": Facts("the residual scale, as ε is a number in the code; with clip_qkv more", "allenai/OLMo-*-hf"),
     "olmo2": Facts(f"{_AFTER}; {_BETWEEN}", "allenai/OLMo-2-*"),
@@ -80,7 +83,7 @@ def _smallest(family: Family, name: str) -> Any:
 def _words(group: Group) -> str:
     match group:
         case Fixed():
-            return "as it is"
+            return "nothing, as it is the output"
         case Orthogonal(n=1):
             return "signs"
         case Orthogonal(fixes_ones=True):
