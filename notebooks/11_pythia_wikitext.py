@@ -30,7 +30,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table, setting, settings_table
 from lmc.reproduce.experiments.comparison import best_rates, record
 from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
@@ -93,7 +93,12 @@ found
 # tokens, three disjoint pairs each. The settings are entries of {mod}`lmc.reproduce.training.settings`; {doc}`../gpu` says how to run them.
 
 # %% tags=["remove-input"]
-measured_on_gpu(["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"])
+on_gpu = ["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"]
+measured_on_gpu(on_gpu)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over size: the small networks above, and what a GPU has measured; a point for every match. Vocabularies and lengths of training differ.", "name": "fig-pythia-by-size"}}
+by_size("pythia-wikipedia", on_gpu)  # nothing as long as there is nothing to compare with
+plt.show()
 
 # %% [markdown]
 # ## The published pairs

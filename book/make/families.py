@@ -61,10 +61,10 @@ def listed() -> str:
     lines = [("family", "classes", "aligned", "lost", "published checkpoints of this layout"), ("---",) * 5]
     for family in FAMILIES:
         known = facts.FACTS[family.name]
-        classes = ", ".join(f"`{name}`" for name in family.classes)
         published = ", ".join(f"`{name}`" for name in known.fits.split(", "))
-        moved = "<br>".join(facts.aligned(lmc.spec(facts.smallest(family))))
-        lines.append((f"`{family.name}`", classes, moved, known.lost, published))
+        for moved, names in facts.kinds(family).items():
+            classes = ", ".join(f"`{name}`" for name in names)
+            lines.append((f"`{family.name}`", classes, "<br>".join(moved), known.lost, published))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
