@@ -38,6 +38,7 @@ BFLOAT16, FLOAT32 = 989e12, 67e12  # products and sums in a second that an H100 
 SHARE = 0.1, 0.3  # of these, what narrow networks get, which wait for memory, and those from WIDE channels on
 WIDE = 1024
 LAUNCHES, LAUNCH = 4200, 8e-6  # kernels of a learned step of six layers, counted on a CPU, and seconds to start one
+ASSIGNMENT, SWEEPS = 4.4e-7, 6  # seconds of one on a processor core, for each pair of units; sweeps are a guess
 PACE = 10  # steps that a pace is measured on
 PARTS = 16  # training takes so many parts of the setting's steps as fit
 LEAST = 1 / 3  # of its time, what a stage needs to begin
@@ -56,8 +57,8 @@ class Stage:
 STAGES = {
     "price": Stage(85),
     "pythia-14m": Stage(225, 110, "pythia-wikipedia", 256),
-    "pythia-70m": Stage(250, 100, "pythia-wikipedia", 128),
-    "vit-cifar10": Stage(140, 40, "vit-cifar10", 5_000),
+    "pythia-70m": Stage(285, 80, "pythia-wikipedia", 128),
+    "vit-cifar10": Stage(160, 40, "vit-cifar10", 5_000),
 }
 
 
@@ -216,7 +217,8 @@ def estimates(size: str) -> list[str]:
         learned = 2 * matching.steps * max(LAUNCHES * LAUNCH, _step_seconds(setting.shape, matching.batch * length))
         seen = len(matching.methods) * setting.grid * len(setting.evaluated_on) * setting.scored * length
         walks = seen * _flops(setting.shape) / 3 / (FLOAT32 * SHARE[1])
-        minutes[id] = (training + learned + walks + 45) / 60  # and to compile, load and match in closed form
+        closed = setting.shape.layers * SWEEPS * ASSIGNMENT * (4 * setting.shape.width) ** 2
+        minutes[id] = (training + learned + closed + walks + 45) / 60  # the rest: to load and to compile
     for name, estimate in minutes.items():
         lines.append(f"{name}: about {estimate:.1f} min, at most {STAGES[name].seconds / 60:.1f}")
     return lines
