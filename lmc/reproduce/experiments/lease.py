@@ -203,7 +203,7 @@ def estimates(size: str) -> list[str]:
     """What each stage will take on an H100, in minutes, from the products and sums it needs.
 
     >>> estimates("full")[0]
-    'price: about 1.1 min, at most 1.4'
+    'price: about 0.8 min, at most 1.4'
     """
     lines = []
     counted = sum(
