@@ -256,6 +256,10 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         if words():
             _say(f"interrupted: {words()}")
         raise
+    except (OSError, CheckpointError):  # a full disk, say: what was learned is kept
+        if words():
+            _say(words())
+        raise
     except DivergedError as error:
         if error.alignment is None or not leader:
             raise
@@ -421,18 +425,14 @@ def families() -> None:
     import textwrap
 
     from lmc.symmetries.families import FAMILIES, facts
-    from lmc.symmetries.families import spec as spec_of
 
     for family in FAMILIES:
         known = facts.FACTS[family.name]
-        moved = "; ".join(facts.aligned(spec_of(facts.smallest(family))))
-        rows = {
-            family.name: f"{', '.join(family.classes)} ({family.library})",
-            "  aligned": moved,
-            "  lost": known.lost,
-            "  published": known.fits,
-        }
-        for name, text in rows.items():
+        rows = [(family.name, f"a family of {family.library}")]
+        for moved, classes in facts.kinds(family).items():
+            rows += [("  classes", ", ".join(classes)), ("  aligned", "; ".join(moved))]
+        rows += [("  lost", known.lost), ("  published", known.fits)]
+        for name, text in rows:
             print(textwrap.fill(text, 100, initial_indent=f"{name:<13}", subsequent_indent=" " * 13))
 
 
@@ -477,9 +477,8 @@ def main(arguments: list[str] | None = None) -> int:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return _fail(
-                "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
-            )
+            said = "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
+            return _fail(f"{said}; this was: lmc {' '.join(arguments)}")
         except (KeyboardInterrupt, typer.Abort):
             print("interrupted", file=sys.stderr)
             return 130

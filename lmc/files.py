@@ -61,7 +61,7 @@ def refuse_no_place(path: Path) -> Path:
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix="-try", dir=above))
     except OSError as error:
         found = f"not writable ({error.strerror})" if above.is_dir() else "a file"
-        raise CheckpointError(f"{path}: expected a place to write, found that {above} is {found}") from None
+        raise CheckpointError(f"{_place_of(path)}: expected a place to write, found that {above} is {found}") from None
     return path
 
 
@@ -80,8 +80,8 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
     directory.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(directory)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    held = _hold(aside)
     with _unfinished(aside, directory):
+        held = _hold(aside)
         yield aside
         _open_up(aside)
         if directory.exists():
@@ -128,7 +128,12 @@ def _unfinished(aside: Path, place: Path) -> Iterator[None]:
     except BaseException as error:
         _remove(aside)
         if (why := _no_room(error)) is None:
-            raise
+            where = error.filename if isinstance(error, OSError) else None
+            if not isinstance(where, str) or not Path(where).is_relative_to(aside):
+                raise
+            raise CheckpointError(
+                f"{_place_of(Path(where))}: cannot be written: {error.strerror}; nothing was left behind"
+            ) from None
         free = shutil.disk_usage(place.parent).free
         raise CheckpointError(
             f"{_place_of(place)}: cannot be written: {why} ({free:,} bytes are free there); "
@@ -146,7 +151,7 @@ def _place_of(path: Path) -> Path:
     """The name that a path will have when everything is finished: it may lie in a folder that is written aside."""
     for aside, place in _aside.items():
         if aside in (path, *path.parents):
-            return place / path.relative_to(aside)
+            return _place_of(place / path.relative_to(aside)) if place != aside else path
     return path
 
 
@@ -337,7 +342,6 @@ def refuse_other_run(directory: Path, run: dict) -> Path:
         if read_json(file) != described:
             raise CheckpointError(f"{directory}: holds the state of a run with other settings; choose another folder")
     else:
-        refuse_occupied(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(described, indent=1, sort_keys=True) + "\n")
+        with whole_folder(directory) as aside:
+            (aside / file.name).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", encoding="utf8")
     return directory

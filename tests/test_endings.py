@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pico
 import pytest
 import torch
+from zygote import Done, Zygote
 
 import lmc
 from lmc import corpora
@@ -19,13 +21,24 @@ from lmc.files import whole_file, whole_folder
 
 COMMANDS = {
     "check": "check a b",
-    "match": "match a b --method dual --data text.txt --steps 2000 --out out",
+    "match": "match a b --method dual --data text.txt --steps 3 --limit 16 --out out",
     "weights": "match a b --method weights --out out --export",
-    "path": "path aligned --data text.txt --grid 400",
+    "path": "path aligned --data text.txt --grid 2 --limit 16 --json r.json",
     "merge": "merge aligned --out out",
     "verify": "verify aligned",
+    "convert": "convert old out",
 }
-MOMENTS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds after the start: Python, imports, checks, work
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+MOMENTS = 20  # of each command, from its first event to its last
+LONG = "match a b --method dual --data text.txt --steps 2000 --out out"
+
+
+@pytest.fixture(scope="module")
+def zygote(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    shutil.copytree(models, warm := tmp_path_factory.mktemp("zygote") / "warm")
+    lines = [line.replace("--out out", f"--out {name}") for name, line in COMMANDS.items()]
+    with Zygote([*lines, "match a b --method naive --out naive"], warm) as zygote:
+        yield zygote
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +47,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate("ab"):
         lmc.save(pico.neox(seed, torch.float32, vocab_size=256), folder / name)
         corpora.byte_tokenizer().save_pretrained(folder / name)
+    shutil.copytree(folder / "a", folder / "old")
+    torch.save(lmc.load(folder / "a").state_dict(), folder / "old/pytorch_model.bin")
+    (folder / "old/model.safetensors").unlink()
     (folder / "text.txt").write_text("".join(f"Line {i} of a text that is long enough.\n" for i in range(2000)))
     lmc.match(*(lmc.load(folder / name) for name in "ab"), method="canonical").save(folder / "aligned")
     return folder
@@ -41,8 +57,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(models: Path, tmp_path: Path) -> Path:
-    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
-    return tmp_path
+    shutil.copytree(models, tmp_path / "here")
+    return tmp_path / "here"
 
 
 def start(line: str, cwd: Path, limits: str = "") -> "subprocess.Popen[str]":
@@ -59,39 +75,117 @@ def start(line: str, cwd: Path, limits: str = "") -> "subprocess.Popen[str]":
 
 
 def lines(err: str) -> list[str]:
-    """What was said on standard error, progress bars aside."""
-    return [
-        line
-        for line in err.replace("\r", "\n").splitlines()
-        if line.strip() and "%|" not in line and "it/s" not in line
-    ]
+    """What was said on standard error, progress bars and warnings aside."""
+    every = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
+    return [line for line in every if "%|" not in line and "it/s" not in line and not line.startswith("warning:")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def listing(folder: Path) -> list[str]:
+    """Every path below a folder but what `--resume` continues, which is kept on purpose."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*"))
+    return sorted(str(path) for path in paths if path.parts[0] != "out.partial")
+
+
+def restore(folder: Path, before: list[str]) -> None:
+    for name in ("out", "out.partial"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in set(listing(folder)) - set(before):
+        (folder / name).unlink()
+
+
+def ended(done: Done, left: list[str], before: list[str], whole: list[str]) -> str:
+    """What is wrong with how a command ended: it must be whole, or one line and nothing."""
+    if done.code == 0:
+        return "" if left == whole and not lines(done.err) else "done, and not whole"
+    kept = {"aligned/path.json"}  # a measured path stays, also where its copy cannot be written
+    if set(left) - kept != set(before) - kept:
+        return f"left {set(left) ^ set(before)}"
+    (said,) = lines(done.err) if len(lines(done.err)) == 1 else ("",)
+    return "" if said and len(said.encode()) < 1024 and "Traceback" not in done.err else "not one short line"
+
+
+def faults(zygote: Zygote, here: Path, command: str, what: list[str], events: str, count: int) -> list[Done]:
+    """Runs of a command that meet these faults in turn, at up to `count` of its events; each must end well."""
+    line, before = COMMANDS[command], listing(here)
+    sound = zygote.lmc(line, here, events=events)
+    assert sound.code == 0, sound.err
+    whole = listing(here)
+    restore(here, before)
+    found, wrong = [], {}
+    for i, at in enumerate(sorted({sound.events * i // count for i in range(count)})):
+        done = zygote.lmc(line, here, at, what[i % len(what)], events)
+        if problem := ended(done, listing(here), before, whole):
+            wrong[at, what[i % len(what)]] = (problem, done.code, done.err[-500:])
+        restore(here, before)
+        found.append(done)
+    assert not wrong, wrong
+    return found
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_signal_ends_a_command_in_one_line(here: Path, command: str, number: signal.Signals) -> None:
-    before = sorted(path.name for path in here.iterdir())
-    for moment in MOMENTS:
-        process = start(COMMANDS[command], here)
-        time.sleep(moment)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=120)
-        left = sorted(path.name for path in here.iterdir() if not path.name.endswith(".partial"))
-        if process.returncode == 0:  # it was done before
-            shutil.rmtree(here / "out", ignore_errors=True)
-            break
-        # Before the first line of ours runs, Python or the system ends the process in its own way.
-        ours = process.returncode == 128 + number
-        assert ours or (moment < 0.5 and process.returncode in (-number, 1)), (moment, process.returncode, err)
-        if ours:
-            assert [x for x in lines(err) if not x.startswith("warning:")][-1].startswith("interrupted"), (moment, err)
-            assert "Traceback" not in err, (moment, err)
-        assert left == before, (moment, left)
-        shutil.rmtree(here / "out.partial", ignore_errors=True)
+def test_a_signal_at_any_moment_ends_a_command_in_one_line(zygote: Zygote, here: Path, command: str) -> None:
+    done = faults(zygote, here, command, list(SIGNALS), "all", MOMENTS)
+    codes = [128 + getattr(signal, SIGNALS[i % 3]) for i in range(len(done))]
+    stopped = [(d, code) for d, code in zip(done, codes, strict=True) if d.code != 0]
+    assert len(stopped) >= MOMENTS - 1, [d.code for d in done]
+    for ending, code in stopped:
+        assert ending.code == code and lines(ending.err)[0].startswith("interrupted"), ending
+
+
+@pytest.mark.parametrize("events", ["write", "read", "all"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_room_no_rights_no_memory_at_any_stage(zygote: Zygote, here: Path, command: str, events: str) -> None:
+    """At every stage: where files are written, where they are read, and anywhere."""
+    if events == "write" and command in ("check", "verify"):
+        return  # they write nothing
+    what = {"write": ["ENOSPC", "EACCES"], "read": ["EACCES"], "all": ["memory"]}[events]
+    if command == "verify":
+        what = ["memory"]  # what cannot be read is a row of its table
+    done = faults(zygote, here, command, what, events, {"write": 12, "read": 8, "all": 6}[events])
+    failed = [lines(d.err)[0] for d in done if d.code == 2]
+    names = [path.name for path in here.rglob("*")] + ["out", "r.json"]
+    assert failed and all(any(name in said for name in names) for said in failed), failed
+
+
+def test_files_one_may_not_read_are_named(zygote: Zygote, here: Path) -> None:
+    """As a user without rights, which the system itself refuses."""
+    here.parent.chmod(0o755)
+    for folder in (here, *here.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    if os.getuid() != 0:
+        pytest.skip("only root may become another user")
+    for name in ("a/config.json", "a/model.safetensors", "a/tokenizer.json", "aligned/alignment.json", "text.txt"):
+        (here / name).chmod(0)
+        line = "verify aligned" if name.startswith("aligned/") else COMMANDS["match"].replace("--out out", "--out /tmp/o")
+        done = zygote.lmc(line, here, user=65534)
+        (said,) = lines(done.err)
+        assert done.code == 2 and Path(name).name in said and "ermission denied" in said, done
+        (here / name).chmod(0o644)
+    done = zygote.lmc("merge aligned --out out", here, user=65534)
+    (said,) = lines(done.err)
+    assert done.code == 2 and "out: expected a place to write" in said and "ermission denied" in said
+
+
+@pytest.mark.parametrize(("number", "moment"), [("SIGINT", 0.3), ("SIGTERM", 1.0), ("SIGHUP", 2.0), ("SIGINT", 3.0)])
+def test_a_signal_in_the_first_seconds(here: Path, number: str, moment: float) -> None:
+    """A process as a user starts it, while it imports."""
+    before = listing(here)
+    process = start(LONG, here)
+    time.sleep(moment)
+    process.send_signal(getattr(signal, number))
+    _, err = process.communicate(timeout=120)
+    ours = process.returncode == 128 + getattr(signal, number)
+    # Before the first line of ours runs, Python or the system ends the process in its own way.
+    assert ours or (moment < 0.5 and process.returncode in (-getattr(signal, number), 1)), err
+    if ours:
+        (said,) = lines(err)
+        assert said.startswith("interrupted")
+    assert listing(here) == before
 
 
 def test_an_interrupted_match_says_how_to_go_on(here: Path) -> None:
-    process = start(COMMANDS["match"], here)
+    process = start(LONG, here)
     deadline = time.monotonic() + 120
     while not (here / "out.partial/state.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -101,17 +195,11 @@ def test_an_interrupted_match_says_how_to_go_on(here: Path) -> None:
     assert lines(err)[-1] == "interrupted: the same command with --resume continues"
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(here: Path) -> None:
-    process = start(COMMANDS["match"], here)
-    deadline = time.monotonic() + 120
-    while not list(here.glob(".out-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    assert list(here.glob(".out-*"))
-    done = start("match a b --method naive --out out", here)
-    _, err = done.communicate(timeout=120)
-    assert (done.returncode, err) == (0, "")
+def test_what_a_killed_run_left_is_removed_by_the_next(zygote: Zygote, here: Path) -> None:
+    done = zygote.lmc(COMMANDS["weights"], here, at=20, what="SIGKILL", events="write")
+    assert done.code == -signal.SIGKILL and list(here.glob(".out-*")), done
+    done = zygote.lmc("match a b --method naive --out out", here)
+    assert (done.code, done.err) == (0, "")
     assert list(here.glob(".out-*")) == []
 
 
@@ -138,15 +226,14 @@ def test_a_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("command", ["match a b --method naive --out out", "merge aligned --out out"])
-def test_a_file_that_may_not_grow_is_one_line(here: Path, command: str) -> None:
-    before = sorted(path.name for path in here.iterdir())
-    process = start(command, here, limits="ulimit -f 1")
+def test_a_file_that_may_not_grow_is_one_line(here: Path) -> None:
+    before = listing(here)
+    process = start("merge aligned --out out", here, limits="ulimit -f 1")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     (line,) = lines(err)
     assert line.startswith("error: out") and "a file may not be so large" in line and "free" in line
-    assert sorted(path.name for path in here.iterdir()) == before
+    assert listing(here) == before
 
 
 def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
@@ -157,7 +244,46 @@ def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_too_long_is_refused_before_the_work(here: Path) -> None:
-    process = start(f"match a b --method dual --data text.txt --out {'x' * 250}", here)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 2 and "File name too long" in err and "loading" not in out
+LONGEST = "x" * 250
+TOO_LONG = {
+    "match": f"match a b --method dual --data text.txt --out {LONGEST}",
+    "merge": f"merge aligned --out {LONGEST}",
+    "convert": f"convert old {LONGEST}",
+    "json": f"path aligned --data text.txt --json {LONGEST}",
+    "plot": f"path aligned --data text.txt --plot {LONGEST}.png",
+    "model": f"check {LONGEST * 2}",
+    "alignment": f"merge {LONGEST * 9} --out out",
+}
+
+
+@pytest.mark.parametrize("line", TOO_LONG)
+def test_a_name_too_long_is_refused_before_the_work(zygote: Zygote, here: Path, line: str) -> None:
+    before = listing(here)
+    done = zygote.lmc(TOO_LONG[line], here)
+    (said,) = lines(done.err)
+    assert done.code == 2 and "File name too long" in said and len(said.encode()) < 1024
+    assert "loading" not in done.out and "parents" not in done.out and listing(here) == before
+
+
+ODD = {"not UTF-8": b"\xff\xfe", "newline": b"two\nlines", "escape": b"\x1b[31mred", "markup": b"<img src=x>[a](b)|`_*"}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_of_any_bytes(here: Path, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders and outputs called so are read, matched and merged; what is shown of them is plain."""
+    from lmc.cli import main
+
+    odd = os.fsdecode(ODD[name])
+    monkeypatch.chdir(here)
+    (here / "a").rename(odd)
+    assert main(["check", odd, "b"]) == 0
+    assert main(["match", odd, "b", "--method", "weights", "--out", f"{odd}-out"]) == 0
+    assert main(["merge", f"{odd}-out", "--out", f"{odd}-merged"]) == 0
+    assert main(["verify", f"{odd}-out"]) == 0 and main(["verify", f"{odd}-merged"]) == 0
+    assert main(["merge", "nowhere" + odd, "--out", "o"]) == 2
+    out, err = capfd.readouterr()
+    card = (here / f"{odd}-merged/README.md").read_text(encoding="utf8")
+    assert len(lines(err)) == 1 and "\x1b" not in out + err + card
+    for told in (card, "\n".join(x for x in out.splitlines() if x.startswith(("Merged at", "- parent")))):
+        assert "<img" not in told and "](" not in told and "`" not in told
+    assert len([x for x in card.splitlines() if x.startswith("- parent")]) == 2

@@ -22,7 +22,7 @@ COLUMNS = {
     "stream": ("stream",),
     "values": ("value",),
     "queries and keys": ("qk", "plane", "pass", "gain"),
-    "hidden factors": ("unit",),
+    "hidden factors": ("unit", "share"),
 }
 HEAD = ("family", "stock defaults of", "parameters", *COLUMNS, "gauges", "all", "share")
 
@@ -34,7 +34,7 @@ def model(family: Family) -> Any:
         if family.library == "timm":
             return timm().create_model("vit_base_patch16_224", pretrained=False)
         stock = getattr(transformers(), name)
-        return stock(stock.config_class())
+        return stock(stock.config_class(bos_token_id=0, eos_token_id=0))
 
 
 def row(family: Family) -> tuple[str, ...]:
@@ -61,10 +61,10 @@ def listed() -> str:
     lines = [("family", "classes", "aligned", "lost", "published checkpoints of this layout"), ("---",) * 5]
     for family in FAMILIES:
         known = facts.FACTS[family.name]
-        classes = ", ".join(f"`{name}`" for name in family.classes)
         published = ", ".join(f"`{name}`" for name in known.fits.split(", "))
-        moved = "<br>".join(facts.aligned(lmc.spec(facts.smallest(family))))
-        lines.append((f"`{family.name}`", classes, moved, known.lost, published))
+        for moved, names in facts.kinds(family).items():
+            classes = ", ".join(f"`{name}`" for name in names)
+            lines.append((f"`{family.name}`", classes, "<br>".join(moved), known.lost, published))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -56,7 +56,7 @@ class Blueprint:
     @property
     def files(self) -> list[str]:
         """The weights files, by name."""
-        return sorted({entry.file for entry in self.tensors.values()})
+        return sorted({part.file for e in self.tensors.values() for part in (e, *(piece for piece, _ in e.parts))})
 
     @property
     def dtype(self) -> torch.dtype:
@@ -168,9 +168,14 @@ def buildable(path: Path) -> Iterator[None]:
 
 def cover(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
     stock = STOCK[family.library]
+    fused = {name: parts for name, parts in stock.fused(model).items() if name not in found}
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, parts in fused.items():
+        shape = expected.pop(name)
+        expected |= {piece: (where[1].stop - where[1].start, *shape[2:]) for piece, where in parts.items()}
     names = {
         name: None if own is None or (own not in expected and own.startswith(family.unread)) else own
         for name, own in stock.names(model, found).items()
     }
-    return headers.cover(found, names, expected, stock.twins(model), str(source.folder))
+    names |= {piece: piece for parts in fused.values() for piece in parts if piece in found}
+    return headers.joined(headers.cover(found, names, expected, stock.twins(model), str(source.folder)), fused)

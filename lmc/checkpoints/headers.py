@@ -24,14 +24,21 @@ ABSENT = "not found, but the index names it; download it again"
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
+Where = tuple[int, slice]  # which expert of a fused tensor [E, n, m], and which of its n rows
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a weights file, and its `name` there. `dtype` is what the file calls it where torch has none."""
+    """One tensor of a weights file, and its `name` there. `dtype` is what the file calls it where torch has none.
+
+    `parts`: of a tensor that files hold in pieces, each piece and where it belongs.
+    """
 
     file: str
     shape: tuple[int, ...]
     dtype: torch.dtype | str
     name: str = ""
+    parts: "tuple[tuple[Entry, Where], ...]" = ()
 
 
 def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
@@ -126,6 +133,19 @@ def cover(
                 raise CheckpointError(f"{where}: tensor {name}: expected shape {list(shape)}, found in no weights file")
             matched[name] = twin
     return matched
+
+
+def joined(matched: Mapping[str, Entry], fused: Mapping[str, Mapping[str, Where]]) -> dict[str, Entry]:
+    """The entries by the model's own names, where `fused` says which pieces make a tensor and where each belongs."""
+    pieces = {piece: name for name, parts in fused.items() for piece in parts}
+    found = {name: entry for name, entry in matched.items() if name not in pieces}
+    for name in dict.fromkeys(pieces[piece] for piece in matched if piece in pieces):
+        parts = tuple((matched[piece], where) for piece, where in fused[name].items())
+        first = parts[0][0]
+        experts = max(where[0] for _, where in parts) + 1
+        rows = max(where[1].stop for _, where in parts)
+        found[name] = Entry(first.file, (experts, rows, *first.shape[1:]), first.dtype, name, parts)
+    return found
 
 
 # What training code puts around a model, as its files then name it: torch.compile, FSDP, Fabric, checkpointing.

@@ -152,14 +152,14 @@ def _rows(every: Sequence[Stored], shared: Plan, k: int, name: str) -> Tensor:
             continue
         both, given = (rows >= 0) & (theirs >= 0), every[other][name]
         if own.ndim > 1:
-            new[fill] = _fitted(given[theirs[both]], own[rows[both]], given[theirs[fill]]).to(new.dtype)
+            new[fill] = fitted(given[theirs[both]], own[rows[both]], given[theirs[fill]]).to(new.dtype)
         else:
             new[fill] = given[theirs[fill]].to(new.dtype)
         lacking &= ~fill
     return new
 
 
-def _fitted(there: Tensor, here: Tensor, rows: Tensor) -> Tensor:
+def fitted(there: Tensor, here: Tensor, rows: Tensor) -> Tensor:
     """Rows under the rotation and the factor that bring rows `there` [n, d] closest to those `here` [n, d]."""
     product = torch.zeros(there.shape[1], here.shape[1], dtype=torch.float64)
     for x, y in zip(there.split(ROWS), here.split(ROWS), strict=True):

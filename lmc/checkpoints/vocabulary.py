@@ -153,7 +153,7 @@ def _fast(path: Path) -> Vocabulary:
 
     plain = read_json(path)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf8"))  # a path may hold any bytes, its text not
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error

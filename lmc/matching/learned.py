@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from lmc.errors import DivergedError
 from lmc.evaluation import Data, losses
-from lmc.files import read_safetensors
+from lmc.files import read_safetensors, whole_file
 from lmc.matching import workers
 from lmc.matching.recipe import Recipe
 from lmc.symmetries import (
@@ -133,15 +133,14 @@ class Learner:
         return found
 
     def save(self, path: Path) -> None:
-        """Write the whole state to a safetensors file, aside and then renamed."""
+        """Write the whole state to a safetensors file."""
         tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         tensors["best"] = torch.tensor([self.best_step, self.best_value], dtype=torch.float64)
         for part, named in self._parts():
             for name, tensor in named.items():
                 tensors[f"{part}/{name}"] = tensor.clone(memory_format=torch.contiguous_format)
-        aside = path.with_suffix(".tmp")
-        save_file(tensors, aside)
-        aside.replace(path)
+        with whole_file(path) as aside:
+            save_file(tensors, aside)
 
     def restore(self, path: Path) -> None:
         """Continue from a state written by `save`: the rest of the run is bit for bit what it would have been."""

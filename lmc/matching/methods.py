@@ -92,8 +92,11 @@ def align(
     require_fit(recipe, parents[0], frequencies)
     if start is not None:
         _require_same(start, parents)
+    if recipe.method == "naive":  # an average of the weights as they are: nothing is computed here
+        still = Transform.identity(spec_of(parents[0]))
+        return Alignment("naive", parents, tuple(still for _ in parents), {"seed": seed})
     endpoints = Endpoints.of(parents, device)
-    if _identical(parents) and recipe.method != "naive":  # nothing to find, and learning would only lead away from it
+    if _identical(parents):  # nothing to find, and learning would only lead away from it
         return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, parents[0]).to(endpoints.device)
     if recipe.batch is None:
@@ -106,11 +109,9 @@ def align(
 def _closed_form(
     endpoints: "Endpoints", method: str, samples: Data, seed: int, frequencies: Tensor | None = None
 ) -> Alignment:
-    """What needs no learning; `naive` and `canonical` compare nothing at all."""
+    """What needs no learning; `canonical` compares nothing at all."""
     record: dict[str, Any] = {"seed": seed}
-    if method == "naive":
-        transforms = tuple(Transform.identity(endpoints.spec) for _ in endpoints.parents)
-    elif method == "canonical":
+    if method == "canonical":
         transforms = endpoints.gauge
     else:
         transforms, found = endpoints.solve(method, samples, seed, frequencies)

@@ -116,9 +116,19 @@ class Pairing:
         return 4 * self.parameters * (len(self.blueprints) + 2) + 8 * elements * 4 * len(self.blueprints)
 
     @property
+    def untied(self) -> int:
+        """Parameters that any method but `naive` adds: a head that was tied, where the norm before it has a gain."""
+        spec = spec_of(self.blueprints[0].model)
+        models: list[Any] = [b.model for b in self.blueprints]
+        if not spec.tied or not any(m.config.tie_word_embeddings for m in models):
+            return 0
+        gains = [n.weight for n in spec.norms if any(r.weight == spec.tied[0] for r in n.readers)]
+        return models[0].get_parameter(spec.tied[0]).numel() if any(gains) else 0
+
+    @property
     def disk(self) -> int:
         """Bytes of one merged model in float32."""
-        return 4 * self.parameters
+        return 4 * (self.parameters + self.untied)
 
     def __str__(self) -> str:
         free = shutil.disk_usage(Path.cwd()).free
@@ -127,6 +137,8 @@ class Pairing:
             "memory for matching": f"{_size(self.memory)} and activations",
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
         }
+        if self.untied:
+            rows["of that, its own head"] = f"{_size(4 * self.untied)}; the parents' is tied, naive keeps it so"
         return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
 
 

@@ -44,6 +44,7 @@ def match_folders(
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
             states.append(_canonical(spec, stored(blueprint, dtype), scratch / str(k), device))
+        _say_untied(spec, blueprints, states)
         epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
         transforms, found = match_all(states, spec, epsilons, frequencies)
         record: dict[str, Any] = {"seed": seed, **found}
@@ -77,6 +78,14 @@ def _canonical(spec: ModelSpec, tensors: Stored, scratch: Path, device: torch.de
     return spill(canonical, canonical.parts, scratch, tensors.dtype, device)
 
 
+def _say_untied(spec: ModelSpec, blueprints: Sequence[Blueprint], states: Sequence[Stored]) -> None:
+    """Say that heads become tensors of their own, where they were tied and their canonical form is another."""
+    for blueprint, state in zip(blueprints, states, strict=True):
+        model: Any = blueprint.model
+        if spec.tied and model.config.tie_word_embeddings and not torch.equal(*(state[name] for name in spec.tied)):
+            return warn_untied(spec, state[spec.tied[0]].numel())
+
+
 def _endpoint(model: nn.Module, spec: ModelSpec, moved: Moved) -> Any:
     """The stock model of an aligned endpoint on the meta device: its settings, without its weights."""
     new: Any = hollow(model)
@@ -84,7 +93,6 @@ def _endpoint(model: nn.Module, spec: ModelSpec, moved: Moved) -> Any:
         head, embedding = (moved[name] for name in spec.tied)
         if not torch.equal(head, embedding):
             new.config.tie_word_embeddings = False
-            warn_untied(spec, head.numel())
     if spec.epsilon is not None and moved.transform.scale != 1.0:
         set_epsilon(new, spec, epsilon(model, spec) * moved.transform.scale**2)
     return new

@@ -15,7 +15,7 @@ from torch import nn
 
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint
-from lmc.errors import CheckpointError, LmcError
+from lmc.errors import CheckpointError, LmcError, one_line
 from lmc.evaluation import PathResult
 from lmc.matching.alignment import Alignment
 from lmc.matching.folder import DESCRIPTION, describe, elements, fingerprint, require_whole
@@ -76,8 +76,8 @@ def verify(directory: str | Path) -> Verification:
 def _row(what: str, look: Callable[[], str]) -> Row:
     try:
         return Row(what, True, look())
-    except LmcError as error:
-        return Row(what, False, str(error))
+    except (LmcError, OSError) as error:
+        return Row(what, False, one_line(error))
 
 
 def _files(folder: Path) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError, is_out_of_memory
 from lmc.files import if_interrupted, refuse_no_place
 from lmc.reproduce import places, results
@@ -25,7 +26,6 @@ from lmc.reproduce.draw import draw, save
 from lmc.reproduce.execute import (
     Execution,
     NotebookError,
-    clock,
     execute,
     is_current,
     kernel_environment,
@@ -75,7 +75,7 @@ def reproduce(
         _announce(work.computed, profile, folder, ledger)
     started = time.monotonic()
     runs = _execute(work, profile, folder, ledger, jobs)
-    say(f"{len(runs)} notebooks at profile {profile} in {clock(time.monotonic() - started)}")
+    say(f"{len(runs)} notebooks at profile {profile} in {provenance.duration(time.monotonic() - started)}")
     shown = [ledger[figure]] if figure else [f for name in work.computed for f in made_by(name, profile, ledger)]
     for entry in sorted(shown, key=lambda entry: entry.id):
         report(entry, profile)

@@ -70,7 +70,8 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         working = _working(executed.cells)
         made = {"date": datetime.now(UTC).date().isoformat(), "hardware": provenance.hardware()}
         _put(target, node, executed, {"key": key, "parameters": given, **made, "seconds": round(seconds)})
-    say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}, {clock(working)} of it in cells after imports")
+    took, computing = provenance.duration(seconds), provenance.duration(working)
+    say(f"{name}: {'redrawn' if redraw else 'done'} in {took}, {computing} of it in cells after imports")
     return Execution(name, profile, target, cached=False, seconds=seconds)
 
 
@@ -172,7 +173,7 @@ def _progress(path: Path, name: str, ended: threading.Event) -> None:
             continue
         status = [cell["metadata"].get("papermill", {}).get("status") for cell in cells]
         running = [cell for cell, state in zip(cells, status, strict=True) if state == "running"]
-        done, passed = status.count("completed"), clock(time.monotonic() - began)
+        done, passed = status.count("completed"), provenance.duration(time.monotonic() - began)
         say(f"{name}: {done} of {len(cells)} cells, {passed}  {_last_words(running)}".rstrip())
 
 
@@ -221,10 +222,6 @@ def kernel_environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def clock(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def say(line: str) -> None:

@@ -141,7 +141,7 @@ def check_copies(fresh: Callable[[], nn.Module], seed: int = 0) -> Report:
     inputs = example_inputs(model, seed=seed)
     whole = Transform.random(spec, seed)
     parameters = sum(p.numel() for p in model.parameters())
-    stock = _logits(model, inputs)
+    stock = evaluated(model, inputs)
 
     shell, tensors = hollow(model), _taken(model)
     del model
@@ -191,15 +191,15 @@ def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor,
     """
     spec = whole.spec
     _to_double(tensors)
-    first = _logits(hold(shell, spec, tensors), inputs)
+    first = evaluated(hold(shell, spec, tensors), inputs)
     make_canonical(tensors, spec)
     work = hold(shell, spec, tensors)
-    before = _logits(work, inputs)
+    before = evaluated(work, inputs)
     errors = {CANONICAL: relative_change(first, before)}
     for kind in kinds(spec):
         _move(tensors, whole, kind)
         _rescale(work, whole, kind)
-        after = _logits(work, inputs)
+        after = evaluated(work, inputs)
         errors[kind], before = relative_change(before, after), after
     return errors | {WHOLE: relative_change(first, before)}
 
@@ -215,11 +215,11 @@ def _native_changes(
     for name, dtype in types.items():  # one by one, so that both types are never held whole
         tensors[name] = tensors[name].to(dtype)
     canonical = hold(shell, spec, tensors)
-    errors = {CANONICAL: relative_change(first, _logits(canonical, inputs))}
+    errors = {CANONICAL: relative_change(first, evaluated(canonical, inputs))}
     for kind in (*kinds(spec), WHOLE):
         work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
         _rescale(work, whole, kind)
-        errors[kind] = relative_change(first, _logits(work, inputs))
+        errors[kind] = relative_change(first, evaluated(work, inputs))
         del work
     return errors
 
@@ -263,7 +263,8 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
+def evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The model's logits in evaluation mode, in float64; its training mode stays what it was."""
     training = [module for module in model.modules() if module.training]  # each to be put back as it was
     try:
         return logits(model.eval(), inputs).double()

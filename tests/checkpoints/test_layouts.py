@@ -129,6 +129,26 @@ def facebook_dinov2(model: Any) -> State:
     return tensors
 
 
+def each_expert(model: Any, **names: str) -> State:
+    """Experts one by one, as all published mixtures hold them."""
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        place, _, part = name.rpartition("experts.")
+        if part not in ("gate_up_proj", "down_proj"):
+            tensors[name] = tensor
+            continue
+        for k, expert in enumerate(tensor):
+            pieces = zip(("gate", "up"), expert.chunk(2), strict=True) if part == "gate_up_proj" else [("down", expert)]
+            tensors |= {f"{place}experts.{k}.{names.get(p, p + '_proj')}.weight": t for p, t in pieces}
+    return tensors
+
+
+def mistralai_mixtral(model: Any) -> State:
+    """mistralai/Mixtral-*: names of its own."""
+    tensors = each_expert(model, gate="w1", up="w3", down="w2")
+    return {name.replace(".mlp.", ".block_sparse_moe."): t for name, t in tensors.items()}
+
+
 LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], State]]] = {
     "pythia": (pico.neox, {}, pythia),
     "gpt2": (pico.gpt2, {"tie_word_embeddings": True}, gpt2),
@@ -145,6 +165,11 @@ LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Sta
     "gemma, tied": (pico.gemma, {"tie_word_embeddings": True}, without_head),
     "gemma2, tied": (pico.gemma2, {"tie_word_embeddings": True}, without_head),
     "gemma3, tied": (pico.gemma3, {"tie_word_embeddings": True}, without_head),
+    "mixtral": (pico.mixtral, {}, mistralai_mixtral),
+    "qwen2 with experts": (pico.qwen2_moe, {}, each_expert),
+    "qwen3 with experts": (pico.qwen3_moe, {}, each_expert),
+    "olmoe": (pico.olmoe, {}, each_expert),
+    "olmoe, joined": (pico.olmoe, {}, lambda m: dict(m.state_dict())),
     "phi-3": (pico.phi3, {}, lambda m: dict(m.state_dict())),
     "a reward model": (pico.builder("LlamaForSequenceClassification"), {"num_labels": 1}, old_llama),
     "granite, tied": (pico.granite, {"tie_word_embeddings": True}, without_head),
@@ -205,6 +230,8 @@ def test_a_tensor_too_many_or_too_few_is_named(layout: str, tmp_path: Path, monk
         "output.dense.weight",
         "gate_up_proj.weight",
         "fc1.weight",
+        "experts.gate_up_proj",
+        "w2.weight",
     )
     needed = next(name for name in sound if name.endswith(feed_forward))
     save_file({name: t for name, t in sound.items() if name != needed}, file)

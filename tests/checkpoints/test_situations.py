@@ -474,3 +474,22 @@ def test_an_aligned_endpoint_keeps_what_is_its_own(here: Path, run: Callable[...
             for file in ("chat_template.jinja", "processor_config.json", "tokenizer.json"):
                 assert (endpoint / file).read_bytes() == Path(name, file).read_bytes()
             assert f"base_model:\n- org/base-{k}\n" in (endpoint / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["naive", "canonical", "weights"])
+def test_a_tied_head_is_said_once_where_it_is_true(method: str, here: Path, run: Callable[..., Outcome]) -> None:
+    for seed, name in enumerate(("tied-a", "tied-b")):
+        llama(here / name, seed, tie_word_embeddings=True)
+    code, _, err = run(f"match tied-a tied-b --method {method} --export --out aligned")
+    more = (
+        "warning: lm_head.weight was tied to model.embed_tokens.weight; it absorbs the final norm and becomes a tensor "
+    )
+    assert (code, err) == (0, "" if method == "naive" else f"{more}of its own: 640 more parameters\n")
+    assert run("merge aligned --out merged")[0] == 0
+    assert ("lm_head.weight" in load_file("merged/" + SAFE)) == (method != "naive")
+    if method != "naive":
+        held = sum(tensor.nbytes for tensor in load_file("merged/" + SAFE).values())
+        out = run("check tied-a tied-b")[1]
+        assert (
+            f"disk for a merged model  {held / 1000:.3g} kB" in out and "of that, its own head    2.56 kB: the" in out
+        )

@@ -109,7 +109,7 @@ def test_a_lacking_token_gets_the_row_that_fits_the_common_ones() -> None:
     generator = torch.Generator().manual_seed(0)
     here, rotation = torch.randn(50, 8, generator=generator), torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
     there = 3 * here @ rotation
-    assert (tokens._fitted(there[:40], here[:40], there[40:]) - here[40:]).abs().max() <= 1e-5
+    assert (tokens.fitted(there[:40], here[:40], there[40:]) - here[40:]).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize(

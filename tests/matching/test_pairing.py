@@ -263,7 +263,7 @@ def test_independence_sees_a_shared_initialisation() -> None:
 def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows with what is measured, by the shares the docstring names."""
     model = pico.neox(dtype=torch.float32)  # 12 × the default windows of 32 tokens against 2 of 32: 16 / 2 = 8 shares
-    monkeypatch.setattr(estimate, "_seconds", lambda work: (work(), 1.0)[1])
+    monkeypatch.setattr(estimate, "seconds_of", lambda work: (work(), 1.0)[1])
     weights = sum(p.numel() for p in model.parameters())
     assert estimate.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / estimate.CALIBRATION**3)
     assert estimate.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)

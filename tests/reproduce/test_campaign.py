@@ -72,8 +72,12 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
     """Pictures come class by class: a part cut off the front would be one class that matching never sees."""
     setting, seen = smoke("vit-cifar10"), []
     data = Data(torch.randn(80, 3, 8, 8), torch.arange(80) // 20)
-    monkeypatch.setattr("lmc.reproduce.experiments.stages.match", lambda *pair, data, **options: seen.append(data))
-    monkeypatch.setattr(Campaign, "_there", lambda self, alignment: alignment)
+
+    def match(*pair, data, **options):
+        seen.append(data)
+        return SimpleNamespace(models=())
+
+    monkeypatch.setattr("lmc.reproduce.experiments.stages.match", match)
 
     def score(alignment, data, grid):
         seen.append(data)
@@ -82,7 +86,7 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
     monkeypatch.setattr("lmc.reproduce.experiments.stages.path", score)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.folder.mkdir(parents=True)
-    campaign._rates((None, None), Alignment("naive", (), (), {}), data)
+    campaign.rates((None, None), Alignment("naive", (), (), {}), data)
     matched, scored = seen[:2]
     assert len(scored.labels.unique()) >= 3 and len(matched.labels.unique()) == 4
     pixels = {tuple(x.flatten().tolist()) for part in (matched, scored) for x in part.inputs}
@@ -248,10 +252,20 @@ def test_a_campaign_that_stops_after_every_piece_gives_the_same_numbers(tmp_path
     whole.run()
     published = []
 
+    class OnePiece(Budget):
+        spent = False
+
+        def left(self) -> float:
+            return -1.0 if self.spent else super().left()
+
     def one_piece_more() -> bool:
-        budget = Budget(3600)
-        parts = Campaign(setting, tmp_path / "parts", tmp_path, CPU, budget)
-        parts._publish = lambda: (published.append(parts.compared()), setattr(budget, "_end", 0))
+        budget = OnePiece(3600)
+
+        def publish() -> None:
+            published.append(parts.compared())
+            budget.spent = True
+
+        parts = Campaign(setting, tmp_path / "parts", tmp_path, CPU, budget, publish)
         try:
             parts.run()
         except BudgetSpent:

@@ -28,9 +28,9 @@ def test_pairs_of_one_size_share_no_model() -> None:
 
 def test_guessing_costs_the_entropy_of_the_answers() -> None:
     labels = torch.tensor([0, 0, 1, 1])
-    assert math.isclose(published._guess((torch.zeros(4, 1, 2, 2), labels)), math.log(2))
+    assert math.isclose(published.guessing_loss((torch.zeros(4, 1, 2, 2), labels)), math.log(2))
     tokens = torch.tensor([[9, 0, 0], [9, 1, 1]])  # the first of a window is not predicted
-    assert math.isclose(published._guess(tokens), math.log(2))
+    assert math.isclose(published.guessing_loss(tokens), math.log(2))
 
 
 def test_a_study_refuses_with_reasons_and_measures_the_rest(tmp_path: Path) -> None:

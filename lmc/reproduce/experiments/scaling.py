@@ -132,13 +132,14 @@ class Scaling:
             steps = next_length(tried, target, setting.recipe.steps)
             if steps in tried:
                 break
-            tried[steps] = self._pilot(setting, steps)
+            tried[steps] = self.pilot(setting, steps)
             write_whole(file, json.dumps({"target": target, "tried": tried}))
         best = min(tried, key=lambda steps: abs(tried[steps] - target))
         write_whole(file, json.dumps({"target": target, "tried": tried, "steps": best}))
         return best
 
-    def _pilot(self, setting: Setting, steps: int) -> float:
+    def pilot(self, setting: Setting, steps: int) -> float:
+        """The last training loss of a network that is trained for so many steps and serves in no pair."""
         short = replace(setting, recipe=replace(setting.recipe, steps=steps))
         folder = endpoint_folder(short, self.folder)
         data = task_of(short.shape, short.corpus, self.inputs, CPU)

@@ -111,7 +111,7 @@ class Campaign:
             self._publish()
 
     def _measure(self, pair: Pair) -> dict[str, Any]:
-        """The endpoints' own losses, what there is to lose, and how independent the endpoints are."""
+        """The endpoints' own losses, the loss of guessing, and how similar the endpoints' weights are."""
         found: dict[str, Any] = {"cosine": independence(*pair)}
         for corpus in self.setting.evaluated_on:
             held_out = self.task.held_out(corpus, self.setting.scored)
@@ -133,7 +133,7 @@ class Campaign:
             options: dict[str, Any] = {}
             if wanted.method in LEARNED:
                 start = self._start(folder, pair, seen)
-                rates = self._rates(pair, start, seen)
+                rates = self.rates(pair, start, seen)
                 options = self._options(start, settings.steps, rates[wanted.method])
                 options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
             if self.device.type == "cuda":
@@ -158,7 +158,7 @@ class Campaign:
         batch = self.setting.matching.batch
         return {"start": start, "steps": steps, "lr": rate, "batch": batch, "precision": precision}
 
-    def _rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
+    def rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
         """The best learning rate of each learned method, found once, on the first pair, and used for all.
 
         It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part. A rate

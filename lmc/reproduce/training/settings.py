@@ -285,7 +285,7 @@ def corpora(works: Iterable[Work]) -> list[str]:
 def _smoke(work: Work) -> Work:
     """The same commands in seconds: tiny shapes, synthetic data, a few steps."""
     if isinstance(work, Curve):
-        return replace(work, points=tuple((at, _smoke_setting(s)) for at, s in work.points[:2]))
+        return replace(work, points=tuple((at, smoke_setting(s)) for at, s in work.points[:2]))
     if isinstance(work, Cost):
         return replace(
             work,
@@ -293,10 +293,11 @@ def _smoke(work: Work) -> Work:
             tokens=(64,),
             steps=2,
         )
-    return _smoke_setting(work)
+    return smoke_setting(work)
 
 
-def _smoke_setting(setting: Setting) -> Setting:
+def smoke_setting(setting: Setting) -> Setting:
+    """The setting at the smallest size at which every command still runs."""
     small: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2}
     if isinstance(setting.shape, Vit):
         small |= {"size": 8, "patch": 4, "classes": 4}

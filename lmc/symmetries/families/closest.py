@@ -4,18 +4,23 @@ import inspect
 import re
 from collections.abc import Iterable
 
+from lmc.symmetries.families.common import Family
 from lmc.symmetries.stock_libraries import transformers
 
 ALIKE = 0.6  # the share of settings in common from which on a table is worth copying
 
 
-def advice(class_name: str, covered: Iterable[tuple[str, str]]) -> str:
-    """A clause for the error; `covered`: each class of the same library, and its family.
+def advice(class_name: str, library: str, families: Iterable[Family]) -> str:
+    """A clause for the error, from the families there are.
 
-    >>> advice("DeiTForImageClassification", [("ViTForImageClassification", "hf_vit")])
+    >>> from lmc.symmetries.families import FAMILIES
+    >>> advice("DeiTForImageClassification", "transformers", FAMILIES)
     'the closest covered is ViTForImageClassification (family hf_vit); book/add_a_family.md shows how to add a class'
     """
     how = "book/add_a_family.md shows how to add a class"
+    covered = [(name, family.name) for family in families if family.library == library for name in family.classes]
+    if library == "timm":
+        return f"the one covered is {covered[0][0]} (family {covered[0][1]}); {how}"
     asked = _settings(class_name)
     likeness = {}
     for name, family in covered:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lmc.symmetries.families.family import Family
-from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
+from lmc.symmetries.groups import Fixed, Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_libraries import timm, transformers
 
@@ -25,24 +25,35 @@ class Facts:
     fits: str
 
 
-_GELU = "no factors of hidden units: a GELU is not homogeneous"
-_HEAD_NORM = "of a rotary plane only the sign, as a norm stands over queries and keys; no residual scale"
+_GELU = "factors of hidden units, as a GELU is not homogeneous"
+_AFTER = "rotations of the stream, where sublayers write it through norms"
+_BETWEEN = "of a rotary plane all but the sign, and the residual scale, where a norm stands over queries and keys"
 
 FACTS = {
     "gpt_neox": Facts(_GELU, "EleutherAI/pythia-*, EleutherAI/gpt-neox-20b"),
     "gpt2": Facts(_GELU, "openai-community/gpt2*, stanford-crfm/*-gpt2-*"),
-    "llama": Facts("nothing", "meta-llama/Llama-*, mistralai/Mistral-7B-*, Qwen/Qwen2-*, Qwen/Qwen2.5-*"),
-    "qwen3": Facts(_HEAD_NORM, "Qwen/Qwen3-* without experts"),
-    "olmo": Facts("no residual scale: ε is a number in the code; with clip_qkv signs only", "allenai/OLMo-*-hf"),
-    "olmo2": Facts(
-        "rotations of the stream: sublayers write it through norms; of a rotary plane only the sign", "allenai/OLMo-2-*"
+    "llama": Facts(
+        "nothing",
+        "meta-llama/Llama-*, mistralai/Mistral-7B-*, mistralai/Mixtral-*, Qwen/Qwen2-*, Qwen/Qwen2.5-*, "
+        "Qwen/Qwen1.5-MoE-*, microsoft/Phi-3-*, microsoft/phi-4, ibm-granite/granite-3*",
     ),
+    "stablelm": Facts("nothing", "stabilityai/stablelm-2-1_6b, stabilityai/stablelm-3b-4e1t"),
+    "starcoder2": Facts(_GELU, "bigcode/starcoder2-*"),
+    "opt": Facts("the residual scale, as ε is a number in the code", "facebook/opt-* but for opt-350m"),
+    "gemma": Facts(
+        f"from Gemma 2 on {_AFTER}; in Gemma 3 {_BETWEEN}",
+        "google/gemma-*, google/gemma-2-*, google/gemma-3-270m*, google/gemma-3-1b*",
+    ),
+    "qwen3": Facts(_BETWEEN, "Qwen/Qwen3-*"),
+    "olmo": Facts("the residual scale, as ε is a number in the code; with clip_qkv more", "allenai/OLMo-*-hf"),
+    "olmo2": Facts(f"{_AFTER}; {_BETWEEN}", "allenai/OLMo-2-*"),
+    "olmoe": Facts(_BETWEEN, "allenai/OLMoE-*"),
     "bert": Facts(
-        "rotations of the stream: norms stand in it; no loss for masked words, so no learned matching and no path",
-        "google-bert/bert-*, google/multiberts-seed_*",
+        f"{_AFTER}; {_GELU}; learned matching and paths, as there is no loss for masked words",
+        "google-bert/bert-*, google/multiberts-seed_*, FacebookAI/roberta-*, FacebookAI/xlm-roberta-*",
     ),
-    "vit": Facts(f"{_GELU}; no residual scale: timm does not save ε", "timm/vit_*, timm/deit_*, timm/deit3_*"),
-    "hf_vit": Facts(_GELU, "google/vit-*"),
+    "vit": Facts(f"{_GELU}; the residual scale, as timm does not save ε", "timm/vit_*, timm/deit_*, timm/deit3_*"),
+    "hf_vit": Facts(f"{_GELU}; without a classifier all of the stream", "google/vit-*, facebook/dinov2-*"),
 }
 
 
@@ -52,17 +63,27 @@ def aligned(spec: ModelSpec) -> list[str]:
     return [f"{kind}: {_words(group)}" for kind, group in groups.items()]
 
 
-def smallest(family: Family, name: str = "") -> Any:
-    """A model of a family's class (its first, if none is named) at the library's default width, with one layer."""
+def kinds(family: Family) -> dict[tuple[str, ...], list[str]]:
+    """What is aligned in a family, each with the classes of which it is true at the library's default settings."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in family.classes:
+        found.setdefault(tuple(aligned(family.spec(_smallest(family, name)))), []).append(name)
+    return found
+
+
+def _smallest(family: Family, name: str) -> Any:
+    """A model of a class at the library's default width, with one layer, on the meta device."""
     with torch.device("meta"):
         if family.library == "timm":
             return timm().create_model("vit_base_patch16_224", pretrained=False, depth=1)
-        stock = getattr(transformers(), name or family.classes[0])
-        return stock(stock.config_class(num_hidden_layers=1))
+        stock = getattr(transformers(), name)
+        return stock(stock.config_class(num_hidden_layers=1, bos_token_id=None, eos_token_id=None))
 
 
 def _words(group: Group) -> str:
     match group:
+        case Fixed():
+            return "nothing, as it is the output"
         case Orthogonal(n=1):
             return "signs"
         case Orthogonal(fixes_ones=True):

@@ -6,7 +6,6 @@ a model's configuration and shapes, never from its weights, so a model on the me
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -14,7 +13,6 @@ from torch import nn
 from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families import (
     bert,
-    common,
     gemma,
     gpt2,
     gpt_neox,
@@ -31,33 +29,14 @@ from lmc.symmetries.families import (
     vit_forms,
 )
 from lmc.symmetries.families.closest import advice
-from lmc.symmetries.families.common import Images, Tokens
+from lmc.symmetries.families.common import Family, Tokens, tokens
 from lmc.symmetries.families.heads import LABELS, TEXTS, named
+from lmc.symmetries.families.settings import settings
 from lmc.symmetries.spec import ModelSpec
 
 
-@dataclass(frozen=True)
-class Family:
-    """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads.
-
-    `alike(model, like)`, where a family can be written in more than one form, writes a model in the form of another.
-    `published`: classes whose files hold the first of `classes` and more, which the stock loader leaves out; `unread`:
-    how the tensors begin that only those read.
-    """
-
-    name: str
-    library: str  # "transformers" or "timm"
-    classes: tuple[str, ...]
-    spec: Callable[[Any], ModelSpec]
-    settings: Callable[[Any], dict[str, object]]
-    inputs: Callable[[Any], Tokens | Images]
-    alike: Callable[[Any, Any], nn.Module] | None = None
-    published: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
-
-
 def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
-    return Family(name, "transformers", classes, spec, common.settings, common.tokens)
+    return Family(name, "transformers", classes, spec, settings, tokens)
 
 
 ENCODERS = tuple(s + kind for s in ("Bert", "Roberta", "XLMRoberta") for kind in ("ForMaskedLM", *LABELS, "Model"))
@@ -75,18 +54,9 @@ FAMILIES = (
     _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
     _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
     _decoder("olmoe", olmoe.spec, "OlmoeForCausalLM"),
-    Family(
-        "bert",
-        "transformers",
-        ENCODERS,
-        bert.spec,
-        common.settings,
-        bert.tokens,
-        published=("BertForPreTraining",),
-        unread=bert.OTHER_HEADS,
-    ),
+    Family("bert", "transformers", ENCODERS, bert.spec, settings, bert.tokens, None, bert.PUBLISHED, bert.OTHER_HEADS),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
-    Family("hf_vit", "transformers", PICTURES, hf_vit.spec, common.settings, hf_vit.images),
+    Family("hf_vit", "transformers", PICTURES, hf_vit.spec, settings, hf_vit.images),
 )
 
 
@@ -100,9 +70,7 @@ def find(class_name: str, library: str) -> Family:
     for family in FAMILIES:
         if family.library == library and class_name in family.classes:
             return family
-    hint = "the one covered is VisionTransformer (family vit); book/add_a_family.md shows how to add a class"
-    if library == "transformers":
-        hint = advice(class_name, [(c, f.name) for f in FAMILIES if f.library == library for c in f.classes])
+    hint = advice(class_name, library, FAMILIES)
     raise UnsupportedModelError(f"{library}.{class_name}: no family covers this model class; {hint}")
 
 
