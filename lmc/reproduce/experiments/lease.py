@@ -115,7 +115,7 @@ def run(size: str, budget: Budget, place: Workplace) -> list[str]:
                     for each in prices(size):
                         _job(size, each, clock, place).go(())
                 else:
-                    _pair(size, chosen[name], stage, clock, place)
+                    whole_pair(size, chosen[name], stage, clock, place)
                 finished.touch()
             except (LmcError, RuntimeError) as error:  # the other stages are worth their time all the same
                 kept = "stopped, kept" if isinstance(error, BudgetSpent) else "failed"
@@ -136,14 +136,16 @@ def _job(size: str, each: Cost | Setting, clock: Budget, place: Workplace) -> Jo
     return Job(size, each, clock, place, command)
 
 
-def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workplace) -> None:
+def whole_pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workplace) -> None:
     """Train, match and measure the first pair of a setting."""
     file = place.folder / size / setting.id / "pace.json"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        pace = _pace(setting, place)
+        pace = measured_pace(setting, place)
         seconds = min(stage.training, clock.left() * stage.training / stage.seconds)
-        write_whole(file, json.dumps(pace | {"steps": _steps(setting.recipe.steps, seconds, min(pace.values()))}))
+        write_whole(
+            file, json.dumps(pace | {"steps": fitting_steps(setting.recipe.steps, seconds, min(pace.values()))})
+        )
     pace = read_json(file)
     print(f"{setting.id}: {pace}", flush=True)
     fitting = replace(setting, recipe=replace(setting.recipe, steps=int(pace["steps"])))
@@ -151,7 +153,7 @@ def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workp
     _job(size, fitting, clock, replace(place, compiled=compiled)).go(("train", "match", "evaluate"))
 
 
-def _pace(setting: Setting, place: Workplace) -> dict[str, float]:
+def measured_pace(setting: Setting, place: Workplace) -> dict[str, float]:
     """Seconds of a training step, as it is and, on a GPU, compiled, where there is a compiler."""
     ways = {"eager": losses} | ({"compiled": compiled_losses()} if on_gpu(place.device) else {})
     found = {}
@@ -167,7 +169,7 @@ def _pace(setting: Setting, place: Workplace) -> dict[str, float]:
     return found
 
 
-def _steps(most: int, seconds: float, pace: float) -> int:
+def fitting_steps(most: int, seconds: float, pace: float) -> int:
     """As many sixteenths of the steps as two endpoints side by side can take, and at least one."""
     part = most / PARTS
     return max(int(part * max(min(int(seconds / (2 * pace * part)), PARTS), 1)), 1)
