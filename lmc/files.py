@@ -279,6 +279,7 @@ def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
         require_plain(path, largest=None)
+        path.open("rb").close()  # without rights: the library would say that the file is not there
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
