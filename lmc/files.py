@@ -42,6 +42,17 @@ def require_plain(path: Path, largest: int | None = LARGEST) -> None:
         raise CheckpointError(f"{path}: expected at most {largest:,} bytes of text, found {found.st_size:,}")
 
 
+def require_utf8(path: Path) -> None:
+    """Raise CheckpointError for a path that the library of weights cannot open: one with bytes that are no UTF-8.
+
+    >>> require_utf8(Path("run-1"))
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{path}: expected names in UTF-8 on the way to weights; rename it") from None
+
+
 def refuse_occupied(directory: str | Path) -> Path:
     """The path, if nothing is there but at most an empty folder, and one can be made. Raises CheckpointError."""
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
@@ -56,6 +67,7 @@ def refuse_occupied(directory: str | Path) -> Path:
 
 def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
+    require_utf8(path)
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix="-try", dir=above))

@@ -43,7 +43,9 @@ def _one_line(corpus: str, name: str) -> Iterator[Any]:
     except ImportError as error:
         raise DataError(f"corpus '{corpus}' needs 'datasets': pip install 'lmc-transformers[data]'") from error
     if "/" in name and (why := hub.silence()):
-        raise DataError(f"corpus '{corpus}': {name} cannot be loaded from the hub: {why}; or give a local folder instead")
+        raise DataError(
+            f"corpus '{corpus}': {name} cannot be loaded from the hub: {why}; or give a local folder instead"
+        )
     transport: Any = HfHubHTTPError.__bases__[0]
     try:
         yield datasets.load_dataset
