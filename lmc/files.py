@@ -141,7 +141,7 @@ def _unfinished(aside: Path, place: Path) -> Iterator[None]:
         _remove(aside)
         if (why := _no_room(error)) is None:
             where = error.filename if isinstance(error, OSError) else None
-            if not isinstance(where, str) or not Path(where).is_relative_to(aside):
+            if not isinstance(error, OSError) or not isinstance(where, str) or not Path(where).is_relative_to(aside):
                 raise
             raise CheckpointError(
                 f"{_place_of(Path(where))}: cannot be written: {error.strerror}; nothing was left behind"

@@ -100,7 +100,7 @@ for line in sys.stdin:
 
 
 class Done(NamedTuple):
-    """How a command ended: its exit code (minus the signal that killed it), what it said, how many events there were."""
+    """How a command ended: its exit code (minus the signal that killed it), what it said, how many events it had."""
 
     code: int
     out: str

@@ -26,8 +26,8 @@ from lmc.files import read_json
 from lmc.symmetries.families import Family, Tokens, family_of, find
 from lmc.symmetries.families import spec as spec_of
 
-# What a stock class builds one by one, or computes with, before it meets a weight. The deepest published language models
-# have fewer than 200 layers, the largest sets of pictures some 20,000 classes.
+# What a stock class builds one by one, or computes with, before it meets a weight. The deepest published models of
+# language have fewer than 200 layers, the largest sets of pictures some 20,000 classes.
 MOST = {
     **dict.fromkeys(("num_hidden_layers", "n_layer", "depth"), 1024),
     **dict.fromkeys(("num_labels", "num_classes", "head_dim"), 10**6),

@@ -2,7 +2,9 @@
 
 >>> convert("old", "new")
 
-Unpickling is restricted to tensors (`weights_only`); no other code is run, and nothing grows beyond the file. Three things are converted: pickled weights
+Unpickling is restricted to tensors (`weights_only`); no other code is run, and nothing grows beyond the file.
+
+Three things are converted: pickled weights
 of a stock class, OLMo checkpoints in their original layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts
 (`deit_layout`).
 """

@@ -106,9 +106,20 @@ def test_an_archive_larger_inside_than_outside(old: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("num_labels", 10**9), ("num_labels", 10**30), ("num_hidden_layers", 10**9), ("head_dim", 10**9)]
-    + [("pad_token_id", 10**30), ("num_attention_heads", -1), ("num_attention_heads", 0), ("vocab_size", 10**15)]
-    + [("hidden_act", "\x1b[31m\nred"), ("hidden_act", "y" * 5000), ("rope_scaling", 3), ("attention_dropout", "x")],
+    [
+        ("num_labels", 10**9),
+        ("num_labels", 10**30),
+        ("num_hidden_layers", 10**9),
+        ("head_dim", 10**9),
+        ("pad_token_id", 10**30),
+        ("num_attention_heads", -1),
+        ("num_attention_heads", 0),
+        ("vocab_size", 10**15),
+        ("hidden_act", "\x1b[31m\nred"),
+        ("hidden_act", "y" * 5000),
+        ("rope_scaling", 3),
+        ("attention_dropout", "x"),
+    ],
 )
 def test_absurd_settings(old: Path, field: str, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
     plain = json.loads((old / "config.json").read_text())
