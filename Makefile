@@ -23,7 +23,7 @@ GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 SIZE ?= full
 MINUTES ?= 9
 
-.PHONY: help install book test notebooks gpu gpu-inputs twins lint screenshots commit-results bench clean
+.PHONY: help install book test notebooks gpu gpu-inputs twins pictures widgets lint screenshots commit-results bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 24
@@ -50,11 +50,17 @@ test: $(STAMP)  ## run all tests
 notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
 	@$(PY) -m lmc reproduce --profile $(PROFILE) --jobs $(JOBS)
 
-gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM=1..7, SIZE=full|laptop|smoke, MINUTES=9)
+gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM=1..7 or lease, SIZE=full|laptop|smoke, MINUTES=9)
 	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --minutes $(MINUTES)
 
-gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7, SIZE=full|laptop)
+gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7 or lease, SIZE=full|laptop)
 	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --prepare
+
+pictures: $(STAMP)  ## draw the pictures that explain again: book/_static/pictures
+	@$(PY) book/make/pictures.py
+
+widgets: $(STAMP)  ## compute again what the interactive pictures show, and their stills (needs Chromium)
+	@$(PY) book/make/widgets.py && $(PY) book/make/stills.py
 
 twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
 	@$(PY) book/make/twins.py

@@ -1,4 +1,4 @@
-"""The command line: `lmc check | match | path | merge | verify | convert | reproduce`.
+"""The command line: `lmc check | match | path | merge | verify | convert | families | reproduce`.
 
     lmc check run-1 run-2
     lmc match run-1 run-2 --method dual --data embedded --out aligned
@@ -39,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
 STEPS = 300  # of learned matching, by default
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
@@ -64,6 +65,8 @@ Patience = Annotated[int | None, typer.Option(min=1, help=LOOKS)]
 Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")]
 FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
+VOCABULARY = "Where tokens differ, the vocabulary that all are brought to: first, second, union or common."
+Vocabulary = Annotated[str | None, typer.Option(help=VOCABULARY)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
@@ -74,8 +77,9 @@ Export = Annotated[bool, typer.Option("--export", help="Also write the aligned m
 def check(models: Models, seed: Seed = 0) -> None:
     """Are a model's symmetries exact? Can two be paired?
 
-    With one model: every declared symmetry, tried on it. With more: architecture, settings and tokenizers compared
-    before a weight is read, then whether they are independent and what matching will take.
+    With one model: every declared symmetry, tried on it; the exit code is 1 where one changes the output by more than
+    the limit, and a line says what that means. With more: architecture, settings and tokenizers compared before a
+    weight is read, then whether they are independent and what matching will take.
     """
     if len(models) > 1:
         return _check_pairing(models)
@@ -105,10 +109,10 @@ def _check_pairing(models: list[str]) -> None:
         estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {estimate}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
-        cosine = independence(first, checkpoints.load(blueprint))
-        print(f"{'cosine of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")
-        if abs(cosine) >= SHARED:
-            _warn(f"cosine {cosine:.3f} ≥ {SHARED}: {models[0]} and {name} may share an initialisation")
+        cosine = abs(independence(first, checkpoints.load(blueprint)))  # its sign says nothing
+        print(f"{'|cosine| of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")
+        if cosine >= SHARED:
+            _warn(f"|cosine| {cosine:.3f} ≥ {SHARED}: {models[0]} and {name} may share an initialisation")
 
 
 @app.command()
@@ -130,6 +134,7 @@ def match(
     patience: Patience = None,
     shard: Shard = False,
     by_frequency: ByFrequency = False,
+    vocabulary: Vocabulary = None,
     resume: Resume = False,
     export: Export = False,
 ) -> None:
@@ -152,6 +157,7 @@ def match(
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
     with workers.process_group(place) as leader:
+        models = _prepared(models, out, vocabulary, resume)
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
@@ -203,6 +209,20 @@ def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
     pair = inspect_pair(models)
     require_fit(recipe, pair.blueprints[0].model)
     return pair
+
+
+def _prepared(models: list[str], out: Path, vocabulary: str | None, resume: bool) -> list[str]:
+    """The models, adapters joined with their base, and with one vocabulary where that is asked for."""
+    from lmc.matching import prepare, workers
+
+    place = out.with_name(f"{out.name}.parents")
+    if workers.first():
+        prepare(models, place, vocabulary, resume)
+    workers.wait()
+    ready = prepare(models, place, vocabulary, again=True)
+    if ready != models:
+        _say(f"wrote {place}: the parents as they are matched; keep it beside {out}")
+    return ready
 
 
 def _matched_on(data: str | None, pair: "Pairing", limit: int | None, seed: int) -> Any:
@@ -298,7 +318,7 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_place
-    from lmc.matching import MEASURED, describe, fingerprint
+    from lmc.matching import LAST_PATH, describe, fingerprint
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -313,7 +333,7 @@ def path(
     result = walk(aligned, samples, grid, seed=seed)
     result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment))
     if os.access(alignment, os.W_OK):
-        result.to_json(alignment / MEASURED)  # for the model cards of what is merged from it
+        result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
     for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
         label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
@@ -341,11 +361,14 @@ def merge(
     data: Annotated[str | None, typer.Option(help=f"Where to measure what a lower type costs: {CORPUS}.")] = None,
     limit: Limit = None,
     seed: Seed = 0,
+    take_from: Annotated[str, typer.Option(help=TAKEN)] = "first",
     verify: Verify = True,
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
     A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
+    Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
+    lacks from the next that has it; the card says what came from whom.
     """
     kind = _dtype(dtype)
     from lmc import corpora
@@ -356,6 +379,7 @@ def merge(
     if data is not None:
         corpora.kind(data)
     count = len(describe(alignment)["parents"])
+    parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:
         barycentric(weights, count)
@@ -364,7 +388,7 @@ def merge(
     measured = _measured(alignment)
     aligned = _loaded(alignment, verify)
     samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
-    (card,) = aligned.export(out, at=weights, dtype=kind, data=samples, measured=measured)
+    (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 
@@ -385,7 +409,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="An alignment folder, or 
 
 @app.command()
 def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
-    """Copy pickled weights, OLMo's original layout, or a DeiT state dict, to stock safetensors.
+    """Make a stock checkpoint: of pickled weights, an adapter and its base, OLMo's original layout, a DeiT state dict.
 
     No code that comes with the checkpoint is run.
     """
@@ -393,6 +417,23 @@ def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folde
 
     conversion.convert(source, out)
     _say(f"wrote {out}")
+
+
+@app.command()
+def families() -> None:
+    """What is supported: classes, what is aligned in each, what is lost, published checkpoints that fit."""
+    import textwrap
+
+    from lmc.symmetries.families import FAMILIES, facts
+
+    for family in FAMILIES:
+        known = facts.FACTS[family.name]
+        rows = [(family.name, f"a family of {family.library}")]
+        for moved, classes in facts.kinds(family).items():
+            rows += [("  classes", ", ".join(classes)), ("  aligned", "; ".join(moved))]
+        rows += [("  lost", known.lost), ("  published", known.fits)]
+        for name, text in rows:
+            print(textwrap.fill(text, 100, initial_indent=f"{name:<13}", subsequent_indent=" " * 13))
 
 
 @app.command()
@@ -407,15 +448,15 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Folder for the executed notebooks.")] = None,
 ) -> None:
     """Recompute and redraw the book's figures; the exit code is 1 where a number is not what figures.yml expects."""
-    from lmc.reproduce import run as notebooks
+    from lmc.reproduce import command
 
     if listing:
-        print(notebooks.listing())
+        print(command.listing())
     elif redraw:
-        notebooks.redraw(profile, figure)
+        command.redraw(profile, figure)
     else:
-        notebooks.reproduce(profile, figure, jobs, out)
-        if code := notebooks.said(notebooks.unexpected(profile, figure)):
+        command.reproduce(profile, figure, jobs, out)
+        if code := command.said(command.unexpected(profile, figure)):
             raise typer.Exit(code)
 
 
@@ -496,14 +537,14 @@ def _loaded(folder: Path, verify: bool) -> "Alignment":
 def _measured(folder: Path) -> "PathResult | None":
     """The last path that was measured on this very alignment, if there is one."""
     from lmc.evaluation import PathResult
-    from lmc.matching import MEASURED, fingerprint
+    from lmc.matching import LAST_PATH, fingerprint
 
-    if not (folder / MEASURED).exists():
+    if not (folder / LAST_PATH).exists():
         return None
-    found = PathResult.from_json(folder / MEASURED)
+    found = PathResult.from_json(folder / LAST_PATH)
     if found.alignment == fingerprint(folder):
         return found
-    _warn(f"{folder / MEASURED}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
+    _warn(f"{folder / LAST_PATH}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
     return None
 
 
@@ -523,6 +564,16 @@ def _state_folder(out: Path, resume: bool) -> Path:
     if state.exists() and not resume:
         raise CheckpointError(f"{state}: holds an interrupted run; continue it with --resume, or delete the folder")
     return state
+
+
+def _parent(name: str, count: int) -> int:
+    """The parent that a word or a number stands for, counted from 0."""
+    words = ("first", "second", "third", "fourth")
+    number = words.index(name) if name in words else int(name) - 1 if name.isdecimal() else -1
+    if not 0 <= number < count:
+        known = ", ".join(words[:count])
+        raise ArgumentError(f"--take-from: expected {known} or a number from 1 to {count}, found {name!r}")
+    return number
 
 
 def _weights(at: str) -> float | list[float]:

@@ -95,7 +95,7 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
     with _unfinished(aside, directory):
         held = _hold(aside)
         yield aside
-        os.chmod(aside, 0o777 & ~_umask())  # mkdtemp makes it private
+        _open_up(aside)
         if directory.exists():
             directory.rmdir()
         aside.rename(directory)
@@ -225,10 +225,12 @@ def _no_room(error: BaseException) -> str | None:
     return None
 
 
-def _umask() -> int:
+def _open_up(path: Path) -> None:
+    """Give a file, or a folder and all in it, the rights of the user's umask: some writers make theirs private."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    for each in (path, *path.rglob("*")):
+        os.chmod(each, (0o777 if each.is_dir() else 0o666) & ~mask)
 
 
 @contextmanager
@@ -241,6 +243,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     aside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")  # threads may write one file, too
     with _unfinished(aside, path):
         yield aside
+        _open_up(aside)
         aside.replace(path)
 
 
@@ -297,7 +300,16 @@ def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: {absent}") from None
     except (SafetensorError, OSError) as error:
+        refuse_pointer(path)
         raise CheckpointError(f"{path}: not a readable safetensors file, truncated or damaged ({error})") from None
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise CheckpointError for the few lines that git leaves in the place of a large file that was not fetched."""
+    if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path}: expected the file itself, found a pointer to it (Git LFS); fetch it with: git lfs pull"
+        )
 
 
 def require_finite(what: str, tensor: Tensor, hint: str = "") -> None:
@@ -326,7 +338,7 @@ def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> Non
             raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """The SHA-256 of named tensors, in hex."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

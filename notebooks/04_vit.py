@@ -30,7 +30,7 @@ import matplotlib.pyplot as plt
 from lmc import corpora
 from lmc.reproduce import figures, results
 from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record
-from lmc.reproduce.resume import Kept
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
@@ -67,7 +67,7 @@ match_on = corpora.images("digits", "match", **digits)
 held_out = corpora.images("digits", "eval", **digits)
 rates = results.read("vit-digits-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.grids))
-keep = Kept.of("vit-digits", profile)  # finished runs, until the results are written
+keep = KeptRuns.of("vit-digits", profile)  # finished runs, until the results are written
 compared = compare(loaded, match_on, held_out, methods, grid, keep=keep)
 baselines = shipped_pairs.record("vit-digits-0")["baselines"]
 numbers = compared.summarised(guess=baselines["class_prior"]).to_json() | {"baselines": baselines}

@@ -30,7 +30,7 @@ import matplotlib.pyplot as plt
 from lmc import corpora
 from lmc.reproduce import figures, results
 from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record
-from lmc.reproduce.resume import Kept
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
@@ -71,7 +71,7 @@ match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=64 if small
 held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=16 if small else 128)
 rates = results.read("neox-docstrings-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.grids))
-keep = Kept.of("neox-docstrings", profile)  # finished runs, until the results are written
+keep = KeptRuns.of("neox-docstrings", profile)  # finished runs, until the results are written
 compared = compare(loaded, match_on, held_out, methods, grid, keep=keep)
 baselines = trained["baselines"]
 numbers = compared.summarised(guess=baselines["unigram"]).to_json() | {"baselines": baselines}

@@ -38,7 +38,7 @@ import lmc
 from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.comparison import load_pairs, record, runs
-from lmc.reproduce.experiments.landscape import planes
+from lmc.reproduce.experiments.planes import planes
 from lmc.reproduce.runs import Headline
 
 figures.use_style()

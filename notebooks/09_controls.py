@@ -40,8 +40,8 @@ import matplotlib.pyplot as plt
 
 from lmc import corpora
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.compare_controls import ORDER, align, barriers_on, lineup, sayings
 from lmc.reproduce.experiments.comparison import load_pairs, record, runs
+from lmc.reproduce.experiments.controls_table import ORDER, barriers_on, beside_controls, four_alignments, sayings
 from lmc.reproduce.runs import Headline
 
 figures.use_style()
@@ -79,7 +79,9 @@ if recompute:
     made = runs(list(loaded), seeds)
     for name, at in made:
         pair = loaded[name]
-        rows.append(lineup(pair, align(pair, match_on, steps, at), match_on, held_out, steps, rates, at))
+        rows.append(
+            beside_controls(pair, four_alignments(pair, match_on, steps, at), match_on, held_out, steps, rates, at)
+        )
     record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows, made)}, seeds, began)
 vision = results.read("controls-vit", profile)
 
@@ -113,8 +115,8 @@ if recompute:
     loaded = load_pairs("neox-docstrings", 1 if small else 3)
     made = runs(list(loaded), seeds)
     for name, at in made:
-        aligned.append(align(loaded[name], match_on, steps, at))
-        rows.append(lineup(loaded[name], aligned[-1], match_on, held_out, steps, rates, at))
+        aligned.append(four_alignments(loaded[name], match_on, steps, at))
+        rows.append(beside_controls(loaded[name], aligned[-1], match_on, held_out, steps, rates, at))
     record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows, made)}, seeds, began)
 text = results.read("controls-text", profile)
 

@@ -34,7 +34,7 @@ from lmc.reproduce.experiments.comparison import best_rates, record
 from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
 from lmc.reproduce.experiments.stand_ins import tiny
-from lmc.reproduce.resume import Kept
+from lmc.reproduce.kept_runs import KeptRuns
 
 figures.use_style()
 small = profile == "smoke"
@@ -124,7 +124,7 @@ figures.pairs_table(pairs)
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("vit-digits-rates", "laptop").grids)
-    keep = Kept.of("vit-imagenet", profile)
+    keep = KeptRuns.of("vit-imagenet", profile)
     compared = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep)
     numbers = compared.summarised(compared.rest["guess"]).to_json()
     record("vit-imagenet", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])

@@ -30,12 +30,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table, setting, settings_table
 from lmc.reproduce.experiments.comparison import best_rates, record
 from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
 from lmc.reproduce.experiments.stand_ins import tiny
-from lmc.reproduce.resume import Kept
+from lmc.reproduce.kept_runs import KeptRuns
 
 figures.use_style()
 small = profile == "smoke"
@@ -93,7 +93,12 @@ found
 # tokens, three disjoint pairs each. The settings are entries of {mod}`lmc.reproduce.training.settings`; {doc}`../gpu` says how to run them.
 
 # %% tags=["remove-input"]
-measured_on_gpu(["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"])
+on_gpu = ["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"]
+measured_on_gpu(on_gpu)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over size: the small networks above, and what a GPU has measured; a point for every match. Vocabularies and lengths of training differ.", "name": "fig-pythia-by-size"}}
+by_size("pythia-wikipedia", on_gpu)  # nothing as long as there is nothing to compare with
+plt.show()
 
 # %% [markdown]
 # ## The published pairs
@@ -134,7 +139,7 @@ figures.pairs_table(pairs)
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)
-    keep = Kept.of("pythia-wikitext", profile)
+    keep = KeptRuns.of("pythia-wikitext", profile)
     compared = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep)
     numbers = compared.summarised(compared.rest["guess"]).to_json()
     record("pythia-wikitext", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])

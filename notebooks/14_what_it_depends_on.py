@@ -34,7 +34,7 @@ from lmc.reproduce.experiments.comparison import load_pairs, record
 from lmc.reproduce.experiments.dependence import sweep, train_pairs
 from lmc.reproduce.runs import Headline, Sweep
 from lmc.reproduce.training.tasks import Digits
-from lmc.reproduce.training.trainer import Recipe
+from lmc.reproduce.training.trainer import TrainingRecipe
 
 figures.use_style()
 small = profile == "smoke"
@@ -69,7 +69,7 @@ def headed(swept: Sweep) -> dict:
 # %%
 if recompute:
     began = time.monotonic()
-    recipe = Recipe(steps=3 if small else 250, batch=64, lr=2e-3, warmup=1 if small else 50)
+    recipe = TrainingRecipe(steps=3 if small else 250, batch=64, lr=2e-3, warmup=1 if small else 50)
     points = {}
     for width in (8, 16) if small else (16, 32, 64, 128):
         points[width] = {"pairs": train_pairs(Digits(width=width), recipe, seeds), "match_on": match_on}
@@ -99,7 +99,7 @@ if recompute:
     began = time.monotonic()
     points = {}
     for length in (2,) if small else (100, 300, 1000):
-        recipe = Recipe(steps=length, batch=64, lr=2e-3, warmup=1 if small else min(200, length // 3))
+        recipe = TrainingRecipe(steps=length, batch=64, lr=2e-3, warmup=1 if small else min(200, length // 3))
         points[length] = {"pairs": train_pairs(Digits(), recipe, seeds), "match_on": match_on}
     shipped = dict(zip(points[length]["pairs"], load_pairs("vit-digits", len(seeds)).values(), strict=True))
     points[3000] = {"pairs": shipped, "match_on": match_on}

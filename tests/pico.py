@@ -6,6 +6,8 @@
 Norm gains and biases, LayerScale and every other parameter are random, so nothing can be right by being 0 or 1.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,13 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from lmc.symmetries import stock_model
 from lmc.symmetries.families.common import Tokens
 from lmc.symmetries.families.family import family_of
 
 
-def neox(
-    seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any
-) -> transformers.GPTNeoXForCausalLM:
-    """A GPT-NeoX in evaluation mode; `config` overrides fields of GPTNeoXConfig."""
+def neox(seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any) -> Any:
+    """A GPT-NeoX in evaluation mode; `config` overrides fields of GPTNeoXConfig, `kind` its head."""
     rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": rotary_fraction}
     fields = {
         "vocab_size": 40,
@@ -38,8 +39,7 @@ def neox(
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    model = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**(fields | config)))
-    return randomize(model, seed).to(dtype).eval()
+    return _stock("GPTNeoX", fields, seed, dtype, config)
 
 
 TEXT = {
@@ -58,10 +58,15 @@ TEXT = {
 GROUPED = TEXT | {"num_key_value_heads": 2}
 
 
-def _language(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, config: dict[str, Any]) -> Any:
-    """A stock language model of transformers, by the name its configuration and its class share."""
-    stock = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
-    model = getattr(transformers, stock)(getattr(transformers, f"{name}Config")(**(fields | config)))
+def _stock(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, config: dict[str, Any]) -> Any:
+    """A stock model of transformers, by the name its configuration and its class share.
+
+    `kind`, among the fields of `config`, is the rest of the class's name: what its head does.
+    """
+    chosen = {"kind": "ForCausalLM", **fields, **config}
+    stock = getattr(transformers, name + chosen.pop("kind"))
+    settings = getattr(transformers, chosen.pop("config", f"{name}Config"))
+    model = stock(settings(**chosen))
     return randomize(model, seed).to(dtype).eval()
 
 
@@ -70,50 +75,134 @@ def head(model: Any) -> str:
     return "lm_head" if hasattr(model, "lm_head") else "embed_out"
 
 
-def llama(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.LlamaForCausalLM:
+def llama(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Llama in evaluation mode; `config` overrides fields of LlamaConfig."""
-    return _language("Llama", GROUPED, seed, dtype, config)
+    return _stock("Llama", GROUPED, seed, dtype, config)
 
 
-def mistral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.MistralForCausalLM:
+def mistral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Mistral in evaluation mode; `config` overrides fields of MistralConfig."""
-    return _language("Mistral", GROUPED | {"sliding_window": None}, seed, dtype, config)
+    return _stock("Mistral", GROUPED | {"sliding_window": None}, seed, dtype, config)
 
 
-def qwen2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Qwen2ForCausalLM:
+def qwen2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Qwen2 in evaluation mode; `config` overrides fields of Qwen2Config."""
-    return _language("Qwen2", GROUPED, seed, dtype, config)
+    return _stock("Qwen2", GROUPED, seed, dtype, config)
 
 
-def qwen3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Qwen3ForCausalLM:
+def qwen3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Qwen3 in evaluation mode; `config` overrides fields of Qwen3Config."""
-    return _language("Qwen3", GROUPED | {"head_dim": 4}, seed, dtype, config)
+    return _stock("Qwen3", GROUPED | {"head_dim": 4}, seed, dtype, config)
 
 
-def olmo(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.OlmoForCausalLM:
+def olmo(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """An OLMo in evaluation mode; `config` overrides fields of OlmoConfig."""
-    return _language("Olmo", GROUPED, seed, dtype, config)
+    return _stock("Olmo", GROUPED, seed, dtype, config)
 
 
-def olmo2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.Olmo2ForCausalLM:
+def olmo2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """An OLMo-2 in evaluation mode; `config` overrides fields of Olmo2Config."""
-    return _language("Olmo2", GROUPED, seed, dtype, config)
+    return _stock("Olmo2", GROUPED, seed, dtype, config)
 
 
-def gpt2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.GPT2LMHeadModel:
+def phi3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Phi-3 in evaluation mode; `config` overrides fields of Phi3Config."""
+    return _stock("Phi3", GROUPED, seed, dtype, config)
+
+
+def granite(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Granite in evaluation mode, with multipliers; `config` overrides fields of GraniteConfig."""
+    multipliers = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.7}
+    return _stock("Granite", GROUPED | multipliers | {"logits_scaling": 2.0}, seed, dtype, config)
+
+
+def gemma(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Gemma in evaluation mode; `config` overrides fields of GemmaConfig."""
+    return _stock("Gemma", GROUPED | {"head_dim": 4}, seed, dtype, config)
+
+
+def gemma2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Gemma 2 in evaluation mode; `config` overrides fields of Gemma2Config."""
+    caps = {"attn_logit_softcapping": 1.0, "final_logit_softcapping": 2.0}
+    return _stock("Gemma2", GROUPED | {"head_dim": 4, "query_pre_attn_scalar": 8} | caps, seed, dtype, config)
+
+
+def gemma3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Gemma 3 in evaluation mode; `config` overrides fields of Gemma3TextConfig."""
+    fields = {"config": "Gemma3TextConfig", "head_dim": 4, "query_pre_attn_scalar": 8, "sliding_window": 4}
+    return _stock("Gemma3", GROUPED | fields, seed, dtype, config)
+
+
+EXPERTS = {"num_experts_per_tok": 2, "experts_implementation": "eager"}
+
+
+def mixtral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Mixtral in evaluation mode; `config` overrides fields of MixtralConfig."""
+    return _stock("Mixtral", GROUPED | EXPERTS | {"num_local_experts": 4, "sliding_window": None}, seed, dtype, config)
+
+
+def qwen2_moe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Qwen2-MoE in evaluation mode, with a shared expert; `config` overrides fields of Qwen2MoeConfig."""
+    fields = {"num_experts": 4, "moe_intermediate_size": 6, "shared_expert_intermediate_size": 10}
+    return _stock("Qwen2Moe", GROUPED | EXPERTS | fields, seed, dtype, config)
+
+
+def qwen3_moe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A Qwen3-MoE in evaluation mode; `config` overrides fields of Qwen3MoeConfig."""
+    fields = {"num_experts": 4, "moe_intermediate_size": 6, "head_dim": 4}
+    return _stock("Qwen3Moe", GROUPED | EXPERTS | fields, seed, dtype, config)
+
+
+def olmoe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """An OLMoE in evaluation mode; `config` overrides fields of OlmoeConfig."""
+    return _stock("Olmoe", GROUPED | EXPERTS | {"num_experts": 4}, seed, dtype, config)
+
+
+def stablelm(seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any) -> Any:
+    """A StableLM in evaluation mode; `config` overrides fields of StableLmConfig."""
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": rotary_fraction}
+    return _stock("StableLm", GROUPED | {"rope_parameters": rope}, seed, dtype, config)
+
+
+def starcoder2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A StarCoder2 in evaluation mode; `config` overrides fields of Starcoder2Config."""
+    return _stock("Starcoder2", GROUPED, seed, dtype, config)
+
+
+def opt(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """An OPT in evaluation mode; `config` overrides fields of OPTConfig."""
+    fields = {name: value for name, value in TEXT.items() if name != "intermediate_size"}
+    fields |= {"ffn_dim": 12, "num_attention_heads": 2, "word_embed_proj_dim": config.get("hidden_size", 16)}
+    return _stock("OPT", fields, seed, dtype, config)
+
+
+def gpt2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A GPT-2 in evaluation mode; `config` overrides fields of GPT2Config."""
     fields = {name: value for name, value in TEXT.items() if name != "intermediate_size"}
-    return _language("GPT2", fields | {"n_inner": 24, "num_attention_heads": 2}, seed, dtype, config)
+    return _stock(
+        "GPT2", fields | {"kind": "LMHeadModel", "n_inner": 24, "num_attention_heads": 2}, seed, dtype, config
+    )
 
 
-def bert(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.BertForMaskedLM:
+def bert(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A BERT in evaluation mode; `config` overrides fields of BertConfig."""
     fields = {**TEXT, "num_attention_heads": 2, "type_vocab_size": 2}
-    model = transformers.BertForMaskedLM(transformers.BertConfig(**(fields | config)))
-    return randomize(model, seed).to(dtype).eval()
+    return _stock("Bert", {"kind": "ForMaskedLM", **fields}, seed, dtype, config)
 
 
-def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> transformers.ViTForImageClassification:
+def roberta(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A RoBERTa in evaluation mode; `config` overrides fields of RobertaConfig."""
+    fields = {**TEXT, "num_attention_heads": 2, "type_vocab_size": 1, "pad_token_id": 1}
+    return _stock("Roberta", {"kind": "ForMaskedLM", **fields}, seed, dtype, config)
+
+
+def xlm_roberta(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """An XLM-RoBERTa in evaluation mode; `config` overrides fields of XLMRobertaConfig."""
+    fields = {**TEXT, "num_attention_heads": 2, "type_vocab_size": 1, "pad_token_id": 1}
+    return _stock("XLMRoberta", {"kind": "ForMaskedLM", **fields}, seed, dtype, config)
+
+
+def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A ViT of transformers in evaluation mode; `config` overrides fields of ViTConfig."""
     fields = {
         "image_size": 8,
@@ -127,8 +216,25 @@ def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
         "layer_norm_eps": 1e-6,
         "attn_implementation": "eager",
     }
-    model = transformers.ViTForImageClassification(transformers.ViTConfig(**(fields | config)))
-    return randomize(model, seed).to(dtype).eval()
+    return _stock("ViT", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
+
+
+def dinov2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """A DINOv2 in evaluation mode; `config` overrides fields of Dinov2Config."""
+    fields = {
+        "image_size": 8,
+        "patch_size": 4,
+        "num_channels": 1,
+        "num_labels": 10,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "mlp_ratio": 1,
+        "layer_norm_eps": 1e-6,
+        "use_mask_token": False,
+        "attn_implementation": "eager",
+    }
+    return _stock("Dinov2", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
 
 
 def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.models.VisionTransformer:
@@ -147,16 +253,57 @@ def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.
     return randomize(model, seed).to(dtype).eval()
 
 
+STEMS = {
+    "GPTNeoX": neox,
+    "GPT2": gpt2,
+    "Llama": llama,
+    "Mistral": mistral,
+    "Qwen2": qwen2,
+    "Qwen3": qwen3,
+    "Phi3": phi3,
+    "Granite": granite,
+    "Gemma": gemma,
+    "Gemma2": gemma2,
+    "Gemma3": gemma3,
+    "Mixtral": mixtral,
+    "Qwen2Moe": qwen2_moe,
+    "Qwen3Moe": qwen3_moe,
+    "Olmoe": olmoe,
+    "StableLm": stablelm,
+    "Starcoder2": starcoder2,
+    "OPT": opt,
+    "Olmo": olmo,
+    "Olmo2": olmo2,
+    "Bert": bert,
+    "Roberta": roberta,
+    "XLMRoberta": xlm_roberta,
+    "ViT": hf_vit,
+    "Dinov2": dinov2,
+    "VisionTransformer": vit,
+}
+
+
+def builder(name: str) -> Callable[..., Any]:
+    """What builds a tiny model of a stock class."""
+    stem = max((s for s in STEMS if name.startswith(s)), key=len)
+    kind = name.removeprefix(stem)
+    return partial(STEMS[stem], kind=kind) if kind else STEMS[stem]
+
+
 def randomize(model: nn.Module, seed: int) -> Any:
     """Give every parameter a random value of usual size, in place: gains around 1, the rest around 0."""
     generator = torch.Generator().manual_seed(seed)
     norms = (m for m in model.modules() if type(m).__name__.endswith("Norm"))
-    gains = {id(m.weight) for m in norms if getattr(m, "weight", None) is not None}
+    gains = {  # Gemma's norms add one themselves
+        id(m.weight): 0.0 if type(m).__name__.startswith("Gemma") else 1.0
+        for m in norms
+        if getattr(m, "weight", None) is not None
+    }
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            if id(parameter) in gains or name.endswith(".gamma"):
-                parameter.copy_(1 + 0.3 * noise)
+            if id(parameter) in gains or name.endswith((".gamma", ".lambda1")):
+                parameter.copy_(gains.get(id(parameter), 1.0) + 0.3 * noise)
             elif parameter.ndim == 1:
                 parameter.copy_(0.3 * noise)
             else:
@@ -176,9 +323,8 @@ def inputs(model: nn.Module, n: int = 3, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The model's output: [n, T, vocab] or [n, classes]."""
-    out = model(inputs)
-    return out if isinstance(out, Tensor) else out.logits
+    """The model's output: [n, T, vocab], [n, labels] and so on."""
+    return stock_model.logits(model, inputs)
 
 
 def tokenizer(folder: Path, words: int = 40) -> None:

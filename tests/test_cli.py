@@ -82,7 +82,7 @@ def test_from_two_language_models_to_a_merged_one(here: Path, run: Callable[...,
     assert code == 0
     assert "can be paired" in out
     assert "disk for a merged model" in out
-    assert "cosine of the weights" in out
+    assert "|cosine| of the weights" in out
     assert re.search(
         r"time for matching +about \d+ (s|min) for 300 steps of learning \(an estimate, on cpu: \S+ s a step\)", out
     )
@@ -139,7 +139,7 @@ def test_a_shared_initialisation_is_a_warning(here: Path, run: Callable[..., Out
     shutil.copytree("va", "twin")
     code, _, err = run("check va twin")
     assert code == 0
-    assert err == "warning: cosine 1.000 ≥ 0.05: va and twin may share an initialisation\n"
+    assert err == "warning: |cosine| 1.000 ≥ 0.05: va and twin may share an initialisation\n"
 
 
 def test_an_alignment_outlives_a_change_of_place(
@@ -181,9 +181,21 @@ def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..
         file.unlink()
     code, _, err = run("match a b --data text.txt --out o")
     assert code == 2
-    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none\n"
+    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none; save it there\n"
     code, _, err = run("path aligned --data text.txt")  # which was aligned when there was one
     assert code == 2 and "expected the vocabulary that the models were matched with" in err
+
+
+def test_families_are_listed_with_what_is_known_of_them(run: Callable[..., Outcome]) -> None:
+    from lmc.symmetries.families import facts
+
+    code, out, _ = run("families")
+    assert code == 0
+    assert facts.FACTS.keys() == lmc.families().keys()
+    for family, classes in lmc.families().items():
+        part = out.split(f"\n{family} ")[-1].split("\n  published")[0]
+        assert all(name.split(".")[1] in part for name in classes)
+        assert "  aligned    stream: " in part and "  lost " in part
 
 
 def test_convert(here: Path, run: Callable[..., Outcome]) -> None:
@@ -430,9 +442,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "b/model.safetensors: tensor gpt_neox.embed_in.weight: expected finite values, found 1 of",
     ),
     "unknown family": (
-        lambda: edit("b/config.json", architectures=["BertForTokenClassification"]),
+        lambda: edit("b/config.json", architectures=["BertForQuestionAnswering"]),
         "check b",
-        "transformers.BertForTokenClassification: no family covers this model class",
+        "transformers.BertForQuestionAnswering: no family covers this model class; the closest covered is Bert",
     ),
     "λ too large": (align, "merge aligned --at 1.5 --out o", "--at: expected λ between 0 and 1, found 1.5"),
     "λ negative": (align, "merge aligned --at=-0.1 --out o", "--at: expected λ between 0 and 1, found -0.1"),
@@ -489,7 +501,7 @@ def test_memory_that_is_short_is_one_line(
         lmc.save(pico.neox(k, torch.float32), tmp_path / name)
     align()
     capsys.readouterr()
-    monkeypatch.setattr("lmc.checkpoints.checkpoint._read", short)
+    monkeypatch.setattr("lmc.checkpoints.checkpoint.require_finite", short)
     for command in ("merge aligned --out merged", "match a b --method naive --out other"):
         assert main(command.split()) == 2
         assert capsys.readouterr().err.startswith("error: out of memory: close other work")

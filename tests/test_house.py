@@ -6,6 +6,7 @@ room (`from lmc.matching import Alignment`) is an arrow to the file that the roo
 
 import ast
 import itertools
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -215,6 +216,44 @@ def test_functions_fit_a_page() -> None:
 def test_chains_are_short() -> None:
     found = chain(arrows(ROOT))
     assert len(found) <= LONGEST_CHAIN, " -> ".join(found)
+
+
+def private(tree: ast.AST) -> Iterator[str]:
+    """Private names that a text imports, looks up on anything but itself, or replaces by a text."""
+
+    def hidden(name: str) -> bool:
+        return any(re.fullmatch(r"_\w*[^_]", part) for part in name.split("."))  # Python's own end in _, too
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "lmc":
+            yield from (alias.name for alias in node.names if hidden(f"{node.module}.{alias.name}"))
+        elif isinstance(node, ast.Attribute) and hidden(node.attr):
+            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "os")):  # os._exit has that name
+                yield node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            texts = [a.value for a in node.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            yield from (t for t in texts if hidden(t) and ("." not in t or t.startswith("lmc.")))
+
+
+def test_tests_use_public_names() -> None:
+    """What a test asserts has to survive a change inside a room."""
+    wrong = [
+        f"{file.name}: {name}" for file in ROOT.glob("tests/**/*.py") for name in private(ast.parse(file.read_text()))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from lmc.matching.solver import _x",
+        "solver._x()",
+        "monkeypatch.setattr(solver, '_x', 1)",
+        "monkeypatch.setattr('lmc.matching.solver._x', 1)",
+    ],
+)
+def test_a_private_name_is_seen(text: str) -> None:
+    assert list(private(ast.parse(text)))
 
 
 def test_the_package_is_never_imported_as_one_name_inside_it() -> None:

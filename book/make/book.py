@@ -25,9 +25,9 @@ from costs import cost_tables
 from lmc.__main__ import end_cleanly
 from lmc.errors import LmcError
 from lmc.files import scratch_folder
+from lmc.reproduce.command import executed_folder, reproduce
 from lmc.reproduce.ledger import figures
 from lmc.reproduce.notebook import redraws
-from lmc.reproduce.run import executed_folder, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDERER = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")

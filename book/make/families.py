@@ -1,9 +1,9 @@
-"""How many directions of weight space each family's symmetries span: the table of `book/families.md`.
+"""What is aligned and lost in each family, and how many directions of weight space that spans: `book/families.md`.
 
-    python book/make/families.py        # rewrites it
+    python book/make/families.py        # rewrites its two tables
 
-Counted from the specs of the stock configurations' own default shapes, without a weight. The counts of tiny models
-are confirmed by rank (`tests/symmetries/test_completeness.py`).
+The first is that of `lmc families`. The second is counted from the specs of the stock configurations' own default
+shapes, without a weight. The counts of tiny models are confirmed by rank (`tests/symmetries/test_completeness.py`).
 """
 
 from pathlib import Path
@@ -13,15 +13,16 @@ import torch
 
 import lmc
 from lmc.symmetries import dimensions, timm, transformers
-from lmc.symmetries.families import FAMILIES, Family
+from lmc.symmetries.families import FAMILIES, Family, facts
 
 PAGE = Path(__file__).resolve().parents[2] / "book/families.md"
 BEGIN, END = "<!-- counted by book/make/families.py -->", "<!-- end -->"
+LISTED, LISTED_END = "<!-- listed by book/make/families.py -->", "<!-- end of the list -->"
 COLUMNS = {
     "stream": ("stream",),
     "values": ("value",),
     "queries and keys": ("qk", "plane", "pass", "gain"),
-    "hidden factors": ("unit",),
+    "hidden factors": ("unit", "share"),
 }
 HEAD = ("family", "stock defaults of", "parameters", *COLUMNS, "gauges", "all", "share")
 
@@ -33,7 +34,7 @@ def model(family: Family) -> Any:
         if family.library == "timm":
             return timm().create_model("vit_base_patch16_224", pretrained=False)
         stock = getattr(transformers(), name)
-        return stock(stock.config_class())
+        return stock(stock.config_class(bos_token_id=0, eos_token_id=0))
 
 
 def row(family: Family) -> tuple[str, ...]:
@@ -55,11 +56,24 @@ def table() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def listed() -> str:
+    """What is aligned in each family, what is lost, and which published checkpoints fit, as a table in Markdown."""
+    lines = [("family", "classes", "aligned", "lost", "published checkpoints of this layout"), ("---",) * 5]
+    for family in FAMILIES:
+        known = facts.FACTS[family.name]
+        published = ", ".join(f"`{name}`" for name in known.fits.split(", "))
+        for moved, names in facts.kinds(family).items():
+            classes = ", ".join(f"`{name}`" for name in names)
+            lines.append((f"`{family.name}`", classes, "<br>".join(moved), known.lost, published))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}", encoding="utf-8")
+    for begin, end, content in ((LISTED, LISTED_END, listed()), (BEGIN, END, table())):
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def figure_pages(folder: Path, profile: str) -> None:
 def headed(text: str, name: str, profile: str) -> str:
     """An executed chapter that says below its title how what it shows came about, and how to make it again."""
     notebook = json.loads(text)
-    made = notebook["metadata"]["lmc"]  # by lmc.reproduce.run: parameters, date, hardware, seconds
+    made = notebook["metadata"]["lmc"]  # by lmc.reproduce.command: parameters, date, hardware, seconds
     redrawn = made["parameters"].get("recompute") is False
     how = "drawn from committed results" if redrawn else f"computed in {provenance.duration(made['seconds'])}"
     title = f"Profile `{made['parameters']['profile']}`, {how}; {made['hardware']}; {made['date']}"

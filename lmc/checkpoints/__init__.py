@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 from lmc import face
 
 if TYPE_CHECKING:
+    from lmc.checkpoints import adapters as adapters
+    from lmc.checkpoints import belongings as belongings
     from lmc.checkpoints import conversion as conversion
     from lmc.checkpoints import headers as headers
     from lmc.checkpoints import hub as hub
+    from lmc.checkpoints import licence as licence
     from lmc.checkpoints import preprocessing as preprocessing
     from lmc.checkpoints import provenance as provenance
+    from lmc.checkpoints import tokens as tokens
     from lmc.checkpoints import vocabulary as vocabulary
     from lmc.checkpoints.blueprint import Blueprint as Blueprint
     from lmc.checkpoints.blueprint import inspect as inspect
@@ -35,6 +39,5 @@ if TYPE_CHECKING:
     from lmc.checkpoints.references import reference as reference
     from lmc.checkpoints.references import source as source
     from lmc.checkpoints.tokenizers import tokenizer as tokenizer
-    from lmc.checkpoints.tokenizers import tokenizer_files as tokenizer_files
 else:
     __getattr__, __dir__ = face(__name__)

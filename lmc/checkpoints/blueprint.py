@@ -17,17 +17,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc.checkpoints import headers, hub, olmo_layout, preprocessing, timm_layout, transformers_layout, vocabulary
+from lmc.checkpoints import (
+    foreign,
+    headers,
+    hub,
+    olmo_layout,
+    preprocessing,
+    timm_layout,
+    transformers_layout,
+    vocabulary,
+)
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.transformers_layout import PREPROCESSOR
 from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, is_out_of_memory, one_line
 from lmc.files import read_json
-from lmc.symmetries.families import Family, Tokens, family_of, find
+from lmc.symmetries.families import Family, Tokens, covered, family_of, find
 from lmc.symmetries.families import spec as spec_of
 
-# What a stock class builds one by one, or computes with, before it meets a weight. The deepest published models of
-# language have fewer than 200 layers, the largest sets of pictures some 20,000 classes.
+# What a stock class builds one by one, or computes with, before it meets a weight. The deepest published language
+# models have fewer than 200 layers, the largest sets of pictures some 20,000 classes.
 MOST = {
     **dict.fromkeys(("num_hidden_layers", "n_layer", "depth"), 1024),
     **dict.fromkeys(("num_labels", "num_classes", "head_dim"), 10**6),
@@ -47,7 +56,7 @@ class Blueprint:
     @property
     def files(self) -> list[str]:
         """The weights files, by name."""
-        return sorted({entry.file for entry in self.tensors.values()})
+        return sorted({part.file for e in self.tensors.values() for part in (e, *(piece for piece, _ in e.parts))})
 
     @property
     def dtype(self) -> torch.dtype:
@@ -73,13 +82,13 @@ def inspect(name: str | Path) -> Blueprint:
     files = headers.layout(source.folder)
     if not files:
         there = hub.names(source)
-        if headers.SAFE not in there and (pickled := headers.pickled(there)):
+        if headers.SAFE not in there and (pickled := foreign.pickled(there)):
             raise CheckpointError(
                 f"{source.folder}: expected {headers.SAFE}, found pickled weights ({pickled[0]}); "
                 f"make a safe copy with: lmc convert {name} NEW"
             )
         if headers.SAFE not in there:
-            raise CheckpointError(f"{source.folder / headers.SAFE}: not found")
+            raise foreign.no_weights(source.folder, there, name)
         files = (headers.SAFE,)
     here = all((source.folder / file).exists() for file in files) or source.repository is None
     found = headers.headers(source.folder, files) if here else hub.remote_headers(source, files)
@@ -89,6 +98,8 @@ def inspect(name: str | Path) -> Blueprint:
 def empty(source: Source) -> tuple[Family, nn.Module]:
     """The family of a checkpoint and its stock model on the meta device, both from config.json alone."""
     path = source.folder / "config.json"
+    if not path.exists():
+        raise foreign.no_settings(source.folder, hub.names(source))
     config = read_json(path)
     library = "timm" if "architecture" in config else "transformers"
     if library == "transformers":  # a class we do not know is not even built
@@ -103,12 +114,18 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
                 f"{path}: architectures: expected a stock class, found {architectures[0]}, whose code comes with the "
                 f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
             )
-        find(architectures[0], library)
+        if (used := covered(architectures[0])) != architectures[0]:
+            warnings.warn(f"{path}: of {architectures[0]} only the part that is {used} is used", stacklevel=1)
+            config["architectures"] = [used]
+        with _covered(path):
+            find(used, library)
     _require_buildable(path, {**config, **(config.get("model_args") or {})})
     with buildable(path):
         model = STOCK[library].empty(source.folder, config)
-    for space in spec_of(model).spaces:
-        if min((space.group.n, *spec_of(model).batch(space))) < 1:
+    with _covered(path):
+        spec = spec_of(model)
+    for space in spec.spaces:
+        if min((space.group.n, *spec.batch(space))) < 1:
             raise CheckpointError(f"{path}: expected sizes and numbers of heads above 0, found none for {space.name}")
     return family_of(model), model
 
@@ -119,6 +136,15 @@ def _require_buildable(path: Path, fields: Mapping[str, Any]) -> None:
         value = fields.get(name)
         if isinstance(value, int | float) and not 0 <= value <= most:
             raise CheckpointError(f"{path}: {name}: expected at most {most:,}, found {str(value)[:20]}")
+
+
+@contextmanager
+def _covered(path: Path) -> Iterator[None]:
+    """Adds to the refusal of a class or a setting the file it stands in, and where to look."""
+    try:
+        yield
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{path}: {error}; lmc families lists what is covered") from None
 
 
 @contextmanager
@@ -142,9 +168,14 @@ def buildable(path: Path) -> Iterator[None]:
 
 def cover(source: Source, family: Family, model: nn.Module, found: Mapping[str, Entry]) -> dict[str, Entry]:
     stock = STOCK[family.library]
+    fused = {name: parts for name, parts in stock.fused(model).items() if name not in found}
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, parts in fused.items():
+        shape = expected.pop(name)
+        expected |= {piece: (where[1].stop - where[1].start, *shape[2:]) for piece, where in parts.items()}
     names = {
-        name: None if own is None or own.startswith(family.unread) else own
+        name: None if own is None or (own not in expected and own.startswith(family.unread)) else own
         for name, own in stock.names(model, found).items()
     }
-    return headers.cover(found, names, expected, stock.twins(model), str(source.folder))
+    names |= {piece: piece for parts in fused.values() for piece in parts if piece in found}
+    return headers.joined(headers.cover(found, names, expected, stock.twins(model), str(source.folder)), fused)

@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import hub
+from lmc.checkpoints import belongings, hub
 from lmc.checkpoints.blueprint import STOCK, Blueprint, buildable, empty, inspect
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import refer, remember, require_unchanged
-from lmc.checkpoints.tokenizers import copy_tokenizer
 from lmc.errors import CheckpointError, LmcError
 from lmc.files import read_json, require_digests, require_finite, sha256, whole_folder
 from lmc.symmetries.families import Family, family_of
@@ -67,36 +66,44 @@ def _read(blueprint: Blueprint, dtype: torch.dtype, reference: dict[str, Any]) -
 def save(
     model: nn.Module,
     directory: str | Path,
-    tokenizer_from: str | Path | None = None,
+    tokenizer_from: str | Path | Mapping[str, Path] | None = None,
     card: str | None = None,
     dtype: torch.dtype | None = None,
     tensors: Iterable[tuple[str, Tensor]] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a stock checkpoint into a new folder: configuration, safetensors, tokenizer and a short model card.
 
     >>> lmc.save(merged, "half-way", tokenizer_from="run-1")
 
     The stock library alone reads it: `from_pretrained(directory)`, or `timm.create_model("local-dir:" + directory,
-    pretrained=True)`. Weights are cast to `dtype`, if one is given; `card` is the model card's text. `tensors` are the
-    weights one by one, by the names of the model's state dict, where they are not in the model (which may then lie on
-    the meta device): each is written before the next is asked for, so that they need never be held together.
-    `lmc.json` holds the SHA-256 of every file but the card, for `lmc verify`.
+    pretrained=True)`. Weights are cast to `dtype`, if one is given; `card` is the model card's text, `metadata` what
+    stands at its head. `tokenizer_from` holds what belongs to the model beside its weights (see `belongings`), or says
+    for each kind which folder does. `tensors` are the weights one by one, by the names of the model's state dict, where
+    they are not in the model (which may then lie on the meta device): each is written before the next is asked for, so
+    that they need never be held together. `lmc.json` holds the SHA-256 of every file but the card, for `lmc verify`.
 
     Raises CheckpointError, also for weights that are not finite and where the stock library would rebuild another
     model than this one; then nothing is written.
     """
+    from huggingface_hub import ModelCardData
+
     family = family_of(model)
     own = model.state_dict()
     plan = {name: torch.empty_like(t, device="meta", dtype=dtype) for name, t in own.items()}
     with whole_folder(directory) as folder:
         STOCK[family.library].write(model, folder, plan, own.items() if tensors is None else tensors)
         _refuse_loss(family, model, folder)
-        if tokenizer_from is not None:
-            copy_tokenizer(hub.locate(tokenizer_from).folder, folder)
+        if isinstance(tokenizer_from, str | Path):
+            place = hub.locate(tokenizer_from).folder
+            belongings.require_tokenizer(place)
+            tokenizer_from = {kind: place for kind in belongings.of(place)}
+        belongings.copy(tokenizer_from or {}, folder)
         digests = {file.name: sha256(file) for file in sorted(folder.iterdir())}
         (folder / WRITTEN).write_text(json.dumps({"files": digests}, indent=1) + "\n")
+        head = ModelCardData(library_name=family.library, **(metadata or {})).to_yaml()
         text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"
-        (folder / "README.md").write_text(f"---\nlibrary_name: {family.library}\n---\n\n{text}", encoding="utf8")
+        (folder / "README.md").write_text(f"---\n{head}\n---\n\n{text}", encoding="utf8")
 
 
 def require_written(folder: Path) -> int | None:

@@ -2,16 +2,15 @@
 
 >>> convert("old", "new")
 
-Unpickling is restricted to tensors (`weights_only`); no other code is run, and nothing grows beyond the file.
-
-Three things are converted: pickled weights
-of a stock class, OLMo checkpoints in their original layout (`olmo_layout`), pickled or not, and DeiT's bare state dicts
-(`deit_layout`).
+Unpickling is restricted to tensors (`weights_only`); no other code is run, and nothing grows beyond the file. Converted
+are: pickled weights of a stock class, shards without their index, weights whose names training code has wrapped, OLMo
+checkpoints in their original layout (`olmo_layout`), pickled or not, DeiT's bare state dicts (`deit_layout`), and
+adapters with their base (`adapters`).
 """
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,23 @@ import torch
 from torch import Tensor
 
 from lmc.checkpoints import (
+    adapters,
+    belongings,
     blueprint,
     deit_layout,
+    foreign,
     headers,
     hub,
     olmo_layout,
     timm_layout,
-    tokenizers,
     transformers_layout,
 )
 from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
-from lmc.errors import CheckpointError, is_out_of_memory
-from lmc.files import read_json, refuse_occupied, safetensors_of
+from lmc.errors import CheckpointError, LmcError, is_out_of_memory
+from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
 from lmc.symmetries.families import family_of
 
 
@@ -44,6 +45,10 @@ def convert(source: str | Path, directory: str | Path) -> None:
     """
     refuse_occupied(directory)
     found = hub.locate(source)
+    if adapters.is_adapter(found.folder):
+        return adapters.write(adapters.inspect(source), directory)
+    if not (found.folder / "config.json").exists():
+        raise foreign.no_settings(found.folder, hub.names(found))
     config = read_json(found.folder / "config.json")
     original = config.get("architectures") == [olmo_layout.ARCHITECTURE]
     model: Any = None
@@ -56,8 +61,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
         _, model = blueprint.empty(found)
     tensors: dict[str, Tensor] = {}
     files: dict[str, str] = {}
-    for file in _files(found, original):
-        for name, tensor in _read(found.folder / file):
+    for file in _files(found, source):
+        for wrapped, tensor in _read(found.folder / file):
+            name = headers.unwrapped(wrapped)
             if name in tensors:
                 raise CheckpointError(f"{found.folder}: tensor {name} is in both {files[name]} and {file}")
             tensors[name], files[name] = tensor, file
@@ -73,25 +79,39 @@ def convert(source: str | Path, directory: str | Path) -> None:
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
-    has_tokenizer = tokenizers.tokenizer_files(found.folder)
-    save(loaded, directory, tokenizer_from=found.folder if has_tokenizer else None)
+    save(loaded, directory, {kind: found.folder for kind in belongings.of(found.folder)})
 
 
-def _files(source: Source, original: bool) -> tuple[str, ...]:
-    """The weights files, here now: safetensors where the layout is what is converted, else pickled ones."""
-    safe = headers.layout(source.folder)
-    if safe and not original:
-        raise CheckpointError(f"{source.folder}: expected pickled weights, found {safe[0]}: nothing to convert")
-    files = safe or headers.layout(source.folder, headers.PICKLED)
-    if not files and source.repository is not None:
-        hub.fetch(source, (headers.SAFE, headers.PICKLED) if original else (headers.PICKLED,))
-        files = tuple(f for f in (headers.SAFE, headers.PICKLED) if (source.folder / f).exists())[:1]
-    if not files and len(pickled := headers.pickled(hub.names(source))) == 1:
-        files = (pickled[0],)
-    hub.fetch(source, files)
+def _files(source: Source, given: str | Path) -> tuple[str, ...]:
+    """The weights files, here now. Raises CheckpointError where there are none, and where nothing is to be done."""
+    there = hub.names(source)
+    files = _single(headers.SAFE, source, there)
+    if files and _is_stock(given):
+        raise CheckpointError(f"{source.folder}: nothing to convert: it is a stock checkpoint already ({files[0]})")
+    files = files or foreign.shards(there) or _single(headers.PICKLED, source, there)
+    if not files and len(pickled := foreign.pickled(there)) == 1:
+        files = pickled
     if not files:
-        raise CheckpointError(f"{source.folder / headers.PICKLED}: not found")
-    return files
+        raise foreign.no_weights(source.folder, there, given)
+    hub.fetch(source, files)
+    for file in files:
+        if not (source.folder / file).exists():
+            raise CheckpointError(f"{source.folder / file}: {headers.ABSENT}")
+    return tuple(files)
+
+
+def _single(name: str, source: Source, there: Sequence[str]) -> Sequence[str]:
+    """The file of that name, or those that its index names."""
+    return headers.layout(source.folder, name) or ((name,) if name in there else ())
+
+
+def _is_stock(given: str | Path) -> bool:
+    """Whether a checkpoint needs no converting."""
+    try:
+        blueprint.inspect(given)
+    except LmcError:
+        return False
+    return True
 
 
 def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -110,6 +130,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # damage shows in many ways; what the library advises may run code, and is not passed on
         if isinstance(error, OSError):
             raise
+        refuse_pointer(path)
         asked = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
         found = f"code ({asked[1]}), which is never run" if asked else "something else: it is damaged, or no such file"
         found = "more than memory holds" if is_out_of_memory(error) else found

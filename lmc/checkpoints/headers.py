@@ -19,18 +19,26 @@ from lmc.files import open_safetensors, read_json
 
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
+ABSENT = "not found, but the index names it; download it again"
 
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
+Where = tuple[int, slice]  # which expert of a fused tensor [E, n, m], and which of its n rows
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a weights file, and its `name` there. `dtype` is what the file calls it where torch has none."""
+    """One tensor of a weights file, and its `name` there. `dtype` is what the file calls it where torch has none.
+
+    `parts`: of a tensor that files hold in pieces, each piece and where it belongs.
+    """
 
     file: str
     shape: tuple[int, ...]
     dtype: torch.dtype | str
     name: str = ""
+    parts: "tuple[tuple[Entry, Where], ...]" = ()
 
 
 def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
@@ -53,11 +61,6 @@ def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
     return files
 
 
-def pickled(files: Iterable[str]) -> list[str]:
-    """Those of the files that look like pickled weights."""
-    return sorted(name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
-
-
 def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
     """Every tensor of the safetensors files, from their headers. Raises CheckpointError naming the file."""
     found: dict[str, Entry] = {}
@@ -67,7 +70,7 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
                 raise CheckpointError(f"{folder}: tensor {name} is in both {found[name].file} and {file}")
             found[name] = entry
     index = folder / f"{SAFE}.index.json"
-    if found and tuple(files) != (SAFE,):
+    if found and tuple(files) != (SAFE,) and index.exists():
         for name, file in read_json(index)["weight_map"].items():
             if name not in found or found[name].file != file:
                 where = found[name].file if name in found else "no file"
@@ -76,7 +79,7 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
 
 
 def _header(folder: Path, file: str) -> dict[str, Entry]:
-    with open_safetensors(folder / file, absent="not found, but the index names it") as opened:
+    with open_safetensors(folder / file, absent=ABSENT) as opened:
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
         return {name: entry(file, s.get_shape(), s.get_dtype()) for name, s in slices.items()}
 
@@ -107,17 +110,20 @@ def cover(
             continue
         file = f"{where}/{found_entry.file}"
         if own not in expected:
-            raise CheckpointError(f"{file}: tensor {name}: not one of the model's, found {list(found_entry.shape)}")
+            what = f"found {list(found_entry.shape)}{_advice(name)}"
+            raise CheckpointError(f"{file}: tensor {name}: not one of the model's, {what}")
         if own in matched:
             raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
         if found_entry.shape != expected[own]:
             raise CheckpointError(
                 f"{file}: tensor {name}: expected shape {list(expected[own])}, found {list(found_entry.shape)}"
+                + ("; DeepSpeed's slices were not gathered: do so with zero_to_fp32" if 0 in found_entry.shape else "")
             )
         if found_entry.dtype not in TYPES.values():
             kind = str(found_entry.dtype).removeprefix("torch.")
             raise CheckpointError(
-                f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}"
+                f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}; "
+                "use the checkpoint that it was quantised from"
             )
         matched[own], source[own] = replace(found_entry, name=name), name
     for name, shape in expected.items():
@@ -127,3 +133,36 @@ def cover(
                 raise CheckpointError(f"{where}: tensor {name}: expected shape {list(shape)}, found in no weights file")
             matched[name] = twin
     return matched
+
+
+def joined(matched: Mapping[str, Entry], fused: Mapping[str, Mapping[str, Where]]) -> dict[str, Entry]:
+    """The entries by the model's own names, where `fused` says which pieces make a tensor and where each belongs."""
+    pieces = {piece: name for name, parts in fused.items() for piece in parts}
+    found = {name: entry for name, entry in matched.items() if name not in pieces}
+    for name in dict.fromkeys(pieces[piece] for piece in matched if piece in pieces):
+        parts = tuple((matched[piece], where) for piece, where in fused[name].items())
+        first = parts[0][0]
+        experts = max(where[0] for _, where in parts) + 1
+        rows = max(where[1].stop for _, where in parts)
+        found[name] = Entry(first.file, (experts, rows, *first.shape[1:]), first.dtype, name, parts)
+    return found
+
+
+# What training code puts around a model, as its files then name it: torch.compile, FSDP, Fabric, checkpointing.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module")
+
+
+def unwrapped(name: str) -> str:
+    """The name of a tensor without what training code puts around a model.
+
+    >>> unwrapped("module._orig_mod.lm_head.weight")
+    'lm_head.weight'
+    """
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    return ".".join(parts[1:] if parts[0] == "module" else parts)  # DistributedDataParallel's, always the first
+
+
+def _advice(name: str) -> str:
+    """What to do about a name that is not the model's, where it is only wrapped."""
+    wrapped = unwrapped(name) != name
+    return "; training code wrapped its name: make a stock copy with: lmc convert OLD NEW" if wrapped else ""

@@ -16,12 +16,12 @@ from urllib.request import Request, urlopen
 
 from lmc.checkpoints.headers import Entry, entry
 from lmc.errors import CheckpointError, HubError
-from lmc.files import LARGEST, require_plain, require_utf8
+from lmc.files import LARGEST, refuse_pointer, require_plain, require_utf8
 
 T = TypeVar("T")
 
 PATIENCE = 15  # seconds for the hub's first answer
-SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
+SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 # The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}
@@ -52,7 +52,9 @@ def locate(name: str | Path) -> Source:
         return Source(folder.resolve().name, folder.resolve())
     text = str(name)
     if folder.is_file():
-        raise CheckpointError(f"{name}: is a file, expected a folder with config.json and weights")
+        raise CheckpointError(
+            f"{name}: is a file, expected a folder with config.json and weights; where it lies in one, name that folder"
+        )
     repository, _, revision = re.sub("^hf[-_]hub:", "", text).partition("@")
     meant_here = (
         "/" in text and folder.parent.is_dir()
@@ -78,7 +80,7 @@ def _require_plain(folder: Path) -> None:
     hub's own cache consists of links; they stay within the repository's copy.
     """
     home = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    for path in sorted(folder.iterdir()):
+    for path in sorted((*folder.iterdir(), *folder.glob("additional_chat_templates/*"))):
         if path.is_symlink() and not path.exists():
             raise CheckpointError(
                 f"{path}: is a link to {os.readlink(path)}, which is not there; download the checkpoint again"
@@ -89,6 +91,8 @@ def _require_plain(folder: Path) -> None:
             )
         small = any(path.match(pattern) for pattern in SMALL)
         require_plain(path, LARGEST if small and path.is_file() else None)
+        if small:
+            refuse_pointer(path)
 
 
 def names(source: Source) -> list[str]:

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc.checkpoints import hub, vocabulary
+from lmc.checkpoints import vocabulary
 from lmc.checkpoints.blueprint import Blueprint, inspect
-from lmc.checkpoints.tokenizers import tokenizer_files
 from lmc.errors import CheckpointError
-from lmc.files import digest, sha256
+from lmc.files import sha256, tensor_digest
 from lmc.symmetries.families import family_of
 
 # How each model was loaded, and a fingerprint of what it was then. Nothing is written onto the models themselves, and
@@ -92,11 +91,9 @@ def origin(model: nn.Module) -> str | None:
 
 
 def source(model: nn.Module) -> str | None:
-    """The folder or hub name whose tokenizer belongs to a model that `load` made; None where there is none."""
+    """The folder or hub name that holds what belongs to a model that `load` made; None where there is none any more."""
     where = origin(model)
-    if where is None or (Path(where).is_absolute() and not Path(where).exists()):
-        return None
-    return where if tokenizer_files(hub.locate(where).folder) else None
+    return None if where is None or (Path(where).is_absolute() and not Path(where).exists()) else where
 
 
 def remember(model: nn.Module, reference: dict[str, Any]) -> None:
@@ -106,4 +103,4 @@ def remember(model: nn.Module, reference: dict[str, Any]) -> None:
 
 def _fingerprint(model: nn.Module) -> str:
     """Everything the function of a model depends on."""
-    return f"{digest(model.state_dict())} {family_of(model).settings(model)}"
+    return f"{tensor_digest(model.state_dict())} {family_of(model).settings(model)}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import writer
-from lmc.checkpoints.headers import SAFE
+from lmc.checkpoints.headers import SAFE, Where
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
 from lmc.symmetries import timm
@@ -42,6 +42,11 @@ def build(name: str, **arguments: Any) -> nn.Module:
 def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:
     """Hub checkpoints hold timm's own names; nothing is renamed and nothing ignored."""
     return {name: name for name in found}
+
+
+def fused(model: nn.Module) -> dict[str, dict[str, Where]]:
+    """No tensor of a timm model is stored in pieces."""
+    return {}
 
 
 def twins(model: nn.Module) -> dict[str, str]:

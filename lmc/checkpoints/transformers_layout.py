@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import headers, writer
+from lmc.checkpoints.headers import Where
 from lmc.errors import CheckpointError, one_line
-from lmc.files import digest, read_json
+from lmc.files import read_json, tensor_digest
 from lmc.symmetries import transformers
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
@@ -31,15 +32,19 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if config.get("model_type") != stock.config_class.model_type:
         found, expected = config.get("model_type"), stock.config_class.model_type
         raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
-    if config.get("quantization_config") is not None:
-        raise CheckpointError(f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights")
+    if (quantised := config.get("quantization_config")) is not None:
+        how = f" ({quantised['quant_method']})" if quantised.get("quant_method") else ""
+        raise CheckpointError(
+            f"{folder / 'config.json'}: quantization_config: expected none, found quantised weights{how}; "
+            "use the checkpoint that they were made from"
+        )
     if config.get("transformers_weights") is not None:
         other = config["transformers_weights"]
         raise CheckpointError(f"{folder / 'config.json'}: transformers_weights: expected none, found {other!r}")
     dtype = config.get("dtype", config.get("torch_dtype"))  # the older name of the two
     if dtype not in (None, "auto", *_FLOATS):
         raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
-    with torch.device("meta"):
+    with torch.device("meta"), _silence():
         # What else a model returns beside its logits does not belong to its function, and hinders using and saving it.
         plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
@@ -73,6 +78,28 @@ def names(model: Any, found: Iterable[str]) -> dict[str, str | None]:
         return renamed if renamed in own or not ignored.search(renamed) else None
 
     return {name: stock(name) for name in found}
+
+
+def fused(model: Any) -> dict[str, dict[str, Where]]:
+    """The tensors of experts, which files hold one by one: what the pieces are called, and where each belongs.
+
+    The stock class joins layers along the rows, the gate and what it gates, and then stacks experts.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    found = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.ndim != 3:
+            continue
+        pieces = revert_weight_conversion(model, {name: torch.empty_like(tensor, device="meta")})
+        if len(pieces) > 1:
+            experts, rows = len(tensor), next(iter(pieces.values())).shape[0]
+            at = (divmod(k, experts) for k in range(len(pieces)))
+            found[name] = {
+                piece: (expert, slice(part * rows, (part + 1) * rows))
+                for piece, (part, expert) in zip(pieces, at, strict=True)
+            }
+    return found
 
 
 def twins(model: Any) -> dict[str, str]:
@@ -140,20 +167,24 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
     if hasattr(model, "preprocessor_config"):
         (folder / PREPROCESSOR).write_text(json.dumps(model.preprocessor_config, indent=2) + "\n", encoding="utf8")
     names = _stored(model)
+    pieces = fused(model)
+    planned = {names[name]: t for name, t in plan.items() if name in names}
+    planned |= {piece: plan[name][where] for name, parts in pieces.items() for piece, where in parts.items()}
     limit = inspect.signature(PreTrainedModel.save_pretrained).parameters["max_shard_size"].default
     writer.write(
         folder,
-        {names[name]: t for name, t in plan.items() if name in names},
-        _each_once(model, names, tensors),
+        planned,
+        _each_once(model, names, pieces, tensors),
         limit,
     )
 
 
 def _stored(model: Any) -> dict[str, str]:
-    """What the stock class calls each of a model's tensors in a file, without those tied to another one."""
+    """What the stock class calls each of a model's tensors in a file, without ties and pieces."""
     from transformers.core_model_loading import revert_weight_conversion
 
-    own = {name: torch.empty_like(t, device="meta") for name, t in model.state_dict().items()}
+    whole = model.state_dict().keys() - fused(model).keys()
+    own = {name: torch.empty_like(t, device="meta") for name, t in model.state_dict().items() if name in whole}
     if getattr(model.config, "tie_word_embeddings", False):  # not every configuration has it
         for one, other in model.all_tied_weights_keys.items():
             _refuse_untied(model, one, other, type(model).__name__)
@@ -163,16 +194,21 @@ def _stored(model: Any) -> dict[str, str]:
 
 
 def _each_once(
-    model: Any, names: Mapping[str, str], tensors: Iterable[tuple[str, Tensor]]
+    model: Any,
+    names: Mapping[str, str],
+    pieces: Mapping[str, Mapping[str, Where]],
+    tensors: Iterable[tuple[str, Tensor]],
 ) -> Iterator[tuple[str, Tensor]]:
     """The tensors by their names in a file, without those tied to another; a tied pair must still be equal."""
     ties = {one: other for one, other in model.all_tied_weights_keys.items() if one not in names}
     seen: dict[str, str] = {}
     for name, tensor in tensors:
         if name in ties or name in ties.values():
-            seen[name] = digest({"": tensor})
+            seen[name] = tensor_digest({"": tensor})
         if name in names:
             yield names[name], tensor
+        for piece, where in pieces.get(name, {}).items():
+            yield piece, tensor[where]
     for one, other in ties.items():
         if one in seen and seen[one] != seen[other]:
             raise CheckpointError(f"{one}: tied to {other}, but another tensor; not saved")
@@ -180,13 +216,15 @@ def _each_once(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without the progress bars of the stock loader, which take longer to draw than most models to load."""
+    """Without the stock loader's progress bars and reports: what they would say, we have checked or say ourselves."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, loudness = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(loudness)
         if shown:
             logging.enable_progress_bar()

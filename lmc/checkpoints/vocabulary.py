@@ -4,7 +4,8 @@
 7
 >>> require_same(Path("run-1"), Path("run-2"), "model 1 and model 2")
 
-Vocabularies in sentencepiece's own format (a folder with tokenizer.model alone) are not read, and so not compared.
+Vocabularies in sentencepiece's own format (a folder with tokenizer.model alone) are not read: all that is seen is
+whether two files are the same.
 """
 
 import hashlib
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
-from lmc.files import read_json
+from lmc.files import read_json, sha256
 
 MOST = 2**31  # no id is as large
+CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
 
 
@@ -26,7 +28,7 @@ _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json dec
 class Vocabulary:
     """`ids`: token to id; `size`: how many, without those added later; `cuts`: how text falls into tokens.
 
-    `around` says which tokens are put before and after a text.
+    `around` says which tokens are put before and after a text; `added`: the tokens that were added later.
     """
 
     file: Path
@@ -34,6 +36,7 @@ class Vocabulary:
     size: int
     cuts: Mapping[str, Any] = field(default_factory=dict)
     around: Any = None
+    added: frozenset[str] = frozenset()
 
 
 def read(folder: Path) -> Vocabulary | None:
@@ -65,7 +68,8 @@ def digest(folder: Path) -> str | None:
     """
     found = read(folder)
     if found is None:
-        return None
+        raw = _unread(folder)
+        return None if raw is None else sha256(raw)
     plain = [sorted(found.ids.items()), found.cuts, found.around]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -82,23 +86,67 @@ def require_fit(folder: Path, vocabulary: int) -> None:
 def require_same(a: Path, b: Path, which: str) -> None:
     """A token must mean the same to both folders' models, and text must fall into the same tokens.
 
-    Raises IncompatibleModelsError; warns where the two put other tokens around a text. Where a folder has no
-    vocabulary, as that of a model saved without one, nothing is compared.
+    Raises IncompatibleModelsError; warns where the two put other tokens around a text, and where only one of them has a
+    vocabulary that is read here. Where neither has any, as models saved without one, there is nothing to compare.
     """
     first, second = read(a), read(b)
     if first is None or second is None:
+        if digest(a) != digest(b):
+            warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
         return
     file = first.file.name
     for token in sorted(first.ids.keys() | second.ids.keys()):
         if first.ids.get(token) != second.ids.get(token):
             here, there = first.ids.get(token, "none"), second.ids.get(token, "none")
-            what = f"{file}, id of token {token!r}"
-            raise IncompatibleModelsError(f"{which} differ in {what}: expected {here}, found {there}")
-    for part in first.cuts.keys() & second.cuts.keys():
-        if first.cuts[part] != second.cuts[part]:
-            raise IncompatibleModelsError(f"{which} differ in {file}, {part}: text becomes other tokens")
+            what = f"{file}, id of token {token!r}: expected {here}, found {there}; {overlap(first, second)}"
+            raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}")
+    for part in differing_cuts(first, second):
+        what = f"{file}, {part}: text becomes other tokens"
+        raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}, if you mean to")
     if file == second.file.name and first.around != second.around:
         warnings.warn(f"{which} differ in {file}, post_processor: which tokens stand around a text", stacklevel=1)
+
+
+def overlap(first: Vocabulary, second: Vocabulary) -> str:
+    """How many tokens two vocabularies have, how many in common, and how many of these under other ids."""
+    common = first.ids.keys() & second.ids.keys()
+    moved = sum(first.ids[token] != second.ids[token] for token in common)
+    sizes = f"{len(first.ids):,} and {len(second.ids):,} tokens"
+    return f"{sizes}, {len(common):,} in common" + (f", {moved:,} of them with other ids" if moved else "")
+
+
+def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
+    """The parts of two tokenizers that cut text differently, apart from tokens that only one of them has."""
+    common = first.ids.keys() & second.ids.keys()
+
+    def part(cuts: Mapping[str, Any], name: str) -> Any:
+        """What to compare; of merges those that make one common token of two."""
+        found = cuts[name]
+        merges = found if name == "merges.txt" else found.get("merges") if isinstance(found, dict) else None
+        if merges is None:
+            rest = found
+        else:
+            pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in merges]
+            kept = [pair for pair in pairs if {*pair, "".join(pair)} <= common]
+            rest = {**(found if isinstance(found, dict) else {}), "merges": kept}
+        return {k: v for k, v in rest.items() if k not in ("vocab", "unk_id")} if isinstance(rest, dict) else rest
+
+    shared = first.cuts.keys() & second.cuts.keys()
+    return sorted(name for name in shared if part(first.cuts, name) != part(second.cuts, name))
+
+
+def _unread(folder: Path) -> Path | None:
+    """A vocabulary in sentencepiece's own format."""
+    return next((path for name in ("tokenizer.model", "spiece.model") if (path := folder / name).exists()), None)
+
+
+def _uncompared(a: Path, b: Path) -> str:
+    """Which of two folders has no vocabulary that is read here, and what to do."""
+    folder = a if read(a) is None else b
+    raw = _unread(folder)
+    found = "no tokenizer" if raw is None else f"{raw.name} alone, which is not read"
+    advice = "save it as tokenizer.json with transformers" if raw else "put the one it was trained with there"
+    return f"{folder} has {found}, so whether tokens mean the same was not compared; {advice}"
 
 
 def _fast(path: Path) -> Vocabulary:
@@ -112,9 +160,9 @@ def _fast(path: Path) -> Vocabulary:
         raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error
     listed = plain["model"].get("vocab", {})  # unigram models list their tokens in order of id
     ids = dict(listed) if isinstance(listed, dict) else {entry[0]: i for i, entry in enumerate(listed)}
-    ids |= {t["content"]: t["id"] for t in plain.get("added_tokens") or []}
+    added = {t["content"]: t["id"] for t in plain.get("added_tokens") or []}
     cuts = {part: today.get(part) for part in _CUTS}  # as it would be written today, however old the file is
-    return Vocabulary(path, ids, size, cuts, today.get("post_processor"))
+    return Vocabulary(path, ids | added, size, cuts, today.get("post_processor"), frozenset(added))
 
 
 def _added(folder: Path) -> dict[str, int]:

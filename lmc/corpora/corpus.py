@@ -93,7 +93,7 @@ def tokens(
     content = text(corpus, split)
     if split != "eval":
         content = content[:MATCHING_TEXT]
-    ids = torch.as_tensor(_encode(tokenizer, content), dtype=torch.int64)
+    ids = torch.as_tensor(encode(tokenizer, content), dtype=torch.int64)
     count = len(ids) // length
     if count == 0:
         raise DataError(f"corpus '{corpus}' ({split}) is too short: {len(ids)} tokens, but one sequence has {length}")
@@ -230,7 +230,7 @@ def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = No
         )
 
 
-def _encode(tokenizer: Any, content: str) -> Any:
+def encode(tokenizer: Any, content: str) -> Any:
     """The ids of a long text. Byte-level tokenizers get it in pieces: several times faster, with the same result.
 
     The pieces are cut where one space stands between a character and a letter. There a new token always begins.

@@ -77,7 +77,7 @@ def _digits(split: str) -> Pictures:
 
 
 def _hub(corpus: str, name: str, image: str, split: str, **options: Any) -> Pictures:
-    from lmc.corpora.hub import dataset
+    from lmc.corpora.downloads import dataset
 
     rows = dataset(corpus, name, split=split, **options)
     return Pictures(

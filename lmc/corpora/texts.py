@@ -102,7 +102,7 @@ def _open(path: Path) -> str:
 
 
 def _wikitext(split: str) -> str:
-    from lmc.corpora.hub import dataset
+    from lmc.corpora.downloads import dataset
 
     rows = dataset("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", split=ROWS[split])
     return "\n\n".join(rows["text"])
@@ -112,6 +112,6 @@ def _fineweb(split: str) -> str:
     """The first documents of a web corpus, to match on what no evaluation here reads."""
     if split == "eval":
         raise DataError("corpus 'fineweb' (eval): it is for training and matching; evaluate on wikitext")
-    from lmc.corpora.hub import documents
+    from lmc.corpora.downloads import documents
 
     return "\n\n".join(documents("fineweb", "HuggingFaceFW/fineweb-edu", "sample-10BT", characters=WEB_TEXT))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lmc.evaluation.plot import look as look
     from lmc.evaluation.plot import path_line as path_line
     from lmc.evaluation.plot import pyplot as pyplot
+    from lmc.evaluation.plot import row_of_frames as row_of_frames
     from lmc.evaluation.plot import use_style as use_style
     from lmc.evaluation.rounding import change as change
     from lmc.evaluation.rounding import is_lower as is_lower

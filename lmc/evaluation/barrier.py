@@ -147,8 +147,8 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
         lambdas=tuple(p[1] for p in points) if w.shape[1] == 2 else tuple(points),
         losses=tuple(means.tolist()),
         accuracies=tuple(correct),
-        barrier=float(_barrier(means[:, None], w, corners)),
-        interval=_bootstrap(table, w, corners, seed),
+        barrier=float(barrier_of(means[:, None], w, corners)),
+        interval=bootstrap_interval(table, w, corners, seed),
         gap=centre - float(means[corners].min()),
         metric=checked.unit,
         samples=len(checked),
@@ -178,7 +178,7 @@ def simplex(count: int, grid: int | None) -> list[tuple[float, ...]]:
     return [((steps - sum(c)) / steps, *(x / steps for x in c)) for c in rows]
 
 
-def _barrier(losses: Tensor, weights: Tensor, corners: list[int]) -> Tensor:
+def barrier_of(losses: Tensor, weights: Tensor, corners: list[int]) -> Tensor:
     """max over points of loss − the same mixture of the endpoints' losses; losses [points, resamples]."""
     # Corners come in the order of `simplex(K, 2)`: e_1, then e_K … e_2 for K endpoints, so order them by their weight.
     order = weights[corners].argmax(1).argsort()
@@ -186,12 +186,13 @@ def _barrier(losses: Tensor, weights: Tensor, corners: list[int]) -> Tensor:
     return (losses - weights @ ends).amax(0).clamp_min(0)
 
 
-def _bootstrap(table: Tensor, weights: Tensor, corners: list[int], seed: int) -> tuple[float, float]:
+def bootstrap_interval(table: Tensor, weights: Tensor, corners: list[int], seed: int) -> tuple[float, float]:
+    """The 95 % interval of the barrier over samples; `table` holds the losses [points, samples]."""
     generator = torch.Generator().manual_seed(seed)
     n = table.shape[1]
     barriers = []
     for _ in range(RESAMPLES):
         sample = torch.randint(n, (n,), generator=generator)
-        barriers.append(_barrier(table[:, sample].mean(1, keepdim=True), weights, corners))
+        barriers.append(barrier_of(table[:, sample].mean(1, keepdim=True), weights, corners))
     low, high = torch.quantile(torch.cat(barriers), torch.tensor([0.025, 0.975], dtype=torch.float64))
     return float(low), float(high)

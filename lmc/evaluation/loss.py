@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lmc.errors import ArgumentError, DataError
 from lmc.symmetries import logits
-from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import Images, Tokens, family_of
 
 _NOTHING = -100  # the target of a position that predicts nothing
 
@@ -118,15 +118,19 @@ def as_data(data: object, model: Any) -> Data:
 
 
 def require_loss(model: Any) -> None:
-    """Raise DataError for a model without a loss here: one that predicts masked tokens, not the next one.
+    """Raise DataError for a model without a loss here: one that predicts anything but the next token.
 
     Which tokens a masked loss hides, and with which id, is no part of a checkpoint: any number would be ours, not its.
     """
     read = family_of(model).inputs(model)
+    if isinstance(read, Images) and not read.classes:
+        raise DataError(
+            f"{type(model).__name__}: expected a classifier, found no head: it has no loss here; match by weights"
+        )
     if isinstance(read, Tokens) and not read.causal:
         raise DataError(
-            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens: "
-            "it has no loss here; match it by naive, canonical, weights or activations, and merge"
+            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens or "
+            "labels: it has no loss here; match it by naive, canonical, weights or activations, and merge"
         )
 
 

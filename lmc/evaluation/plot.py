@@ -69,6 +69,16 @@ def frame(across: str, up: str, **options: Any) -> tuple["Figure", Any]:
     return figure, axes
 
 
+def row_of_frames(count: int, width: float, height: float) -> tuple["Figure", list[Any]]:
+    """A figure in the book's style with so many sets of axes side by side, each of this size in inches.
+
+    >>> figure, (left, right) = row_of_frames(2, width=4, height=3)
+    """
+    use_style()
+    figure, axes = pyplot().subplots(1, count, figsize=(width * count, height), squeeze=False)
+    return figure, list(axes[0])
+
+
 def look(place: int) -> dict[str, Any]:
     """Colour and marker of the line at that place.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
+    from lmc.matching.prepare import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders
-    from lmc.matching.verification import MEASURED as MEASURED
+    from lmc.matching.verification import LAST_PATH as LAST_PATH
     from lmc.matching.verification import require_ends as require_ends
     from lmc.matching.verification import verify as verify
 else:

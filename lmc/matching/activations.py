@@ -29,7 +29,7 @@ def match_activations(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, b
 @torch.no_grad()
 def activation_pieces(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, batch: int = 64) -> list[Piece]:
     """One piece per block of every tap: the identity for A, the normalised cross-covariance for B."""
-    statistics: dict[str, _CrossCovariance] = {}
+    statistics: dict[str, CrossCovariance] = {}
     device = next(a.parameters()).device
     with ExitStack() as hooks:
         seen_a, seen_b = _record(a, spec, hooks), _record(b, spec, hooks)
@@ -38,7 +38,7 @@ def activation_pieces(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, b
             logits(a, inputs)
             logits(b, inputs)
             for tap, x in seen_a.items():
-                statistics.setdefault(tap, _CrossCovariance(x.shape[-1])).add(x, seen_b[tap])
+                statistics.setdefault(tap, CrossCovariance(x.shape[-1])).add(x, seen_b[tap])
     pieces = []
     for tap, pattern in taps(a, spec).items():
         covariance = statistics[tap].normalised()
@@ -86,9 +86,10 @@ def _record(model: nn.Module, spec: ModelSpec, hooks: ExitStack) -> dict[str, Te
     seen: dict[str, Tensor] = {}
 
     def listen(module_name: str) -> None:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+            first = output if isinstance(output, Tensor) else output[0]  # a router also says what it picked
             seen[module_name + ":in"] = args[0].flatten(0, -2)
-            seen[module_name + ":out"] = output.flatten(0, -2)
+            seen[module_name + ":out"] = first.flatten(0, -2)
 
         hooks.callback(model.get_submodule(module_name).register_forward_hook(hook).remove)
 
@@ -97,7 +98,7 @@ def _record(model: nn.Module, spec: ModelSpec, hooks: ExitStack) -> dict[str, Te
     return seen
 
 
-class _CrossCovariance:
+class CrossCovariance:
     """Running sums for cov(x, y) and the two variances, in float64."""
 
     def __init__(self, units: int) -> None:

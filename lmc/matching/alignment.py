@@ -18,6 +18,7 @@ from lmc.errors import ArgumentError, CheckpointError
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.folder import LOG, describe, elements, require_whole, write
+from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.model_card import card, changes, known
 from lmc.matching.pairing import require_pairable
 from lmc.symmetries import (
@@ -33,9 +34,10 @@ from lmc.symmetries import (
     set_epsilon,
     state,
 )
+from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
-Place = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
+Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class Alignment:
         """The parents; vision models trained with other input normalisations take the first one's (same function)."""
         return preprocessing.common(self.parents)
 
-    def merge(self, at: Place) -> nn.Module:
+    def merge(self, at: Mixture) -> nn.Module:
         """The stock model on the line at λ = `at` (0: first endpoint, 1: second), or at K weights of the simplex.
 
         Where the norms' ε differ it is √ε that is averaged, as writers of the residual stream are. `naive` leaves it
@@ -77,10 +79,13 @@ class Alignment:
     def _mixed(self, weights: list[float]) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
         """The merged model without its weights, and these one by one."""
         spec = self.transforms[0].spec
-        used: list[tuple[float, Any]] = [(w, m) for w, m in zip(weights, self.models, strict=True) if w > 0]
+        every: list[tuple[float, Any]] = list(zip(weights, self.models, strict=True))
+        used = [(w, m) for w, m in every if w > 0]
         outline = hollow(self.models[0])
         if spec.tied and not all(m.config.tie_word_embeddings for _, m in used):
             outline.config.tie_word_embeddings = False
+        if len(contexts(self.parents)) > 1:  # none of them has a table of positions
+            outline.config.max_position_embeddings = min(m.config.max_position_embeddings for _, m in every)
         back = Transform.identity(spec)
         if spec.epsilon is not None:
             # √ε moves with s exactly as a writer does: it is averaged; then the model is scaled back to a parent's ε.
@@ -118,7 +123,7 @@ class Alignment:
                 reference = checkpoints.reference(parent)
                 if reference is None:
                     inside = f"parent-{k}"
-                    checkpoints.save(parent, folder / inside, tokenizer_from=checkpoints.source(parent))
+                    checkpoints.save(parent, folder / inside, _inherited((parent,)).sources)
                     reference = checkpoints.refer_inside(folder, inside)
                 parents.append(reference)
             write(folder, self.method, parents, self.transforms, self.record, self.log)
@@ -157,10 +162,11 @@ class Alignment:
     def export(
         self,
         directory: str | Path,
-        at: Place | None = None,
+        at: Mixture | None = None,
         dtype: torch.dtype = torch.float32,
         data: object = None,
         measured: PathResult | None = None,
+        take_from: int = 0,
     ) -> tuple[str, ...]:
         """Write stock checkpoints: the merged model at λ, or without `at` every aligned endpoint as `endpoint-{k}`.
 
@@ -168,13 +174,16 @@ class Alignment:
 
         Returns the model cards' text. Tensors are computed and written one by one; a whole model is made only to
         measure what rounding to a lower `dtype` does: to its loss on `data`, or without data to its logits.
-        `measured`: a path of this alignment, whose losses the card quotes. Raises CheckpointError, ArgumentError.
+        `measured`: a path of this alignment, whose losses the card quotes. `take_from`: the parent whose tokenizer,
+        chat templates and generation settings the merged model gets. Raises CheckpointError, ArgumentError.
         """
         if at is not None:
-            return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, dtype, data, measured),)
+            found = _inherited(self.parents, take_from)
+            return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, found, dtype, data, measured),)
         with whole_folder(directory) as folder:
             return tuple(
-                self._write(folder / f"endpoint-{k}", None, k, dtype, data, measured) for k in range(len(self.parents))
+                self._write(folder / f"endpoint-{k}", None, k, _inherited((parent,)), dtype, data, measured)
+                for k, parent in enumerate(self.parents)
             )
 
     def _write(
@@ -182,11 +191,11 @@ class Alignment:
         directory: Path,
         weights: list[float] | None,
         endpoint: int,
+        inherited: Inheritance,
         dtype: torch.dtype,
         data: object,
         measured: PathResult | None,
     ) -> str:
-
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
         if is_lower(dtype, outline):
@@ -194,9 +203,11 @@ class Alignment:
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
         notes = [*changes(self.parents, outline), *notes]
+        if weights is not None:
+            inherited.settle(outline, self.parents)
+            notes += inherited.notes
         text = card(self.method, self.record, [known(p) for p in self.parents], weights, endpoint, measured, notes)
-        tokenizer = checkpoints.source(self.parents[endpoint])
-        checkpoints.save(outline, directory, tokenizer_from=tokenizer, card=text, dtype=dtype, tensors=tensors)
+        checkpoints.save(outline, directory, inherited.sources, text, dtype, tensors, inherited.metadata)
         return text
 
     def _endpoint(self, k: int) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
@@ -211,12 +222,16 @@ class Alignment:
         _untie(outline, transform)
         return outline, transform.stream(canonical)
 
-    def card(self, at: Place) -> str:
+    def card(self, at: Mixture) -> str:
         """What a model card says about the model merged there."""
 
         weights = barycentric(at, len(self.parents))
         notes = changes(self.parents, self._mixed(weights)[0])
         return card(self.method, self.record, [known(p) for p in self.parents], weights, notes=notes)
+
+
+def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:
+    return inherit(parents, [checkpoints.source(parent) for parent in parents], take_from)
 
 
 def _canonical(parent: nn.Module) -> nn.Module:
@@ -232,7 +247,7 @@ def _untie(outline: Any, transform: Transform) -> None:
         outline.config.tie_word_embeddings = False
 
 
-def barycentric(at: Place, count: int) -> list[float]:
+def barycentric(at: Mixture, count: int) -> list[float]:
     """One weight for each of `count` models, from λ or from the weights themselves.
 
     >>> barycentric(0.25, 2)

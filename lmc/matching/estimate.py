@@ -32,15 +32,15 @@ def step_seconds(model: nn.Module) -> float | None:
         share = WINDOWS * min(LONGEST, read.context) / inputs.numel()
     else:
         share = IMAGES / len(inputs)
-    forward = _seconds(lambda: logits(model, inputs))
+    forward = seconds_of(lambda: logits(model, inputs))
     stream = spec.space(STREAM).group
     square = torch.ones(CALIBRATION, CALIBRATION, device=inputs.device)
-    per_product = _seconds(lambda: square @ square) / CALIBRATION**3
+    per_product = seconds_of(lambda: square @ square) / CALIBRATION**3
     weights = sum(p.numel() for p in model.parameters())
     return 3 * forward * share + (0 if stream.discrete else 2 * stream.n * weights * per_product)
 
 
-def _seconds(work: Callable[[], Tensor]) -> float:
+def seconds_of(work: Callable[[], Tensor]) -> float:
     """The shortest of three runs. Reading a number back waits for the device."""
     times = []
     for _ in range(3):

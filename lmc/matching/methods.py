@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
-from lmc.files import digest, refuse_other_run
+from lmc.files import refuse_other_run, tensor_digest
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
@@ -92,8 +92,11 @@ def align(
     require_fit(recipe, parents[0], frequencies)
     if start is not None:
         _require_same(start, parents)
+    if recipe.method == "naive":  # an average of the weights as they are: nothing is computed here
+        still = Transform.identity(spec_of(parents[0]))
+        return Alignment("naive", parents, tuple(still for _ in parents), {"seed": seed})
     endpoints = Endpoints.of(parents, device)
-    if _identical(parents) and recipe.method != "naive":  # nothing to find, and learning would only lead away from it
+    if _identical(parents):  # nothing to find, and learning would only lead away from it
         return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, parents[0]).to(endpoints.device)
     if recipe.batch is None:
@@ -106,11 +109,9 @@ def align(
 def _closed_form(
     endpoints: "Endpoints", method: str, samples: Data, seed: int, frequencies: Tensor | None = None
 ) -> Alignment:
-    """What needs no learning; `naive` and `canonical` compare nothing at all."""
+    """What needs no learning; `canonical` compares nothing at all."""
     record: dict[str, Any] = {"seed": seed}
-    if method == "naive":
-        transforms = tuple(Transform.identity(endpoints.spec) for _ in endpoints.parents)
-    elif method == "canonical":
+    if method == "canonical":
         transforms = endpoints.gauge
     else:
         transforms, found = endpoints.solve(method, samples, seed, frequencies)
@@ -189,7 +190,7 @@ def _require_same(start: Alignment, parents: Sequence[nn.Module]) -> None:
     if not isinstance(start, Alignment):
         raise ArgumentError(f"start: expected an alignment, found {type(start).__name__}")
     if start.parents != parents:
-        mine, theirs = ([digest(state(m)) for m in models] for models in (parents, start.parents))
+        mine, theirs = ([tensor_digest(state(m)) for m in models] for models in (parents, start.parents))
         if mine != theirs:
             raise ArgumentError(f"start: expected an alignment of the same {len(mine)} models, found one of others")
 
@@ -245,10 +246,10 @@ class Endpoints:
         learner = learner_of(self.models, start, moving, recipe, seed, self.device)
         if resume is None:
             return descend(learner, samples, None)
-        endpoints = [digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]
+        endpoints = [tensor_digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]
         run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": endpoints}
-        run["data"] = [digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
-        run["start"] = [digest(t.elements) for t in start]
+        run["data"] = [tensor_digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
+        run["start"] = [tensor_digest(t.elements) for t in start]
         folder = Path(resume)
         if workers.first():
             refuse_other_run(folder, run)

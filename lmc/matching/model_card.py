@@ -11,8 +11,9 @@ from lmc import __version__, checkpoints
 from lmc.checkpoints import preprocessing, provenance
 from lmc.errors import shown
 from lmc.evaluation import PathResult
-from lmc.files import digest
+from lmc.files import tensor_digest
 from lmc.symmetries import state
+from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
 # What Markdown or HTML could take for markup: emphasis, code, tags, links, tables, formulas, addresses.
@@ -70,7 +71,7 @@ def known(model: nn.Module) -> tuple[str, str]:
     """What a parent is called, and what it can be recognised by: as `lmc.load` read it, or by its weights alone."""
     reference = checkpoints.reference(model)
     if reference is None:
-        return "a model in memory", f"weights sha256 {digest(state(model))[:12]}"
+        return "a model in memory", f"weights sha256 {tensor_digest(state(model))[:12]}"
     return named(reference)
 
 
@@ -96,6 +97,9 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
             f"{head} was tied to {embedding} and is a tensor of its own, as it absorbs the final norm or ε differs: "
             f"{size:,} more parameters"
         )
+    if len(lengths := contexts(parents)) > 1:
+        (own,) = contexts([model])
+        notes.append(f"context: {own:,} tokens, of parents with {' and '.join(f'{c:,}' for c in lengths)}")
     normal = {(p.mean, p.std) for p in map(preprocessing.of, parents) if p is not None}
     if len(normal) > 1:
         notes.append("input normalisation: that of parent 0; the others' was folded into the patch embedding")

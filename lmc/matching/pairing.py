@@ -21,7 +21,7 @@ from torch import nn
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import IncompatibleModelsError
 from lmc.symmetries import hollow
-from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -40,6 +40,9 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
         classes = [getattr(getattr(m, "config", None), "id2label", None) for m in (models[0], model)]
         if classes[0] != classes[1]:
             warnings.warn(f"{which} name their classes differently (id2label): are they in one order?", stacklevel=1)
+        if len(lengths := contexts((models[0], model))) > 1:
+            what = f"{which} differ in their context, {lengths[0]:,} and {lengths[1]:,} tokens"
+            warnings.warn(f"{what}: a merged model gets the shortest, which all have seen", stacklevel=1)
         for difference in preprocessing.differences(models[0], model):
             warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
 
@@ -50,7 +53,7 @@ def _require(a: Any, b: Any, which: str) -> None:
     family, spec = family_of(a), spec_of(a)
     read_a, read_b = family.inputs(a), family.inputs(b)
     if isinstance(read_a, Tokens) and isinstance(read_b, Tokens) and read_a.vocabulary != read_b.vocabulary:
-        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary)
+        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary, f"; {vocabulary.CHOOSE}")
     here, there = ({name: list(t.shape) for name, t in m.state_dict().items()} for m in (a, b))
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
@@ -59,7 +62,7 @@ def _require(a: Any, b: Any, which: str) -> None:
     mine, theirs = family.settings(a), family.settings(b)
     for name in sorted(mine.keys() | theirs.keys()):
         # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
-        if not (spec.epsilon and name == spec.epsilon.field) and mine.get(name) != theirs.get(name):
+        if not (spec.epsilon and name == spec.epsilon.field) and not same_setting(mine.get(name), theirs.get(name)):
             raise _differ(which, *_first_difference(name, mine.get(name), theirs.get(name)))
 
 
@@ -113,9 +116,19 @@ class Pairing:
         return 4 * self.parameters * (len(self.blueprints) + 2) + 8 * elements * 4 * len(self.blueprints)
 
     @property
+    def untied(self) -> int:
+        """Parameters that any method but `naive` adds: a head that was tied, where the norm before it has a gain."""
+        spec = spec_of(self.blueprints[0].model)
+        models: list[Any] = [b.model for b in self.blueprints]
+        if not spec.tied or not any(m.config.tie_word_embeddings for m in models):
+            return 0
+        gains = [n.weight for n in spec.norms if any(r.weight == spec.tied[0] for r in n.readers)]
+        return models[0].get_parameter(spec.tied[0]).numel() if any(gains) else 0
+
+    @property
     def disk(self) -> int:
         """Bytes of one merged model in float32."""
-        return 4 * self.parameters
+        return 4 * (self.parameters + self.untied)
 
     def __str__(self) -> str:
         free = shutil.disk_usage(Path.cwd()).free
@@ -124,6 +137,8 @@ class Pairing:
             "memory for matching": f"{_size(self.memory)} and activations",
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
         }
+        if self.untied:
+            rows["of that, its own head"] = f"{_size(4 * self.untied)}; the parents' is tied, naive keeps it so"
         return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
 
 
@@ -134,10 +149,11 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
 
     Raises IncompatibleModelsError, CheckpointError or UnsupportedModelError.
     """
-    blueprints = tuple(inspect(name) for name in names)
+    first, *others = blueprints = tuple(inspect(name) for name in names)
+    for number, other in enumerate(others, start=2):  # what tokens mean says more than how many there are
+        if type(first.model) is type(other.model):
+            vocabulary.require_same(first.source.folder, other.source.folder, f"model 1 and model {number}")
     require_pairable([b.model for b in blueprints])
-    for number, other in enumerate(blueprints[1:], start=2):
-        vocabulary.require_same(blueprints[0].source.folder, other.source.folder, f"model 1 and model {number}")
     return Pairing(blueprints)
 
 

@@ -44,6 +44,7 @@ def match_folders(
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
             states.append(_canonical(spec, stored(blueprint, dtype), scratch / str(k), device))
+        _say_untied(spec, blueprints, states)
         epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
         transforms, found = match_all(states, spec, epsilons, frequencies)
         record: dict[str, Any] = {"seed": seed, **found}
@@ -58,9 +59,10 @@ def match_folders(
                 notes = changes(outlines, model)
                 text = card("weights", record, [named(r) for r in references], None, k, notes=notes)
                 place = blueprint.source.folder
-                tokenizer = place if checkpoints.tokenizer_files(place) else None
+                own = {kind: place for kind in checkpoints.belongings.of(place)}
+                metadata, _ = checkpoints.licence.of_all([checkpoints.licence.of(blueprint.source)])
                 target = folder / "models" / f"endpoint-{k}"
-                checkpoints.save(model, target, tokenizer, text, state.dtype, moved.items())
+                checkpoints.save(model, target, own, text, state.dtype, moved.items(), metadata)
 
 
 def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:
@@ -76,6 +78,14 @@ def _canonical(spec: ModelSpec, tensors: Stored, scratch: Path, device: torch.de
     return spill(canonical, canonical.parts, scratch, tensors.dtype, device)
 
 
+def _say_untied(spec: ModelSpec, blueprints: Sequence[Blueprint], states: Sequence[Stored]) -> None:
+    """Say that heads become tensors of their own, where they were tied and their canonical form is another."""
+    for blueprint, state in zip(blueprints, states, strict=True):
+        model: Any = blueprint.model
+        if spec.tied and model.config.tie_word_embeddings and not torch.equal(*(state[name] for name in spec.tied)):
+            return warn_untied(spec, state[spec.tied[0]].numel())
+
+
 def _endpoint(model: nn.Module, spec: ModelSpec, moved: Moved) -> Any:
     """The stock model of an aligned endpoint on the meta device: its settings, without its weights."""
     new: Any = hollow(model)
@@ -83,7 +93,6 @@ def _endpoint(model: nn.Module, spec: ModelSpec, moved: Moved) -> Any:
         head, embedding = (moved[name] for name in spec.tied)
         if not torch.equal(head, embedding):
             new.config.tie_word_embeddings = False
-            warn_untied(spec, head.numel())
     if spec.epsilon is not None and moved.transform.scale != 1.0:
         set_epsilon(new, spec, epsilon(model, spec) * moved.transform.scale**2)
     return new

@@ -21,7 +21,7 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.folder import DESCRIPTION, describe, elements, fingerprint, require_whole
 from lmc.symmetries import Transform, example_inputs, logits, relative_change, tolerance
 
-MEASURED = "path.json"  # in an alignment folder: the last path that was measured
+LAST_PATH = "path.json"  # in an alignment folder: the last path that was measured
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def verify(directory: str | Path) -> Verification:
     ]
     if all(row.holds for row in rows):
         rows += _of_models(folder)
-    if (folder / MEASURED).exists():
+    if (folder / LAST_PATH).exists():
         rows.append(_row("measured path", lambda: _measured(folder)))
     return Verification(tuple(rows))
 
@@ -134,7 +134,7 @@ def require_end(alignment: Alignment, k: int) -> float:
 
 
 def _measured(folder: Path) -> str:
-    if PathResult.from_json(folder / MEASURED).alignment != fingerprint(folder):
+    if PathResult.from_json(folder / LAST_PATH).alignment != fingerprint(folder):
         raise CheckpointError("measured on another alignment than this one; measure it again with lmc path")
     return "measured on this alignment"
 

@@ -3,6 +3,7 @@
 `training` makes endpoints, `experiments` compares methods on them, and the files here run the notebooks, keep results
 and draw figures from them. Nothing here is needed to align and merge checkpoints of one's own.
 
-Begin with `runs` (what an experiment finds), `results` (how it is kept) and `run` (`lmc reproduce`); a chapter is a
-notebook in `notebooks/`.
+Begin with `runs` (what an experiment finds), `results` (the files of numbers) and `command` (`lmc reproduce`). A
+chapter is a notebook in `notebooks/`. Every figure is drawn in `figures` or `charts`; their colours are those of
+`lmc/evaluation/plot.py`.
 """

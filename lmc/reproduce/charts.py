@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmc.evaluation import COLOURS, frame, look, pyplot, use_style
+from lmc.evaluation import COLOURS, frame, look, row_of_frames
 from lmc.reproduce.every_experiment import Experiment
 from lmc.reproduce.figures import Markdown, logarithmic, unit, whiskers
 from lmc.reproduce.pair_means import mean
@@ -31,15 +31,14 @@ def landscape_figure(numbers: Mapping[str, Any]) -> "Figure":
 
     `planes`: title -> what `evaluation.plane` returned, with `names` of its three models and `lines` between them.
     """
-    use_style()
     planes = by_effort(numbers["planes"])
-    figure, axes = pyplot().subplots(1, len(planes), figsize=(5.2 * len(planes), 4.6), squeeze=False)
+    figure, axes = row_of_frames(len(planes), width=5.2, height=4.6)
     values = [loss for plane in planes.values() for row in plane["losses"] for loss in row]
     low, high = math.log(min(values)), math.log(max(values))
     levels = [math.exp(low + (high - low) * i / 24) for i in range(25)]
     from matplotlib.colors import LogNorm
 
-    for place, (title, plane) in zip(axes[0], planes.items(), strict=True):
+    for place, (title, plane) in zip(axes, planes.items(), strict=True):
         norm = LogNorm(levels[0], levels[-1])
         filled = place.contourf(
             plane["x"], plane["y"], plane["losses"], levels, norm=norm, cmap="cividis_r", extend="both"
@@ -61,7 +60,7 @@ def landscape_figure(numbers: Mapping[str, Any]) -> "Figure":
         place.set_aspect("equal")
         place.grid(False)
         place.set_xlabel("distance in weight space")
-    shown = figure.colorbar(filled, ax=list(axes[0]), label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
+    shown = figure.colorbar(filled, ax=axes, label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
     inside = [[t for t in ticks if levels[0] <= t <= levels[-1]] for ticks in (COARSE, FINE)]
     ticks = inside[0] if len(inside[0]) >= 3 else inside[1]
     shown.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
@@ -213,16 +212,15 @@ def simplex_figure(numbers: Mapping[str, Any]) -> "Figure":
 
     `triangles`: method -> per set of three models `weights` [points][3] and `losses` [points].
     """
-    use_style()
+    triangles = {name: sets[0] for name, sets in by_effort(numbers["triangles"]).items()}
+    figure, axes = row_of_frames(len(triangles), width=3.4, height=3.2)
     from matplotlib.colors import LogNorm
 
-    triangles = {name: sets[0] for name, sets in by_effort(numbers["triangles"]).items()}
-    figure, axes = pyplot().subplots(1, len(triangles), figsize=(3.4 * len(triangles), 3.2), squeeze=False)
     losses = [loss for triangle in triangles.values() for loss in triangle["losses"]]
     low, high = min(losses), max(max(losses), 1.001 * min(losses))
     norm = LogNorm(low, high)
     levels = [low * (high / low) ** (i / 24) for i in range(25)]  # a count alone would give powers of ten
-    for place, (name, triangle) in zip(axes[0], triangles.items(), strict=True):
+    for place, (name, triangle) in zip(axes, triangles.items(), strict=True):
         across = [b + c / 2 for _, b, c in triangle["weights"]]
         up = [c * math.sqrt(0.75) for _, _, c in triangle["weights"]]
         shown = place.tricontourf(across, up, triangle["losses"], levels, norm=norm, cmap="cividis_r", extend="both")
@@ -232,7 +230,7 @@ def simplex_figure(numbers: Mapping[str, Any]) -> "Figure":
         place.set_title(name, fontsize=10, pad=22)
         place.set_aspect("equal")
         place.set_axis_off()
-    figure.colorbar(shown, ax=list(axes[0]), label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
+    figure.colorbar(shown, ax=axes, label=f"held-out loss [{numbers['unit']}]", shrink=0.9)
     return figure
 
 
@@ -289,7 +287,7 @@ def sweep_table(swept: Sweep) -> Markdown:
 
 
 def sayings_table(numbers: Mapping[str, Any]) -> Markdown:
-    """What merged models said along the line: a row for each method and λ, `said` of `compare_controls.sayings`.
+    """What merged models said along the line: a row for each method and λ, `said` of `controls_table.sayings`.
 
     >>> sayings_table({"said": {"dual": {"0.5": {"greedy": "number of", "sampled": "values to"}}}})
     """

@@ -39,20 +39,32 @@ def drawings() -> dict[str, Callable[[Numbers], "Figure"]]:
     return {
         **{function.__name__: _of(Comparison.from_json, function) for function in compared},
         **{function.__name__: function for function in plain},
-        "rate_figure": lambda numbers: figures.rate_figure(rate_grids(numbers), numbers.get("unit", "nats")),
+        "rate_figure": _of(
+            lambda numbers: (rate_grids(numbers), numbers.get("unit", "nats")),
+            lambda found: figures.rate_figure(*found),
+        ),
         "sweep_figure": _of(Sweep.from_json, charts.sweep_figure),
         "overview_figure": _of(every_experiment.from_json, charts.overview_figure),
     }
 
 
 def _of(read: Callable[[Numbers], T], function: Callable[[T], "Figure"]) -> Callable[[Numbers], "Figure"]:
-    return lambda numbers: function(read(numbers))
+    def drawn(numbers: Numbers) -> "Figure":
+        try:
+            found = read(numbers)
+        except (AttributeError, TypeError) as error:  # the file is laid out in another way
+            raise ValueError(str(error)) from error
+        return function(found)
+
+    return drawn
 
 
 def draw(name: str, numbers: Numbers) -> "Figure":
     """Draw with the function that figures.yml names.
 
     >>> draw("barrier_bars", results.read("vit-digits", "laptop").numbers)
+
+    Raises ArgumentError for an unknown name, DataError for results that lack what is drawn.
     """
     known = drawings()
     if name not in known:
@@ -62,6 +74,8 @@ def draw(name: str, numbers: Numbers) -> "Figure":
     except KeyError as error:
         raise DataError(f"{name}: the results lack {error}") from error
     except (AttributeError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, AttributeError | TypeError) and "NoneType" not in str(error):
+            raise  # a mistake in the function; None stands for what an experiment did not measure
         raise DataError(f"{name}: the results are not what it draws ({error})") from error
 
 

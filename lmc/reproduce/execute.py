@@ -32,7 +32,7 @@ class NotebookError(LmcError):
 
 
 @dataclass(frozen=True)
-class Run:
+class Execution:
     """What became of one notebook: its executed copy, and whether it was computed now or taken from the cache."""
 
     notebook: str
@@ -42,7 +42,7 @@ class Run:
     seconds: float
 
 
-def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger: dict[str, Figure]) -> Run:
+def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger: dict[str, Figure]) -> Execution:
     """Run one notebook with Papermill, unless an executed copy with the same key is there already.
 
     With `recompute` False in `given`, a copy that was computed in full serves too. A copy that serves is brought up to
@@ -61,7 +61,7 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
     if copy is not None:
         _put(target, node, copy, copy.metadata.lmc)
         say(f"{name}: unchanged")
-        return Run(name, profile, target, cached=True, seconds=0.0)
+        return Execution(name, profile, target, cached=True, seconds=0.0)
     with scratch_folder("lmc-") as aside:
         path, began = aside / target.name, time.monotonic()
         _papermill(node, path, name, given, place.parent)
@@ -70,8 +70,9 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         working = _working(executed.cells)
         made = {"date": datetime.now(UTC).date().isoformat(), "hardware": provenance.hardware()}
         _put(target, node, executed, {"key": key, "parameters": given, **made, "seconds": round(seconds)})
-    say(f"{name}: {'redrawn' if redraw else 'done'} in {clock(seconds)}, {clock(working)} of it in cells after imports")
-    return Run(name, profile, target, cached=False, seconds=seconds)
+    took, computing = provenance.duration(seconds), provenance.duration(working)
+    say(f"{name}: {'redrawn' if redraw else 'done'} in {took}, {computing} of it in cells after imports")
+    return Execution(name, profile, target, cached=False, seconds=seconds)
 
 
 def is_current(name: str, profile: str, folder: Path, ledger: dict[str, Figure]) -> bool:
@@ -89,7 +90,7 @@ def _key(node: Any, given: dict[str, Any], name: str, ledger: dict[str, Figure])
     root, profile = places.checkout(), given["profile"]
     cells = [cell for cell in node.cells if cell.cell_type == "code"]
     code = [[cell.metadata.get("tags", []), without_comments(cell.source)] for cell in cells]
-    reaches = reach.digest("\n".join(cell.source for cell in cells), root / "lmc")
+    reaches = reach.code_digest("\n".join(cell.source for cell in cells), root / "lmc")
     own = {(figure.results, profile) for figure in made_by(name, profile, ledger)}
     read = reads(name, profile, ledger)
     read = read | own if given.get("recompute") is False else read - own
@@ -172,7 +173,7 @@ def _progress(path: Path, name: str, ended: threading.Event) -> None:
             continue
         status = [cell["metadata"].get("papermill", {}).get("status") for cell in cells]
         running = [cell for cell, state in zip(cells, status, strict=True) if state == "running"]
-        done, passed = status.count("completed"), clock(time.monotonic() - began)
+        done, passed = status.count("completed"), provenance.duration(time.monotonic() - began)
         say(f"{name}: {done} of {len(cells)} cells, {passed}  {_last_words(running)}".rstrip())
 
 
@@ -221,10 +222,6 @@ def kernel_environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def clock(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def say(line: str) -> None:

@@ -85,7 +85,7 @@ def together(needs: Iterable[Needs], jobs: int) -> list[Needs]:
 
 
 def missing(needs: Needs) -> list[str]:
-    """What of it is not here, each with what to do about it."""
+    """What is needed and is not here: a line for each thing, which also says what to do about it."""
     unreachable = _network(needs)
     found = [
         unreachable,

@@ -34,11 +34,11 @@ class Code:
     offers: Mapping[str, Name]
 
 
-def digest(text: str, package: Path) -> str:
+def code_digest(text: str, package: Path) -> str:
     """Changes with any line of code that a text reaches in a package's folder, and with nothing else there."""
     known = _modules(package)
     codes = [known[module] for module in sorted(_reached(text, known))]
-    leads = [[*name, *_way(name, known)] for code in (parse(text), *codes) for name in sorted(code.uses)]
+    leads = [[*name, *_way(name, known)] for code in (read_code(text), *codes) for name in sorted(code.uses)]
     return _hash(json.dumps([[code.runs for code in codes], leads]))
 
 
@@ -49,7 +49,7 @@ def reached(text: str, package: Path) -> set[str]:
 
 def _reached(text: str, known: Mapping[str, Code]) -> set[str]:
     found: set[str] = set()
-    names = set(parse(text).uses)
+    names = set(read_code(text).uses)
     while names:
         for module in _way(names.pop(), known):
             if module not in found:
@@ -63,15 +63,15 @@ def _modules(package: Path) -> dict[str, Code]:
     found = {}
     for file in sorted(package.rglob("*.py")):
         parts = (package.name, *file.relative_to(package).with_suffix("").parts)
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = parse(file.read_text(encoding="utf-8"))
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = read_code(file.read_text(encoding="utf-8"))
     return found
 
 
 @cache
-def parse(text: str) -> Code:
+def read_code(text: str) -> Code:
     """Read a text of Python.
 
-    >>> sorted(parse("from lmc import corpora as texts; texts.tokens").uses)
+    >>> sorted(read_code("from lmc import corpora as texts; texts.tokens").uses)
     [('lmc', 'corpora'), ('lmc', 'corpora', 'tokens', '*')]
     """
     try:

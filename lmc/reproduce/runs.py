@@ -14,16 +14,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self, TypeVar
 
+from torch import nn
+
 from lmc.errors import DivergedError
 from lmc.evaluation import PathResult
 from lmc.reproduce.pair_means import mean
 
 T = TypeVar("T")
+Pair = tuple[nn.Module, nn.Module]  # two endpoints
 Numbers = dict[str, Any]  # plain JSON values, as a results file holds them
 
 # From the least to the most that is done to the endpoints.
 EFFORT = ("naive", "canonical", "start", "weights", "activations", "single", "dual")
-MEASURED = (
+PER_RUN = (
     "losses",
     "accuracies",
     "barrier",
@@ -414,7 +417,7 @@ def _ratios(runs: Iterable[Run], naive: Mapping[str, float]) -> list[float]:
 def _table(runs: Sequence[Run]) -> Numbers:
     """The table of a method, from its runs."""
     table: Numbers = {column: getattr(runs[0], column) for column in COMMON}
-    for column in MEASURED:
+    for column in PER_RUN:
         values = [getattr(run, column) for run in runs]
         table[column] = None if None in values else values
     if all(run.settings is not None for run in runs):
@@ -428,7 +431,7 @@ def _runs(method: str, table: Mapping[str, Any], pairs: Sequence[str]) -> list[R
     settings: list[Any] = table.get("runs", [None] * count)
     of = [made["pair"] for made in settings] if "runs" in table else _one_each(count, pairs)
     common = {column: _frozen(table[column]) for column in COMMON if column in table}
-    measured = [column for column in MEASURED if column in table]
+    measured = [column for column in PER_RUN if column in table]
     rows = zip(*(_frozen(table[column]) for column in measured), strict=True)
     return [
         Run(

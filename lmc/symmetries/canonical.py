@@ -97,7 +97,7 @@ def _mixing(spec: ModelSpec, balance: bool) -> Iterator[set[str]]:
     for gain in spec.gains:
         yield {gain.weight, *gain.into}
     for mean in spec.means:
-        yield {mean.source, mean.into}
+        yield {name for name in (mean.source, mean.into) if name is not None}
     for move in spec.moves:
         yield {n for n in (move.bias, move.into, move.through) if n is not None}
     for space in _balanced_spaces(spec) if balance else ():
@@ -121,7 +121,7 @@ def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = 
     No two entries may share memory. A part is closed: what a step mixes is all there, or none of it.
     """
     for norm in spec.norms:
-        if norm.readers[0].weight in tensors:
+        if any(reader.weight in tensors for reader in norm.readers):
             _absorb_norm(tensors, spec, norm)
     for gain in spec.gains:
         if gain.weight in tensors:
@@ -153,7 +153,7 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
 
     A reader without a bias keeps Wβ in its weight, along the direction 𝟙, which the output of a LayerNorm never has.
     """
-    gamma = tensors[norm.weight].clone() if norm.weight else None
+    gamma = tensors[norm.weight] + norm.offset if norm.weight else None
     beta = tensors[norm.bias].clone() if norm.bias else None
     for reader in norm.readers:
         for i, weight in enumerate(views(tensors, spec, reader.weight, norm.axis)):  # (..., d)
@@ -164,13 +164,14 @@ def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> Non
                 weight -= weight.mean(-1, keepdim=True)
             if constant is not None:
                 if reader.bias is not None:
-                    spec.blocks(reader.bias)[i].of(tensors[reader.bias]).add_(constant)
+                    blocks = spec.blocks(reader.bias)  # one, also where a head reads the stream twice, side by side
+                    blocks[min(i, len(blocks) - 1)].of(tensors[reader.bias]).add_(constant)
                 else:
                     weight += constant[..., None] / weight.shape[-1]
     if norm.onward and beta is not None:
         tensors[norm.onward] += beta
     if norm.weight:
-        tensors[norm.weight].fill_(1)
+        tensors[norm.weight].fill_(norm.canonical_gain)
     if norm.bias:
         tensors[norm.bias].fill_(norm.canonical_bias)
 
@@ -193,11 +194,13 @@ def _take_bias(tensors: dict[str, Tensor], spec: ModelSpec, name: str, axis: str
 
 
 def _move_mean(tensors: dict[str, Tensor], spec: ModelSpec, mean: Mean) -> None:
-    (source,), (into,) = views(tensors, spec, mean.source), views(tensors, spec, mean.into)
+    (source,) = views(tensors, spec, mean.source)
     (block,) = spec.blocks(mean.source)
     average = source.mean(block.dim(mean.over), keepdim=True)
     source -= average
-    into += average
+    if mean.into is not None:
+        (into,) = views(tensors, spec, mean.into)
+        into += average
 
 
 def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:

@@ -20,7 +20,7 @@ def require_canonical(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> None:
     """
     hint = "expected the canonical form (lmc.canonicalize)"
     for norm in spec.norms:
-        for name, value in ((norm.weight, 1.0), (norm.bias, norm.canonical_bias)):
+        for name, value in ((norm.weight, norm.canonical_gain), (norm.bias, norm.canonical_bias)):
             if name is not None and (tensors[name] != value).any():
                 raise NotCanonicalError(f"{name}: found a norm that is not absorbed, {hint}")
     for gain in spec.gains:

@@ -64,14 +64,14 @@ def _norms(spec: ModelSpec) -> int:
 
 
 def _input_means(spec: ModelSpec) -> int:
-    """A reader never sees the direction 𝟙 of a LayerNorm: one weight per row, unless β = 𝟙 has put it to use."""
+    """A reader never sees the direction 𝟙 of a LayerNorm: one weight per row, where there is a bias."""
     if spec.stream_norm != "layernorm":
         return 0
     return sum(
         _size(spec, block, without=(norm.axis,))
         for norm in spec.norms
-        if norm.bias is None or norm.canonical_bias == 0
         for reader in norm.readers
+        if norm.bias is None or reader.bias is not None  # else β = 𝟙 has put it to use
         for block in spec.blocks(reader.weight)
     )
 
@@ -110,8 +110,10 @@ def _silent(spec: ModelSpec) -> int:
     count = 0
     for name in set(spec.rules) - {move.through for move in spec.moves}:
         for block in spec.blocks(name):
-            if spec.writes(name) and any(axis.dual and _has_bias(spec, axis.name) for axis in block.axes):
-                count += max(0, _size(spec, block, without=(STREAM,)) - rank)
+            for axis in block.axes:
+                if spec.writes(name) and axis.dual and spec.kind(axis.name) == "value" and _has_bias(spec, axis.name):
+                    biases = spec.space(axis.name).group.n * math.prod(spec.batch(spec.space(axis.name)))
+                    count += max(0, biases - rank)  # a group of queries reads one value
     return count
 
 

@@ -50,6 +50,17 @@ def tolerance(dtype: torch.dtype) -> float:
     return TOLERANCE[dtype]
 
 
+# What a verdict other than "exact" means, and what to do; and what to think of a model whose output is always the same.
+_MEANING = {
+    "ROUNDING": "the symmetries are exact; the weights' own type is too coarse for such values (outliers); "
+    "match as usual, that is in float32, and keep the merged model in float32",
+    "WRONG": "the change is too large even in float64: the model computes something else than its class says; "
+    "do not match it, and report it with its config.json",
+    "NOT FINITE": "the model's own output holds NaN or infinity; look at its weights",
+}
+_CONSTANT = "the output is the same for every input, as that of a head that was never trained: this says little"
+
+
 @dataclass(frozen=True)
 class Row:
     """What one kind of space did to the logits: relative changes, in float64 and in the model's own type."""
@@ -80,6 +91,7 @@ class Report:
     family: str
     dtype: torch.dtype
     rows: tuple[Row, ...]
+    constant: bool = False  # whether the output does not depend on the input
 
     @property
     def ok(self) -> bool:
@@ -102,7 +114,10 @@ class Report:
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in (head, *body)]
         limits = f"limits: {EXACT:.0e} in float64, {TOLERANCE[self.dtype]:.0e} in {own}"
         title = f"{self.model} ({self.family}): largest relative change of the logits"
-        return "\n".join(line.rstrip() for line in (title, *lines, limits))
+        verdicts = {row.verdict for row in self.rows}
+        notes = [f"{verdict}: {meaning}" for verdict, meaning in _MEANING.items() if verdict in verdicts]
+        notes += [_CONSTANT] if self.constant else []
+        return "\n".join(line.rstrip() for line in (title, *lines, limits, *notes))
 
 
 def check(model: nn.Module, seed: int = 0) -> Report:
@@ -126,7 +141,7 @@ def check_copies(fresh: Callable[[], nn.Module], seed: int = 0) -> Report:
     inputs = example_inputs(model, seed=seed)
     whole = Transform.random(spec, seed)
     parameters = sum(p.numel() for p in model.parameters())
-    stock = _logits(model, inputs)
+    stock = evaluated(model, inputs)
 
     shell, tensors = hollow(model), _taken(model)
     del model
@@ -140,7 +155,8 @@ def check_copies(fresh: Callable[[], nn.Module], seed: int = 0) -> Report:
         group, dimension = _describe(spec, name)
         ok = exact[name] <= EXACT and native[name] <= TOLERANCE[dtype]
         rows.append(Row(name, group, dimension, dimension / parameters, exact[name], native[name], ok))
-    return Report(type(shell).__name__, spec.family, dtype, tuple(rows))
+    outputs = stock.flatten(0, -2)  # (n or n T, classes)
+    return Report(type(shell).__name__, spec.family, dtype, tuple(rows), bool((outputs == outputs[0]).all()))
 
 
 def example_inputs(model: Any, n: int = 2, seed: int = 0) -> Tensor:
@@ -175,15 +191,15 @@ def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor,
     """
     spec = whole.spec
     _to_double(tensors)
-    first = _logits(hold(shell, spec, tensors), inputs)
+    first = evaluated(hold(shell, spec, tensors), inputs)
     make_canonical(tensors, spec)
     work = hold(shell, spec, tensors)
-    before = _logits(work, inputs)
+    before = evaluated(work, inputs)
     errors = {CANONICAL: relative_change(first, before)}
     for kind in kinds(spec):
         _move(tensors, whole, kind)
         _rescale(work, whole, kind)
-        after = _logits(work, inputs)
+        after = evaluated(work, inputs)
         errors[kind], before = relative_change(before, after), after
     return errors | {WHOLE: relative_change(first, before)}
 
@@ -199,11 +215,11 @@ def _native_changes(
     for name, dtype in types.items():  # one by one, so that both types are never held whole
         tensors[name] = tensors[name].to(dtype)
     canonical = hold(shell, spec, tensors)
-    errors = {CANONICAL: relative_change(first, _logits(canonical, inputs))}
+    errors = {CANONICAL: relative_change(first, evaluated(canonical, inputs))}
     for kind in (*kinds(spec), WHOLE):
         work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
         _rescale(work, whole, kind)
-        errors[kind] = relative_change(first, _logits(work, inputs))
+        errors[kind] = relative_change(first, evaluated(work, inputs))
         del work
     return errors
 
@@ -247,7 +263,8 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
+def evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The model's logits in evaluation mode, in float64; its training mode stays what it was."""
     training = [module for module in model.modules() if module.training]  # each to be put back as it was
     try:
         return logits(model.eval(), inputs).double()

@@ -345,3 +345,22 @@ class Permutation(Group):
 
     def support(self, gram: Tensor) -> Tensor:
         return gram.gather(-1, self.nearest(gram)[..., None])[..., 0].sum(-1)
+
+
+@dataclass(frozen=True)
+class Fixed(Permutation):
+    """The identity alone: for the channels of a stream that is itself a model's output.
+
+    >>> Fixed(3).random((), torch.Generator())
+    tensor([0, 1, 2])
+    """
+
+    def _defect(self, element: Tensor) -> str:
+        still = torch.equal(element, self.identity(element.shape[:-1]))
+        return "" if still else "expected every channel in its place, found others"
+
+    def random(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return self.identity(batch)
+
+    def nearest(self, gram: Tensor) -> Tensor:
+        return self.identity(gram.shape[:-2]).to(gram.device)

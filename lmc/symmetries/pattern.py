@@ -10,7 +10,7 @@ It is like that of einops. A tensor's axes are separated by blanks:
 - `value*`: the axis takes the *dual* action (inverse transpose), e.g. the columns that read what `value` rows wrote;
 - `stream!` writes the residual stream, `stream?` reads it (through a norm, before which the scale is lost);
 - `(head value)`: one axis that is a product, outermost factor first;
-- `[query | key | value]`: one axis that is a concatenation of products.
+- `[query | key | value]`: one axis that is a concatenation of products, which may be concatenations again.
 
 A pattern splits a tensor into *blocks*: views whose every axis is one factor. `x.view(...).narrow(...)` are views of
 the original memory, so writing into a block writes into the tensor. Everything else in the package (transforms,
@@ -64,16 +64,11 @@ class Block:
         return self.names.index(name)
 
 
-# The grammar, from the inside out: a name with its mark; names side by side; a factor; an axis; a whole pattern.
-_NAME = r"[\w.]+[*!?]?"
-_PRODUCT = rf"{_NAME}(\s+{_NAME})*"
-_FACTOR = rf"({_NAME}|\[{_PRODUCT}(\s*\|\s*{_PRODUCT})*\])"
-_AXIS = rf"({_FACTOR}|\({_FACTOR}(\s+{_FACTOR})*\))"
-_PATTERN = re.compile(rf"{_AXIS}(\s+{_AXIS})*")
-# What is left to tell apart once a pattern is known to be well formed: names, and brackets of alternatives.
-_PART = re.compile(rf"{_NAME}|\[[^\]]*\]")
+# What a pattern is made of: marked names, brackets, and anything else, which is a mistake.
+_WORD = re.compile(r"[\w.]+[*!?]?|\S")
 
-Factor = list[list[Axis]]  # its alternatives, each a product of axes: one alternative, unless it is a concatenation
+Part = Axis | tuple[tuple["Part", ...], ...]  # a name, or the alternatives of a concatenation
+Cut = tuple[int, int, int, tuple[int, ...]]
 
 
 def parse(pattern: str, sizes: Mapping[str, int]) -> Iterator[Block]:
@@ -84,39 +79,60 @@ def parse(pattern: str, sizes: Mapping[str, int]) -> Iterator[Block]:
 
     Raises UnsupportedModelError for a pattern that does not parse, names an axis without a size, or repeats one.
     """
-    if not _PATTERN.fullmatch(pattern):
-        raise UnsupportedModelError(f"pattern {pattern!r}: unreadable")
     # A product axis needs no care of its own: in the tensor's memory its factors are just consecutive dimensions.
-    factors = [_factor(part, pattern, sizes) for part in _PART.findall(pattern)]
+    axes_of_tensor = (a[1:-1] if a[0] + a[-1] == "()" else a for a in split_axes(pattern))
+    words = [word for axis in axes_of_tensor for word in _WORD.findall(axis)]
+    parts = _product(words, pattern, sizes)
+    if words or not parts:
+        raise UnsupportedModelError(f"pattern {pattern!r}: unreadable")
 
-    def width(axes: Iterable[Axis]) -> int:
-        return math.prod(sizes[axis.name] for axis in axes)
+    def width(parts: Iterable[Part]) -> int:
+        return math.prod(sizes[p.name] if isinstance(p, Axis) else sum(map(width, p)) for p in parts)
 
-    shape = tuple(sum(map(width, factor)) for factor in factors)
-    for choice in itertools.product(*(range(len(factor)) for factor in factors)):
-        cuts = []
-        for dim in reversed(range(len(factors))):
-            alternatives, taken = factors[dim], choice[dim]
-            split = tuple(sizes[axis.name] for axis in alternatives[taken])
-            start = sum(map(width, alternatives[:taken]))
-            if len(alternatives) > 1 or len(split) > 1:
-                cuts.append((dim, start, width(alternatives[taken]), split))
-        axes = tuple(axis for factor, taken in zip(factors, choice, strict=True) for axis in factor[taken])
+    def choices(parts: tuple[Part, ...], first: int) -> Iterator[tuple[tuple[Axis, ...], tuple[Cut, ...]]]:
+        """One alternative of every bracket, in every combination; `first`: the dimension of the first part."""
+        options: list[list[tuple[tuple[Axis, ...], tuple[Cut, ...]]]] = []
+        for dim, part in enumerate(parts, first):
+            options.append([((part,), ())] if isinstance(part, Axis) else [])
+            start = 0
+            for alternative in () if isinstance(part, Axis) else part:
+                cut = (dim, start, width(alternative), tuple(width((p,)) for p in alternative))
+                options[-1] += [(axes, (cut, *cuts)) for axes, cuts in choices(alternative, dim)]
+                start += width(alternative)
+        for chosen in itertools.product(*options):
+            axes = tuple(axis for found, _ in chosen for axis in found)
+            yield axes, tuple(cut for _, cuts in reversed(chosen) for cut in cuts)
+
+    shape = tuple(width((part,)) for part in parts)
+    for axes, cuts in choices(parts, 0):
         if len({axis.name for axis in axes}) < len(axes):
             raise UnsupportedModelError(f"pattern {pattern!r}: an axis appears twice in one block")
         if width(axes):  # a model without registers has a part of no length
-            yield Block(axes, shape, tuple(cuts))
+            yield Block(axes, shape, cuts)
 
 
-def _factor(part: str, pattern: str, sizes: Mapping[str, int]) -> Factor:
-    """A name, or the alternatives of a concatenation."""
-    alternatives = part.strip("[]").split("|")
-    return [[axis for name in names.split() for axis in _axes(name, pattern, sizes)] for names in alternatives]
+def _product(words: list[str], pattern: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:
+    """The parts that stand side by side, up to the end of an alternative; takes their words."""
+    parts: list[Part] = []
+    while words and words[0] not in "|]":
+        if words[0] != "[":
+            parts += _axes(words.pop(0), pattern, sizes)
+            continue
+        alternatives = []
+        while words and words[0] in "[|":
+            words.pop(0)
+            alternatives.append(_product(words, pattern, sizes))
+        if not all(alternatives) or not words or words.pop(0) != "]":
+            raise UnsupportedModelError(f"pattern {pattern!r}: unreadable")
+        parts.append(tuple(alternatives))
+    return tuple(parts)
 
 
 def _axes(marked: str, pattern: str, sizes: Mapping[str, int]) -> list[Axis]:
     """The axis that a marked name stands for, with the scale and the sign that go with the residual stream."""
     name, mark = marked.rstrip("*!?"), marked[-1]
+    if not re.fullmatch(r"[\w.]+", name):
+        raise UnsupportedModelError(f"pattern {pattern!r}: unreadable")
     if name not in sizes:
         raise UnsupportedModelError(f"pattern {pattern!r}: axis {name!r} has no size")
     axes = [Axis(name, dual=mark in "*?")]
@@ -135,4 +151,11 @@ def split_axes(pattern: str) -> list[str]:
     >>> split_axes("stream! (head value*)")
     ['stream!', '(head value*)']
     """
-    return re.findall(r"\([^)]*\)|\[[^\]]*\]|\S+", pattern)
+    axes, depth = [""], 0
+    for letter in pattern:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == " " and not depth:
+            axes.append("")
+        else:
+            axes[-1] += letter
+    return [axis for axis in axes if axis]

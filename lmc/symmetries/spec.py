@@ -53,7 +53,7 @@ class Norm:
 
     `onward`: where a norm's output is also passed on along the skip connection, its gain γ cannot be folded into the
     next layers and stays a tensor of its own, which a rule moves. Its shift β can be folded: into the bias named here.
-    `axis`: the space it normalises.
+    `axis`: the space it normalises. `offset`: what the stock class adds to the stored γ (Gemma's norms store γ − 1).
     """
 
     module: str
@@ -62,6 +62,12 @@ class Norm:
     readers: tuple[Reader, ...]
     onward: str | None = None
     axis: str = STREAM
+    offset: float = 0.0
+
+    @property
+    def canonical_gain(self) -> float:
+        """The stored γ in canonical form, which multiplies by 1."""
+        return 1.0 - self.offset
 
     @property
     def canonical_bias(self) -> float:
@@ -95,11 +101,14 @@ class Move:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of `source` over its axis `over`; every row of `into` can carry it: positions and tokens are added."""
+    """The mean of `source` over its axis `over`; every row of `into` can carry it: positions and tokens are added.
+
+    With no `into` nothing needs it: softmax removes what all rows of a router have in common.
+    """
 
     source: str
     over: str
-    into: str
+    into: str | None
 
 
 @dataclass(frozen=True)

@@ -111,12 +111,18 @@ def recompute_activations(model: Any) -> None:
             module.training = True
 
 
-def logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """[n, T, vocabulary] for tokens, [n, classes] for images. Raises UnsupportedModelError where it cannot be run."""
+def logits(model: Any, inputs: Tensor) -> Tensor:
+    """What a model says of inputs that all are of one length.
+
+    For texts [n, T, vocabulary] or labels [n, T, labels] of tokens, or of texts [n, labels]; [n, classes] for images.
+    Of a model without a head the last states [n, T, d]; where it pools them into one, that is added as one more.
+    Raises UnsupportedModelError where it cannot be run.
+    """
     if inputs.is_floating_point():
         inputs = inputs.to(next(model.parameters()).dtype)
     try:
-        out = model(inputs)
+        with _texts_that_end_together(model):
+            out = model(inputs)
     except LmcError:
         raise
     except Exception as error:  # stock classes notice some wrong settings only here, each in its own way
@@ -125,4 +131,22 @@ def logits(model: nn.Module, inputs: Tensor) -> Tensor:
         raise UnsupportedModelError(
             f"{type(model).__name__}: expected settings that it can compute with; it stopped with: {one_line(error)}"
         ) from error
-    return out if isinstance(out, Tensor) else out.logits
+    if isinstance(out, Tensor) or "logits" in out:
+        return out if isinstance(out, Tensor) else out.logits
+    states, pooled = out.last_hidden_state, out.get("pooler_output")
+    return states if pooled is None else torch.cat([states, pooled[:, None]], 1)
+
+
+@contextmanager
+def _texts_that_end_together(model: Any) -> Iterator[None]:
+    """Stock classifiers of texts look for the last token that is no padding, and without a padding token refuse two
+    texts at once. Where all are of one length, a padding token that never occurs says the same."""
+    config = getattr(model, "config", None)
+    if not hasattr(model, "score") or getattr(config, "pad_token_id", 0) is not None:
+        yield
+        return
+    config.pad_token_id = -1  # type: ignore[union-attr]  # it has the field
+    try:
+        yield
+    finally:
+        config.pad_token_id = None  # type: ignore[union-attr]

@@ -23,6 +23,8 @@ def test_the_table_in_the_book_is_the_counted_one(root: Path) -> None:
     page = (root / "book/families.md").read_text(encoding="utf-8")
     shown = page.split(families.BEGIN)[1].split(families.END)[0].strip()
     assert shown == families.table(), "python book/make/families.py writes it anew"
+    shown = page.split(families.LISTED)[1].split(families.LISTED_END)[0].strip()
+    assert shown == families.listed(), "python book/make/families.py writes it anew"
 
 
 @pytest.fixture

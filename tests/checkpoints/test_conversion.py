@@ -235,10 +235,10 @@ def test_no_code_in_a_folder_is_imported(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_there_must_be_something_to_convert(tmp_path: Path) -> None:
     lmc.save(pico.vit(), tmp_path / "a")
-    with pytest.raises(CheckpointError, match=r"expected pickled weights, found model\.safetensors: nothing to"):
+    with pytest.raises(CheckpointError, match=r"nothing to convert: it is a stock checkpoint already \(model\.safe"):
         convert(tmp_path / "a", tmp_path / "b")
     (tmp_path / "a" / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not found"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: not found; the folder holds"):
         convert(tmp_path / "a", tmp_path / "b")
 
 

@@ -530,7 +530,7 @@ def test_wikitext_arrives_as_its_rows_joined(client: Client) -> None:
 
 def test_of_a_web_corpus_only_the_first_documents_are_fetched(hub: Hub, client: Client) -> None:
     ask = (
-        "from lmc.corpora.hub import documents\n"
+        "from lmc.corpora.downloads import documents\n"
         "found = documents('fineweb', 'HuggingFaceFW/fineweb-edu', 'sample-10BT', characters=60)\n"
         "print(len(found), found[0])"
     )
@@ -568,7 +568,7 @@ def test_a_data_set_that_breaks_off_is_one_line(hub: Hub, client: Client) -> Non
     shutil.copytree(source, hub.revision("datasets/us/text"), dirs_exist_ok=True)
     hub.truncated["wikitext-103-raw-v1/test-00000-of-00001.parquet"] = 10**6
     ask = (
-        "from lmc.corpora.hub import dataset\nfrom lmc.errors import DataError\n"
+        "from lmc.corpora.downloads import dataset\nfrom lmc.errors import DataError\n"
         "try:\n    dataset('wikitext', 'us/text', 'wikitext-103-raw-v1', split='test')\n"
         "except DataError as error:\n    print(error)"
     )

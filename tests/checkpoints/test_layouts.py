@@ -73,6 +73,7 @@ def google_vit(model: Any) -> State:
     }
     tensors = {}
     for name, tensor in model.state_dict().items():
+        name = name.replace("layers.", "encoder.layer.") if name.startswith("layers.") else name
         for new, published in old.items():
             name = name.replace(new, published)
         tensors[name] = tensor
@@ -96,6 +97,58 @@ def google_bert(model: Any) -> State:
     }
 
 
+def facebook_opt(model: Any) -> State:
+    """facebook/opt-*: without the prefix of the class, and without the tied head."""
+    return {n.removeprefix("model."): t for n, t in model.state_dict().items() if n != "lm_head.weight"}
+
+
+def facebook_roberta(model: Any) -> State:
+    """FacebookAI/roberta-*, xlm-roberta-*: a pooler that the class has not, positions as a buffer, a tied head."""
+    d = model.config.hidden_size
+    tensors = {name: t for name, t in model.state_dict().items() if name not in model.all_tied_weights_keys}
+    return tensors | {
+        "roberta.embeddings.position_ids": torch.arange(model.config.max_position_embeddings)[None],
+        "roberta.pooler.dense.weight": torch.ones(d, d),
+        "roberta.pooler.dense.bias": torch.ones(d),
+    }
+
+
+def facebook_dinov2(model: Any) -> State:
+    """facebook/dinov2-*: the encoder's long names."""
+    old = {
+        "q_proj": "attention.query",
+        "k_proj": "attention.key",
+        "v_proj": "attention.value",
+        "o_proj": "output.dense",
+    }
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        for new, published in old.items():
+            name = name.replace(f"attention.{new}", f"attention.{published}")
+        tensors[name] = tensor
+    return tensors
+
+
+def each_expert(model: Any, **names: str) -> State:
+    """Experts one by one, as all published mixtures hold them."""
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        place, _, part = name.rpartition("experts.")
+        if part not in ("gate_up_proj", "down_proj"):
+            tensors[name] = tensor
+            continue
+        for k, expert in enumerate(tensor):
+            pieces = zip(("gate", "up"), expert.chunk(2), strict=True) if part == "gate_up_proj" else [("down", expert)]
+            tensors |= {f"{place}experts.{k}.{names.get(p, p + '_proj')}.weight": t for p, t in pieces}
+    return tensors
+
+
+def mistralai_mixtral(model: Any) -> State:
+    """mistralai/Mixtral-*: names of its own."""
+    tensors = each_expert(model, gate="w1", up="w3", down="w2")
+    return {name.replace(".mlp.", ".block_sparse_moe."): t for name, t in tensors.items()}
+
+
 LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], State]]] = {
     "pythia": (pico.neox, {}, pythia),
     "gpt2": (pico.gpt2, {"tie_word_embeddings": True}, gpt2),
@@ -109,7 +162,27 @@ LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Sta
     "qwen2, tied": (pico.qwen2, {"tie_word_embeddings": True}, without_head),
     "olmo2, tied": (pico.olmo2, {"tie_word_embeddings": True}, without_head),
     "qwen3, tied": (pico.qwen3, {"tie_word_embeddings": True}, without_head),
+    "gemma, tied": (pico.gemma, {"tie_word_embeddings": True}, without_head),
+    "gemma2, tied": (pico.gemma2, {"tie_word_embeddings": True}, without_head),
+    "gemma3, tied": (pico.gemma3, {"tie_word_embeddings": True}, without_head),
+    "mixtral": (pico.mixtral, {}, mistralai_mixtral),
+    "qwen2 with experts": (pico.qwen2_moe, {}, each_expert),
+    "qwen3 with experts": (pico.qwen3_moe, {}, each_expert),
+    "olmoe": (pico.olmoe, {}, each_expert),
+    "olmoe, joined": (pico.olmoe, {}, lambda m: dict(m.state_dict())),
+    "phi-3": (pico.phi3, {}, lambda m: dict(m.state_dict())),
+    "a reward model": (pico.builder("LlamaForSequenceClassification"), {"num_labels": 1}, old_llama),
+    "granite, tied": (pico.granite, {"tie_word_embeddings": True}, without_head),
+    "stablelm-2": (pico.stablelm, {"use_qkv_bias": True}, lambda m: dict(m.state_dict())),
+    "starcoder2, tied": (pico.starcoder2, {"tie_word_embeddings": True}, without_head),
+    "facebook opt": (pico.opt, {"tie_word_embeddings": True}, facebook_opt),
     "google bert": (pico.bert, {"tie_word_embeddings": True}, google_bert),
+    "roberta": (pico.roberta, {"tie_word_embeddings": True}, facebook_roberta),
+    "xlm-roberta": (pico.xlm_roberta, {"tie_word_embeddings": True}, facebook_roberta),
+    "a sentence encoder": (pico.builder("BertModel"), {}, lambda m: dict(m.state_dict())),
+    "a text classifier": (pico.builder("RobertaForSequenceClassification"), {}, lambda m: dict(m.state_dict())),
+    "facebook dinov2": (pico.builder("Dinov2Model"), {"use_mask_token": True}, facebook_dinov2),
+    "google vit without classes": (pico.builder("ViTModel"), {}, google_vit),
     "google vit": (pico.hf_vit, {}, google_vit),
 }
 
@@ -150,7 +223,16 @@ def test_a_tensor_too_many_or_too_few_is_named(layout: str, tmp_path: Path, monk
     save_file(sound | {"unheard.of.weight": torch.ones(3)}, file)
     with pytest.raises(CheckpointError, match=r"tensor unheard\.of\.weight: not one of the model's, found \[3\]"):
         lmc.load(tmp_path / "a")
-    feed_forward = ("c_fc.weight", "up_proj.weight", "4h_to_h.weight", "output.dense.weight")
+    feed_forward = (
+        "c_fc.weight",
+        "up_proj.weight",
+        "4h_to_h.weight",
+        "output.dense.weight",
+        "gate_up_proj.weight",
+        "fc1.weight",
+        "experts.gate_up_proj",
+        "w2.weight",
+    )
     needed = next(name for name in sound if name.endswith(feed_forward))
     save_file({name: t for name, t in sound.items() if name != needed}, file)
     with pytest.raises(CheckpointError, match=r"tensor \S+: expected shape .*, found in no weights file"):

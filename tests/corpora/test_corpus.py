@@ -425,7 +425,7 @@ def test_text_in_pieces_gives_the_tokens_of_the_whole():
     code = "def f(x):\n    return x  # 'naïve' \U0001f600 it's\n\n\t- a  b c\n" * 3000
     for text in (corpora.text(true_data("wikitext2"), "eval")[:600_000], code):
         for tokenizer, size in ((gpt2, 50257), (neox, 50277), (corpora.byte_tokenizer(), 256)):
-            found = list(corpora.corpus._encode(tokenizer, text))
+            found = list(corpora.corpus.encode(tokenizer, text))
             assert found == tokenizer(text, **BARE).input_ids
             assert len(tokenizer) == size and max(found) < size
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lmc
-from lmc.evaluation.barrier import PathResult, _barrier, _bootstrap, simplex
+from lmc.evaluation.barrier import PathResult, barrier_of, bootstrap_interval, simplex
 from lmc.evaluation.loss import Data, evaluate
 
 
@@ -25,7 +25,9 @@ def test_barrier_is_measured_from_the_chord():
     """Losses 1 → 3 with 4 in the middle: the chord is 2 there, so the barrier is 2; a dip has none."""
     w = torch.tensor(simplex(2, 3), dtype=torch.float64)
     for losses, expected in (([1.0, 4.0, 3.0], 2.0), ([1.0, 1.5, 3.0], 0.0)):
-        assert float(_barrier(torch.tensor(losses, dtype=torch.float64)[:, None], w, [0, 2])) == pytest.approx(expected)
+        assert float(barrier_of(torch.tensor(losses, dtype=torch.float64)[:, None], w, [0, 2])) == pytest.approx(
+            expected
+        )
 
 
 def test_barrier_over_three_models_uses_each_corner_for_its_own_weight():
@@ -34,10 +36,10 @@ def test_barrier_over_three_models_uses_each_corner_for_its_own_weight():
     corners = [points.index(c) for c in simplex(3, 2)]
     ends = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
     flat = w @ ends
-    assert float(_barrier(flat[:, None], w, corners)) == pytest.approx(0, abs=1e-12)
+    assert float(barrier_of(flat[:, None], w, corners)) == pytest.approx(0, abs=1e-12)
     bump = flat.clone()
     bump[points.index((0.5, 0.0, 0.5))] += 7
-    assert float(_barrier(bump[:, None], w, corners)) == pytest.approx(7)
+    assert float(barrier_of(bump[:, None], w, corners)) == pytest.approx(7)
 
 
 def test_interval_covers_the_barrier_of_noisy_samples():
@@ -46,10 +48,10 @@ def test_interval_covers_the_barrier_of_noisy_samples():
     w = torch.tensor(simplex(2, 3), dtype=torch.float64)
     shared = torch.randn(400, generator=generator, dtype=torch.float64) * 5  # hard samples are hard everywhere
     table = torch.stack([shared, shared + 1 + 0.5 * torch.randn(400, generator=generator, dtype=torch.float64), shared])
-    low, high = _bootstrap(table, w, [0, 2], seed=0)
+    low, high = bootstrap_interval(table, w, [0, 2], seed=0)
     assert low < 1 < high
     assert 0.05 < high - low < 0.2  # paired: the shared noise cancels
-    assert (low, high) == _bootstrap(table, w, [0, 2], seed=0)
+    assert (low, high) == bootstrap_interval(table, w, [0, 2], seed=0)
 
 
 @pytest.mark.parametrize("make", [pico.neox, pico.vit])

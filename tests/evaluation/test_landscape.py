@@ -10,7 +10,7 @@ import lmc
 from lmc.errors import ArgumentError
 from lmc.evaluation.landscape import affine_weights, coordinates, plane
 from lmc.evaluation.loss import evaluate
-from lmc.reproduce.experiments.landscape import planes
+from lmc.reproduce.experiments.planes import planes
 from lmc.symmetries.stock_model import state
 
 

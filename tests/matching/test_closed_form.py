@@ -10,7 +10,7 @@ from torch import Tensor
 import lmc
 from lmc.errors import ArgumentError
 from lmc.evaluation.loss import Data
-from lmc.matching.activations import _CrossCovariance, activation_pieces
+from lmc.matching.activations import CrossCovariance, activation_pieces
 from lmc.matching.methods import Endpoints
 from lmc.matching.recipe import CLOSED_FORM
 from lmc.matching.solver import parts_of, solve
@@ -112,7 +112,7 @@ def test_an_aligned_pair_is_left_alone(make):
 
 def test_running_statistics_need_the_same_memory_for_any_number_of_samples():
     """What is kept for a tap of n units is n² + 4n numbers, whatever was seen."""
-    running = _CrossCovariance(6)
+    running = CrossCovariance(6)
     for samples in (1, 10, 1000):
         running.add(torch.randn(samples, 6), torch.randn(samples, 6))
         kept = sum(t.numel() for t in vars(running).values() if isinstance(t, torch.Tensor))
@@ -166,7 +166,7 @@ def test_cross_covariance_leaves_means_out():
     """And is relative to both variances: a constant added to an activation, or its scale, tells nothing of units."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 50, 4, generator=generator, dtype=torch.float64)
-    running = _CrossCovariance(4)
+    running = CrossCovariance(4)
     for part in (slice(20), slice(20, 50)):
         running.add(3 * x[part] + torch.arange(1, 5), y[part] - 2)
     dx, dy = x - x.mean(0), y - y.mean(0)

@@ -170,8 +170,8 @@ def vocabulary_json(path: Path, tokens: list[str]) -> None:
 def test_vocabularies_in_older_files_are_compared(write: Callable[..., None], tmp_path: Path) -> None:
     a, b = (folder(tmp_path / name, pico.neox(0, torch.float32), words=None) for name in "ab")
     tokens = [f"w{i}" for i in range(40)]
-    write(a, tokens)
     inspect_pair([a, b])
+    write(a, tokens)
     write(b, tokens)
     inspect_pair([a, b])
     write(b, tokens[::-1])
@@ -232,9 +232,20 @@ def test_other_tokens_around_a_text_are_warned_of(tmp_path: Path) -> None:
         inspect_pair([a, b])
 
 
-def test_a_missing_tokenizer_is_no_difference(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_is_no_difference_but_said(tmp_path: Path) -> None:
     a = folder(tmp_path / "a", pico.neox(0, torch.float32))
-    inspect_pair([a, folder(tmp_path / "b", pico.neox(1, torch.float32), words=None)])
+    b = folder(tmp_path / "b", pico.neox(1, torch.float32), words=None)
+    with pytest.warns(UserWarning, match="b has no tokenizer, so whether tokens mean the same was not compared; put"):
+        inspect_pair([a, b])
+    (a / "tokenizer.json").unlink()
+    inspect_pair([a, b])
+    (b / "tokenizer.model").write_bytes(b"pieces")
+    with pytest.warns(
+        UserWarning, match=r"has tokenizer\.model alone, which is not read, .*; save it as tokenizer.json"
+    ):
+        inspect_pair([b, folder(tmp_path / "c", pico.neox(1, torch.float32))])
+    (a / "tokenizer.model").write_bytes(b"pieces")
+    inspect_pair([a, b])
 
 
 def test_independence_sees_a_shared_initialisation() -> None:
@@ -252,7 +263,7 @@ def test_independence_sees_a_shared_initialisation() -> None:
 def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows with what is measured, by the shares the docstring names."""
     model = pico.neox(dtype=torch.float32)  # 12 × the default windows of 32 tokens against 2 of 32: 16 / 2 = 8 shares
-    monkeypatch.setattr(estimate, "_seconds", lambda work: (work(), 1.0)[1])
+    monkeypatch.setattr(estimate, "seconds_of", lambda work: (work(), 1.0)[1])
     weights = sum(p.numel() for p in model.parameters())
     assert estimate.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / estimate.CALIBRATION**3)
     assert estimate.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)

@@ -19,22 +19,22 @@ from lmc.corpora import prepared
 from lmc.errors import ArgumentError, DataError, DivergedError
 from lmc.evaluation.loss import Data
 from lmc.evaluation.plot import pyplot
-from lmc.files import read_json
+from lmc.files import read_json, read_safetensors
 from lmc.matching.alignment import Alignment
 from lmc.matching.recipe import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import stages
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table
-from lmc.reproduce.experiments.from_scratch import Place, conduct, run
+from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table
+from lmc.reproduce.experiments.from_scratch import Workplace, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, Parents, Run
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.endpoints import endpoint_folder, order_of, train_endpoint
+from lmc.reproduce.training.endpoints import endpoint_folder, order_of, train_endpoints
 from lmc.reproduce.training.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
 from lmc.reproduce.training.shapes import Gpt2, Language, Vit
 from lmc.reproduce.training.tasks import Pictures, task_of
-from lmc.reproduce.training.trainer import Recipe, Trainer
+from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
 
 CPU = torch.device("cpu")
 PLENTY = Budget(3600)
@@ -46,8 +46,8 @@ def fresh_results(tmp_path, monkeypatch):
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
 
 
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "campaign", tmp_path / "inputs", CPU)
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path / "campaign", tmp_path / "inputs", CPU)
 
 
 def smoke(id: str) -> Setting:
@@ -72,8 +72,12 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
     """Pictures come class by class: a part cut off the front would be one class that matching never sees."""
     setting, seen = smoke("vit-cifar10"), []
     data = Data(torch.randn(80, 3, 8, 8), torch.arange(80) // 20)
-    monkeypatch.setattr("lmc.reproduce.experiments.stages.match", lambda *pair, data, **options: seen.append(data))
-    monkeypatch.setattr(Campaign, "_there", lambda self, alignment: alignment)
+
+    def match(*pair, data, **options):
+        seen.append(data)
+        return SimpleNamespace(models=())
+
+    monkeypatch.setattr("lmc.reproduce.experiments.stages.match", match)
 
     def score(alignment, data, grid):
         seen.append(data)
@@ -82,7 +86,7 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
     monkeypatch.setattr("lmc.reproduce.experiments.stages.path", score)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.folder.mkdir(parents=True)
-    campaign._rates((None, None), Alignment("naive", (), (), {}), data)
+    campaign.rates((None, None), Alignment("naive", (), (), {}), data)
     matched, scored = seen[:2]
     assert len(scored.labels.unique()) >= 3 and len(matched.labels.unique()) == 4
     pixels = {tuple(x.flatten().tolist()) for part in (matched, scored) for x in part.inputs}
@@ -222,20 +226,23 @@ class Once(Budget):
 def test_training_that_stops_anywhere_ends_at_the_same_weights(tmp_path):
     setting = smoke("gpt2-shakespeare")
     task = task_of(setting.shape, setting.corpus, tmp_path)
-    whole = train_endpoint(setting, 0, tmp_path / "whole", task, CPU, PLENTY)
+    whole = train_endpoints(setting, (0, 1), tmp_path / "whole", task, CPU, PLENTY)
     stops = 0
     while True:
         try:
-            parts = train_endpoint(setting, 0, tmp_path / "parts", task, CPU, Once(2))  # a step or two a call
+            parts = train_endpoints(setting, (0, 1), tmp_path / "parts", task, CPU, Once(2))  # a step or two a call
             break
         except BudgetSpent:
             stops += 1
             assert not (tmp_path / "parts" / "seed-0").exists()
+            kept = [int(read_safetensors(file)["step"]) for file in (tmp_path / "parts").glob("*.state.safetensors")]
+            assert len(kept) < 2 or abs(kept[0] - kept[1]) <= 1  # side by side
     assert stops >= 2
-    one, other = (checkpoints.load(folder).state_dict() for folder in (whole, parts))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    curves = [read_json(folder.with_suffix(".json"))["curve"] for folder in (whole, parts)]
-    assert curves[0] == curves[1] and curves[0][-1][0] == setting.recipe.steps
+    for one, other in zip(whole, parts, strict=True):
+        first, second = (checkpoints.load(folder).state_dict() for folder in (one, other))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        curves = [read_json(folder.with_suffix(".json"))["curve"] for folder in (one, other)]
+        assert curves[0] == curves[1] and curves[0][-1][0] == setting.recipe.steps
     assert [p.name for p in (tmp_path / "parts").iterdir() if "state" in p.name] == []
 
 
@@ -245,10 +252,20 @@ def test_a_campaign_that_stops_after_every_piece_gives_the_same_numbers(tmp_path
     whole.run()
     published = []
 
+    class OnePiece(Budget):
+        spent = False
+
+        def left(self) -> float:
+            return -1.0 if self.spent else super().left()
+
     def one_piece_more() -> bool:
-        budget = Budget(3600)
-        parts = Campaign(setting, tmp_path / "parts", tmp_path, CPU, budget)
-        parts._publish = lambda: (published.append(parts.compared()), setattr(budget, "_end", 0))
+        budget = OnePiece(3600)
+
+        def publish() -> None:
+            published.append(parts.compared())
+            budget.spent = True
+
+        parts = Campaign(setting, tmp_path / "parts", tmp_path, CPU, budget, publish)
         try:
             parts.run()
         except BudgetSpent:
@@ -292,6 +309,21 @@ def test_a_chapter_shows_what_a_gpu_measured_and_names_what_it_did_not():
     text = measured_on_gpu(["pythia-70m", "olmo"]).text
     assert "| | naive | dual |" in text and "| pythia-70m | 0.940 | 0.022 |" in text and "make gpu" in text
     assert "Not measured yet" in text and "--figure olmo`" in text and "--figure pythia-70m" not in text
+
+
+def test_what_a_gpu_measured_stands_on_the_curve_over_sizes():
+    assert by_size("pythia-wikipedia", ["pythia-70m"]) is None  # nothing is drawn before there is something
+    small = results.read("pythia-wikipedia", "laptop").comparison
+    shape = {"layers": 6, "width": 512, "heads": 8, "context": 512, "vocabulary": 50304}
+    runs = tuple(Run(name, 0.01 * i, "pair-0") for i, name in enumerate(("dual", "naive")))
+    large = Comparison(runs, rest={"setting": {"model": "NeoX", "shape": shape}})
+    results.write("pythia-70m", "gpu", large.to_json(), {"seeds": [0], "duration_s": 60.0})
+    figure = by_size("pythia-wikipedia", ["pythia-70m", "pythia-160m"])
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines.keys() == {"dual", "naive"}  # what both have
+    assert len(lines["dual"].get_xdata()) == len(small.barriers("dual")) + 1
+    assert lines["dual"].get_xdata()[-1] == pytest.approx(70.4, abs=0.1) and lines["dual"].get_ydata()[-1] == 0.0
+    pyplot().close("all")
 
 
 def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():
@@ -341,9 +373,9 @@ def test_a_chapter_shows_what_was_measured_where_the_corpora_are_not(tmp_path, m
 
 
 def test_a_damaged_input_is_one_line(tmp_path):
-    (tmp_path / "tinyshakespeare-2048-train.npy").write_bytes(b"not an array")
+    (tmp_path / "tinyshakespeare-2048-train.npz").write_bytes(b"not an array")
     with pytest.raises(
-        DataError, match=r"tinyshakespeare-2048-train\.npy: damaged .*; delete it, and the next run makes it again"
+        DataError, match=r"tinyshakespeare-2048-train\.npz: damaged .*; delete it, and the next run makes it again"
     ):
         prepared.stream("tinyshakespeare-2048", "train", tmp_path)
 
@@ -402,8 +434,8 @@ def test_token_files_come_from_the_text_and_rare_tokens_share_an_id(tmp_path, mo
     for split, letters_of_it in {"train": "ab\n", "test": "dddddddba\n"}.items():
         (tmp_path / "data" / "letters" / f"{split}.txt").write_text(letters_of_it * 20)
     files = prepared.prepare(["plays", "plays-2", "synthetic-text"], tmp_path / "made")
-    assert [f.name for f in files] == ["plays-train.npy", "plays-eval.npy", "plays-2-train.npy", "plays-2-eval.npy"]
-    assert all(np.load(f).dtype == np.uint16 for f in files)
+    assert [f.name for f in files] == ["plays-train.npz", "plays-eval.npz", "plays-2-train.npz", "plays-2-eval.npz"]
+    assert all(np.load(f)["ids"].dtype == np.uint16 for f in files)
     whole = [t for split in ("train", "eval") for t in prepared.stream("plays", split, tmp_path / "made").tolist()]
     assert letters.decode(whole) == text
     rare = prepared.windows(prepared.stream("plays-2", "eval", tmp_path / "made"), 16)
@@ -435,7 +467,7 @@ def test_a_guess_is_the_entropy_of_what_was_seen(tmp_path):
 
 
 def test_training_that_diverges_is_said():
-    trainer = Trainer(torch.nn.Linear(2, 1), Recipe(steps=1, batch=1, lr=0.5, warmup=0))
+    trainer = Trainer(torch.nn.Linear(2, 1), TrainingRecipe(steps=1, batch=1, lr=0.5, warmup=0))
     with pytest.raises(DivergedError, match=r"training loss is nan at step 1: lower the rate \(0.5\)"):
         trainer.descend(trainer.model(torch.full((1, 2), torch.nan)).sum())
 

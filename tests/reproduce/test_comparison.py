@@ -21,7 +21,7 @@ from lmc.reproduce.experiments.comparison import (
     plan,
     record,
 )
-from lmc.reproduce.resume import Kept
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, RateGrid, Run
 
 
@@ -65,7 +65,7 @@ def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, m
         return lmc.match(*models, method=method, **options)
 
     monkeypatch.setattr("lmc.reproduce.experiments.comparison.match", interrupted)
-    keep = Kept.of("two-pairs", "smoke")
+    keep = KeptRuns.of("two-pairs", "smoke")
     with pytest.raises(KeyboardInterrupt):
         compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
     assert made == ["weights", "weights", "activations", "dual", "activations"]

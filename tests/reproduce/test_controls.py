@@ -14,12 +14,12 @@ from lmc.evaluation.loss import Data, as_data, evaluate
 from lmc.reproduce.experiments.controls import (
     Ensemble,
     Tempered,
-    _repairable,
-    _statistics,
     continuations,
     finetune,
     repair,
+    repairable,
     temperature,
+    unit_statistics,
 )
 
 
@@ -85,7 +85,7 @@ def test_repair_restores_what_averaging_took(build):
     data = pico.inputs(model, n=16)
     data = data if not data.is_floating_point() else (data, torch.arange(16) % 10)
     damaged = copy.deepcopy(model)
-    layers = _repairable(damaged)
+    layers = repairable(damaged)
     assert len(layers) == 4 * 2  # qkv, output and two of the feed-forward layer, in each of two layers
     with torch.no_grad():
         for layer in layers.values():
@@ -103,7 +103,7 @@ def test_repair_meets_the_interpolated_statistics(pair, data):
     middle = lmc.match(*pair, method="naive").merge(0.5)
     scored = as_data(data, middle).draw(256, 0, step=0)
     repaired = repair(middle, pair, [0.5, 0.5], data)
-    found, *wanted = (_statistics(model, scored, _repairable(model)) for model in (repaired, *pair))
+    found, *wanted = (unit_statistics(model, scored, repairable(model)) for model in (repaired, *pair))
     for name, moments in found.items():
         for i in (0, 1):
             expected = (wanted[0][name][i] + wanted[1][name][i]) / 2

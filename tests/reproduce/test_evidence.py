@@ -23,11 +23,11 @@ from lmc.reproduce.experiments import (
     where_it_ends,
 )
 from lmc.reproduce.experiments.adaptive import KNOTS, AdaptiveLearner, chances
-from lmc.reproduce.experiments.long_matches import Match, Samples, Study
+from lmc.reproduce.experiments.long_matches import LongMatch, Samples, Study
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
 from lmc.reproduce.runs import Comparison, RateGrid, Run, Sweep
 from lmc.reproduce.training.budget import Budget
-from lmc.reproduce.training.settings import _smoke_setting
+from lmc.reproduce.training.settings import smoke_setting
 from lmc.symmetries import STREAM, Transform
 
 
@@ -126,7 +126,7 @@ def test_the_search_for_equal_loss_ends_where_the_curve_meets_the_target(tmp_pat
         return 6.0 - 0.3 * math.log(steps)
 
     monkeypatch.setattr(scaling.Scaling, "target", lambda self: 3.8)
-    monkeypatch.setattr(scaling.Scaling, "_pilot", pilot)
+    monkeypatch.setattr(scaling.Scaling, "pilot", pilot)
     steps = found.steps_to_target(setting)
     assert steps == pytest.approx(math.exp(2.2 / 0.3), rel=scaling.CLOSE / 0.3)
     assert len(asked) <= scaling.PILOTS
@@ -142,7 +142,7 @@ def test_equal_loss_needs_the_narrowest_network_first(tmp_path):
 
 
 def test_curves_are_written_from_what_the_campaign_left(tmp_path, monkeypatch):
-    small = {id: _smoke_setting(setting) for id, setting in scaling.settings().items() if id.startswith("width")}
+    small = {id: smoke_setting(setting) for id, setting in scaling.settings().items() if id.startswith("width")}
     widths = {id: 16 + 8 * i for i, id in enumerate(small)}
     small = {id: replace(s, shape=replace(s.shape, width=widths[id])) for id, s in small.items()}
     monkeypatch.setattr(scaling, "settings", lambda: small)
@@ -187,8 +187,9 @@ def few(monkeypatch):
 def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
     study = Study("vit-digits-0", tmp_path)
     study.start()
-    wanted = [Match(2, drawn, batch=4, lr=1e-2) for drawn in ("middle", "adaptive")]
-    for each in [*wanted, Match(2, "middle", "eval", 4, 1e-2), Match(2, windows=16, patience=1, batch=4, lr=1e-2)]:
+    wanted = [LongMatch(2, drawn, batch=4, lr=1e-2) for drawn in ("middle", "adaptive")]
+    on_eval, few = LongMatch(2, "middle", "eval", 4, 1e-2), LongMatch(2, windows=16, patience=1, batch=4, lr=1e-2)
+    for each in [*wanted, on_eval, few]:
         study.match(each)
     study.closed(8)
     study.tune("a", 2, 1e-3, 4)

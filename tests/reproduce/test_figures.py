@@ -76,3 +76,18 @@ def test_unknown_figure_and_missing_numbers():
         draw("barrier_bars", {"methods": 3})
     with pytest.raises(DataError, match="methods"):
         draw("path_figure", {})
+    with pytest.raises(DataError, match="path_figure: the results are not what it draws"):
+        draw("path_figure", {"methods": {"dual": {"barrier": [1.0]}}})  # no losses along the path
+
+
+def test_a_mistake_in_a_drawing_is_not_blamed_on_the_results(monkeypatch):
+    monkeypatch.setattr(figures, "barrier_bars", Mistaken())
+    with pytest.raises(TypeError, match="at least 1 argument"):
+        draw("barrier_bars", Comparison((Run("dual", 1.0),)).to_json())
+
+
+class Mistaken:
+    __name__ = "barrier_bars"
+
+    def __call__(self, compared):
+        return max()

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,11 +165,12 @@ def test_corpora_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "cifar10_jpeg").mkdir()  # where the variable says
     inputs = tmp_path / "build/inputs"
     inputs.mkdir(parents=True)
-    (inputs / "tinyshakespeare-2048-train.npy").touch()  # half prepared
+    (inputs / "tinyshakespeare-2048-train.npz").touch()  # half prepared
     assert missing(needs) == [said.format("names a folder without").replace(", cifar10", "")]
-    (inputs / "tinyshakespeare-2048-eval.npy").touch()
+    (inputs / "tinyshakespeare-2048-eval.npz").touch()
     assert missing(needs) == []
-    monkeypatch.setattr("lmc.reproduce.needs._network", lambda needs: "")  # what a hub has need not be here
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("lmc.reproduce.needs.urlopen", lambda *_, **__: BytesIO())  # what a hub has need not be here
     assert missing(Needs(corpora=("wikitext2",))) == []
     with pytest.raises(ArgumentError, match="corpus 'nowhere': expected one of enwiki2015, "):
         missing(Needs(corpora=("nowhere",)))

@@ -15,7 +15,7 @@ from lmc.reproduce import figures
 from lmc.reproduce.draw import draw
 from lmc.reproduce.experiments import published
 from lmc.reproduce.experiments.stand_ins import tiny
-from lmc.reproduce.resume import Kept
+from lmc.reproduce.kept_runs import KeptRuns
 
 
 def test_pairs_of_one_size_share_no_model() -> None:
@@ -28,9 +28,9 @@ def test_pairs_of_one_size_share_no_model() -> None:
 
 def test_guessing_costs_the_entropy_of_the_answers() -> None:
     labels = torch.tensor([0, 0, 1, 1])
-    assert math.isclose(published._guess((torch.zeros(4, 1, 2, 2), labels)), math.log(2))
+    assert math.isclose(published.guessing_loss((torch.zeros(4, 1, 2, 2), labels)), math.log(2))
     tokens = torch.tensor([[9, 0, 0], [9, 1, 1]])  # the first of a window is not predicted
-    assert math.isclose(published._guess(tokens), math.log(2))
+    assert math.isclose(published.guessing_loss(tokens), math.log(2))
 
 
 def test_a_study_refuses_with_reasons_and_measures_the_rest(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_the_hub_does_not_give_now_is_no_result_and_the_rest_is_kept(tmp_pa
     pairs, match_on, held_out = tiny("pythia", tmp_path)
     away = published.Published("away", ("EleutherAI/pythia-14m-seed1@step143000",) * 2, 14)
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
-    keep = Kept.of("published", "smoke")
+    keep = KeptRuns.of("published", "smoke")
     given = (match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
     with pytest.raises(HubError, match=r"not had: away: .*HF_HUB_OFFLINE is set.* run the same command again"):
         published.study((away, *pairs), *given, keep=keep)

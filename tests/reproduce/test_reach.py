@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmc.reproduce.reach import EVERYTHING, digest, reached
+from lmc.reproduce.reach import EVERYTHING, code_digest, reached
 from tests import test_house as house
 
 NOTEBOOKS = sorted((house.ROOT / "notebooks").glob("[0-9]*.py"))
@@ -83,21 +83,21 @@ def test_what_is_reached(package: Path) -> None:
 def test_a_digest_changes_with_the_code_that_is_reached(
     package: Path, file: str, old: str, new: str, changes: bool
 ) -> None:
-    before = digest(CHAPTER, package)
-    assert digest(CHAPTER, package) == before
+    before = code_digest(CHAPTER, package)
+    assert code_digest(CHAPTER, package) == before
     text = (package / file).read_text()
     assert text.count(old) == 1
     (package / file).write_text(text.replace(old, new))
-    assert (digest(CHAPTER, package) != before) == changes
+    assert (code_digest(CHAPTER, package) != before) == changes
 
 
 def test_imports_for_type_checkers_are_none(package: Path) -> None:
     ground = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lmc.other import alone\n"
     (package / "ground.py").write_text(ground)
     assert "lmc.other.alone" not in reached(CHAPTER, package)
-    before = digest(CHAPTER, package)
+    before = code_digest(CHAPTER, package)
     (package / "ground.py").write_text(ground + "    from lmc.room import two\n")
-    assert digest(CHAPTER, package) == before
+    assert code_digest(CHAPTER, package) == before
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def of_chapters(package: Path) -> dict[str, str]:
-    return {file.stem: digest(file.read_text(encoding="utf8"), package) for file in NOTEBOOKS}
+    return {file.stem: code_digest(file.read_text(encoding="utf8"), package) for file in NOTEBOOKS}
 
 
 def test_the_chapters_that_a_changed_line_reaches(copy: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_chapters_that_a_changed_line_reaches(copy: Path) -> None:
         return {stem for stem in after if after[stem] != before[stem]}
 
     texts = {file.stem: file.read_text(encoding="utf8") for file in NOTEBOOKS}
-    assert changed("cli.py") == changed("reproduce/run.py") == set()
+    assert changed("cli.py") == changed("reproduce/command.py") == set()
     published = {stem for stem, text in texts.items() if "from lmc.reproduce.experiments.published import" in text}
     assert published and changed("reproduce/experiments/published.py") == published
     matching = changed("matching/solver.py")  # by `import lmc` and `lmc.match`, or by an experiment

@@ -13,9 +13,9 @@ from lmc.errors import ArgumentError, CheckpointError
 from lmc.matching import independence
 from lmc.reproduce.training import shipped_pairs
 from lmc.reproduce.training.tasks import Digits, Docstrings
-from lmc.reproduce.training.trainer import Recipe, train
+from lmc.reproduce.training.trainer import TrainingRecipe, train
 
-TINY = Recipe(steps=12, batch=4, lr=3e-3, warmup=3)
+TINY = TrainingRecipe(steps=12, batch=4, lr=3e-3, warmup=3)
 needs_pairs = pytest.mark.skipif(
     not shipped_pairs.SHIPPED.is_dir(), reason="data/pairs is in a clone of the repository only"
 )
@@ -51,7 +51,7 @@ def test_seeds_change_the_first_weights_and_the_order_of_the_data():
 
 
 def test_the_rate_warms_up_and_falls_to_nothing():
-    rates = [Recipe(steps=100, batch=1, lr=2.0, warmup=10).rate(step) for step in range(100)]
+    rates = [TrainingRecipe(steps=100, batch=1, lr=2.0, warmup=10).rate(step) for step in range(100)]
     assert rates[0] == 0.2 and rates[9] == rates[10] == max(rates) == 2.0
     assert rates[10:] == sorted(rates[10:], reverse=True) and 0 < rates[-1] < 0.002
 

@@ -7,10 +7,10 @@ import torch
 import lmc
 from lmc.evaluation.loss import Data, evaluate
 from lmc.reproduce.experiments.ablation import ablate, restricted, variants
-from lmc.reproduce.experiments.compare_controls import ORDER, align, barriers_on, lineup, sayings
+from lmc.reproduce.experiments.controls_table import ORDER, barriers_on, beside_controls, four_alignments, sayings
 from lmc.reproduce.experiments.dependence import sweep, train_pairs
 from lmc.reproduce.training.tasks import Digits
-from lmc.reproduce.training.trainer import Recipe
+from lmc.reproduce.training.trainer import TrainingRecipe
 from lmc.symmetries.families.family import spec as spec_of
 from lmc.symmetries.pattern import SCALE
 from lmc.symmetries.transform import Transform
@@ -64,7 +64,7 @@ def test_ablation_moves_only_what_it_may(pair, data):
 
 
 def test_a_sweep_compares_at_every_point(pair, data):
-    trained = train_pairs(Digits(width=8, depth=1), Recipe(steps=2, batch=8, lr=1e-3, warmup=1), [(0, 1)])
+    trained = train_pairs(Digits(width=8, depth=1), TrainingRecipe(steps=2, batch=8, lr=1e-3, warmup=1), [(0, 1)])
     [(name, (a, b))] = trained.items()
     assert name == "seeds 0 and 1" and a.embed_dim == 8 and len(a.blocks) == 1
     assert not torch.equal(a.head.weight, b.head.weight)
@@ -77,9 +77,9 @@ def test_a_sweep_compares_at_every_point(pair, data):
 
 
 def test_the_line_up(pair, data):
-    alignments = align(pair, data, steps=2)
+    alignments = four_alignments(pair, data, steps=2)
     assert list(alignments) == ["naive", "closed form", "single", "dual"]
-    rows = lineup(pair, alignments, data, data, steps=4, rates=[1e-4, 1e-2], say=quiet)
+    rows = beside_controls(pair, alignments, data, data, steps=4, rates=[1e-4, 1e-2], say=quiet)
     assert tuple(rows) == ORDER
     scored = Data(*data)
     parents = [float(evaluate(model, scored)[0].mean()) for model in pair]

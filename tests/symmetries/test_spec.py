@@ -187,6 +187,16 @@ def test_parts_of_no_length_have_no_block() -> None:
     assert [b.names for b in parse("[cls | register | patch] d", sizes)] == [("cls", "d"), ("patch", "d")]
 
 
+def test_a_concatenation_may_hold_another() -> None:
+    """Of heads that turn a part of each query and key, fused with the values."""
+    sizes = {"head": 2, "plane": 2, "freq": 3, "pass": 4, "value": 10, "stream": 3}
+    found = cut("[head [plane freq | pass] | head value] stream", sizes, x := numbered(40, 3))
+    turned = x[:20].reshape(2, 10, 3)
+    assert torch.equal(found["head", "plane", "freq", "stream"], turned[:, :6].reshape(2, 2, 3, 3))
+    assert torch.equal(found["head", "pass", "stream"], turned[:, 6:])
+    assert torch.equal(found["head", "value", "stream"], x[20:].reshape(2, 10, 3)) and len(found) == 3
+
+
 def test_suffixes() -> None:
     (write,) = parse("stream! hidden", {"stream": 4, "hidden": 3})
     assert write.axes == (Axis("stream"), Axis("hidden"))
@@ -220,7 +230,9 @@ def test_suffixes() -> None:
         ("[vocab | stream", "unreadable"),
         ("vocab | stream", "unreadable"),
         ("vocab] stream", "unreadable"),
-        ("[[vocab] | stream]", "unreadable"),
+        ("[[vocab | stream]", "unreadable"),
+        ("[vocab | ]", "unreadable"),
+        ("", "unreadable"),
         ("[(vocab) | stream]", "unreadable"),
         ("vocab stream vocab", "twice"),
         ("(vocab [stream | vocab])", "twice"),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import lmc
+from lmc.symmetries.canonical import make_canonical
 from lmc.symmetries.exactness import EXACT, TOLERANCE
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 from lmc.symmetries.spec import ModelSpec, Space
@@ -22,7 +23,9 @@ from lmc.symmetries.transform import Transform
 
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
-    *(pico.bert, pico.vit, pico.hf_vit),
+    *(pico.gemma, pico.gemma2, pico.gemma3),
+    *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt),
+    *(pico.bert, pico.roberta, pico.vit, pico.hf_vit, pico.dinov2),
 ]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
 
@@ -48,6 +51,7 @@ def neox_grid() -> list[Any]:
             "hidden_act": act,
             "attn_implementation": attention,
             "layer_norm_eps": 1e-2,  # large enough to see whether the residual scale moves it
+            "kind": "ForTokenClassification" if layers == 2 else "ForCausalLM",
         }
         grid.append(pytest.param(pico.neox, config, id="neox " + " ".join(str(v) for v in config.values())))
     return grid
@@ -102,7 +106,7 @@ def more_grids() -> list[Any]:
         {"num_attention_heads": h, "num_key_value_heads": kv}
         for h, kv in ((1, 1), (2, 1), (2, 2), (4, 2), (6, 3), (8, 2), (8, 8))
     )
-    wide = {"hidden_size": 48, "intermediate_size": 10}
+    wide = {"hidden_size": 48, "intermediate_size": 10, "num_labels": 3}
     text: dict[str, tuple[Any, ...]] = {
         "num_hidden_layers": (1, 2, 3),
         "heads": heads,
@@ -111,35 +115,75 @@ def more_grids() -> list[Any]:
     }
     free = {"head_dim": (2, 4, 12)}  # 12 · 8 heads are twice the stream's width
     rope = ({}, {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}})
+    partial = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
     flags = (True, False)
+    kind = ("ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
     eps = {**wide, "rms_norm_eps": 1e-2}
-    grid = mixed_grid(pico.llama, 40, eps, **text, **free, rope=rope, attention_bias=flags, mlp_bias=flags)
-    grid += mixed_grid(pico.mistral, 16, eps, **text, **free, sliding_window=(None, 4))
-    grid += mixed_grid(pico.qwen2, 24, eps, **text)
-    grid += mixed_grid(pico.qwen3, 20, eps, **text, **free, attention_bias=flags)
-    grid += mixed_grid(pico.olmo, 24, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5))
-    grid += mixed_grid(pico.olmo2, 20, wide, **text, attention_bias=flags)
-    plain = {name: values for name, values in text.items() if name != "heads"}
+    layer = {**wide, "layer_norm_eps": 1e-2}
+    grid = mixed_grid(pico.llama, 30, eps, **text, **free, rope=rope, attention_bias=flags, mlp_bias=flags, kind=kind)
+    grid += mixed_grid(pico.mistral, 12, eps, **text, **free, sliding_window=(None, 4), kind=kind)
+    grid += mixed_grid(pico.qwen2, 14, eps, **text, kind=kind)
+    grid += mixed_grid(pico.granite, 8, eps, **text, attention_bias=flags)
+    turned = (
+        {"head_dim": 2},
+        {"head_dim": 4, "rope_parameters": partial},
+        {"head_dim": 12, "rope_parameters": partial},
+    )
+    grid += mixed_grid(pico.phi3, 16, eps, **text, turned=turned, kind=kind)
+    grid += mixed_grid(pico.qwen3, 16, eps, **text, **free, attention_bias=flags, kind=kind)
+    grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=kind[:2])
+    grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=kind[:2])
+    grid += mixed_grid(pico.gemma, 10, eps, **text, **free, attention_bias=flags, kind=kind)
+    eager = text | {"attn_implementation": ("eager",)}
+    caps = {"attn_logit_softcapping": (None, 1.0), "final_logit_softcapping": (None, 2.0), "sliding_window": (4, 64)}
+    grid += mixed_grid(pico.gemma2, 12, eps, **eager, **free, **caps, kind=kind)
+    grid += mixed_grid(pico.gemma3, 14, eps, **text, **free, attention_bias=flags, sliding_window=(4, 64))
+    both = {"use_qkv_bias": flags, "use_parallel_residual": flags, "rotary_fraction": (0.5, 1.0)}
+    even = text | {"heads": tuple(h for h in heads if h["num_attention_heads"] != 6)}
+    grid += mixed_grid(pico.stablelm, 20, layer | {"hidden_size": 64}, **even, **both, kind=kind)
+    epsilon = wide | {"norm_epsilon": 1e-2}
+    grid += mixed_grid(pico.starcoder2, 14, epsilon, **text, use_bias=flags, hidden_act=("gelu", "relu"), kind=kind)
+    encoders = ("ForMaskedLM", *kind[1:], "Model")
+    plain = {name: values for name, values in text.items() if name != "heads"} | {"num_attention_heads": (1, 2, 3, 8)}
+    grid += mixed_grid(
+        pico.opt,
+        14,
+        {"hidden_size": 24, "num_labels": 3},
+        **plain,
+        ffn_dim=(10, 24),
+        activation_function=("relu", "gelu"),
+        layer_norm_elementwise_affine=flags,
+        kind=kind[:2],
+    )
     grid += mixed_grid(
         pico.gpt2,
         24,
-        {"hidden_size": 24, "layer_norm_epsilon": 1e-2},
+        {"hidden_size": 24, "layer_norm_epsilon": 1e-2, "num_labels": 3},
         **plain,
-        num_attention_heads=(1, 2, 3, 8),
         n_inner=(None, 10),
         activation_function=("gelu_new", "relu"),
         scale_attn_by_inverse_layer_idx=flags,
         scale_attn_weights=flags,
+        kind=("LMHeadModel", *kind[1:]),
     )
     grid += mixed_grid(
         pico.bert,
         20,
         {"hidden_size": 24, "layer_norm_eps": 1e-2},
         **plain,
-        num_attention_heads=(1, 2, 3, 8),
         intermediate_size=(10, 24),
         hidden_act=("gelu", "relu"),
         type_vocab_size=(1, 2),
+        kind=encoders,
+    )
+    grid += mixed_grid(
+        pico.roberta,
+        14,
+        {"hidden_size": 24, "layer_norm_eps": 1e-2, "num_labels": 3},
+        **plain,
+        intermediate_size=(10, 24),
+        type_vocab_size=(1, 2),
+        kind=encoders,
     )
     grid += mixed_grid(
         pico.hf_vit,
@@ -150,6 +194,18 @@ def more_grids() -> list[Any]:
         qkv_bias=flags,
         hidden_act=("gelu", "relu"),
         image_size=(8, 12),
+        kind=("ForImageClassification", "Model"),
+    )
+    grid += mixed_grid(
+        pico.dinov2,
+        16,
+        {"hidden_size": 24, "layer_norm_eps": 1e-2},
+        num_hidden_layers=(1, 2, 3),
+        num_attention_heads=(1, 2, 4, 8),
+        qkv_bias=flags,
+        use_swiglu_ffn=flags,
+        use_mask_token=flags,
+        kind=("ForImageClassification", "Model"),
     )
     return grid
 
@@ -175,7 +231,7 @@ def test_the_grid_covers_what_it_says() -> None:
     for case in GRID:
         build, config = case.values
         for name, value in config.items():
-            value = tuple(value.items()) if isinstance(value, dict) else value
+            value = str(value) if isinstance(value, dict) else value
             seen.setdefault((build, name), set()).add(value)
     for name, values in {"num_hidden_layers": {1, 2, 3}, "num_attention_heads": {1, 2, 4}}.items():
         assert seen[pico.neox, name] == values
@@ -217,7 +273,7 @@ def test_the_whole_group_leaves_the_function_alone(build: Any, config: dict[str,
     # The function is kept although the weights are not.
     for name, t in state(moved).items():
         if name in g.spec.rules and state(canonical)[name].abs().max() > 0:
-            axes = {axis for b in g.spec.blocks(name) for axis in b.names} & g.spec.space_names
+            axes = {axis for b in g.spec.blocks(name) for axis in b.names} & set(g.moving)
             assert not axes or change(state(canonical)[name], t) > 0.05, name
 
 
@@ -416,17 +472,20 @@ def test_every_rule_is_needed(build: Any) -> None:
     with torch.no_grad():  # biases that the canonical form moves elsewhere hold something again, as after training
         noise = torch.Generator().manual_seed(0)
         for name, parameter in model.named_parameters():
-            if name in lmc.spec(model).rules and name.endswith(("bias", "token")):
+            if name in lmc.spec(model).rules and name.endswith(
+                ("bias", "token", "roberta.embeddings.token_type_embeddings.weight")
+            ):
                 parameter += torch.randn(parameter.shape, generator=noise, dtype=torch.float64)
                 if lmc.spec(model).writes(name):
                     parameter -= parameter.mean(-1, keepdim=True)
     g = Transform.random(lmc.spec(model), 0)
     moved = {name: g.moved(name, t) for name, t in state(model).items()}
     factor = g.scale**2
+    gains = ("q_norm.weight", "k_norm.weight")  # of Gemma 3: a sign of a plane leaves them alone
     assert effect(model, moved, factor) <= EXACT
     for name in g.spec.rules:
         if not any(g.spec.space_names & set(block.names) for block in g.spec.blocks(name)):  # no group moves classes
-            assert name in ("head.bias", "classifier.bias", "cls.predictions.bias", "cls.predictions.decoder.bias")
+            assert name.endswith(("head.bias", "classifier.bias", "predictions.bias", "decoder.bias", *gains))
             assert torch.equal(moved[name], state(model)[name])
         elif name in {dead.bias for dead in g.spec.dead} and len(g.spec.blocks(name)) == 1:  # keys' own bias: softmax
             assert effect(model, {**moved, name: state(model)[name]}, factor) <= EXACT, name
@@ -526,6 +585,27 @@ WRONG_DECODERS: dict[str, tuple[Any, dict[str, str], tuple[Space, ...]]] = {
         },
         (Space("turn", RotaryCommutant(), ("head.0", "freq")),),
     ),
+    "phases under a norm that stores its gain less one": (
+        pico.gemma3,
+        {
+            ATTENTION + "q_proj.weight": "(head.0 query.0 turn freq) stream?",
+            ATTENTION + "k_proj.weight": "(head.0 turn* freq) stream?",
+        },
+        (Space("turn", RotaryCommutant(), ("head.0", "freq")),),
+    ),
+    "keys and values swapped in what is fused": (
+        pico.phi3,
+        {
+            ATTENTION
+            + "qkv_proj.weight": "[head.0 query.0 plane.0 freq | head.0 value.0 | head.0 plane.0* freq] stream?"
+        },
+        (),
+    ),
+    "a factor on the gate in what is fused": (
+        pico.phi3,
+        {MLP + "gate_up_proj.weight": "[hidden.0 unit.0 | hidden.0] stream?"},
+        (),
+    ),
     "a map of values under clipping": (
         lambda: pico.olmo(clip_qkv=0.1),
         {
@@ -575,15 +655,26 @@ def test_wrong_symmetries_of_other_families_are_caught(case: tuple[Any, dict[str
     assert under(model, rewritten(spec, {s.name: s for s in spaces}, rules)) >= CLEAR
 
 
-def test_a_rotation_of_a_post_norm_stream_is_caught() -> None:
+@pytest.mark.parametrize("build", [pico.olmo2, pico.gemma2, pico.gemma3])
+def test_a_rotation_of_a_post_norm_stream_is_caught(build: Any) -> None:
     """What OLMo-2 loses: under its norms after the sublayers only signed permutations are left."""
-    model = lmc.canonicalize(pico.olmo2())
+    model = lmc.canonicalize(build())
     spec = lmc.spec(model)
     spaces = tuple(Space("stream", Orthogonal(16)) if s.name == "stream" else s for s in spec.spaces)
     table = dataclasses.replace(spec, spaces=tuple(s for s in spaces if s.name != "sign"))
     gains = {name: p for name, p in spec.rules.items() if p == "stream"}
     table = dataclasses.replace(table, rules={n: p for n, p in spec.rules.items() if n not in gains})
     assert len(gains) == 4 and under(model, table) >= CLEAR
+
+
+def test_a_gain_that_is_stored_less_one_is_so_by_its_table() -> None:
+    model = pico.gemma()
+    spec = lmc.spec(model)
+    forgetful = dataclasses.replace(spec, norms=tuple(dataclasses.replace(norm, offset=0.0) for norm in spec.norms))
+    for table, caught in ((spec, False), (forgetful, True)):
+        tensors = {name: t.clone() for name, t in state(model).items()}
+        make_canonical(tensors, table)
+        assert effect(model, tensors) >= CLEAR if caught else effect(model, tensors) <= EXACT
 
 
 def test_clipping_that_never_acts_is_refused_all_the_same() -> None:

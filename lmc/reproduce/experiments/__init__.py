@@ -9,6 +9,7 @@ runs the settings of `training` in pieces that resume, also where no notebook st
 What shows how far the claims reach has a command of its own: `scaling`, `vision`, `where_it_ends`, `after_alignment`;
 `one_or_two` and `claims` read what the others found.
 
-An experiment neither draws nor knows a chapter. Begin with `comparison`, then `stages`. A new control is written in
-`controls` and takes its place in the table of `compare_controls`.
+An experiment neither draws nor knows a chapter. Begin with `comparison`, then `stages`. To add a control (a model that
+a merged one has to beat), write it in `controls` and give it a row in `controls_table`. What a run that was cut off
+keeps is in `lmc/reproduce/kept_runs.py`.
 """

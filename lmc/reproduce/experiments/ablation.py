@@ -13,8 +13,8 @@ from typing import Any
 
 from lmc.evaluation import as_data, path
 from lmc.matching import Alignment, match
-from lmc.reproduce.experiments.comparison import Pair, best_start, runs
-from lmc.reproduce.runs import Comparison, Run
+from lmc.reproduce.experiments.comparison import best_start, runs
+from lmc.reproduce.runs import Comparison, Pair, Run
 from lmc.symmetries import SCALE, ModelSpec, Transform, kinds
 from lmc.symmetries.families import spec as spec_of
 

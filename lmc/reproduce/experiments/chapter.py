@@ -5,11 +5,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
 
 from lmc.errors import ArgumentError
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.runs import by_effort
+from lmc.reproduce.runs import Comparison, Run, by_effort
+from lmc.reproduce.training import shapes
 from lmc.reproduce.training.settings import SIZE, Setting, work
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def setting(item: int, id: str, profile: str) -> Setting:
@@ -75,3 +83,27 @@ def measured_on_gpu(ids: Sequence[str]) -> figures.Markdown:
         commands = "; ".join(f"`lmc reproduce --profile gpu --figure {id}`" for id in absent)
         text.append(f"Not measured yet, for want of a GPU: {commands}.")
     return figures.Markdown("\n\n".join(text))
+
+
+def by_size(small: str, large: Sequence[str]) -> "Figure | None":
+    """Barrier over the number of parameters: a setting for two cores, and those of `large` that a GPU measured.
+
+    >>> by_size("pythia-wikipedia", ["pythia-410m"])        # None as long as there is nothing to compare with
+
+    Corpora, vocabularies and the length of training differ from point to point, so it shows sizes and is no law.
+    """
+    there = [results.read(id, "gpu") for id in large if results.exist(id, "gpu")]
+    found = [one.comparison for one in (results.read(small, "laptop"), *there)]
+    if not there:
+        return None
+    common = set.intersection(*(set(one.methods) for one in found))
+    runs: list[Run] = []
+    parameters: dict[str, float] = {}
+    for place, one in enumerate(found):
+        described = one.rest["setting"]
+        with torch.device("meta"):
+            model = getattr(shapes, described["model"])(**described["shape"]).build()
+        mine = [replace(run, pair=f"{place}, {run.pair}") for run in one.runs if run.method in common]
+        parameters |= {run.pair: sum(p.numel() for p in model.parameters()) / 1e6 for run in mine}
+        runs += mine
+    return charts.scaling_figure(Comparison(tuple(runs), found[0].unit, parameters=parameters))

@@ -15,19 +15,15 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from torch import nn
-
 from lmc.checkpoints import load
 from lmc.evaluation import Data, PathResult, as_data, evaluate, lowest_midpoint, path
-from lmc.files import digest
+from lmc.files import tensor_digest
 from lmc.matching import CLOSED_FORM, LEARNED, METHODS, Alignment, independence, match
 from lmc.reproduce import results
-from lmc.reproduce.resume import Kept
-from lmc.reproduce.runs import Comparison, Numbers, Parents, RateGrid, Run
+from lmc.reproduce.kept_runs import KeptRuns
+from lmc.reproduce.runs import Comparison, Numbers, Pair, Parents, RateGrid, Run
 from lmc.reproduce.training.shipped_pairs import shipped
 from lmc.symmetries import state
-
-Pair = tuple[nn.Module, nn.Module]
 
 
 def load_pairs(kind: str, count: int) -> dict[str, Pair]:
@@ -72,7 +68,7 @@ def compare(
     plan: Mapping[str, Sequence[Mapping[str, Any]]],
     grid: int = 25,
     say: Callable[[str], None] = print,
-    keep: Kept | None = None,
+    keep: KeptRuns | None = None,
 ) -> Comparison:
     """Every method of `plan` on every pair, each with each of its settings (arguments of `lmc.match`).
 
@@ -82,8 +78,10 @@ def compare(
     first = next(iter(pairs.values()))[0]
     seen, unseen = as_data(match_on, first), as_data(held_out, first)
     parents = {name: alone(pair, unseen) for name, pair in pairs.items()}
-    weights = {name: [digest(state(model)) for model in pair] for name, pair in pairs.items()} if keep else {}
-    data = [digest({"inputs": d.inputs} | ({} if d.labels is None else {"labels": d.labels})) for d in (seen, unseen)]
+    weights = {name: [tensor_digest(state(model)) for model in pair] for name, pair in pairs.items()} if keep else {}
+    data = [
+        tensor_digest({"inputs": d.inputs} | ({} if d.labels is None else {"labels": d.labels})) for d in (seen, unseen)
+    ]
     starts: dict[str, list[Alignment]] = {name: [] for name in pairs}
     runs = []
     for label, settings in plan.items():
@@ -173,7 +171,7 @@ def best_rates(grids: Mapping[str, RateGrid]) -> dict[str, float]:
 def record(id: str, profile: str, numbers: Numbers, seeds: Sequence[int], began: float, **run: Any) -> results.Results:
     """Write results with how they came about: the seeds, the time since `began`, the command, and `run`.
 
-    Runs kept under this id (`lmc.reproduce.resume`) from before an interruption add their time, and are then forgotten.
+    Runs kept under this id from before an interruption (`kept_runs`) add their time, and are then forgotten.
 
     >>> numbers = {"headline": {"dual barrier": 0.03}}
     >>> record("second-trial", "smoke", numbers, [0, 1], time.monotonic(), corpus="digits").run["corpus"]
@@ -182,7 +180,7 @@ def record(id: str, profile: str, numbers: Numbers, seeds: Sequence[int], began:
     `began` is by the clock of `time.monotonic`.
     """
     command = f"lmc reproduce --profile {profile} --figure {id}"
-    seconds, keep = time.monotonic() - began, Kept.of(id, profile)
+    seconds, keep = time.monotonic() - began, KeptRuns.of(id, profile)
     spent = seconds + keep.seconds(before=time.time() - seconds)
     written = results.write(id, profile, numbers, {"seeds": list(seeds), "duration_s": spent, "command": command} | run)
     keep.clear()

@@ -1,4 +1,4 @@
-"""What a merged model has to be compared with, and the cheap repairs that compete with matching.
+"""The controls: models that a merged one has to beat, and the cheap repairs that compete with matching.
 
 >>> both = Ensemble([a, b])                                                     # at twice the cost of a merge
 >>> tuned, losses = finetune(naive.merge(0.5), match_on, steps=2, lr=1e-3)      # steps spent on training instead
@@ -116,9 +116,9 @@ def repair(
     correspond. Layers are taken in the order in which they compute, each seeing its repaired inputs.
     """
     samples = as_data(data, merged).draw(CALIBRATION, seed, step=0)
-    targets = [_statistics(model, samples, _repairable(model)) for model in endpoints]
+    targets = [unit_statistics(model, samples, repairable(model)) for model in endpoints]
     new = copy.deepcopy(merged)
-    layers = _repairable(new)
+    layers = repairable(new)
 
     def reset(name: str, layer: Any, output: Tensor) -> Tensor:
         mean, std = _moments(output)
@@ -141,7 +141,7 @@ def repair(
     return new
 
 
-def _repairable(model: nn.Module) -> dict[str, Any]:
+def repairable(model: nn.Module) -> dict[str, Any]:
     """The linear layers with a bias, as modules by name; what makes the logits is left alone."""
     last = {name.rpartition(".")[0] for name in spec_of(model).logits}
     linear = {n: m for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D") and n not in last}
@@ -149,7 +149,8 @@ def _repairable(model: nn.Module) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _statistics(model: nn.Module, samples: Data, layers: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+def unit_statistics(model: nn.Module, samples: Data, layers: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and standard deviation of every unit of these layers, by the layer's name."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
     with ExitStack() as hooks:
         for name, layer in layers.items():

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from lmc.matching import LEARNED, Endpoints, Learner, Recipe, match
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.endpoints import autocast
 from lmc.reproduce.training.settings import Cost
-from lmc.reproduce.training.trainer import Recipe as Training
-from lmc.reproduce.training.trainer import Trainer
+from lmc.reproduce.training.shapes import Language
+from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
 from lmc.symmetries import Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
@@ -36,7 +37,8 @@ def measure(work: Cost, device: torch.device, budget: Budget, found: dict[str, A
     ['setting', 'parameters', 'weights', 'steps', 'data_free']
     """
     torch.manual_seed(0)
-    a = canonicalize(work.shape.build())
+    with device:
+        a = canonicalize(work.shape.build())
     found |= {
         "setting": {"model": type(work.shape).__name__} | asdict(work.shape),
         "parameters": sum(p.numel() for p in a.parameters()),
@@ -44,45 +46,56 @@ def measure(work: Cost, device: torch.device, budget: Budget, found: dict[str, A
     }
     with budget.interrupting():
         b = Transform.random(spec_of(a), seed=1).apply(a)
-        for tokens in work.tokens:
-            ids = torch.randint(work.shape.vocabulary, (max(tokens // work.shape.context, 1), work.shape.context))
-            rows = found.setdefault("steps", {}).setdefault(str(tokens), {})
-            for kind in ("plain", *LEARNED):
-                if kind not in rows:
-                    make = _plain if kind == "plain" else _learned
-                    rows[kind] = _timed(make(a, b, kind, Data(ids.to(device))), work.steps, device)
-                    publish(found)
-            rows["ratio"] = {kind: rows[kind]["seconds"] / rows["plain"]["seconds"] for kind in LEARNED}
-            rows["roofline"] = 1 + 2 * work.shape.width / (3 * tokens)  # one pull-back, O(d·|θ|), beside 6·|θ|·T
-            publish(found)
-        if "data_free" not in found:
+        _steps(work, Endpoints.of((a, b), device), budget, found, publish)
+        if work.data_free and "data_free" not in found:
             found["data_free"] = _data_free(a, b, device)
             publish(found)
 
 
-Step = Callable[[int], None]
+def _steps(work: Cost, endpoints: Endpoints, budget: Budget, found: dict[str, Any], publish: Publish) -> None:
+    """Every kind of step on every number of tokens; the models wait on the CPU, as they do in a real match."""
+    for model in (*endpoints.parents, *endpoints.models):
+        model.cpu()
+    table = found.setdefault("steps", {})
+    for kind in ("plain", *LEARNED):
+        if all(kind in table.get(str(tokens), {}) for tokens in work.tokens):
+            continue
+        make = _plain if kind == "plain" else _learned
+        step = make(endpoints, kind)
+        for tokens in work.tokens:
+            budget.check()
+            ids = torch.randint(work.shape.vocabulary, (max(tokens // work.shape.context, 1), work.shape.context))
+            data = Data(ids.to(endpoints.device))
+            row = table.setdefault(str(tokens), {})
+            row[kind] = timed(partial(step, data), work.steps, endpoints.device)
+            if "peak_bytes" in row[kind]:
+                row[kind]["models"] = row[kind]["peak_bytes"] / (4 * found["parameters"])  # in float32
+            row["ratio"] = {k: row[k]["seconds"] / row["plain"]["seconds"] for k in LEARNED if k in row}
+            row["roofline"] = 1 + 2 * work.shape.width / (3 * tokens)  # one pull-back, O(d·|θ|), beside 6·|θ|·T
+            publish(found)
 
 
-def _plain(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
+Step = Callable[[Data], None]
+
+
+def _plain(endpoints: Endpoints, kind: str) -> Step:
     """A step of ordinary training: forward, backward, AdamW."""
-    device = data.inputs.device
-    spec = spec_of(a)
-    model = rebuild(a, spec, state(a)).to(device).requires_grad_(True)
-    trainer = Trainer(model, Training(steps=10**6, batch=len(data), lr=1e-5))
+    a = endpoints.models[0]
+    model = rebuild(a, endpoints.spec, state(a)).to(endpoints.device).requires_grad_(True)
+    trainer = Trainer(model, TrainingRecipe(steps=10**6, batch=1, lr=1e-5))
 
-    def step(index: int) -> None:
-        with autocast(device, bf16=True):
+    def step(data: Data) -> None:
+        with autocast(endpoints.device, bf16=True):
             loss = losses(model, data).mean()
         trainer.descend(loss)
 
     return step
 
 
-def _learned(a: nn.Module, b: nn.Module, kind: str, data: Data) -> Step:
-    """A step of learned matching on the same batch."""
-    endpoints = Endpoints.of((a, b), data.inputs.device)
-    learning = learner(endpoints, kind, Recipe.of(kind, batch=len(data), precision="bfloat16"))
-    return lambda index: [learning.advance(data)].clear()
+def _learned(endpoints: Endpoints, kind: str) -> Step:
+    """A step of learned matching on the whole of a batch."""
+    learning = learner(endpoints, kind, Recipe.of(kind, batch=10**6, precision="bfloat16"))
+    return lambda data: [learning.advance(data)].clear()
 
 
 def learner(endpoints: Endpoints, kind: str, recipe: Recipe) -> Learner:
@@ -95,18 +108,22 @@ def learner(endpoints: Endpoints, kind: str, recipe: Recipe) -> Learner:
     return Learner.of(endpoints.models, endpoints.gauge, moving, recipe, seed=0, device=endpoints.device)
 
 
-def _timed(step: Step, steps: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of a step, and the peak of memory on a GPU."""
+def timed(step: Callable[[], None], steps: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of a step, and the peak of memory on a GPU.
+
+    >>> timed(lambda: None, 3, torch.device("cpu"))["seconds"] < 1
+    True
+    """
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     seconds = []
-    for index in range(WARM + steps):
+    for _ in range(WARM + steps):
         if on_gpu:
             torch.cuda.synchronize(device)
         began = time.perf_counter()
-        step(index)
+        step()
         if on_gpu:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
@@ -122,3 +139,19 @@ def _data_free(a: nn.Module, b: nn.Module, device: torch.device) -> dict[str, fl
     first, second = (state(model) for model in alignment.models)
     apart = sum(float((first[n] - second[n]).double().square().sum()) for n in first)
     return {"seconds": seconds, "apart": (apart / sum(float(t.double().square().sum()) for t in first.values())) ** 0.5}
+
+
+def unrelated(shape: Language) -> dict[str, float]:
+    """Seconds of data-free matching between two models of random weights, on the processor, which does most of it.
+
+    >>> sorted(unrelated(setting.shape))
+    ['cosine', 'seconds', 'threads']
+
+    Nothing is planted: assignments take longest where there is nothing to find.
+    """
+    torch.manual_seed(0)
+    pair = shape.build(), shape.build()
+    began = time.perf_counter()
+    alignment = match(*pair, method="weights")
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "threads": torch.get_num_threads(), "cosine": alignment.record["cosines"][0][-1]}

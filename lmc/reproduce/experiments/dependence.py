@@ -10,17 +10,17 @@ windows to match on 16 ...
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lmc.reproduce.experiments.comparison import Pair, compare
+from lmc.reproduce.experiments.comparison import compare
 from lmc.reproduce.pair_means import mean
-from lmc.reproduce.runs import Parents, Sweep
+from lmc.reproduce.runs import Pair, Parents, Sweep
 from lmc.reproduce.training.tasks import Task
-from lmc.reproduce.training.trainer import Recipe, train
+from lmc.reproduce.training.trainer import TrainingRecipe, train
 
 
-def train_pairs(task: Task, recipe: Recipe, seeds: Iterable[tuple[int, int]]) -> dict[str, Pair]:
+def train_pairs(task: Task, recipe: TrainingRecipe, seeds: Iterable[tuple[int, int]]) -> dict[str, Pair]:
     """Pairs trained here and now, by name; nothing is written.
 
-    >>> list(train_pairs(Digits(width=16, depth=1), Recipe(steps=2, batch=8, lr=2e-3, warmup=1), [(0, 1)]))
+    >>> list(train_pairs(Digits(width=16, depth=1), TrainingRecipe(steps=2, batch=8, lr=2e-3, warmup=1), [(0, 1)]))
     ['seeds 0 and 1']
     """
     return {

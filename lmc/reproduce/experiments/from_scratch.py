@@ -1,6 +1,6 @@
 """One item at one size, within a time budget: every piece of work in order, and a results file for each.
 
->>> place = Place(Path("campaign"), Path("inputs"), torch.device("cpu"))
+>>> place = Workplace(Path("campaign"), Path("inputs"), torch.device("cpu"))
 >>> run(3, "smoke", Budget(540), place, stages=("train",), only="gpt2-shakespeare")
 ['gpt2-shakespeare']
 
@@ -32,7 +32,7 @@ from lmc.reproduce.training.tasks import describe
 
 
 @dataclass(frozen=True)
-class Place:
+class Workplace:
     """Where things lie and what computes: `folder` keeps what is made, `inputs` the prepared corpora."""
 
     folder: Path
@@ -45,7 +45,7 @@ def run(
     item: int,
     size: str,
     budget: Budget,
-    place: Place,
+    place: Workplace,
     stages: tuple[str, ...] = STAGES,
     only: str | None = None,
     wait: bool = False,
@@ -59,13 +59,13 @@ def run(
     if not chosen:
         raise ArgumentError(f"only: expected one of {', '.join(w.id for w in work(item, size))}, found {only!r}")
     for each in chosen:
-        with _alone(place.folder / size / f".{each.id}.lock", wait):
-            _Job(item, size, each, budget, place).go(stages)
+        with alone(place.folder / size / f".{each.id}.lock", wait):
+            Job(size, each, budget, place, _command(item, size, each)).go(stages)
     return [each.id for each in chosen]
 
 
 @contextmanager
-def _alone(file: Path, wait: bool) -> Iterator[None]:
+def alone(file: Path, wait: bool) -> Iterator[None]:
     """One process at a time: two that write the same pieces would lose each other's. Raises ArgumentError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file, timeout=-1 if wait else 0)
@@ -82,11 +82,12 @@ def _alone(file: Path, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-class _Job:
+class Job:
     """One piece of work, its clock, which goes on over calls, and its results file."""
 
-    def __init__(self, item: int, size: str, work: Work, budget: Budget, place: Place) -> None:
-        self.item, self.size, self.work, self.budget, self.place = item, size, work, budget, place
+    def __init__(self, size: str, work: Work, budget: Budget, place: Workplace, command: str) -> None:
+        """`command`: what makes the results again."""
+        self.size, self.work, self.budget, self.place, self.command = size, work, budget, place, command
         self.folder = place.folder / size
         self.clock = self.folder / work.id / "clock.json"
         self.began = time.monotonic()
@@ -99,9 +100,7 @@ class _Job:
 
     def go(self, stages: tuple[str, ...]) -> None:
         if isinstance(self.work, Cost):
-            kept = self.folder / self.work.id / "found.json"
-            found = read_json(kept) if kept.is_file() else {}
-            cost.measure(self.work, self.place.device, self.budget, found, self._keep_cost)
+            cost.measure(self.work, self.place.device, self.budget, self.found(), self.keep_cost)
             return
         if isinstance(self.work, Curve):
             for index in range(max(len(each.setting.seeds) for each in self.campaigns)):
@@ -121,7 +120,13 @@ class _Job:
         else:
             self._write(found[0].to_json(), self._data_of(first) | {"costs": costs[first.setting.id]})
 
-    def _keep_cost(self, found: dict[str, Any]) -> None:
+    def found(self) -> dict[str, Any]:
+        """What was measured of a cost so far."""
+        kept = self.folder / self.work.id / "found.json"
+        return dict(read_json(kept)) if kept.is_file() else {}
+
+    def keep_cost(self, found: dict[str, Any]) -> None:
+        """Write the cost so far."""
         kept = self.folder / self.work.id / "found.json"
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, json.dumps(found))
@@ -139,11 +144,13 @@ class _Job:
         seconds = self.before + time.monotonic() - self.began
         self.clock.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.clock, json.dumps({"seconds": seconds}))
-        profile = SIZES[self.size]
-        command = f"lmc reproduce --profile {profile} --figure {self.work.id}"
-        if isinstance(self.work, Cost):  # no figure
-            command = f"make gpu ITEM={self.item}" + ("" if self.size == "full" else f" SIZE={self.size}")
-        results.write(self.work.id, profile, numbers, made | {"duration_s": seconds, "command": command})
+        results.write(self.work.id, SIZES[self.size], numbers, made | {"duration_s": seconds, "command": self.command})
+
+
+def _command(item: int, size: str, work: Work) -> str:
+    if isinstance(work, Cost):  # no figure
+        return f"make gpu ITEM={item}" + ("" if size == "full" else f" SIZE={size}")
+    return f"lmc reproduce --profile {SIZES[size]} --figure {work.id}"
 
 
 def conduct(item: int, id: str, profile: str) -> results.Results:
@@ -167,7 +174,7 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
             item,
             SIZE[profile],
             Budget(UNLIMITED),
-            Place(build / "campaign", build / "inputs", device),
+            Workplace(build / "campaign", build / "inputs", device),
             only=id,
             wait=True,
         )

@@ -1,7 +1,7 @@
 """Long matchings of the shipped pairs, and what they have to be told apart from: each piece measured once and kept.
 
 >>> study = Study("vit-digits-0", Path("build/ends"))
->>> wanted = Match(steps=300, drawn="adaptive", lr=1e-2, batch=64)
+>>> wanted = LongMatch(steps=300, drawn="adaptive", lr=1e-2, batch=64)
 >>> wanted.name
 'dual-adaptive-train-64x300-0.01-s0'
 
@@ -30,9 +30,10 @@ from lmc.evaluation import RESAMPLES, Data, as_data, evaluate, path
 from lmc.files import write_whole
 from lmc.matching import CLOSED_FORM, Alignment, Endpoints, Learner, Recipe, independence, match
 from lmc.reproduce.experiments.adaptive import AdaptiveLearner
-from lmc.reproduce.experiments.comparison import Pair, best_start, load_pairs
+from lmc.reproduce.experiments.comparison import best_start, load_pairs
 from lmc.reproduce.experiments.controls import Ensemble, finetune
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
+from lmc.reproduce.runs import Pair
 from lmc.symmetries import logits, state
 
 DRAWN = {"middle": (0.3, 0.7), "wide": (0.1, 0.9), "whole": (0.0, 1.0), "adaptive": (0.0, 1.0)}
@@ -72,7 +73,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Match:
+class LongMatch:
     """One learned match: how many steps, where λ is drawn, what is read, at which rate.
 
     `order`: hidden units are permuted while learning too, straight-through or softly (`permuting`).
@@ -150,7 +151,7 @@ class Study:
                 alignment.save(self.folder / method)
         self.write("start", found)
 
-    def match(self, wanted: Match) -> None:
+    def match(self, wanted: LongMatch) -> None:
         """One learned match from the better closed form, its paths, and how alike the matched units are."""
         if self.there(wanted.name):
             return
@@ -172,7 +173,7 @@ class Study:
             | extra,
         )
 
-    def _learn(self, wanted: Match, data: Data, folder: Path, cost: Path) -> Learner:
+    def _learn(self, wanted: LongMatch, data: Data, folder: Path, cost: Path) -> Learner:
         """Learn, or go on, and save the alignment and the seconds it took; returns what has learned."""
         began = time.monotonic()
         learners: list[Learner] = []
@@ -198,7 +199,7 @@ class Study:
         name = f"activations-train-s{seed}-of{windows}"
         if self.there(name):
             return
-        data = Match(1, windows=windows, seed=seed).data(self.samples)
+        data = LongMatch(1, windows=windows, seed=seed).data(self.samples)
         found = match(*self.pair, method="activations", data=data, seed=seed)
         self.write(name, {"windows": windows, "seed": seed, "method": "activations"} | self.walk(found))
 

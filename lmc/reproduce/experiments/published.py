@@ -20,10 +20,10 @@ from lmc.checkpoints import conversion, headers, hub
 from lmc.errors import ArgumentError, CheckpointError, HubError, IncompatibleModelsError, UnsupportedModelError
 from lmc.files import read_json
 from lmc.matching import inspect_pair
-from lmc.reproduce.experiments.comparison import Pair, compare, plan
+from lmc.reproduce.experiments.comparison import compare, plan
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.pair_means import mean
-from lmc.reproduce.resume import Kept
-from lmc.reproduce.runs import Comparison, joined
+from lmc.reproduce.runs import Comparison, Pair, joined
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def study(
     grid: int = 25,
     limits: tuple[int | None, int | None] = (None, None),
     seed: int = 0,
-    keep: Kept | None = None,
+    keep: KeptRuns | None = None,
 ) -> Comparison:
     """Every method on every pair, one pair in memory at a time.
 
@@ -179,7 +179,7 @@ def study(
             corpora.load(corpus, models[0], split, tokenizer, limit, seed)
             for corpus, split, limit in zip((match_on, held_out), ("match", "eval"), limits, strict=True)
         )
-        guesses[one.label] = _guess(unseen)
+        guesses[one.label] = guessing_loss(unseen)
         parameters[one.label] = sum(p.numel() for p in models[0].parameters()) / 1e6
         pair = models[0].to(device), models[1].to(device)
         methods = plan([one.label], [seed], steps, rates)
@@ -206,7 +206,7 @@ def _without_places(text: str) -> str:
     return text
 
 
-def _guess(data: Any) -> float:
+def guessing_loss(data: Any) -> float:
     """Nats that the frequencies of tokens, or of classes, cost on this very data: the best that ignores the input."""
     answers = data[1] if isinstance(data, tuple) else data[:, 1:]
     share = answers.flatten().bincount().double() / answers.numel()

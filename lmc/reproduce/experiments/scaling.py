@@ -33,11 +33,11 @@ from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Sweep
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
+from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
 from lmc.reproduce.training.shapes import NeoX
 from lmc.reproduce.training.tasks import describe, task_of
-from lmc.reproduce.training.trainer import Recipe
+from lmc.reproduce.training.trainer import TrainingRecipe
 
 HEAD = 32  # channels of a head at every width
 NARROW, DEEP = 64, 4  # the width whose loss the others are trained to, and the layers of the curve over widths
@@ -66,7 +66,7 @@ def _setting(id: str, layers: int, width: int, pairs: int) -> Setting:
         NeoX(layers, width, width // HEAD, context=64, vocabulary=2048),
         corpus="enwiki2015-2048",
         held_out=("enwiki2015-2048", "wikitext2-2048"),
-        recipe=Recipe(STEPS, batch=16, lr=round(3e-3 * (NARROW / width) ** 0.5, 6), warmup=60),
+        recipe=TrainingRecipe(STEPS, batch=16, lr=round(3e-3 * (NARROW / width) ** 0.5, 6), warmup=60),
         seeds=SEEDS[:pairs],
         matching=Matching(
             steps=600, batch=16, probe=150, rates={"single": tuple(2 * r for r in DUAL), "dual": DUAL}, seeds=(0,)
@@ -132,18 +132,19 @@ class Scaling:
             steps = next_length(tried, target, setting.recipe.steps)
             if steps in tried:
                 break
-            tried[steps] = self._pilot(setting, steps)
+            tried[steps] = self.pilot(setting, steps)
             write_whole(file, json.dumps({"target": target, "tried": tried}))
         best = min(tried, key=lambda steps: abs(tried[steps] - target))
         write_whole(file, json.dumps({"target": target, "tried": tried, "steps": best}))
         return best
 
-    def _pilot(self, setting: Setting, steps: int) -> float:
+    def pilot(self, setting: Setting, steps: int) -> float:
+        """The last training loss of a network that is trained for so many steps and serves in no pair."""
         short = replace(setting, recipe=replace(setting.recipe, steps=steps))
         folder = endpoint_folder(short, self.folder)
         data = task_of(short.shape, short.corpus, self.inputs, CPU)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        train_endpoint(short, PILOT, folder, data, CPU, self.budget)
+        train_endpoints(short, (PILOT,), folder, data, CPU, self.budget)
         return float(read_json(folder / f"seed-{PILOT}.json")["curve"][-1][1])
 
     def write(self) -> list[str]:

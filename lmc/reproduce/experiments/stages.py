@@ -6,29 +6,27 @@ results so far are handed to `publish` after each, so that a run that is cut off
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import nn
 
 from lmc import checkpoints
 from lmc.errors import ArgumentError, DivergedError
-from lmc.evaluation import Data, evaluate, lowest_midpoint, path
+from lmc.evaluation import Data, evaluate, losses, lowest_midpoint, path
 from lmc.files import read_json, write_whole
 from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
 from lmc.reproduce.experiments.report import compared, costs, rate_grids
-from lmc.reproduce.runs import Comparison
+from lmc.reproduce.runs import Comparison, Pair
 from lmc.reproduce.training.budget import Budget
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoint
+from lmc.reproduce.training.endpoints import compiled_losses, endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import Match, Setting
 from lmc.reproduce.training.tasks import Task, task_of
 
 STAGES = ("train", "match", "evaluate")
-Pair = tuple[nn.Module, nn.Module]
 
 
 class Campaign:
@@ -65,8 +63,7 @@ class Campaign:
             if only not in (None, index):
                 continue
             if "train" in stages:
-                for seed in seeds:
-                    self._train(seed)
+                self._train(seeds)
             if "match" in stages or "evaluate" in stages:
                 self._pair(index, self.setting.matches(index)[: len(self.setting.matching.methods)], stages)
         if only in (None, 0) and ("match" in stages or "evaluate" in stages):
@@ -80,12 +77,13 @@ class Campaign:
         """What everything took so far."""
         return costs(self.setting, self.folder, self.endpoints)
 
-    def _train(self, seed: int) -> None:
+    def _train(self, seeds: Sequence[int]) -> None:
         self.endpoints.parent.mkdir(parents=True, exist_ok=True)
+        losses_of = compiled_losses() if self.compiled else losses
         with FileLock(f"{self.endpoints}.lock"):  # settings may share endpoints: who comes second finds them trained
-            if (self.endpoints / f"seed-{seed}").is_dir():
+            if all((self.endpoints / f"seed-{seed}").is_dir() for seed in seeds):
                 return
-            train_endpoint(self.setting, seed, self.endpoints, self.task, self.device, self.budget, self.compiled)
+            train_endpoints(self.setting, seeds, self.endpoints, self.task, self.device, self.budget, losses_of)
         self._publish()
 
     def _pair(self, index: int, matches: list[Match], stages: tuple[str, ...]) -> None:
@@ -113,7 +111,7 @@ class Campaign:
             self._publish()
 
     def _measure(self, pair: Pair) -> dict[str, Any]:
-        """The endpoints' own losses, what there is to lose, and how independent the endpoints are."""
+        """The endpoints' own losses, the loss of guessing, and how similar the endpoints' weights are."""
         found: dict[str, Any] = {"cosine": independence(*pair)}
         for corpus in self.setting.evaluated_on:
             held_out = self.task.held_out(corpus, self.setting.scored)
@@ -135,7 +133,7 @@ class Campaign:
             options: dict[str, Any] = {}
             if wanted.method in LEARNED:
                 start = self._start(folder, pair, seen)
-                rates = self._rates(pair, start, seen)
+                rates = self.rates(pair, start, seen)
                 options = self._options(start, settings.steps, rates[wanted.method])
                 options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
             if self.device.type == "cuda":
@@ -149,23 +147,26 @@ class Campaign:
             found.save(folder / wanted.name)
 
     def _start(self, folder: Path, pair: Pair, seen: Data) -> Alignment:
-        """The better closed form, found before or now."""
-        kept = {name: Alignment.load(folder / name) for name in CLOSED_FORM if (folder / name).is_dir()}
-        made = (kept.get(name) or match(*pair, method=name, data=seen) for name in CLOSED_FORM)
-        return lowest_midpoint(made, seen.draw(256, 0, step=0))
+        """The better of the setting's closed forms, found before or now."""
+        names = [name for name in CLOSED_FORM if name in self.setting.matching.methods]
+        kept = {name: Alignment.load(folder / name) for name in names if (folder / name).is_dir()}
+        made = (kept.get(name) or match(*pair, method=name, data=seen, device=self.device) for name in names)
+        return lowest_midpoint(made, seen.draw(256, 0, step=0).to(self.device))
 
     def _options(self, start: Alignment, steps: int, rate: float) -> dict[str, Any]:
         precision = "bfloat16" if self.setting.bf16 else "float32"
         batch = self.setting.matching.batch
         return {"start": start, "steps": steps, "lr": rate, "batch": batch, "precision": precision}
 
-    def _rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
+    def rates(self, pair: Pair, start: Alignment, seen: Data) -> dict[str, float]:
         """The best learning rate of each learned method, found once, on the first pair, and used for all.
 
         It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part. A rate
-        at which learning diverges has no barrier.
+        at which learning diverges has no barrier. Where every grid has one rate there is nothing to find.
         """
         file, settings = self.folder / "rates.json", self.setting.matching
+        if all(len(rates) == 1 for rates in settings.rates.values()):
+            return {method: rate for method, (rate,) in settings.rates.items()}
         grids: dict[str, dict[str, float | None]] = read_json(file) if file.is_file() else {}
         matched, scored = seen.apart(len(seen) // 8)  # at random: pictures come class by class
         for method in (m for m in LEARNED if m in settings.methods):

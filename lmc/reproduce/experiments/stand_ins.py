@@ -47,7 +47,7 @@ def tiny(kind: str, folder: Path) -> tuple[tuple[Published, ...], str, str]:
 
 
 def _train(model: Any, windows: Tensor, steps: int = 60) -> None:
-    """So that there is something to lose half way: the average of random models is no worse than they are."""
+    """Train for a moment. Models that learned nothing have no barrier: their average is no worse than they are."""
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(steps):
         batch = windows[torch.randint(len(windows), (16,))]

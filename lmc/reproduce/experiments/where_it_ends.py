@@ -26,7 +26,7 @@ from lmc import corpora
 from lmc.errors import DataError, LmcError
 from lmc.files import read_json
 from lmc.reproduce import results
-from lmc.reproduce.experiments.long_matches import DRAWN, ORDERS, RATES, READ, Match, Study
+from lmc.reproduce.experiments.long_matches import DRAWN, ORDERS, RATES, READ, LongMatch, Study
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             study.start()
         elif given.piece == "match":
             chosen = (given.steps, given.drawn, given.read, given.batch, given.lr, given.method, given.seed)
-            study.match(Match(*chosen, windows=given.windows, patience=given.patience, order=given.order))
+            study.match(LongMatch(*chosen, windows=given.windows, patience=given.patience, order=given.order))
         elif given.piece == "closed":
             study.closed(given.windows, given.seed)
         elif given.piece == "tune":

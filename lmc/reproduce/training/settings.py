@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from lmc.errors import ArgumentError
 from lmc.matching import LEARNED, METHODS
 from lmc.reproduce.training.shapes import Gpt2, Language, NeoX, Olmo, Shape, Vit
-from lmc.reproduce.training.trainer import Recipe
+from lmc.reproduce.training.trainer import TrainingRecipe
 
 SIZES = {"full": "gpu", "laptop": "laptop", "smoke": "smoke"}  # size -> profile of the results
 SIZE = {profile: size for size, profile in SIZES.items()}
@@ -60,7 +60,7 @@ class Setting:
     id: str
     shape: Shape
     corpus: str
-    recipe: Recipe
+    recipe: TrainingRecipe
     held_out: tuple[str, ...] = ()
     seeds: tuple[tuple[int, int], ...] = SEEDS
     matching: Matching = Matching()
@@ -98,7 +98,8 @@ class Cost:
     id: str
     shape: Language
     tokens: tuple[int, ...] = (4096, 16384)  # in a step
-    steps: int = 10  # of each kind, alternating
+    steps: int = 10  # of each kind, after two that are not counted
+    data_free: bool = True  # whether the symmetry is found again too, which takes longer than the steps
 
 
 Work = Setting | Curve | Cost
@@ -111,7 +112,7 @@ def pythia(id: str, layers: int, width: int, heads: int, steps: int, lr: float, 
         NeoX(layers, width, heads, context=512, vocabulary=NEOX),
         corpus="enwiki2015",
         held_out=("enwiki2015", "wikitext2"),
-        recipe=Recipe(steps, batch, lr),
+        recipe=TrainingRecipe(steps, batch, lr),
         matching=Matching(batch=16),
         scored=256,
     )
@@ -121,14 +122,14 @@ SHAKESPEARE = Setting(
     "gpt2-shakespeare",
     Gpt2(layers=6, width=256, heads=4, context=128, vocabulary=GPT2),
     corpus="tinyshakespeare",
-    recipe=Recipe(steps=1500, batch=32, lr=1e-3),
+    recipe=TrainingRecipe(steps=1500, batch=32, lr=1e-3),
     scored=264,
 )
 CIFAR = Setting(
     "vit-cifar10",
     Vit(layers=6, width=256, heads=4, size=32, patch=4, classes=10),
     corpus="cifar10",
-    recipe=Recipe(steps=12_000, batch=256, lr=1e-3, warmup=500),
+    recipe=TrainingRecipe(steps=12_000, batch=256, lr=1e-3, warmup=500),
     matching=Matching(batch=256),
     scored=10_000,
 )
@@ -213,7 +214,7 @@ def _wikipedia(id: str, shape: Language, highest: float) -> Setting:
         shape,
         corpus="enwiki2015-2048",
         held_out=("enwiki2015-2048", "wikitext2-2048"),
-        recipe=Recipe(steps=2000, batch=16, lr=3e-3, warmup=60),
+        recipe=TrainingRecipe(steps=2000, batch=16, lr=3e-3, warmup=60),
         matching=Matching(steps=800, batch=16, probe=200, rates=_halving(highest)),
         scored=256,
         bf16=False,
@@ -226,7 +227,7 @@ LAPTOP: dict[str, Setting] = {
         SHAKESPEARE,
         shape=Gpt2(layers=4, width=64, heads=4, context=64, vocabulary=2048),
         corpus="tinyshakespeare-2048",
-        recipe=Recipe(steps=1500, batch=16, lr=3e-3, warmup=60),
+        recipe=TrainingRecipe(steps=1500, batch=16, lr=3e-3, warmup=60),
         matching=Matching(steps=800, batch=16, probe=100, rates=_halving(2e-2)),
         scored=128,
         bf16=False,
@@ -238,7 +239,7 @@ LAPTOP: dict[str, Setting] = {
         id="vit-tiny-imagenet",
         shape=Vit(layers=4, width=96, heads=4, size=64, patch=16, classes=200),
         corpus="tiny-imagenet",
-        recipe=Recipe(steps=4000, batch=64, lr=2e-3, warmup=100),
+        recipe=TrainingRecipe(steps=4000, batch=64, lr=2e-3, warmup=100),
         matching=Matching(steps=300, batch=64, probe=100, rates=_halving(1e-2)),
         scored=2000,
         bf16=False,
@@ -246,7 +247,7 @@ LAPTOP: dict[str, Setting] = {
     "vit-cifar10": replace(
         CIFAR,
         shape=Vit(layers=4, width=96, heads=4, size=32, patch=8, classes=10),
-        recipe=Recipe(steps=4000, batch=64, lr=2e-3, warmup=100),
+        recipe=TrainingRecipe(steps=4000, batch=64, lr=2e-3, warmup=100),
         matching=Matching(steps=300, batch=64, probe=100, rates=_halving(1e-2)),
         scored=1000,
         bf16=False,
@@ -284,7 +285,7 @@ def corpora(works: Iterable[Work]) -> list[str]:
 def _smoke(work: Work) -> Work:
     """The same commands in seconds: tiny shapes, synthetic data, a few steps."""
     if isinstance(work, Curve):
-        return replace(work, points=tuple((at, _smoke_setting(s)) for at, s in work.points[:2]))
+        return replace(work, points=tuple((at, smoke_setting(s)) for at, s in work.points[:2]))
     if isinstance(work, Cost):
         return replace(
             work,
@@ -292,10 +293,11 @@ def _smoke(work: Work) -> Work:
             tokens=(64,),
             steps=2,
         )
-    return _smoke_setting(work)
+    return smoke_setting(work)
 
 
-def _smoke_setting(setting: Setting) -> Setting:
+def smoke_setting(setting: Setting) -> Setting:
+    """The setting at the smallest size at which every command still runs."""
     small: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2}
     if isinstance(setting.shape, Vit):
         small |= {"size": 8, "patch": 4, "classes": 4}
@@ -315,7 +317,7 @@ def _smoke_setting(setting: Setting) -> Setting:
         shape=replace(setting.shape, **small),
         corpus="synthetic-pictures" if isinstance(setting.shape, Vit) else "synthetic-text",
         held_out=(),
-        recipe=Recipe(steps=4, batch=4, lr=1e-2, warmup=2),
+        recipe=TrainingRecipe(steps=4, batch=4, lr=1e-2, warmup=2),
         seeds=setting.seeds[:1],
         matching=matching,
         scored=8,

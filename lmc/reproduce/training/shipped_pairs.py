@@ -29,13 +29,13 @@ from lmc.files import read_json, refuse_occupied, refuse_other_run, whole_folder
 from lmc.matching import independence
 from lmc.reproduce.training.shapes import Language
 from lmc.reproduce.training.tasks import Digits, Docstrings, Task, Texts
-from lmc.reproduce.training.trainer import Recipe
+from lmc.reproduce.training.trainer import TrainingRecipe
 from lmc.reproduce.training.trainer import train as train_endpoint
 
 SHIPPED = Path(__file__).parents[3] / "data" / "pairs"
-KINDS: dict[str, tuple[Task, Recipe]] = {
-    "neox-docstrings": (Docstrings(), Recipe(steps=500, batch=16, lr=4e-3)),
-    "vit-digits": (Digits(), Recipe(steps=3000, batch=64, lr=2e-3)),
+KINDS: dict[str, tuple[Task, TrainingRecipe]] = {
+    "neox-docstrings": (Docstrings(), TrainingRecipe(steps=500, batch=16, lr=4e-3)),
+    "vit-digits": (Digits(), TrainingRecipe(steps=3000, batch=64, lr=2e-3)),
 }
 # Two networks count as unrelated when the cosine of their weight matrices is below 0.05. A head that is nearly of rank
 # one can miss that by chance, so these are the seeds and the pairing that meet it (see the log).
@@ -109,7 +109,7 @@ def _baselines(task: Task) -> dict[str, float]:
     return {"unigram": -unigram.mean().item(), "bigram": -bigram.mean().item()}
 
 
-def _find(name: str) -> tuple[Task, Recipe, dict[str, int]]:
+def _find(name: str) -> tuple[Task, TrainingRecipe, dict[str, int]]:
     if name not in names():
         raise ArgumentError(f"unknown pair '{name}'; expected one of {', '.join(names())}")
     kind, _, index = name.rpartition("-")
@@ -127,7 +127,7 @@ def _shipped_folder(name: str) -> Path:
     return SHIPPED / name
 
 
-def _train_into(folder: Path, task: Task, recipe: Recipe, seed: int) -> None:
+def _train_into(folder: Path, task: Task, recipe: TrainingRecipe, seed: int) -> None:
     began = time.monotonic()
     model, curve = train_endpoint(task, recipe, seed)
     run = {

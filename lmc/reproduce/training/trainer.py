@@ -1,4 +1,4 @@
-"""One endpoint from nothing: every choice that decides its weights is in a `Recipe` and a seed."""
+"""One endpoint from nothing: every choice that decides its weights is in a `TrainingRecipe` and a seed."""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ ORDER_SEED = 1_000_003  # added to an endpoint's seed for its data, so that no s
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """AdamW with linear warm-up and half a cosine down to zero; weight decay on matrices only."""
 
     steps: int
@@ -44,12 +44,12 @@ class Trainer:
 
     >>> task = Digits(width=16, depth=1)
     >>> from lmc.evaluation import losses
-    >>> trainer = Trainer(task.shape.build(), Recipe(steps=2, batch=8, lr=1e-3, warmup=1))
+    >>> trainer = Trainer(task.shape.build(), TrainingRecipe(steps=2, batch=8, lr=1e-3, warmup=1))
     >>> for _ in range(2):
     ...     trainer.descend(losses(trainer.model, task.draw(8, torch.Generator())).mean())
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, model: nn.Module, recipe: TrainingRecipe) -> None:
         parameters = list(model.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -105,10 +105,12 @@ class Trainer:
             self.optimizer.state[p] = {"step": at} | moments
 
 
-def train(task: Task, recipe: Recipe, seed: int, progress: bool = True) -> tuple[nn.Module, list[tuple[int, float]]]:
+def train(
+    task: Task, recipe: TrainingRecipe, seed: int, progress: bool = True
+) -> tuple[nn.Module, list[tuple[int, float]]]:
     """The model after the last step, and its training curve: (step, mean loss since the entry before).
 
-    >>> model, curve = train(Digits(width=16, depth=1), Recipe(steps=2, batch=8, lr=1e-3, warmup=1), seed=0)
+    >>> model, curve = train(Digits(width=16, depth=1), TrainingRecipe(steps=2, batch=8, lr=1e-3, warmup=1), seed=0)
     >>> [step for step, loss in curve]
     [1, 2]
     """

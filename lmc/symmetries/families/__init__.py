@@ -5,7 +5,8 @@ a model's configuration and shapes, never from its weights, so a model on the me
 here. To add one, copy the nearest file and name it in `family.FAMILIES`;
 the book's page "Add a family" walks through it.
 
-Begin with `llama`; `common` holds what several tables share, `decoder` what all pre-norm decoders do.
+Begin with `llama`; `decoder` is what most decoders share, made of `attention`, `feed_forward` and
+`heads`; `common` holds the rest of what several tables have in common.
 """
 
 from typing import TYPE_CHECKING
@@ -13,14 +14,18 @@ from typing import TYPE_CHECKING
 from lmc import face
 
 if TYPE_CHECKING:
+    from lmc.symmetries.families import facts as facts
     from lmc.symmetries.families import vit_forms as vit_forms
+    from lmc.symmetries.families.common import Family as Family
     from lmc.symmetries.families.common import Images as Images
     from lmc.symmetries.families.common import Tokens as Tokens
     from lmc.symmetries.families.family import FAMILIES as FAMILIES
-    from lmc.symmetries.families.family import Family as Family
+    from lmc.symmetries.families.family import contexts as contexts
+    from lmc.symmetries.families.family import covered as covered
     from lmc.symmetries.families.family import families as families
     from lmc.symmetries.families.family import family_of as family_of
     from lmc.symmetries.families.family import find as find
     from lmc.symmetries.families.family import spec as spec
+    from lmc.symmetries.families.settings import same_setting as same_setting
 else:
     __getattr__, __dir__ = face(__name__)

@@ -1,11 +1,11 @@
-"""BERT: norms after the sublayers (LayerNorm), biases, learned positions, a prediction head with a norm of its own.
+"""BERT and RoBERTa: norms after the sublayers (LayerNorm), biases, learned positions; any of the heads, or none.
 
 What a post-norm costs: x ← γ⊙n(x + f(x)) + β hands its gain on along the skip connection, so no reader can absorb it,
 and a rotation of the stream would mix the entries of γ. A permutation reorders γ along; LayerNorm's mean forbids signs
 (but for the sign of the whole stream, one bit that is not declared). There is no residual scale: the one ε is also that
 of the head's norm, and no scale of the stream reaches it through a GELU. What is left in full: hidden units, heads,
 values, queries and keys, and the units of the head. Every β can go: into the readers, and along the skip into the next
-sublayer's bias.
+sublayer's bias. Without a head the stream itself is the output, and stays as it is.
 """
 
 from collections.abc import Iterator
@@ -13,61 +13,73 @@ from dataclasses import replace
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import Tokens, hidden_units, move_values, norm, plain_heads
-from lmc.symmetries.groups import Permutation
+from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.bert_heads import Top, top
+from lmc.symmetries.families.common import Tokens, norm
+from lmc.symmetries.families.feed_forward import hidden_units
+from lmc.symmetries.groups import Fixed, Permutation
 from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, layered
 
-OTHER_HEADS = ("bert.pooler.", "cls.seq_relationship.")  # what pretraining learned beside the prediction of tokens
-EMBEDDINGS, HEAD, LAYER = "bert.embeddings.", "cls.predictions.", "bert.encoder.layer.{l}."
+# What pretraining learned beside the prediction of tokens, and the class that writes it.
+PUBLISHED = ("BertForPreTraining",)
+OTHER_HEADS = ("bert.pooler.", "roberta.pooler.", "cls.seq_relationship.")
+EMBEDDINGS, LAYER = "embeddings.", "encoder.layer.{l}."
 QUERY, KEY, VALUE = (LAYER + f"attention.self.{part}" for part in ("query", "key", "value"))
 OUT, UP, DOWN = (LAYER + part for part in ("attention.output", "intermediate", "output"))
 WORDS, POSITIONS, TYPES = (EMBEDDINGS + f"{part}_embeddings.weight" for part in ("word", "position", "token_type"))
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of a `BertForMaskedLM`. Raises UnsupportedModelError for a decoder."""
-    config = model.config
+    """The table of a BERT or RoBERTa, with any head or none. Raises UnsupportedModelError for a decoder."""
+    config, present = model.config, set(model.state_dict())
     for flag in ("is_decoder", "add_cross_attention"):
         if getattr(config, flag):
-            raise UnsupportedModelError(f"BertForMaskedLM: {flag} is not supported by the bert table")
-    layers, width = range(config.num_hidden_layers), Permutation(config.hidden_size)
-    spaces, rules = layered(len(layers), *_layer(config))
-    del rules[DOWN.format(l=layers[-1]) + ".LayerNorm.weight"]  # only the head reads the last norm, and absorbs it
+            raise UnsupportedModelError(f"{type(model).__name__}: {flag} is not supported by the bert table")
+    base = model.base_model_prefix + "." if hasattr(model, model.base_model_prefix) else ""
+    layers, size = range(config.num_hidden_layers), config.hidden_size
+    last = base + DOWN.format(l=layers[-1]) + ".LayerNorm"
+    head = top(size, last, base, present)
+    spaces, rules = layered(len(layers), *_layer(config, base))
+    if not head.keeps:
+        del rules[last + ".weight"]  # only the head reads the last norm, and absorbs it
+    words, positions, types = (base + name for name in (WORDS, POSITIONS, TYPES))
     return ModelSpec(
         family="bert",
-        free={"vocab": config.vocab_size, "position": config.max_position_embeddings, "type": config.type_vocab_size},
-        spaces=(Space("stream", width), Space("predict", width), *spaces),
+        free={
+            "vocab": config.vocab_size,
+            "position": config.max_position_embeddings,
+            "type": config.type_vocab_size,
+            "class": getattr(config, "num_labels", 0),
+            "pool": size,
+        },
+        spaces=(Space("stream", Fixed(size) if head.keeps else Permutation(size)), *head.spaces, *spaces),
         rules={
-            WORDS: "vocab stream!",
-            POSITIONS: "position stream!",
-            TYPES: "type stream!",
-            EMBEDDINGS + "LayerNorm.weight": "stream",
+            words: "vocab stream!",
+            positions: "position stream!",
+            types: "type stream!",
+            base + EMBEDDINGS + "LayerNorm.weight": "stream",
             **rules,
-            HEAD + "transform.dense.weight": "predict stream?",
-            HEAD + "transform.dense.bias": "predict",
-            HEAD + "decoder.weight": "vocab predict",
-            HEAD + "decoder.bias": "vocab",
-            HEAD + "bias": "vocab",
+            **head.rules,
         },
         stream_norm="layernorm",
-        norms=tuple(_norms(layers, set(model.state_dict()))),
-        means=(Mean(POSITIONS, "position", TYPES), Mean(TYPES, "type", WORDS)),
+        norms=tuple(_norms(layers, base, present, head)),
+        means=(Mean(positions, "position", types), Mean(types, "type", words)),
         moves=tuple(
-            move_values(VALUE.format(l=layer) + ".bias", OUT.format(l=layer) + ".dense", layer) for layer in layers
+            move_values(base + VALUE.format(l=layer) + ".bias", base + OUT.format(l=layer) + ".dense", layer)
+            for layer in layers
         ),
-        # The head's bias is the decoder's own; a model that is not tied keeps a second one that nothing reads.
-        dead=(*(Dead(KEY.format(l=layer) + ".bias", f"qk.{layer}*") for layer in layers), Dead(HEAD + "bias", "vocab")),
-        logits=(HEAD + "decoder.weight", HEAD + "decoder.bias"),
-        tied=(HEAD + "decoder.weight", WORDS),
+        dead=(*(Dead(base + KEY.format(l=layer) + ".bias", f"qk.{layer}*") for layer in layers), *head.dead),
+        logits=head.logits,
+        tied=(head.logits[0], words) if head.logits else None,
     )
 
 
-def _layer(config: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
+def _layer(config: Any, base: str) -> tuple[tuple[Space, ...], dict[str, str]]:
     """The spaces and the rules of one layer."""
     heads = config.num_attention_heads
     width = config.hidden_size // heads
     units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
-    return (*plain_heads(heads, width), *units), {
+    rules = {
         QUERY + ".weight": "(head qk) stream?",
         QUERY + ".bias": "(head qk)",
         KEY + ".weight": "(head qk*) stream?",
@@ -83,20 +95,22 @@ def _layer(config: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
         DOWN + ".dense.bias": "stream!",
         DOWN + ".LayerNorm.weight": "stream",
     }
+    return (*plain_heads(heads, width), *units), {base + name: pattern for name, pattern in rules.items()}
 
 
-def _norms(layers: range, present: set[str]) -> Iterator[Norm]:
+def _norms(layers: range, base: str, present: set[str], head: Top) -> Iterator[Norm]:
     """A norm's gain stays where the skip connection hands the stream onward; elsewhere the readers absorb it."""
-    before = EMBEDDINGS + "LayerNorm"
+    before = base + EMBEDDINGS + "LayerNorm"
     for layer in layers:
-        query, key, value, out, up, down = (name.format(l=layer) for name in (QUERY, KEY, VALUE, OUT, UP, DOWN))
+        query, key, value, out, up, down = (base + name.format(l=layer) for name in (QUERY, KEY, VALUE, OUT, UP, DOWN))
         yield replace(norm(before, present, query, key, value), weight=None, onward=out + ".dense.bias")
         yield replace(norm(out + ".LayerNorm", present, up + ".dense"), weight=None, onward=down + ".dense.bias")
         before = down + ".LayerNorm"
-    yield norm(before, present, HEAD + "transform.dense")
-    yield replace(norm(HEAD + "transform.LayerNorm", present, HEAD + "decoder"), axis="predict")
+    yield from head.norms
 
 
 def tokens(model: Any) -> Tokens:
-    """What the model reads. It predicts masked tokens: there is no next-token loss."""
-    return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal=False)
+    """What the model reads. It predicts no next token. RoBERTa's positions begin after that of the padding token."""
+    config = model.config
+    unused = 0 if config.model_type == "bert" else config.pad_token_id + 1
+    return Tokens(config.vocab_size, config.max_position_embeddings - unused, causal=False)

@@ -1,43 +1,19 @@
-"""What several tables have in common: hidden units, norms and their readers, settings of a configuration, inputs."""
+"""What several tables have in common: what a family is, what it reads, norms and their readers."""
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmc.symmetries.groups import Group, Invertible, Permutation, Scale
-from lmc.symmetries.spec import Move, Norm, Reader, Space
+from torch import nn
 
-# Activations with f(sx) = s f(x) for s > 0: each unit may carry a positive factor in and its inverse out.
-_HOMOGENEOUS = ("relu", "leaky_relu")
-
-# Fields that do not change what a model computes in evaluation, or that the shape of a tensor shows. Two endpoints must
-# agree in every other field, also in one that this package has never heard of.
-_IRRELEVANT = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        _name_or_path architectures auto_map dtype torch_dtype transformers_version model_type return_dict
-        output_attentions output_hidden_states use_cache initializer_range initializer_factor gradient_checkpointing
-        bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id id2label label2id problem_type
-        tie_word_embeddings torchscript num_labels vocab_size max_position_embeddings n_positions n_ctx
-        is_encoder_decoder chunk_size_feed_forward task_specific_params hidden_dropout attention_dropout resid_pdrop
-        embd_pdrop attn_pdrop hidden_dropout_prob attention_probs_dropout_prob classifier_dropout summary_type
-        summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout pretraining_tp encoder_stride
-        pooler_output_size pooler_act tokenizer_class unk_token_id output_past directionality unsloth_version is_decoder
-        position_embedding_type max_window_layers
-        """,
-    )
-)
-
-# Older files say with these fields what newer ones say with `rope_parameters`, the only one that a stock class reads.
-_BEFORE = frozenset(("rotary_pct", "rotary_emb_base", "partial_rotary_factor", "rope_theta", "rope_scaling"))
+from lmc.symmetries.spec import ModelSpec, Norm, Reader
 
 
 @dataclass(frozen=True)
 class Tokens:
     """A language model reads token ids below `vocabulary`, at most `context` of them at a time.
 
-    One that is not `causal` does not predict the next token.
+    One that is not `causal` does not predict the next token: it predicts masked ones, labels, or nothing.
     """
 
     vocabulary: int
@@ -47,61 +23,45 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Images:
-    """A vision model reads images of `shape` (channels, height, width) and tells `classes` of them apart."""
+    """A vision model reads images of `shape` (channels, height, width) tells `classes` apart, 0 without a head."""
 
     shape: tuple[int, int, int]
     classes: int
 
 
+@dataclass(frozen=True)
+class Family:
+    """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads.
+
+    `alike(model, like)`, where a family can be written in more than one form, writes a model in the form of another.
+    `published`: classes whose files hold the first of `classes` and more, which the stock loader leaves out; `unread`:
+    how the tensors begin that only those read.
+    """
+
+    name: str
+    library: str  # "transformers" or "timm"
+    classes: tuple[str, ...]
+    spec: Callable[[Any], ModelSpec]
+    settings: Callable[[Any], dict[str, object]]
+    inputs: Callable[[Any], Tokens | Images]
+    alike: Callable[[Any, Any], nn.Module] | None = None
+    published: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
 def tokens(model: Any) -> Tokens:
     """What a language model of transformers reads."""
-    return Tokens(model.config.vocab_size, model.config.max_position_embeddings)
-
-
-def settings(model: Any) -> dict[str, object]:
-    """Every field of a transformers configuration that changes the function and is not visible in a shape."""
-    fields = model.config.to_dict()
-    meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
-    found = {name: value for name, value in fields.items() if name not in meaningless}
-    rotary = fields.get("rope_parameters") or {}
-    if rotary.get("rope_type", "default") != "default":  # angles then depend on the length of the context
-        found["max_position_embeddings"] = fields.get("max_position_embeddings")
-    return found
-
-
-def hidden_units(count: int, activation: str = "", gated: bool = False) -> tuple[tuple[Space, ...], str, str]:
-    """The spaces of a feed-forward layer's hidden units, and their axis: as it is written, and as it is read.
-
-    Units can be permuted. What multiplies a gate's output may carry any factor, a ReLU's unit a positive one; a GELU's
-    unit none (so the feed-forward scaling of arXiv 2606.23607 is exact for gated and ReLU layers only).
-    """
-    units = Space("hidden", Permutation(count))
-    if not gated and activation not in _HOMOGENEOUS:
-        return (units,), "hidden", "hidden"
-    factor: Group = Invertible(1) if gated else Scale()
-    return (units, Space("unit", factor, over=("hidden",))), "(hidden unit)", "(hidden unit*)"
-
-
-def plain_heads(count: int, width: int) -> tuple[Space, ...]:
-    """The spaces of attention whose positions are elsewhere: of queries against keys, and of values, every basis."""
-    return (
-        Space("head", Permutation(count)),
-        Space("qk", Invertible(width), over=("head",)),
-        Space("value", Invertible(width), over=("head",)),
-    )
+    return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal=model.can_generate())
 
 
 def reader(name: str, present: set[str]) -> Reader:
-    """The layer called `name` as a reader of the stream, with its bias where it has one."""
-    return Reader(name + ".weight", name + ".bias" if name + ".bias" in present else None)
+    """The layer, or the tensor, called `name` as a reader of the stream, with its bias where it has one."""
+    return Reader(name if name in present else name + ".weight", name + ".bias" if name + ".bias" in present else None)
 
 
 def norm(module: str, present: set[str], *read_by: str) -> Norm:
-    """The norm called `module`, with its gain and its bias where it has them, and the layers that read its output."""
+    """The norm called `module`, with its gain and bias where it has them, and those of its readers that are there."""
     weight, bias = (name if name in present else None for name in (module + ".weight", module + ".bias"))
-    return Norm(module, weight, bias, tuple(reader(name, present) for name in read_by))
-
-
-def move_values(bias: str, out: str, layer: int) -> Move:
-    """The bias of a layer's values. Attention averages values, which leaves a constant alone, so `out` can carry it."""
-    return Move(bias, out + ".bias", f"value.{layer}", through=out + ".weight")
+    return Norm(
+        module, weight, bias, tuple(reader(name, present) for name in read_by if {name, name + ".weight"} & present)
+    )

@@ -5,52 +5,58 @@ a model's configuration and shapes, never from its weights, so a model on the me
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families import bert, common, gpt2, gpt_neox, hf_vit, llama, olmo, olmo2, qwen3, vit, vit_forms
-from lmc.symmetries.families.common import Images, Tokens
+from lmc.symmetries.families import (
+    bert,
+    gemma,
+    gpt2,
+    gpt_neox,
+    hf_vit,
+    llama,
+    olmo,
+    olmo2,
+    olmoe,
+    opt,
+    qwen3,
+    stablelm,
+    starcoder2,
+    vit,
+    vit_forms,
+)
+from lmc.symmetries.families.closest import advice
+from lmc.symmetries.families.common import Family, Tokens, tokens
+from lmc.symmetries.families.heads import LABELS, TEXTS, named
+from lmc.symmetries.families.settings import settings
 from lmc.symmetries.spec import ModelSpec
 
 
-@dataclass(frozen=True)
-class Family:
-    """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads.
-
-    `alike(model, like)`, where a family can be written in more than one form, writes a model in the form of another.
-    `unread`: how the tensors begin that published files hold for other classes, and the stock loader leaves out.
-    """
-
-    name: str
-    library: str  # "transformers" or "timm"
-    classes: tuple[str, ...]
-    spec: Callable[[Any], ModelSpec]
-    settings: Callable[[Any], dict[str, object]]
-    inputs: Callable[[Any], Tokens | Images]
-    alike: Callable[[Any, Any], nn.Module] | None = None
-    unread: tuple[str, ...] = ()
-
-
 def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
-    return Family(name, "transformers", classes, spec, common.settings, common.tokens)
+    return Family(name, "transformers", classes, spec, settings, tokens)
 
 
+ENCODERS = tuple(s + kind for s in ("Bert", "Roberta", "XLMRoberta") for kind in ("ForMaskedLM", *LABELS, "Model"))
+PICTURES = ("ViTForImageClassification", "ViTModel", "Dinov2ForImageClassification", "Dinov2Model")
+LLAMAS = tuple(name for s in ("Llama", "Mistral", "Qwen2", "Phi3", "Mixtral", "Qwen2Moe") for name in named(s))
 FAMILIES = (
-    _decoder("gpt_neox", gpt_neox.spec, "GPTNeoXForCausalLM"),
-    _decoder("gpt2", gpt2.spec, "GPT2LMHeadModel"),
-    _decoder("llama", llama.spec, "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"),
-    _decoder("qwen3", qwen3.spec, "Qwen3ForCausalLM"),
-    _decoder("olmo", olmo.spec, "OlmoForCausalLM"),
-    _decoder("olmo2", olmo2.spec, "Olmo2ForCausalLM"),
-    Family(
-        "bert", "transformers", ("BertForMaskedLM",), bert.spec, common.settings, bert.tokens, unread=bert.OTHER_HEADS
-    ),
+    _decoder("gpt_neox", gpt_neox.spec, *named("GPTNeoX")),
+    _decoder("gpt2", gpt2.spec, "GPT2LMHeadModel", *named("GPT2", *LABELS)),
+    _decoder("llama", llama.spec, *LLAMAS, "GraniteForCausalLM"),
+    _decoder("stablelm", stablelm.spec, *named("StableLm")),
+    _decoder("starcoder2", starcoder2.spec, *named("Starcoder2")),
+    _decoder("opt", opt.spec, *named("OPT", *TEXTS)),
+    _decoder("gemma", gemma.spec, *named("Gemma"), *named("Gemma2"), "Gemma3ForCausalLM"),
+    _decoder("qwen3", qwen3.spec, *named("Qwen3"), *named("Qwen3Moe")),
+    _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
+    _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
+    _decoder("olmoe", olmoe.spec, "OlmoeForCausalLM"),
+    Family("bert", "transformers", ENCODERS, bert.spec, settings, bert.tokens, None, bert.PUBLISHED, bert.OTHER_HEADS),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
-    Family("hf_vit", "transformers", ("ViTForImageClassification",), hf_vit.spec, common.settings, hf_vit.images),
+    Family("hf_vit", "transformers", PICTURES, hf_vit.spec, settings, hf_vit.images),
 )
 
 
@@ -60,17 +66,36 @@ def families() -> dict[str, tuple[str, ...]]:
 
 
 def find(class_name: str, library: str) -> Family:
-    """The family that covers a stock class. Raises UnsupportedModelError, which names the class and what is covered."""
+    """The family that covers a stock class. Raises UnsupportedModelError, naming the class and the closest covered."""
     for family in FAMILIES:
         if family.library == library and class_name in family.classes:
             return family
-    known = ", ".join(c for classes in families().values() for c in classes)
-    raise UnsupportedModelError(f"{library}.{class_name}: no family covers this model class (covered: {known})")
+    hint = advice(class_name, library, FAMILIES)
+    raise UnsupportedModelError(f"{library}.{class_name}: no family covers this model class; {hint}")
+
+
+def covered(class_name: str) -> str:
+    """The covered class that reads the files of a class: mostly that class itself.
+
+    >>> covered("BertForPreTraining")
+    'BertForMaskedLM'
+    """
+    return next((family.classes[0] for family in FAMILIES if class_name in family.published), class_name)
 
 
 def family_of(model: nn.Module) -> Family:
     """The family of a model. Raises UnsupportedModelError."""
     return find(type(model).__name__, type(model).__module__.split(".")[0])
+
+
+def contexts(models: Iterable[nn.Module]) -> list[int]:
+    """How many tokens language models read at most, each number once; nothing for models of pictures.
+
+    >>> contexts([a, b])
+    [32]
+    """
+    inputs = [family_of(model).inputs(model) for model in models]
+    return list(dict.fromkeys(read.context for read in inputs if isinstance(read, Tokens)))
 
 
 def spec(model: nn.Module) -> ModelSpec:

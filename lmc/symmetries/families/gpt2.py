@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import hidden_units, move_values, norm, plain_heads
+from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.common import norm
+from lmc.symmetries.families.feed_forward import hidden_units
+from lmc.symmetries.families.heads import head
 from lmc.symmetries.groups import Orthogonal, Scale
 from lmc.symmetries.spec import Dead, Epsilon, Mean, ModelSpec, Norm, Space, layered
 
@@ -13,30 +16,30 @@ QKV, OUT, UP, DOWN = (LAYER + part for part in ("attn.c_attn", "attn.c_proj", "m
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of a `GPT2LMHeadModel`. Raises UnsupportedModelError for one with cross-attention."""
-    config = model.config
+    """The table of a GPT-2 with any of its heads. Raises UnsupportedModelError for one with cross-attention."""
+    config, top = model.config, head(model, "transformer.wte.weight")
     if config.add_cross_attention:
-        raise UnsupportedModelError("GPT2LMHeadModel: add_cross_attention is not supported by the gpt2 table")
+        raise UnsupportedModelError(f"{type(model).__name__}: add_cross_attention is not supported by the gpt2 table")
     layers = range(config.num_hidden_layers)
     spaces, rules = layered(len(layers), *_layer(model))
     return ModelSpec(
         family="gpt2",
-        free={"vocab": config.vocab_size, "position": config.max_position_embeddings},
+        free={"vocab": config.vocab_size, "position": config.max_position_embeddings, **top.classes},
         spaces=(Space("stream", Orthogonal(config.hidden_size, fixes_ones=True)), Space("scale", Scale()), *spaces),
         rules={
             "transformer.wte.weight": "vocab stream!",
             "transformer.wpe.weight": "position stream!",
             **rules,
-            "lm_head.weight": "vocab stream?",
+            **top.rules,
         },
         stream_norm="layernorm",
-        norms=tuple(_norms(layers, set(model.state_dict()))),
+        norms=tuple(_norms(layers, set(model.state_dict()), top.name)),
         means=(Mean("transformer.wpe.weight", "position", "transformer.wte.weight"),),
         moves=tuple(move_values(QKV.format(l=layer) + ".bias", OUT.format(l=layer), layer) for layer in layers),
         dead=tuple(Dead(QKV.format(l=layer) + ".bias", f"qk.{layer}*") for layer in layers),
         epsilon=Epsilon("layer_norm_epsilon", "eps"),
-        logits=("lm_head.weight",),
-        tied=("lm_head.weight", "transformer.wte.weight"),
+        logits=top.logits,
+        tied=top.tied,
     )
 
 
@@ -58,9 +61,9 @@ def _layer(model: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
     }
 
 
-def _norms(layers: range, present: set[str]) -> Iterator[Norm]:
+def _norms(layers: range, present: set[str], read_by: str) -> Iterator[Norm]:
     for layer in layers:
         here, qkv, up = (name.format(l=layer) for name in (LAYER, QKV, UP))
         yield norm(here + "ln_1", present, qkv)
         yield norm(here + "ln_2", present, up)
-    yield norm("transformer.ln_f", present, "lm_head")
+    yield norm("transformer.ln_f", present, read_by)

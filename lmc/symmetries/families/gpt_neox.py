@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lmc.symmetries.families.common import hidden_units, norm
+from lmc.symmetries.families.common import norm
+from lmc.symmetries.families.feed_forward import hidden_units
+from lmc.symmetries.families.heads import head
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered
 
@@ -13,25 +15,24 @@ UP, DOWN = LAYER + "mlp.dense_h_to_4h", LAYER + "mlp.dense_4h_to_h"
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of a `transformers.GPTNeoXForCausalLM`."""
-    config, present = model.config, set(model.state_dict())
-    head = "lm_head" if "lm_head.weight" in present else "embed_out"  # its name before transformers 5.14
+    """The table of a GPT-NeoX with any of its heads."""
+    config, present, top = model.config, set(model.state_dict()), head(model, "gpt_neox.embed_in.weight")
     # The width of the cos table, which need not be int(fraction · head_dim) when that is odd.
     rotary = 2 * model.gpt_neox.rotary_emb.inv_freq.shape[0]
     rows = {name: pattern for name, pattern in _rules(config, rotary).items() if name.format(l=0) in present}
     spaces, rules = layered(config.num_hidden_layers, _spaces(config, rotary), rows)
     return ModelSpec(
         family="gpt_neox",
-        free={"vocab": config.vocab_size, "freq": rotary // 2},
+        free={"vocab": config.vocab_size, "freq": rotary // 2, **top.classes},
         spaces=(Space("stream", Orthogonal(config.hidden_size, fixes_ones=True)), Space("scale", Scale()), *spaces),
-        rules={"gpt_neox.embed_in.weight": "vocab stream!", **rules, head + ".weight": "vocab stream?"},
+        rules={"gpt_neox.embed_in.weight": "vocab stream!", **rules, **top.rules},
         stream_norm="layernorm",
-        norms=(*_norms(config, present), norm("gpt_neox.final_layer_norm", present, head)),
+        norms=(*_norms(config, present), norm("gpt_neox.final_layer_norm", present, top.name)),
         moves=tuple(_moves(config)),
         dead=tuple(_dead(config)) if "pass" in _qkv(config, rotary) else (),
         epsilon=Epsilon("layer_norm_eps", "eps"),
-        logits=(head + ".weight",),
-        tied=(head + ".weight", "gpt_neox.embed_in.weight"),
+        logits=top.logits,
+        tied=top.tied,
     )
 
 

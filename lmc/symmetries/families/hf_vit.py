@@ -1,119 +1,119 @@
-"""The vision transformer of transformers: LayerNorm, separate query, key and value layers, a class token."""
+"""The vision transformers of transformers, ViT and DINOv2: LayerNorm, a class token, a classifier or none.
+
+Without a classifier the stream itself is the output, and stays as it is; so does what a pooler makes of it. DINOv2 adds
+gains to what sublayers write, and a classifier that reads the class token and the mean of the patches. Where patches
+may be masked, the bias of the patches cannot move into the positions, which masked ones share.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.common import Images, hidden_units, move_values, norm, plain_heads
-from lmc.symmetries.groups import Orthogonal, Scale
-from lmc.symmetries.spec import Dead, Epsilon, ModelSpec, Move, Norm, Space, layered
-
-EMBEDDINGS = "vit.embeddings."
-PATCHES, POSITIONS = EMBEDDINGS + "patch_embeddings.projection", EMBEDDINGS + "position_embeddings"
-
-
-@dataclass(frozen=True)
-class Names:
-    """What a release of transformers calls the parts of a layer."""
-
-    layer: str
-    query: str
-    key: str
-    value: str
-    out: str
-    up: str
-    down: str
-
-    def at(self, layer: int) -> "Names":
-        """The names in one layer."""
-        return Names(*(name.format(l=layer) for name in vars(self).values()))
-
-
-_NEW, _OLD = "vit.layers.{l}.", "vit.encoder.layer.{l}."
-NEW = Names(
-    _NEW,
-    *(_NEW + f"attention.{part}_proj" for part in "qkvo"),
-    *(_NEW + f"mlp.{part}" for part in ("fc1", "fc2")),
-)
-OLD = Names(
-    _OLD,
-    *(_OLD + f"attention.attention.{part}" for part in ("query", "key", "value")),
-    *(_OLD + part for part in ("attention.output.dense", "intermediate.dense", "output.dense")),
-)
+from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.bert_heads import Top, bare
+from lmc.symmetries.families.common import Images, norm
+from lmc.symmetries.families.feed_forward import hidden_units
+from lmc.symmetries.families.vit_names import Names, names
+from lmc.symmetries.groups import Fixed, Orthogonal, Scale
+from lmc.symmetries.spec import Dead, Epsilon, Gain, ModelSpec, Move, Norm, Space, layered
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of a `transformers.ViTForImageClassification`. Raises UnsupportedModelError for one without a head."""
-    config, present, patches = model.config, set(model.state_dict()), model.vit.embeddings.patch_embeddings
-    if not isinstance(model.classifier, nn.Linear):
-        raise UnsupportedModelError("ViTForImageClassification: num_labels is 0, expected a classifier")
-    names = NEW if NEW.at(0).layer + "layernorm_before.weight" in present else OLD
-    layers = range(config.num_hidden_layers)
-    spaces, rules = layered(len(layers), *_layer(model, names))
+    """The table of a ViT or DINOv2. Raises UnsupportedModelError for a classifier of no classes."""
+    config, present, stack = model.config, set(model.state_dict()), _stack(model)
+    base = "" if stack is model else model.base_model_prefix + "."
+    head = _head(model, base, present)
+    embeddings, patches = base + "embeddings.", stack.embeddings.patch_embeddings
+    pixels, positions = embeddings + "patch_embeddings.projection", embeddings + "position_embeddings"
+    parts, layers, width = names(base, present), range(config.num_hidden_layers), config.hidden_size
+    spaces, rules = layered(len(layers), *_layer(model, parts))
+    rules = {
+        pixels + ".weight": "stream! channel row column",
+        pixels + ".bias": "stream!",
+        positions: "one [cls | patch] stream!",
+        embeddings + "cls_token": "one cls stream!",
+        embeddings + "mask_token": "one stream!",
+        **rules,
+        **head.rules,
+    }
+    stream = Fixed(width) if head.keeps else Orthogonal(width, fixes_ones=True)
+    masked = embeddings + "mask_token" in present
     return ModelSpec(
         family="hf_vit",
-        free={
-            "one": 1,
-            "cls": 1,
-            "patch": patches.num_patches,
-            "channel": config.num_channels,
-            "row": patches.patch_size[0],
-            "column": patches.patch_size[1],
-            "class": model.classifier.out_features,
-        },
-        spaces=(Space("stream", Orthogonal(config.hidden_size, fixes_ones=True)), Space("scale", Scale()), *spaces),
-        rules={
-            PATCHES + ".weight": "stream! channel row column",
-            PATCHES + ".bias": "stream!",
-            POSITIONS: "one [cls | patch] stream!",
-            EMBEDDINGS + "cls_token": "one cls stream!",
-            **{name: pattern for name, pattern in rules.items() if name in present},
-            "classifier.weight": "class stream?",
-            "classifier.bias": "class",
-        },
+        free={"one": 1, "cls": 1, "patch": patches.num_patches, "class": _classes(model), "pool": width}
+        | dict(zip(("channel", "row", "column"), (config.num_channels, *patches.patch_size), strict=True)),
+        spaces=(Space("stream", stream), Space("scale", Scale()), *spaces),
+        rules={name: pattern for name, pattern in rules.items() if name in present},
         stream_norm="layernorm",
-        norms=(*_norms(layers, names, present), norm("vit.layernorm", present, "classifier")),
+        norms=(*_norms(layers, parts, present), *head.norms),
+        gains=tuple(_gains(layers, parts, present)),
         moves=(
-            *(move_values(_bias(names.at(i).value, present), names.at(i).out, i) for i in layers),
+            *(move_values(_bias(parts.at(i).value, present), parts.at(i).out, i) for i in layers),
             # What is added to every position of a kind, the position embedding can carry.
-            Move(PATCHES + ".bias", POSITIONS, rows="patch"),
-            Move(EMBEDDINGS + "cls_token", POSITIONS, rows="cls"),
+            *(() if masked else (Move(pixels + ".bias", positions, rows="patch"),)),
+            Move(embeddings + "cls_token", positions, rows="cls"),
         ),
-        dead=tuple(Dead(_bias(names.at(i).key, present), f"qk.{i}*") for i in layers),
+        dead=tuple(Dead(_bias(parts.at(i).key, present), f"qk.{i}*") for i in layers),
         epsilon=Epsilon("layer_norm_eps", "eps"),
-        logits=("classifier.weight", "classifier.bias"),
+        logits=head.logits,
     )
 
 
-def _layer(model: Any, names: Names) -> tuple[tuple[Space, ...], dict[str, str]]:
+def _stack(model: Any) -> Any:
+    """The model without its head."""
+    return getattr(model, model.base_model_prefix, model)
+
+
+def _classes(model: Any) -> int:
+    return model.classifier.out_features if hasattr(model, "classifier") else 0
+
+
+def _head(model: Any, base: str, present: set[str]) -> Top:
+    last, logits = base + "layernorm", ("classifier.weight", "classifier.bias")
+    if not base:
+        return bare(last, "pooler.dense" if "pooler.dense.weight" in present else None, present)
+    if not isinstance(model.classifier, nn.Linear):
+        raise UnsupportedModelError(f"{type(model).__name__}: num_labels is 0, expected a classifier")
+    twice = model.classifier.in_features > model.config.hidden_size  # the class token beside the mean of the patches
+    rules = {logits[0]: "class [stream? | stream?]" if twice else "class stream?", logits[1]: "class"}
+    return Top(rules, (norm(last, present, "classifier"),), logits=logits)
+
+
+def _layer(model: Any, parts: Names) -> tuple[tuple[Space, ...], dict[str, str]]:
     """The spaces and the rules of one layer; query, key and value need not have biases."""
-    config = model.config
-    heads = config.num_attention_heads
-    width = model.get_parameter(names.at(0).query + ".weight").shape[0] // heads
-    units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
-    return (*plain_heads(heads, width), *units), {
-        names.query + ".weight": "(head qk) stream?",
-        names.query + ".bias": "(head qk)",
-        names.key + ".weight": "(head qk*) stream?",
-        names.key + ".bias": "(head qk*)",
-        names.value + ".weight": "(head value) stream?",
-        names.value + ".bias": "(head value)",
-        names.out + ".weight": "stream! (head value*)",
-        names.out + ".bias": "stream!",
-        names.up + ".weight": f"{written} stream?",
-        names.up + ".bias": written,
-        names.down + ".weight": f"stream! {read}",
-        names.down + ".bias": "stream!",
+    heads, shapes = model.config.num_attention_heads, {n: t.shape for n, t in model.state_dict().items()}
+    here = parts.at(0)
+    gated = here.gate + ".weight" in shapes
+    count = shapes[here.up + ".weight"][0]
+    units, written, read = hidden_units(count, "" if gated else model.config.hidden_act, gated)
+    both = {
+        parts.query: ("(head qk)", "stream?"),
+        parts.key: ("(head qk*)", "stream?"),
+        parts.value: ("(head value)", "stream?"),
+        parts.out: ("stream!", "(head value*)"),
+        parts.gate: ("hidden", "stream?"),
+        parts.up: (written, "stream?"),
+        parts.down: ("stream!", read),
     }
+    rules = {name + ".weight": f"{rows} {columns}" for name, (rows, columns) in both.items()}
+    rules |= {name + ".bias": rows for name, (rows, _) in both.items()}
+    return (*plain_heads(heads, shapes[here.query + ".weight"][0] // heads), *units), rules
 
 
-def _norms(layers: range, names: Names, present: set[str]) -> Iterator[Norm]:
-    for here in map(names.at, layers):
-        yield norm(here.layer + "layernorm_before", present, here.query, here.key, here.value)
-        yield norm(here.layer + "layernorm_after", present, here.up)
+def _norms(layers: range, parts: Names, present: set[str]) -> Iterator[Norm]:
+    for here in map(parts.at, layers):
+        yield norm(here.before, present, here.query, here.key, here.value)
+        yield norm(here.after, present, here.gate, here.up)
+
+
+def _gains(layers: range, parts: Names, present: set[str]) -> Iterator[Gain]:
+    """LayerScale, where it is there: what a sublayer writes can absorb it."""
+    for here in map(parts.at, layers):
+        for gain, written in zip(here.scales, (here.out, here.down), strict=True):
+            if gain in present:
+                yield Gain(gain, (written + ".weight", written + ".bias"))
 
 
 def _bias(layer: str, present: set[str]) -> str:
@@ -123,5 +123,5 @@ def _bias(layer: str, present: set[str]) -> str:
 
 def images(model: Any) -> Images:
     """What the model reads."""
-    height, width = model.vit.embeddings.patch_embeddings.image_size
-    return Images((model.config.num_channels, height, width), model.classifier.out_features)
+    height, width = _stack(model).embeddings.patch_embeddings.image_size
+    return Images((model.config.num_channels, height, width), _classes(model))

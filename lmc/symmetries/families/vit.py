@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from lmc.symmetries.families.common import Images, hidden_units, move_values, norm, plain_heads
+from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.common import Images, norm
+from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.families.vit_flags import refuse_variants
 from lmc.symmetries.groups import Orthogonal
 from lmc.symmetries.spec import Dead, Gain, ModelSpec, Move, Norm, Space, layered

@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError, is_out_of_memory
 from lmc.files import if_interrupted, refuse_no_place
 from lmc.reproduce import places, results
 from lmc.reproduce.draw import draw, save
 from lmc.reproduce.execute import (
+    Execution,
     NotebookError,
-    Run,
-    clock,
     execute,
     is_current,
     kernel_environment,
@@ -47,7 +47,7 @@ def reproduce(
     jobs: int = 2,
     out: Path | str | None = None,
     everything: bool = True,
-) -> list[Run]:
+) -> list[Execution]:
     """Run the notebooks of a profile, or the one behind a figure with what it needs, and draw their figures.
 
     `out` is where executed copies go: `book/notebooks` for `laptop`, which the book shows, `build/notebooks/<profile>`
@@ -75,7 +75,7 @@ def reproduce(
         _announce(work.computed, profile, folder, ledger)
     started = time.monotonic()
     runs = _execute(work, profile, folder, ledger, jobs)
-    say(f"{len(runs)} notebooks at profile {profile} in {clock(time.monotonic() - started)}")
+    say(f"{len(runs)} notebooks at profile {profile} in {provenance.duration(time.monotonic() - started)}")
     shown = [ledger[figure]] if figure else [f for name in work.computed for f in made_by(name, profile, ledger)]
     for entry in sorted(shown, key=lambda entry: entry.id):
         report(entry, profile)
@@ -128,10 +128,10 @@ def _announce(names: Iterable[str], profile: str, folder: Path, ledger: dict[str
         say(f"about {minutes:g} min of work on two cores; with --redraw, what was measured is drawn in seconds")
 
 
-def _execute(work: _Work, profile: str, folder: Path, ledger: dict[str, Figure], jobs: int) -> list[Run]:
+def _execute(work: _Work, profile: str, folder: Path, ledger: dict[str, Figure], jobs: int) -> list[Execution]:
     """Run the notebooks, as many at once as there are jobs. Raises NotebookError, once every one was tried."""
     with kernel_environment(), ThreadPoolExecutor(jobs) as pool, if_interrupted(lambda: KEPT):
-        futures: dict[Step, Future[Run]] = {}
+        futures: dict[Step, Future[Execution]] = {}
         for step, needed in _plan(work, profile, ledger).items():
             name, at = step
             given: dict[str, Any] = {"recompute": False} if at == profile and name in work.light else {}
@@ -271,19 +271,19 @@ def executed_folder(profile: str) -> Path:
 
 
 def _after(
-    needed: list[Future[Run]],
+    needed: list[Future[Execution]],
     name: str,
     profile: str,
     folder: Path,
     given: dict[str, Any],
     ledger: dict[str, Figure],
-) -> Run:
+) -> Execution:
     if any(_failure(future) for future in needed):
         raise NotebookError(f"{name}: not run, because a notebook whose results it reads failed")
     return execute(name, profile, folder, given, ledger)
 
 
-def _failure(future: Future[Run]) -> LmcError | None:
+def _failure(future: Future[Execution]) -> LmcError | None:
     """A notebook's failure to be told at the end; a mistake of ours is raised at once."""
     error = future.exception()
     if error is not None and not isinstance(error, LmcError):

@@ -87,7 +87,7 @@ def source(root: Path, name: str, body: str, parameter: str = "seed: int = 0") -
 
 CODE = """\
 import sys, pathlib
-import lmc.reproduce.run
+import lmc.reproduce.command
 from lmc.reproduce import places
 places.checkout = pathlib.Path.cwd
 """
@@ -185,7 +185,7 @@ def test_what_is_long_is_redrawn_with_the_book_and_computed_when_asked(checkout:
     assert redrawn("gpu", ledger) == ["01_first"]
     assert list(schedule("gpu", None, ledger, everything=False)) == ["01_first"]
     assert list(schedule("gpu", None, ledger)) == ["00_second", "01_first"]
-    run = "import lmc.reproduce.run; lmc.reproduce.run.reproduce('gpu', jobs=1, everything={})"
+    run = "import lmc.reproduce.command; lmc.reproduce.command.reproduce('gpu', jobs=1, everything={})"
     assert "01_first: done" in python(checkout, run.format(False))  # there was nothing to draw yet
     shown = checkout / "build/notebooks/gpu/01_first.ipynb"
     assert json.loads(shown.read_text(encoding="utf-8"))["metadata"]["lmc"]["parameters"] == {"profile": "smoke"}
@@ -197,7 +197,7 @@ def test_what_is_long_is_redrawn_with_the_book_and_computed_when_asked(checkout:
     source(checkout, "00_second", "pass")
     assert "01_first: done" in python(
         checkout,
-        "from lmc.reproduce.run import execute; from lmc.reproduce.ledger import figures\n"
+        "from lmc.reproduce.command import execute; from lmc.reproduce.ledger import figures\n"
         "execute('01_first', 'gpu', pathlib.Path('build/notebooks/gpu').resolve(), {}, figures())",
     )
     assert results.read("first", "gpu").numbers["headline"] == {"x": 1.0}
@@ -211,7 +211,7 @@ def test_what_was_never_measured_is_shown_at_smoke_after_what_it_reads(checkout:
         "inputs: [first], on_request: true}\n"
     )
     source(checkout, "00_second", READ, "recompute: bool = True")
-    out = python(checkout, "import lmc.reproduce.run; lmc.reproduce.run.reproduce('gpu', jobs=1, everything=False)")
+    out = python(checkout, "from lmc.reproduce.command import reproduce; reproduce('gpu', jobs=1, everything=False)")
     assert out.count("01_first: done") == 2 and "00_second: done" in out, out
     assert results.read("second", "smoke").numbers["headline"] == {"x": 2.0}
     shown = {path.relative_to(checkout / "build/notebooks") for path in checkout.glob("build/notebooks/*/*.ipynb")}

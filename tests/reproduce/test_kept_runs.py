@@ -12,8 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 from lmc.reproduce.experiments.measured import measure
-from lmc.reproduce.resume import Kept
-print(Kept(Path(sys.argv[1])).run(["dual", 0.1], partial(measure))["x"])
+from lmc.reproduce.kept_runs import KeptRuns
+print(KeptRuns(Path(sys.argv[1])).run(["dual", 0.1], partial(measure))["x"])
 """
 MEASURED = '''"""Measures."""
 

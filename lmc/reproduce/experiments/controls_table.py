@@ -1,7 +1,7 @@
-"""A merged model beside what it should be compared with: its parents, their ensemble, other midpoints, repaired ones.
+"""The table of controls: a merged model beside its parents, their ensemble, other midpoints, repaired ones.
 
->>> aligned = align((a, b), match_on, steps=2)
->>> rows = lineup((a, b), aligned, match_on, held_out, steps=2, rates=[3e-4, 1e-3], say=lambda line: None)
+>>> aligned = four_alignments((a, b), match_on, steps=2)
+>>> rows = beside_controls((a, b), aligned, match_on, held_out, steps=2, rates=[3e-4, 1e-3], say=lambda line: None)
 >>> list(rows)[:3], list(rows["naive, fine-tuned"])          # the gap is that to the better parent
 (['parents', 'ensemble of the parents', 'naive'], ['loss', 'accuracy', 'gap', 'rate'])
 """
@@ -15,8 +15,9 @@ from torch import nn
 from lmc import corpora
 from lmc.evaluation import Data, as_data, evaluate, path
 from lmc.matching import Alignment, match
-from lmc.reproduce.experiments.comparison import Pair, best_start
+from lmc.reproduce.experiments.comparison import best_start
 from lmc.reproduce.experiments.controls import Ensemble, Tempered, continuations, finetune, repair, temperature
+from lmc.reproduce.runs import Pair
 
 ORDER = (
     "parents",
@@ -36,10 +37,10 @@ ORDER = (
 KEPT = 0.2  # of the matching data, kept from fine-tuning to choose its learning rate by
 
 
-def align(pair: Pair, match_on: object, steps: int, seed: int = 0) -> dict[str, Alignment]:
+def four_alignments(pair: Pair, match_on: object, steps: int, seed: int = 0) -> dict[str, Alignment]:
     """`naive`, the better `closed form`, and `single` and `dual` from there, at their default rates.
 
-    >>> list(align((a, b), match_on, steps=2))
+    >>> list(four_alignments((a, b), match_on, steps=2))
     ['naive', 'closed form', 'single', 'dual']
     """
     seen = as_data(match_on, pair[0])
@@ -48,7 +49,7 @@ def align(pair: Pair, match_on: object, steps: int, seed: int = 0) -> dict[str, 
     return {"naive": match(*pair, method="naive"), "closed form": start, **learned}
 
 
-def lineup(
+def beside_controls(
     pair: Pair,
     alignments: Mapping[str, Alignment],
     match_on: object,

@@ -1,6 +1,6 @@
 """Runs of an experiment that was interrupted: each is kept when it is done, until the results are written.
 
->>> keep = Kept.of("vit-digits", "smoke")
+>>> keep = KeptRuns.of("vit-digits", "smoke")
 >>> run = ["dual", "vit-digits-0", 0.01]
 >>> keep.run(run, partial(dict, barrier=0.1))             # a function that would take minutes
 {'barrier': 0.1}
@@ -28,13 +28,13 @@ from lmc.reproduce import places, reach
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptRuns:
     """A folder of finished runs, a file each."""
 
     folder: Path
 
     @classmethod
-    def of(cls, id: str, profile: str) -> "Kept":
+    def of(cls, id: str, profile: str) -> "KeptRuns":
         """Those of the results `id`, beside where these will be."""
         return cls(places.fresh_folder(profile) / "unfinished" / id)
 
@@ -77,4 +77,4 @@ def _code(make: partial[Any]) -> str:
 
 @cache  # a process runs what it has imported, whatever becomes of the files meanwhile
 def _digest(text: str) -> str:
-    return reach.digest(text, Path(__file__).parents[1])
+    return reach.code_digest(text, Path(__file__).parents[1])

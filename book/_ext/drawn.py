@@ -1,0 +1,31 @@
+"""Drawn pictures become part of the page, so that they follow its light and its dark, and their words can be found."""
+
+import re
+from html import escape
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+DRAWN = ("_static/pictures/", "_static/widgets/")  # what book/make/pictures.py and book/make/stills.py write
+
+
+class Inline(SphinxPostTransform):
+    default_priority = 5
+    formats = ("html",)
+
+    def run(self, **_: object) -> None:
+        for image in list(self.document.findall(nodes.image)):
+            file = Path(self.app.srcdir, image["uri"])
+            if image["uri"].startswith(DRAWN) and file.is_file():
+                svg = re.sub(r"<style>.*?</style>\n?", "", file.read_text(encoding="utf-8"), count=1, flags=re.DOTALL)
+                if alt := image.get("alt"):
+                    before, _, after = svg.partition('aria-label="')
+                    svg = f'{before}aria-label="{escape(alt)}"{after.partition(chr(34))[2]}'
+                image.replace_self(nodes.raw("", svg, format="html"))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_post_transform(Inline)
+    return {"parallel_read_safe": True}

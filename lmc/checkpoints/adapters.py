@@ -1,0 +1,174 @@
+"""Adapters as parents: a folder that PEFT has written holds small matrices for a base model; together they are a model.
+
+>>> is_adapter(Path("run-1"))
+False
+
+Of LoRA, the weight W of a layer becomes W + s·B·A with s = α/r (α/√r with rsLoRA). That is all of the arithmetic, so it
+is done here, tensor by tensor in float32, and PEFT is not needed. Whatever else an adapter says of itself is refused by
+name: every field that is set and does not stand below.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.checkpoints import belongings, blueprint, headers, hub, licence
+from lmc.checkpoints.blueprint import Blueprint
+from lmc.checkpoints.checkpoint import save
+from lmc.checkpoints.lazy import stored
+from lmc.errors import CheckpointError, LmcError
+from lmc.files import open_safetensors, read_json, require_finite
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# What is read here, and what changes nothing once training is over. Of some fields one value is as good as none.
+_READ = {"base_model_name_or_path", "revision", "r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora"}
+_READ |= {"modules_to_save", "target_modules", "exclude_modules", "layers_to_transform"}
+_IDLE = {"lora_dropout", "inference_mode", "task_type", "auto_mapping", "layers_pattern", "eva_config", "peft_version"}
+_IDLE |= {"megatron_core", "fan_in_fan_out", "qalora_group_size", "ensure_weight_tying", "loftq_config"}
+_PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian", "eva")}
+_PREFIX = "base_model.model."
+_PARTS = re.compile(r"(.+)\.lora_(embedding_)?([AB])(\.weight)?")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that was checked: its folder, what it says of itself, its base, and the tensors it changes."""
+
+    source: hub.Source
+    config: Mapping[str, Any]
+    base: Blueprint
+    changes: Mapping[str, tuple[str, ...]]  # tensor of the model: the names of A and B here, or of a new tensor
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and no model."""
+    return (folder / CONFIG).exists() and not (folder / "config.json").exists()
+
+
+def inspect(name: str | Path) -> Adapter:
+    """An adapter and its base, checked before a weight is read. Raises CheckpointError naming a field or a tensor."""
+    source = hub.locate(name)
+    path = source.folder / CONFIG
+    config = read_json(path)
+    for field, value in config.items():
+        plain = _PLAIN.get(field)
+        if value not in plain if plain else value and field not in _READ | _IDLE:
+            expected = " or ".join(map(str, plain)) if plain else "none"
+            raise CheckpointError(
+                f"{path}: {field}: expected {expected}, found {str(value)[:60]}; merge the adapter with peft "
+                "(merge_and_unload) and use the model that it saves"
+            )
+    base = _base(source, path, config)
+    if WEIGHTS not in hub.names(source):
+        raise CheckpointError(f"{source.folder / WEIGHTS}: not found; save the adapter again with peft, as safetensors")
+    hub.fetch(source, (WEIGHTS,))
+    found = headers.headers(source.folder, (WEIGHTS,))
+    return Adapter(source, config, base, _changes(source.folder / WEIGHTS, found, base, config))
+
+
+def write(adapter: Adapter, folder: str | Path) -> None:
+    """Write base and adapter as one stock checkpoint in float32 into a new folder."""
+    base = adapter.base.source
+    hub.fetch(base, adapter.base.files)
+    places = (base.folder, adapter.source.folder)  # what the adapter has itself comes last, and so before the base's
+    sources = {kind: place for place in places for kind in belongings.of(place)}
+    metadata, _ = licence.of_all([licence.of(adapter.source)])
+    text = f"{adapter.source.name}, a LoRA adapter, and its base {base.name} as one model.\n"
+    save(adapter.base.model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
+
+
+def _base(source: hub.Source, path: Path, config: Mapping[str, Any]) -> Blueprint:
+    """The base model: a folder as seen from here or from the adapter, or a name on the hub."""
+    name = config.get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(
+            f"{path}: base_model_name_or_path: expected the base model, found {name!r}; write it there"
+        )
+    beside = source.folder / name
+    revision = config.get("revision")
+    given = beside if beside.is_dir() else f"{name}@{revision}" if revision and not Path(name).is_dir() else name
+    try:
+        return blueprint.inspect(given)
+    except LmcError as error:
+        raise CheckpointError(f"{path}: base_model_name_or_path: {error}") from error
+
+
+def _changes(
+    file: Path, found: Mapping[str, headers.Entry], base: Blueprint, config: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Which tensors of the model change, and by what. Raises CheckpointError for what is not one of them."""
+    model: Any = base.model
+    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    tied = blueprint.STOCK[base.family.library].twins(model)
+    tied = tied if getattr(getattr(model, "config", None), "tie_word_embeddings", False) else {}
+    changes: dict[str, dict[str, str]] = {}
+    for name, entry in found.items():
+        own = name.removeprefix(_PREFIX)
+        parts = _PARTS.fullmatch(own)
+        target, role = (f"{parts[1]}.weight", parts[3]) if parts else (own.replace(".base_layer.", "."), "new")
+        if target not in shapes or entry.dtype not in headers.TYPES.values():
+            raise CheckpointError(f"{file}: tensor {name}: not one that changes {type(model).__name__}; {_AGAIN}")
+        if target in tied:
+            raise CheckpointError(
+                f"{file}: tensor {name}: expected no change of {target}, which is tied to another tensor; {_AGAIN}"
+            )
+        changes.setdefault(target, {})[role] = name
+    for target, roles in changes.items():
+        wanted = shapes[target][::-1] if set(roles) != {"new"} and _turned(model, target) else shapes[target]
+        _require_shape(file, target, {r: found[n].shape for r, n in roles.items()}, wanted)
+    return {target: tuple(roles[r] for r in sorted(roles)) for target, roles in changes.items()}
+
+
+_AGAIN = "merge the adapter with peft (merge_and_unload) and use the model that it saves"
+
+
+def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]], wanted: tuple[int, ...]) -> None:
+    match [shapes[role] for role in sorted(shapes)]:  # A and B, or new
+        case [(rank, width), (height, same)] if rank == same:
+            made: tuple[int, ...] = (height, width)
+        case [made]:
+            pass
+        case parts:
+            raise CheckpointError(f"{file}: {target}: expected an A and a B, found shapes {parts}; {_AGAIN}")
+    if made != wanted:
+        what = f"expected a change of shape {list(wanted)}, found {list(made)}"
+        raise CheckpointError(f"{file}: {target}: {what}; was it made for another base?")
+
+
+def _turned(model: Any, target: str) -> bool:
+    """Whether a layer stores the transpose of what B·A is: embeddings do, and those of GPT-2, which are [in, out]."""
+    return not isinstance(model.get_submodule(target.rpartition(".")[0]), nn.Linear)
+
+
+def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
+    tensors = stored(adapter.base, torch.float32)
+    with open_safetensors(adapter.source.folder / WEIGHTS) as opened:
+        for name in tensors:
+            names = adapter.changes.get(name, ())
+            parts = [opened.get_tensor(part).float() for part in names]
+            for part, tensor in zip(names, parts, strict=True):
+                require_finite(f"{adapter.source.folder / WEIGHTS}: tensor {part}", tensor)
+            if len(parts) == 1:
+                yield name, parts[0]
+            elif parts:
+                change = _scale(adapter, name, len(parts[0])) * (parts[1] @ parts[0])
+                yield name, tensors[name] + (change.mT if _turned(adapter.base.model, name) else change)
+            else:
+                yield name, tensors[name]
+
+
+def _scale(adapter: Adapter, name: str, rank: int) -> float:
+    config, module = adapter.config, name.removesuffix(".weight")
+    try:
+        own = [a for key, a in (config.get("alpha_pattern") or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
+        return float([*own, config.get("lora_alpha", 8)][0]) / (rank**0.5 if config.get("use_rslora") else rank)
+    except (TypeError, ValueError, AttributeError, re.error) as error:
+        where = adapter.source.folder / CONFIG
+        raise CheckpointError(
+            f"{where}: lora_alpha and alpha_pattern: expected numbers ({error}); save it again"
+        ) from None

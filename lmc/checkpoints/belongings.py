@@ -1,0 +1,133 @@
+"""What belongs to a language model beside its weights: which kinds a folder has, whose a merged model gets, and copies.
+
+>>> sorted(of(Path("run-1")))
+['generation settings', 'tokenizer']
+>>> choose([Path("run-1"), Path("run-2")], first=1).taken["tokenizer"]
+1
+
+The rule: every kind comes from one parent, by default the first; a kind that it lacks comes from the next one that has
+it. Pictures are another matter: how they are prepared is part of a vision model's function.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmc.errors import CheckpointError
+from lmc.files import read_json
+
+GENERATION = "generation settings"  # stop tokens among them; a model carries them, so no file is copied
+_TEMPLATES = "chat templates"
+_KINDS: dict[str, tuple[str, ...]] = {
+    "tokenizer": (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "spiece.model",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
+        "tokenizer.model",
+    ),
+    _TEMPLATES: ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+    "processor": ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+    GENERATION: ("generation_config.json",),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Of each kind, the number of the parent that it is taken from; and what is to be said about it, a line a kind."""
+
+    taken: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def of(folder: Path) -> dict[str, str]:
+    """The kinds that a folder has, each with a digest of what it is."""
+    return {kind: found for kind in _KINDS if (found := _digest(folder, kind))}
+
+
+def choose(folders: Sequence[Path | None], first: int = 0) -> Choice:
+    """Whose belongings a merged model gets; None stands for a parent without a folder."""
+    have = [{} if folder is None else of(folder) for folder in folders]
+    order = sorted(range(len(folders)), key=lambda k: k != first)
+    taken, notes = {}, []
+    for kind in _KINDS:
+        owners = [k for k in order if kind in have[k]]
+        if not owners:
+            continue
+        taken[kind] = owners[0]
+        note = f"{kind}: of parent {owners[0]}" + (f", as parent {first} has none" if owners[0] != first else "")
+        others = [k for k in owners if have[k][kind] != have[owners[0]][kind]]
+        notes.append(note + "".join(f"; parent {k} has another" for k in sorted(others)))
+    return Choice(taken, tuple(notes))
+
+
+def copy(sources: Mapping[str, Path], folder: Path) -> None:
+    """Copy each kind from its folder, without the code that a class of a checkpoint's own would need."""
+    for kind, source in sources.items():
+        there = [] if kind == GENERATION else _files(source, kind)
+        for file in there:
+            target = folder / file.relative_to(source)
+            if not target.exists():  # what the model itself has written comes first
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, target)
+                _drop_code(target)
+        if kind == _TEMPLATES and not there and sources.get("tokenizer") != source:
+            _write_templates(_templates(source), folder)
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Raise CheckpointError where a folder has no tokenizer."""
+    if "tokenizer" not in of(folder):
+        raise CheckpointError(f"{folder}: expected a tokenizer (tokenizer.json), found none; save it there")
+
+
+def _files(folder: Path, kind: str) -> list[Path]:
+    return [path for pattern in _KINDS[kind] for path in sorted(folder.glob(pattern)) if path.is_file()]
+
+
+def _digest(folder: Path, kind: str) -> str:
+    """The SHA-256 of a kind's files; of templates their texts, wherever they stand. Empty where there are none."""
+    found: Mapping[str, str | bytes] = {str(f.relative_to(folder)): f.read_bytes() for f in _files(folder, kind)}
+    if kind == _TEMPLATES:
+        found = _templates(folder)
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
+
+
+def _templates(folder: Path) -> dict[str, str]:
+    """The chat templates of a folder by name, from whichever file holds them."""
+    found: dict[str, str] = {}
+    for file in ("tokenizer_config.json", "chat_template.json"):
+        plain = read_json(folder / file).get("chat_template") if (folder / file).exists() else None
+        named = plain if isinstance(plain, list) else [{"name": "default", "template": plain}]
+        for entry in named:
+            match entry:
+                case {"name": str(name), "template": str(text)} if re.fullmatch(r"[\w-]+", name):
+                    found[name] = text
+    for path in _files(folder, _TEMPLATES):
+        if path.suffix == ".jinja":
+            found["default" if path.parent == folder else path.stem] = path.read_text(encoding="utf8")
+    return found
+
+
+def _write_templates(templates: Mapping[str, str], folder: Path) -> None:
+    for name, text in templates.items():
+        path = folder / ("chat_template.jinja" if name == "default" else f"additional_chat_templates/{name}.jinja")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf8")
+
+
+def _drop_code(file: Path) -> None:
+    """Take out of a settings file the names of classes whose code stays behind."""
+    if file.suffix != ".json" or "auto_map" not in (plain := read_json(file)):
+        return
+    del plain["auto_map"]
+    stock = {"tokenizer_class": "PreTrainedTokenizerFast"} if file.name == "tokenizer_config.json" else {}
+    file.write_text(json.dumps(plain | stock, indent=2) + "\n", encoding="utf8")

@@ -1,0 +1,125 @@
+"""Folders that hold something else than a stock checkpoint: what it is, in words, and what to do about it.
+
+>>> recognise(["config.json", "llama-7b.Q4_K_M.gguf"])
+('weights of llama.cpp (llama-7b.Q4_K_M.gguf)', 'use the safetensors checkpoint that they were made from')
+
+Only names are looked at; nothing is opened.
+"""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+
+from lmc.checkpoints.headers import SAFE
+from lmc.errors import CheckpointError
+
+_FRAMEWORK = "save them from PyTorch as safetensors; transformers before version 5 reads them with from_tf or from_flax"
+_EXPORTED = "use the safetensors checkpoint that they were made from"
+_TRAINING = "save the model itself, with save_pretrained"
+GATHER = "gather the weights with DeepSpeed's zero_to_fp32"
+
+# How a file is called, what it is, and what to do where nothing better is there; the first that fits is told.
+_KINDS = (
+    ("model.safetensors.index.json", "an index without its shards", "download the files that it names"),
+    ("model.*.safetensors", "a variant of the weights", f"copy it to {SAFE}, if it is the one you want"),
+    (
+        "consolidated*",
+        "weights in the layout of their first release",
+        "use a copy that has a config.json",
+    ),
+    (
+        "adapter_config.json",
+        "an adapter",
+        "lmc match takes it as it is, else join it with its base: lmc convert THIS NEW",
+    ),
+    ("adapter_*", "an adapter without its settings", "put its adapter_config.json there"),
+    ("model_index.json", "a pipeline of several models", "name the folder of one of them"),
+    ("*.gguf", "weights of llama.cpp", _EXPORTED),
+    ("*.ggml*", "weights of llama.cpp", _EXPORTED),
+    ("*.h5", "weights of TensorFlow", _FRAMEWORK),
+    ("*.ckpt.index", "weights of TensorFlow", _FRAMEWORK),
+    ("*.msgpack", "weights of Flax", _FRAMEWORK),
+    ("*.ot", "weights of rust-bert", _EXPORTED),
+    ("*.onnx", "an exported graph (ONNX)", _EXPORTED),
+    ("*.tflite", "an exported graph (TensorFlow Lite)", _EXPORTED),
+    ("openvino_model.*", "an exported graph (OpenVINO)", _EXPORTED),
+    ("*.mlmodel", "an exported graph (Core ML)", _EXPORTED),
+    ("*.npz", "weights of JAX", _FRAMEWORK),
+    ("global_step*", "the slices that DeepSpeed trains on", GATHER),
+    ("*zero_pp_rank*", "the slices that DeepSpeed trains on", GATHER),
+    ("pytorch_model_fsdp*", "the slices that FSDP trains on", "gather them: accelerate merge-weights SLICES NEW"),
+    ("*.distcp", "the slices that FSDP trains on", "gather them: accelerate merge-weights SLICES NEW"),
+    ("optimizer.*", "what training needs to go on", _TRAINING),
+    ("scheduler.*", "what training needs to go on", _TRAINING),
+    ("rng_state*", "what training needs to go on", _TRAINING),
+    ("scaler.*", "what training needs to go on", _TRAINING),
+    ("random_states*", "what training needs to go on", _TRAINING),
+    ("trainer_state.json", "what training needs to go on", _TRAINING),
+    ("training_args.bin", "what training needs to go on", _TRAINING),
+)
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+
+
+def recognise(names: Iterable[str]) -> tuple[str, str] | None:
+    """What files of these names are, and what to do; None where nothing is known."""
+    there = sorted(names)
+    for pattern, what, advice in _KINDS:
+        for name in there:
+            if fnmatch(name, pattern):
+                return f"{what} ({name})", advice
+    return None
+
+
+def pickled(names: Iterable[str]) -> list[str]:
+    """Those of the files that look like pickled weights of a model.
+
+    >>> pickled(["pytorch_model.bin", "optimizer.pt", "README.md"])
+    ['pytorch_model.bin']
+    """
+    return sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt")) and recognise([n]) is None)
+
+
+def shards(names: Iterable[str]) -> list[str]:
+    """The numbered parts of one file of weights, if all of them are there; none otherwise.
+
+    >>> shards(["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])[1]
+    'model-00002-of-00002.safetensors'
+    """
+    found = [m for name in sorted(names) if (m := _SHARD.fullmatch(name))]
+    whole = found and len({(m[1], m[3], m[4]) for m in found}) == 1 and len(found) == int(found[0][3])
+    return [m[0] for m in found] if whole else []
+
+
+def no_weights(folder: Path, names: Iterable[str], given: str | Path) -> CheckpointError:
+    """The error for a folder without stock weights; `given` is what the user called it."""
+    there = list(names)
+    if parts := shards(there):
+        return CheckpointError(
+            f"{folder}: expected {SAFE} or an index, found {len(parts)} shards without {SAFE}.index.json; "
+            f"download the index, or make a stock copy with: lmc convert {given} NEW"
+        )
+    if parts := [name for name in there if _SHARD.fullmatch(name)]:
+        return CheckpointError(
+            f"{folder}: expected {parts[0].split('-of-')[1][:5].lstrip('0')} shards and an index, found "
+            f"{', '.join(parts)[:80]}; download the missing ones"
+        )
+    return _other(folder, SAFE, there)
+
+
+def no_settings(folder: Path, names: Iterable[str]) -> CheckpointError:
+    """The error for a folder without config.json."""
+    below = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    if below:
+        return CheckpointError(
+            f"{folder / 'config.json'}: not found, but in its folders {', '.join(below)[:80]}; name one of these"
+        )
+    return _other(folder, "config.json", list(names))
+
+
+def _other(folder: Path, expected: str, names: list[str]) -> CheckpointError:
+    what, advice = recognise(names) or (
+        ", ".join(sorted(names))[:80] or "nothing",
+        f"put {expected} there, or name another folder",
+    )
+    return CheckpointError(f"{folder / expected}: not found; the folder holds {what}; {advice}")

@@ -1,0 +1,60 @@
+"""What a merged model takes from its parents beside their weights, and what its card says of that.
+
+>>> inherit((a, b), ("run-1", "run-2"), take_from=1).generation
+1
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lmc.checkpoints import belongings, hub, licence
+from lmc.errors import ArgumentError
+from lmc.symmetries.families import Tokens, family_of
+
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """`sources`: the folder that each kind of belongings comes from; `generation`: the parent of generation settings.
+
+    `notes` are lines for the model card, `metadata` is what stands at its head.
+    """
+
+    sources: Mapping[str, Path]
+    generation: int
+    notes: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+    def settle(self, model: Any, parents: Sequence[Any]) -> None:
+        """Give a new model the generation settings of the parent that they come from, in place."""
+        other = parents[self.generation]
+        if self.generation and model.can_generate():
+            model.generation_config = copy.deepcopy(other.generation_config)
+            for name in _TOKENS:
+                setattr(model.config, name, getattr(other.config, name, None))
+
+
+def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from: int = 0) -> Inheritance:
+    """What a mixture of these parents takes from whom: all from one of them, and what that one lacks from the next.
+
+    `names`: the folder or hub name that each was read from, None where there is none. Raises ArgumentError where there
+    is no parent of that number.
+    """
+    if not 0 <= take_from < len(parents):
+        raise ArgumentError(f"take_from: expected a parent from 0 to {len(parents) - 1}, found {take_from}")
+    places = [None if name is None else hub.locate(name) for name in names]
+    metadata, notes = licence.of_all([licence.Stated(None, ()) if p is None else licence.of(p) for p in places])
+    metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
+    if not isinstance(family_of(parents[0]).inputs(parents[0]), Tokens):
+        return Inheritance({}, 0, tuple(notes), metadata)
+    folders = [None if place is None else place.folder for place in places]
+    choice = belongings.choose(folders, take_from)
+    sources = {kind: folder for kind, k in choice.taken.items() if (folder := folders[k]) is not None}
+    generation = choice.taken.get(belongings.GENERATION, take_from)
+    return Inheritance(sources, generation, (*choice.notes, *notes), metadata)

@@ -1,0 +1,101 @@
+"""What people ask before they use a family: what is aligned in it, what is lost, and which published checkpoints fit.
+
+>>> aligned(lmc.spec(model))[0]
+'stream: rotations that fix the mean'
+
+What is aligned is read off the table; the rest stands here, a line for each family.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lmc.symmetries.families.family import Family
+from lmc.symmetries.groups import Fixed, Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
+from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.stock_libraries import timm, transformers
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`lost`: what other families can and this one cannot; `fits`: names on the hub whose layout this is."""
+
+    lost: str
+    fits: str
+
+
+_GELU = "factors of hidden units, as a GELU is not homogeneous"
+_AFTER = "rotations of the stream, where sublayers write it through norms"
+_BETWEEN = "of a rotary plane all but the sign, and the residual scale, where a norm stands over queries and keys"
+
+FACTS = {
+    "gpt_neox": Facts(_GELU, "EleutherAI/pythia-*, EleutherAI/gpt-neox-20b"),
+    "gpt2": Facts(_GELU, "openai-community/gpt2*, stanford-crfm/*-gpt2-*"),
+    "llama": Facts(
+        "nothing",
+        "meta-llama/Llama-*, mistralai/Mistral-7B-*, mistralai/Mixtral-*, Qwen/Qwen2-*, Qwen/Qwen2.5-*, "
+        "Qwen/Qwen1.5-MoE-*, microsoft/Phi-3-*, microsoft/phi-4, ibm-granite/granite-3*",
+    ),
+    "stablelm": Facts("nothing", "stabilityai/stablelm-2-1_6b, stabilityai/stablelm-3b-4e1t"),
+    "starcoder2": Facts(_GELU, "bigcode/starcoder2-*"),
+    "opt": Facts("the residual scale, as ε is a number in the code", "facebook/opt-* but for opt-350m"),
+    "gemma": Facts(
+        f"from Gemma 2 on {_AFTER}; in Gemma 3 {_BETWEEN}",
+        "google/gemma-*, google/gemma-2-*, google/gemma-3-270m*, google/gemma-3-1b*",
+    ),
+    "qwen3": Facts(_BETWEEN, "Qwen/Qwen3-*"),
+    "olmo": Facts("the residual scale, as ε is a number in the code; with clip_qkv more", "allenai/OLMo-*-hf"),
+    "olmo2": Facts(f"{_AFTER}; {_BETWEEN}", "allenai/OLMo-2-*"),
+    "olmoe": Facts(_BETWEEN, "allenai/OLMoE-*"),
+    "bert": Facts(
+        f"{_AFTER}; {_GELU}; learned matching and paths, as there is no loss for masked words",
+        "google-bert/bert-*, google/multiberts-seed_*, FacebookAI/roberta-*, FacebookAI/xlm-roberta-*",
+    ),
+    "vit": Facts(f"{_GELU}; the residual scale, as timm does not save ε", "timm/vit_*, timm/deit_*, timm/deit3_*"),
+    "hf_vit": Facts(f"{_GELU}; without a classifier all of the stream", "google/vit-*, facebook/dinov2-*"),
+}
+
+
+def aligned(spec: ModelSpec) -> list[str]:
+    """What may be moved, a line for each kind of space."""
+    groups = {spec.kind(space.name): space.group for space in spec.spaces}
+    return [f"{kind}: {_words(group)}" for kind, group in groups.items()]
+
+
+def kinds(family: Family) -> dict[tuple[str, ...], list[str]]:
+    """What is aligned in a family, each with the classes of which it is true at the library's default settings."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in family.classes:
+        found.setdefault(tuple(aligned(family.spec(_smallest(family, name)))), []).append(name)
+    return found
+
+
+def _smallest(family: Family, name: str) -> Any:
+    """A model of a class at the library's default width, with one layer, on the meta device."""
+    with torch.device("meta"):
+        if family.library == "timm":
+            return timm().create_model("vit_base_patch16_224", pretrained=False, depth=1)
+        stock = getattr(transformers(), name)
+        return stock(stock.config_class(num_hidden_layers=1, bos_token_id=None, eos_token_id=None))
+
+
+def _words(group: Group) -> str:
+    match group:
+        case Fixed():
+            return "nothing, as it is the output"
+        case Orthogonal(n=1):
+            return "signs"
+        case Orthogonal(fixes_ones=True):
+            return "rotations that fix the mean"
+        case Orthogonal():
+            return "rotations"
+        case Permutation():
+            return "permutations"
+        case Scale() | Invertible(n=1):
+            return "factors"
+        case RotaryCommutant():
+            return "complex numbers, one for each rotary pair"
+        case Invertible():
+            return "invertible maps"
+    raise AssertionError(f"{type(group).__name__} has no words")

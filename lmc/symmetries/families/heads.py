@@ -1,0 +1,43 @@
+"""What reads a decoder's last norm: a head that predicts the next token, or one that labels texts or tokens.
+
+Whichever it is, it is one linear layer that reads the stream, so one rule serves every class of a family. How its
+outputs are then used (at every token, or at the last one that is no padding) changes nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+LABELS = ("ForSequenceClassification", "ForTokenClassification")
+TEXTS = ("ForCausalLM", "ForSequenceClassification")  # where the library has no class that labels tokens
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layer's name, its rules, and what a table says of it. `classes`: how many, if it is not the vocabulary's."""
+
+    name: str
+    rules: dict[str, str]
+    classes: dict[str, int]
+    logits: tuple[str, ...]
+    tied: tuple[str, str] | None
+
+
+def head(model: Any, embedding: str) -> Head:
+    """The head of a decoder of transformers: the one layer beside the stack. `embedding`: what it may be tied to."""
+    name, layer = next(
+        (n, m) for n, m in model.named_children() if n != model.base_model_prefix and list(m.parameters())
+    )
+    weight = name + ".weight"
+    if layer is model.get_output_embeddings():
+        return Head(name, {weight: "vocab stream?"}, {}, (weight,), (weight, embedding))
+    bias = {} if layer.bias is None else {name + ".bias": "class"}
+    return Head(name, {weight: "class stream?", **bias}, {"class": layer.out_features}, (), None)
+
+
+def named(stem: str, *kinds: str) -> tuple[str, ...]:
+    """The stock classes of an architecture, one for each kind of head it comes with.
+
+    >>> named("Olmo", *TEXTS)
+    ('OlmoForCausalLM', 'OlmoForSequenceClassification')
+    """
+    return tuple(stem + kind for kind in kinds or ("ForCausalLM", *LABELS))

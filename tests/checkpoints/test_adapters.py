@@ -1,0 +1,186 @@
+"""LoRA adapters as parents: base + s·B·A, joined once; every other kind of adapter is refused by name."""
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import lmc
+from lmc.checkpoints.conversion import convert
+from lmc.cli import main
+from lmc.errors import LmcError
+
+QUERY, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
+PLAIN = {"peft_type": "LORA", "base_model_name_or_path": "../base", "r": 4, "lora_alpha": 6, "bias": "none"}
+
+
+def adapter(folder: Path, make: Any = pico.llama, layers: tuple[str, ...] = (QUERY, DOWN), **fields: Any) -> Any:
+    """A base beside the folder, and in it an adapter as PEFT writes it; returns the base and the adapter's tensors."""
+    model = make(0, torch.float32)
+    if not (folder.parent / "base").exists():
+        lmc.save(model, folder.parent / "base")
+        pico.tokenizer(folder.parent / "base")
+    generator, tensors = torch.Generator().manual_seed(1), {}
+    for layer in layers:
+        width = model.get_submodule(layer).weight.shape
+        height, width = width if isinstance(model.get_submodule(layer), torch.nn.Linear) else width[::-1]
+        tensors[f"base_model.model.{layer}.lora_A.weight"] = torch.randn(4, width, generator=generator)
+        tensors[f"base_model.model.{layer}.lora_B.weight"] = torch.randn(height, 4, generator=generator)
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(PLAIN | fields))
+    return model, tensors
+
+
+def product(tensors: dict[str, Tensor], layer: str) -> Tensor:
+    a, b = (tensors[f"base_model.model.{layer}.lora_{part}.weight"] for part in "AB")
+    return b @ a
+
+
+@pytest.mark.parametrize(
+    ("fields", "scales"),
+    [
+        ({}, {QUERY: 1.5, DOWN: 1.5}),
+        ({"use_rslora": True}, {QUERY: 3.0, DOWN: 3.0}),
+        ({"alpha_pattern": {"mlp.down_proj": 2}}, {QUERY: 1.5, DOWN: 0.5}),
+    ],
+)
+def test_an_adapter_and_its_base_are_one_model(
+    fields: dict[str, Any], scales: dict[str, float], tmp_path: Path
+) -> None:
+    model, tensors = adapter(tmp_path / "lora", **fields)
+    convert(tmp_path / "lora", tmp_path / "joined")
+    joined = lmc.load(tmp_path / "joined")
+    for name, tensor in model.state_dict().items():
+        layer = name.removesuffix(".weight")
+        expected = tensor + scales[layer] * product(tensors, layer) if layer in scales else tensor
+        assert torch.equal(joined.state_dict()[name], expected), name
+    assert (tmp_path / "joined" / "tokenizer.json").exists()
+
+
+def test_layers_that_are_stored_the_other_way_round(tmp_path: Path) -> None:
+    """Those of GPT-2 are [in, out]: what changes them is transposed, also where it is square."""
+    layers = ("transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_proj")
+    model, tensors = adapter(tmp_path / "lora", pico.gpt2, layers, fan_in_fan_out=True)
+    convert(tmp_path / "lora", tmp_path / "joined")
+    for layer in layers:
+        expected = model.get_submodule(layer).weight + 1.5 * product(tensors, layer).T
+        assert torch.equal(lmc.load(tmp_path / "joined").get_submodule(layer).weight, expected)
+
+
+def test_modules_that_were_trained_whole(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora", modules_to_save=["lm_head"])
+    file = tmp_path / "lora" / "adapter_model.safetensors"
+    head = torch.randn(40, 16)
+    save_file(load_file(file) | {"base_model.model.lm_head.weight": head}, file)
+    convert(tmp_path / "lora", tmp_path / "joined")
+    assert torch.equal(lmc.load(tmp_path / "joined").lm_head.weight, head)
+
+
+def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    adapter(tmp_path / "lora")
+    other = pico.llama(5, torch.float32)
+    lmc.save(other, "other", tokenizer_from="base")
+    assert main(["match", "other", "lora", "--method", "weights", "--out", "aligned"]) == 0
+    assert "wrote aligned.parents: the parents as they are matched; keep it beside aligned" in capsys.readouterr().out
+    assert main(["merge", "aligned", "--at", "1", "--out", "merged"]) == 0
+    convert("lora", "joined")
+    merged, joined = lmc.load("merged"), lmc.load("joined")
+    ids = pico.inputs(joined)
+    difference = (pico.logits(merged, ids) - pico.logits(joined, ids)).abs().max()
+    assert difference <= 1e-4 * pico.logits(joined, ids).abs().max()
+    assert sorted(path.name for path in Path("aligned.parents").iterdir()) == ["1-lora"]
+    capsys.readouterr()
+    assert main(["check", "lora"]) == 2
+    assert "holds an adapter (adapter_config.json); lmc match takes it as it is, else join" in capsys.readouterr().err
+
+
+def tensor(name: str, value: Tensor) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        file = folder / "adapter_model.safetensors"
+        save_file(load_file(file) | {f"base_model.model.{name}": value}, file)
+
+    return spoil
+
+
+def field(**fields: Any) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "adapter_config.json").write_text(json.dumps(PLAIN | fields))
+
+
+def untouched(folder: Path) -> None: ...
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "DoRA": (field(use_dora=True), "use_dora: expected none, found True; merge the adapter with peft"),
+    "another kind": (field(peft_type="LOHA"), "peft_type: expected LORA, found LOHA; merge the adapter with peft"),
+    "PiSSA": (field(init_lora_weights="pissa"), "init_lora_weights: expected True or False or gaussian or eva, found"),
+    "biases": (field(bias="all"), "bias: expected none, found all; merge the adapter with peft"),
+    "repeated layers": (field(layer_replication=[[0, 2]]), "layer_replication: expected none, found [[0, 2]]"),
+    "something new": (field(use_quantum=1), "use_quantum: expected none, found 1; merge the adapter with peft"),
+    "no base": (field(base_model_name_or_path=None), "base_model_name_or_path: expected the base model, found None"),
+    "a base that is gone": (field(base_model_name_or_path="no/such/base"), "base_model_name_or_path: no/such/base"),
+    "no number": (field(lora_alpha="much"), "lora_alpha and alpha_pattern: expected numbers"),
+    "no pattern": (field(alpha_pattern={"(": 1}), "lora_alpha and alpha_pattern: expected numbers"),
+    "pickled": (lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"), "save the adapter again"),
+    "magnitudes": (tensor(f"{QUERY}.lora_magnitude_vector", torch.ones(16)), "not one that changes LlamaForCausalLM"),
+    "half a change": (
+        tensor("model.layers.0.mlp.up_proj.lora_A.weight", torch.ones(4, 16)),
+        "change of shape [12, 16]",
+    ),
+    "another base": (
+        tensor(f"{QUERY}.lora_A.weight", torch.ones(4, 8)),
+        "found [16, 8]; was it made for another base?",
+    ),
+    "another layer": (tensor("model.layers.7.mlp.up_proj.lora_A.weight", torch.ones(4, 16)), "not one that changes"),
+    "quantised": (tensor("lm_head.weight", torch.ones(40, 16, dtype=torch.int8)), "not one that changes"),
+    "not finite": (tensor(f"{QUERY}.lora_A.weight", torch.full((4, 16), math.nan)), "expected finite values"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_other_adapters_are_refused_by_name(what: str, tmp_path: Path) -> None:
+    adapter(tmp_path / "lora")
+    REFUSED[what][0](tmp_path / "lora")
+    with pytest.raises(LmcError) as caught:
+        convert(tmp_path / "lora", tmp_path / "joined")
+    assert REFUSED[what][1] in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "joined").exists()
+
+
+def test_a_change_of_tied_tensors_is_refused(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora", lambda *a: pico.llama(*a, tie_word_embeddings=True), ("lm_head",))
+    with pytest.raises(LmcError, match=r"expected no change of lm_head\.weight, which is tied to another tensor"):
+        convert(tmp_path / "lora", tmp_path / "joined")
+
+
+@pytest.mark.parametrize("make", [pico.llama, pico.gpt2, pico.neox, pico.bert])
+@pytest.mark.parametrize("rslora", [False, True])
+def test_peft_itself_computes_the_same(make: Any, rslora: bool, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model = make(0, torch.float32)
+    lmc.save(model, tmp_path / "base")
+    config = peft.LoraConfig(
+        r=3, lora_alpha=5, target_modules="all-linear", use_rslora=rslora, alpha_pattern={"mlp.up_proj": 2, "c_proj": 1}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = peft.get_peft_model(model, config).eval()
+        generator = torch.Generator().manual_seed(0)
+        for name, parameter in other.named_parameters():
+            if "lora_" in name:
+                parameter.data.normal_(0, 0.3, generator=generator)
+        other.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
+        other.save_pretrained(tmp_path / "lora")
+    convert(tmp_path / "lora", tmp_path / "joined")
+    ids = pico.inputs(lmc.load(tmp_path / "base"))
+    expected = pico.logits(other, ids)
+    assert (pico.logits(lmc.load(tmp_path / "joined"), ids) - expected).abs().max() <= 1e-5 * expected.abs().max()

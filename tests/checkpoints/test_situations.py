@@ -1,0 +1,495 @@
+"""Parents as people have them: each situation built small, the command a user types, and what must come of it.
+
+A situation is a copy `x` of a sound Llama `a`, spoilt in one way, beside another Llama `b`. What is refused is one line
+that ends with what to do.
+"""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import lmc
+from lmc.cli import main
+
+pytestmark = pytest.mark.filterwarnings("default")  # a command prints its warnings
+
+Outcome = tuple[int, str, str]
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4665e08c61f0d8\nsize 44\n"
+SAFE = "model.safetensors"
+
+
+def llama(folder: Path, seed: int, **config: Any) -> Any:
+    """A Llama as the stock library saves it, with a tokenizer; returns the model."""
+    model = pico.llama(seed, torch.float32, **config)
+    lmc.save(model, folder)
+    pico.tokenizer(folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two Llamas, `a` and `b`."""
+    folder = tmp_path_factory.mktemp("sound")
+    for seed, name in enumerate("ab"):
+        llama(folder / name, seed)
+    return folder
+
+
+@pytest.fixture
+def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own that holds `a`, `b` and `x`, a copy of `a`."""
+    for name, source in (("a", "a"), ("b", "b"), ("x", "a")):
+        shutil.copytree(sound / source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command in this process: exit code, and all that reached the two outputs, also from other libraries."""
+
+    def command(line: str) -> Outcome:
+        capfd.readouterr()
+        code = main(line.split())
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return command
+
+
+def edit(folder: Path, file: str = "config.json", **fields: Any) -> None:
+    path = folder / file
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | fields))
+
+
+def instead(*files: str) -> Callable[[Path], None]:
+    """Other files in the place of the weights."""
+
+    def spoil(folder: Path) -> None:
+        (folder / SAFE).unlink()
+        for name in files:
+            (folder / name).write_bytes(b"something else")
+
+    return spoil
+
+
+def point(name: str) -> Callable[[Path], Any]:
+    """What git leaves where a large file was not fetched."""
+    return lambda folder: (folder / name).write_text(POINTER)
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        save_file(change(load_file(folder / SAFE)), folder / SAFE, metadata={"format": "pt"})
+
+    return spoil
+
+
+def sharded(*lost: str) -> Callable[[Path], None]:
+    """Weights in shards, some files of which are lost."""
+
+    def spoil(folder: Path) -> None:
+        model = lmc.load(folder)
+        (folder / SAFE).unlink()
+        model.save_pretrained(folder, max_shard_size="8KB")
+        for name in lost:
+            (folder / name).unlink()
+
+    return spoil
+
+
+def emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def below(folder: Path) -> None:
+    shutil.move(folder, folder.with_name("y"))
+    folder.mkdir()
+    shutil.move(folder.with_name("y"), folder / "checkpoint-500")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "llama.cpp": (instead("model.gguf"), "holds weights of llama.cpp (model.gguf); use the safetensors checkpoint"),
+    "TensorFlow": (instead("tf_model.h5"), "holds weights of TensorFlow (tf_model.h5); save them from PyTorch"),
+    "Flax": (instead("flax_model.msgpack"), "holds weights of Flax (flax_model.msgpack); save them from PyTorch"),
+    "ONNX": (instead("model.onnx"), "holds an exported graph (ONNX) (model.onnx); use the safetensors checkpoint"),
+    "OpenVINO": (instead("openvino_model.bin"), "(OpenVINO) (openvino_model.bin); use the safetensors checkpoint"),
+    "leftovers of training": (
+        instead("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"),
+        "holds what training needs to go on (optimizer.pt); save the model itself",
+    ),
+    "DeepSpeed": (
+        instead("bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"),
+        "holds the slices that DeepSpeed trains on (bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt); gather",
+    ),
+    "FSDP": (instead("__0_0.distcp"), "the slices that FSDP trains on (__0_0.distcp); gather them: accelerate merge"),
+    "first release": (instead("consolidated.00.pth"), "the layout of their first release (consolidated.00.pth); use "),
+    "a variant": (instead("model.fp16.safetensors"), "a variant of the weights (model.fp16.safetensors); copy it to"),
+    "nothing known": (instead("weights.xyz"), "model.safetensors: not found; the folder holds README.md, config.json"),
+    "an empty folder": (emptied, "config.json: not found; the folder holds nothing; put config.json there"),
+    "a folder of checkpoints": (below, "config.json: not found, but in its folders checkpoint-500; name one of these"),
+    "pointer for weights": (point(SAFE), "found a pointer to it (Git LFS); fetch it with: git lfs pull"),
+    "pointer for settings": (point("config.json"), "found a pointer to it (Git LFS); fetch it with: git lfs pull"),
+    "pointer for vocabulary": (point("tokenizer.json"), "found a pointer to it (Git LFS); fetch it with: git lfs pull"),
+    "quantised, by its settings": (
+        lambda f: edit(f, quantization_config={"quant_method": "gptq", "bits": 4}),
+        "expected none, found quantised weights (gptq); use the checkpoint that they were made from",
+    ),
+    "quantised, by its tensors": (
+        tensors(lambda t: t | {"lm_head.weight": t["lm_head.weight"].to(torch.int8)}),
+        "8; use the checkpoint that it was quantised from",
+    ),
+    "ZeRO-3": (
+        tensors(lambda t: {n: torch.empty(0) if v.ndim > 1 else v for n, v in t.items()}),
+        "found [0]; DeepSpeed's slices were not gathered: do so with zero_to_fp32",
+    ),
+    "index missing": (
+        sharded("model.safetensors.index.json"),
+        "found 3 shards without model.safetensors.index.json; download the index, or make a stock copy with: lmc conv",
+    ),
+    "index and shard missing": (
+        sharded("model.safetensors.index.json", "model-00002-of-00003.safetensors"),
+        "expected 3 shards and an index, found model-00001-of-00003.safetensors, ",
+    ),
+    "shard missing": (
+        sharded("model-00002-of-00003.safetensors"),
+        "model-00002-of-00003.safetensors: not found, but the index names it; download it again",
+    ),
+    "shards missing": (
+        sharded(*(f"model-0000{k}-of-00003.safetensors" for k in (1, 2, 3))),
+        "model-00001-of-00003.safetensors: not found, but the index names it; download it again",
+    ),
+    "wrapped by the compiler": (
+        tensors(lambda t: {f"_orig_mod.{n}": v for n, v in t.items()}),
+        "training code wrapped its name: make a stock copy with: lmc convert OLD NEW",
+    ),
+}
+
+
+def assert_refused(outcome: Outcome, says: str) -> None:
+    code, out, err = outcome
+    assert (code, out) == (2, ""), out + err
+    assert says in err
+    assert err.startswith("error: ") and err.count("\n") == 1 and len(err) < 1000
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_folder_that_is_something_else_is_named_with_what_to_do(
+    what: str, here: Path, run: Callable[..., Outcome]
+) -> None:
+    spoil, says = REFUSED[what]
+    spoil(here / "x")
+    assert_refused(run("check x"), says)
+    if "lmc conv" not in says:  # what cannot be converted says the same there
+        assert_refused(run("convert x y"), says)
+    assert not Path("y").exists()
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_forward_module.module."])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_convert_takes_the_names_out_of_their_wrapping(
+    prefix: str, pickled: bool, here: Path, run: Callable[..., Outcome]
+) -> None:
+    weights = load_file("x/" + SAFE)
+    wrapped = {
+        prefix + name.replace("layers.0.", "layers.0._checkpoint_wrapped_module."): t for name, t in weights.items()
+    }
+    if pickled:
+        os.remove("x/" + SAFE)
+        torch.save(wrapped, "x/pytorch_model.bin")
+    else:
+        save_file(wrapped, "x/" + SAFE, metadata={"format": "pt"})
+    assert run("convert x y") == (0, "wrote y\n", "")
+    again = load_file("y/" + SAFE)
+    assert again.keys() == weights.keys() and all(torch.equal(t, again[n]) for n, t in weights.items())
+    assert Path("y/tokenizer.json").exists()
+
+
+def test_convert_joins_shards_without_their_index(here: Path, run: Callable[..., Outcome]) -> None:
+    weights = load_file("x/" + SAFE)
+    sharded("model.safetensors.index.json")(here / "x")
+    assert run("convert x y") == (0, "wrote y\n", "")
+    again = load_file("y/" + SAFE)
+    assert all(torch.equal(t, again[n]) for n, t in weights.items())
+
+
+MARKS: dict[str, Any] = {
+    "is_llama_config": True,
+    "unsloth_fixed": True,
+    "_attn_implementation_autoset": True,
+    "transformers.js_config": {"use_external_data_format": True},
+    "a_tool_s_own_mark": [1, 2],
+    "hidden_act": "swish",  # another name of silu
+    "rope_scaling": None,
+}
+
+
+@pytest.mark.parametrize("field", MARKS)
+def test_what_no_stock_class_reads_is_no_difference(field: str, here: Path, run: Callable[..., Outcome]) -> None:
+    before = pico.logits(lmc.load("x"), ids := pico.inputs(lmc.load("x")))
+    edit(here / "x", **{field: MARKS[field]})
+    assert torch.equal(pico.logits(lmc.load("x"), ids), before)  # it is indeed read by nothing
+    code, _, err = run("match b x --method canonical --out aligned")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("hidden_act", "gelu"), ("sliding_window", 8), ("attention_dropout_of_ours", None)]
+)
+def test_what_the_library_may_read_is_compared(field: str, value: Any, here: Path, run: Callable[..., Outcome]) -> None:
+    """A field counts that Llama does not declare and the library's cache reads; one that nothing mentions does not."""
+    edit(here / "x", **{field: value})
+    code, _, err = run("match b x --method canonical --out aligned")
+    assert (code, f"differ in {field}: expected" in err) == ((0, False) if value is None else (2, True))
+
+
+def bert(folder: Path, seed: int) -> Any:
+    """A BERT as it is published: with the head that predicts masked words, and the one for the next sentence."""
+    model = pico.randomize(transformers.BertForPreTraining(pico.bert().config), seed).eval()
+    model.save_pretrained(folder)
+    pico.tokenizer(folder)
+    return model
+
+
+def test_a_published_bert_is_its_masked_part(here: Path, run: Callable[..., Outcome]) -> None:
+    models = [bert(here / f"bert-{k}", k) for k in range(2)]
+    code, _, err = run("match bert-0 bert-1 --method weights --out aligned")
+    assert code == 0
+    assert err.splitlines() == [
+        f"warning: {here}/bert-{k}/config.json: of BertForPreTraining only the part that is BertForMaskedLM is used"
+        for k in range(2)
+    ]
+    assert run("merge aligned --at 0 --out merged")[0] == 0
+    again = lmc.load("merged")
+    assert type(again).__name__ == "BertForMaskedLM"
+    ids = pico.inputs(again)
+    expected = models[0](ids).prediction_logits
+    assert (pico.logits(again, ids) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("order", ["short long", "long short"])
+def test_of_two_contexts_the_shortest_is_chosen_and_said(order: str, here: Path, run: Callable[..., Outcome]) -> None:
+    for seed, (name, context) in enumerate((("short", 64), ("long", 256))):
+        llama(here / name, seed, max_position_embeddings=context)
+    code, _, err = run(f"match {order} --method canonical --export --out aligned")
+    assert code == 0
+    assert err.count("differ in their context") == 1 and "gets the shortest, which all have seen" in err
+    code, out, _ = run("merge aligned --out merged")
+    assert code == 0 and "- context: 64 tokens, of parents with " in out
+    assert lmc.load("merged").config.max_position_embeddings == 64
+    contexts = [lmc.load(f"aligned/models/endpoint-{k}").config.max_position_embeddings for k in range(2)]
+    assert contexts == [{"short": 64, "long": 256}[name] for name in order.split()]  # these compute what they did
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(here: Path, run: Callable[..., Outcome]) -> None:
+    (here / "x").rename(here / "x@y")
+    assert run("match x@y b --method canonical --out aligned")[0] == 0
+    code, out, _ = run("merge aligned --out merged")
+    assert code == 0 and "- parent 0: x@y (model.safetensors sha256 " in out
+
+
+def test_an_aligned_copy_is_seen_by_one_number(here: Path, run: Callable[..., Outcome]) -> None:
+    model = lmc.load("x")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.neg_()
+    lmc.save(model, "minus", tokenizer_from="x")
+    code, out, err = run("check a minus")
+    assert code == 0 and "|cosine| of the weights  1.000 (a, minus)" in out
+    assert err == "warning: |cosine| 1.000 ≥ 0.05: a and minus may share an initialisation\n"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_every_file_has_the_rights_of_the_umask(mask: int, here: Path, run: Callable[..., Outcome]) -> None:
+    before = os.umask(mask)
+    try:
+        assert run("match a b --method canonical --export --out aligned")[0] == 0
+        assert run("merge aligned --out merged")[0] == 0
+    finally:
+        os.umask(before)
+    for root in (here / "aligned", here / "merged"):
+        for path in (root, *root.rglob("*")):
+            wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+            assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+def test_a_head_that_was_never_trained_is_exact_and_said(here: Path, run: Callable[..., Outcome]) -> None:
+    model = pico.hf_vit(0, torch.float32)
+    model.classifier.weight.data.zero_()
+    lmc.save(model, "fresh")
+    code, out, err = run("check fresh")
+    assert (code, err) == (0, "")
+    assert "NOT FINITE" not in out
+    assert out.endswith(
+        "the output is the same for every input, as that of a head that was never trained: this says little\n"
+    )
+    assert "every input" not in run("check x")[1]
+
+
+def test_outliers_in_half_precision_are_explained(here: Path, run: Callable[..., Outcome]) -> None:
+    model = lmc.load("x")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter[3] *= 40
+            elif "down_proj" in name or "o_proj" in name:
+                parameter[3] *= 50
+            elif "embed" in name:
+                parameter[:, 5] *= 800
+    lmc.save(model, "coarse", dtype=torch.bfloat16)
+    code, out, _ = run("check coarse")
+    assert code == 1
+    assert "\nROUNDING: the symmetries are exact; the weights' own type is too coarse for such values" in out
+    assert "WRONG" not in out
+
+
+def test_a_dangling_link_is_named_with_its_target_and_the_remedy(here: Path, run: Callable[..., Outcome]) -> None:
+    copy = here / "models--owner--name" / "snapshots" / "0123"
+    copy.parent.mkdir(parents=True)
+    shutil.copytree("x", copy)
+    (copy / SAFE).unlink()
+    (copy / SAFE).symlink_to("../../blobs/4665e08c")
+    assert_refused(
+        run(f"check {copy}"), "is a link to ../../blobs/4665e08c, which is not there; download the checkpoint"
+    )
+
+
+def test_a_tokenizer_that_is_not_read_is_said(here: Path, run: Callable[..., Outcome]) -> None:
+    (here / "x" / "tokenizer.json").rename(here / "x" / "tokenizer.model")
+    code, _, err = run("check b x")
+    assert code == 0
+    assert (
+        "x has tokenizer.model alone, which is not read, so whether tokens mean the same was not compared; save" in err
+    )
+
+
+def belongings(folder: Path, k: int, lacking: str = "") -> None:
+    """Give a folder a chat template, generation settings, a processor and a card of its own, but for one kind."""
+    edit(folder, "generation_config.json", eos_token_id=[k + 1, 9])
+    edit(folder, "processor_config.json", number=k)
+    (folder / "chat_template.jinja").write_text(f"template {k}")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text(f"tools {k}")
+    (folder / "README.md").write_text(f"---\nlicense: mit\nbase_model: org/base-{k}\n---\n")
+    for path in folder.glob(lacking) if lacking else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+CARRIED = {  # what the second parent alone has: the files, and how the card calls it
+    "tokenizer*": "tokenizer",
+    "*chat_template*": "chat templates",
+    "generation*": "generation settings",
+    "processor*": "processor",
+}
+
+
+@pytest.mark.parametrize("lacking", CARRIED)
+def test_what_only_one_parent_has_is_carried_and_said(lacking: str, here: Path, run: Callable[..., Outcome]) -> None:
+    belongings(here / "x", 0, lacking)
+    belongings(here / "b", 1)
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0
+    for kind in CARRIED.values():
+        alone = kind == CARRIED[lacking]
+        assert f"- {kind}: of parent {1 if alone else 0}{', as parent 0 has none' if alone else ''}" in card
+    for pattern, kind in CARRIED.items():
+        source = here / ("b" if kind == CARRIED[lacking] else "x")
+        assert [*source.rglob(pattern)]
+        for path in (p for p in source.rglob(pattern) if p.is_file() and kind != "generation settings"):
+            assert (here / "merged" / path.relative_to(source)).read_bytes() == path.read_bytes(), path
+    stop = json.loads(Path("merged/generation_config.json").read_text())["eos_token_id"]
+    assert stop == [2 if lacking == "generation*" else 1, 9]
+    head = Path("merged/README.md").read_text().split("---")[1]
+    assert "license: mit" in head and "- org/base-0\n- org/base-1" in head and "- merge" in head
+
+
+def test_the_user_chooses_whose_belongings_are_taken(here: Path, run: Callable[..., Outcome]) -> None:
+    for k, name in enumerate("xb"):
+        belongings(here / name, k)
+    edit(here / "b", eos_token_id=2)
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --at 0.25 --take-from second --out merged")
+    assert code == 0 and "- chat templates: of parent 1; parent 0 has another" in card
+    assert Path("merged/chat_template.jinja").read_text() == "template 1"
+    assert json.loads(Path("merged/generation_config.json").read_text())["eos_token_id"] == [2, 9]
+    assert json.loads(Path("merged/config.json").read_text())["eos_token_id"] == 2
+    assert_refused(
+        run("merge aligned --take-from third --out other"),
+        "--take-from: expected first, second or a number from 1 to 2",
+    )
+
+
+def test_a_template_inside_the_tokenizer_s_settings_is_carried(here: Path, run: Callable[..., Outcome]) -> None:
+    named = [{"name": "default", "template": "hello"}, {"name": "rag", "template": "search"}]
+    edit(here / "b", "tokenizer_config.json", chat_template=named)
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    assert "- chat templates: of parent 1, as parent 0 has none" in run("merge aligned --out merged")[1]
+    assert Path("merged/chat_template.jinja").read_text() == "hello"
+    assert Path("merged/additional_chat_templates/rag.jinja").read_text() == "search"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (
+            "license: mit",
+            "license: apache-2.0",
+            "- licence: parent 0: mit; parent 1: apache-2.0; look which",
+        ),
+        ("license: mit", "language: en", "- licence: parent 0: mit; parent 1: not stated; look which"),
+        ("license: [1", "license: mit", "- licence: parent 0: not stated; parent 1: mit; look which"),
+        ("license: other\nlicense_name: own", "license: own", ""),
+    ],
+)
+def test_licences_that_differ_are_said(
+    first: str, second: str, says: str, here: Path, run: Callable[..., Outcome]
+) -> None:
+    for name, head in (("x", first), ("b", second)):
+        (here / name / "README.md").write_text(f"---\n{head}\n---\n")
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0 and says in card
+    assert ("license: own" in Path("merged/README.md").read_text()) == (not says)
+
+
+def test_an_aligned_endpoint_keeps_what_is_its_own(here: Path, run: Callable[..., Outcome]) -> None:
+    for k, name in enumerate("xb"):
+        belongings(here / name, k)
+    for method in ("canonical", "weights"):  # in memory, and from file to file
+        assert run(f"match x b --method {method} --export --out {method}")[0] == 0
+        for k, name in enumerate("xb"):
+            endpoint = Path(method, "models", f"endpoint-{k}")
+            for file in ("chat_template.jinja", "processor_config.json", "tokenizer.json"):
+                assert (endpoint / file).read_bytes() == Path(name, file).read_bytes()
+            assert f"base_model:\n- org/base-{k}\n" in (endpoint / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["naive", "canonical", "weights"])
+def test_a_tied_head_is_said_once_where_it_is_true(method: str, here: Path, run: Callable[..., Outcome]) -> None:
+    for seed, name in enumerate(("tied-a", "tied-b")):
+        llama(here / name, seed, tie_word_embeddings=True)
+    code, _, err = run(f"match tied-a tied-b --method {method} --export --out aligned")
+    more = (
+        "warning: lm_head.weight was tied to model.embed_tokens.weight; it absorbs the final norm and becomes a tensor "
+    )
+    assert (code, err) == (0, "" if method == "naive" else f"{more}of its own: 640 more parameters\n")
+    assert run("merge aligned --out merged")[0] == 0
+    assert ("lm_head.weight" in load_file("merged/" + SAFE)) == (method != "naive")
+    if method != "naive":
+        held = sum(tensor.nbytes for tensor in load_file("merged/" + SAFE).values())
+        out = run("check tied-a tied-b")[1]
+        assert (
+            f"disk for a merged model  {held / 1000:.3g} kB" in out and "of that, its own head    2.56 kB: the" in out
+        )

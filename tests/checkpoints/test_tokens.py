@@ -1,0 +1,221 @@
+"""Vocabularies that differ, brought to one: every model keeps its logits for its own tokens, at both ends of a path."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+import lmc
+from lmc.checkpoints import tokens
+from lmc.cli import main
+from lmc.errors import ArgumentError, IncompatibleModelsError
+
+pytestmark = pytest.mark.filterwarnings("default")  # a command prints its warnings
+
+
+def words(*names: str) -> dict[str, int]:
+    return {name: i for i, name in enumerate(names)}
+
+
+W = [f"w{i}" for i in range(30)]
+# What is different: the tokens of the second model, whose first has W; and its rows beyond them.
+PAIRS: dict[str, tuple[list[str], int]] = {
+    "padded": (W, 10),
+    "another order": (W[::-1], 0),
+    "tokens added at the end": ([*W, "<new>", "<more>"], 0),
+    "an extension, padded": ([*W, *(f"v{i}" for i in range(9))], 3),
+    "fewer": (W[:25], 0),
+    "half in common, in another order": ([*W[15:], *(f"v{i}" for i in range(20))], 4),
+}
+
+
+def checkpoint(
+    folder: Path, seed: int, names: list[str], padding: int = 0, make: Any = pico.llama, **config: Any
+) -> Any:
+    """A model and its tokenizer of whole words, from which it is loaded again."""
+    lmc.save(make(seed, torch.float32, vocab_size=len(names) + padding, eos_token_id=1, **config), folder)
+    stock = Tokenizer(models.WordLevel(words(*names), unk_token="w16"))
+    stock.pre_tokenizer = pre_tokenizers.Whitespace()
+    stock.save(str(folder / "tokenizer.json"))
+    return lmc.load(folder)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def command(line: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(line.split())
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return command
+
+
+def vocabulary(folder: Path) -> dict[str, int]:
+    return Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+
+
+@pytest.mark.parametrize("choice", tokens.CHOICES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_each_parent_keeps_its_logits_for_its_own_tokens(
+    pair: str, choice: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    second, padding = PAIRS[pair]
+    parents = [checkpoint(tmp_path / "a", 0, W), checkpoint(tmp_path / "b", 1, second, padding)]
+    code, out, err = run("match a b --method canonical --out refused")
+    assert (code, "--vocabulary first, second, union or common" in err) == (2, True), out + err
+    code, _, err = run(f"match a b --method canonical --vocabulary {choice} --out aligned")
+    assert (code, err) == (0, "")
+    alignment = lmc.Alignment.load("aligned")
+    owned = [words(*W), words(*second)]
+    shared = tokens.plan(choice, [len(W), len(second) + padding], owned)
+    for k, (parent, own) in enumerate(zip(parents, owned, strict=True)):
+        kept = [token for token in own if token in shared.ids]
+        before, after = (torch.tensor([ids[token] for token in kept]) for ids in (own, shared.ids))
+        places = torch.randint(len(kept), (2, 12), generator=torch.Generator().manual_seed(0))
+        expected = pico.logits(parent, before[places])[..., before]
+        for model in (alignment.parents[k], alignment.merge(k)):
+            found = pico.logits(model, after[places])[..., after]
+            assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert run("merge aligned --out merged")[0] == 0
+    written = vocabulary(tmp_path / "merged")
+    assert written.items() <= shared.ids.items()
+    assert len(written) == len(shared.ids) or choice == "union"  # rows that no text reaches
+
+
+def test_rows_alone_are_moved_exactly(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model with its tokens in another order is the same model again, to the last bit."""
+    monkeypatch.chdir(tmp_path)
+    model = checkpoint(tmp_path / "a", 0, W)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0)).tolist()
+    other = checkpoint(tmp_path / "b", 0, [W[i] for i in order])
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        other.get_parameter(name).data = model.get_parameter(name).data[order]
+    (tmp_path / "b" / "model.safetensors").unlink()
+    other.save_pretrained(tmp_path / "b")
+    assert run("match a b --method naive --vocabulary union --out aligned")[0] == 0
+    again = lmc.load("aligned.parents/1-b")
+    assert all(torch.equal(t, model.state_dict()[n]) for n, t in again.state_dict().items())
+
+
+def test_a_lacking_token_gets_the_row_that_fits_the_common_ones() -> None:
+    """Where one embedding is a turned and scaled copy of the other, what it lacks is found exactly."""
+    generator = torch.Generator().manual_seed(0)
+    here, rotation = torch.randn(50, 8, generator=generator), torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
+    there = 3 * here @ rotation
+    assert (tokens.fitted(there[:40], here[:40], there[40:]) - here[40:]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("make", "config"),
+    [
+        (pico.gpt2, {"tie_word_embeddings": True}),
+        (pico.bert, {"tie_word_embeddings": True}),
+        (pico.neox, {}),
+        (pico.qwen3, {"tie_word_embeddings": True}),
+    ],
+)
+def test_other_families_and_tied_heads(
+    make: Any, config: dict[str, Any], tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parents = [checkpoint(tmp_path / n, k, W[5 * k :], make=make, **config) for k, n in enumerate("ab")]
+    assert run("match a b --method weights --vocabulary common --out aligned")[0] == 0
+    alignment = lmc.Alignment.load("aligned")
+    ids = torch.arange(25)[None]
+    for k, parent in enumerate(parents):
+        own = ids + 5 * (1 - k)
+        expected = pico.logits(parent, own)[..., own[0]]
+        found = pico.logits(alignment.merge(k), ids)
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_ids_in_the_settings_move_with_their_tokens(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "a", 0, W)
+    checkpoint(tmp_path / "b", 1, W[::-1], pad_token_id=29)
+    (tmp_path / "b" / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 2]}))
+    assert run("match a b --method naive --vocabulary first --out aligned")[0] == 0
+    model: Any = lmc.load("aligned.parents/1-b")
+    assert (model.config.eos_token_id, model.config.pad_token_id) == (28, 0)
+    assert model.generation_config.eos_token_id == [28, 27]
+
+
+def test_tokenizers_that_cut_text_differently_are_refused_and_said(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        checkpoint(tmp_path / name, k, W)
+    plain = json.loads((tmp_path / "b" / "tokenizer.json").read_text())
+    (tmp_path / "b" / "tokenizer.json").write_text(json.dumps(plain | {"pre_tokenizer": {"type": "WhitespaceSplit"}}))
+    code, _, err = run("match a b --method canonical --out refused")
+    assert code == 2 and "pre_tokenizer: text becomes other tokens; choose a common vocabulary with lmc match" in err
+    code, _, err = run("match a b --method canonical --vocabulary first --out aligned")
+    assert code == 0
+    assert err == (
+        "warning: model 2 cuts text differently than model 1, whose tokenizer is kept (pre_tokenizer; "
+        "30 and 30 tokens, 30 in common): its tokens may mean other text\n"
+    )
+
+
+def test_added_tokens_of_the_other_are_added_to_the_tokenizer(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, (name, special) in enumerate((("a", "<a>"), ("b", "<b>"))):
+        checkpoint(tmp_path / name, k, W, padding=1)
+        stock = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
+        stock.add_special_tokens([special])
+        stock.save(str(tmp_path / name / "tokenizer.json"))
+    assert run("match a b --method canonical --vocabulary union --out aligned")[0] == 0
+    assert run("merge aligned --out merged")[0] == 0
+    merged = Tokenizer.from_file(str(tmp_path / "merged" / "tokenizer.json"))
+    assert merged.encode("w3 <a> <b>").ids == [3, 30, 31]
+    assert lmc.load("merged").config.vocab_size == 32
+
+
+def test_a_tokenizer_of_pairs_loses_what_merges_into_a_token_that_goes() -> None:
+    plain = {
+        "model": {"type": "BPE", "vocab": words("a", "b", "c", "ab", "abc"), "merges": ["a b", ["ab", "c"]]},
+        "added_tokens": [{"content": "<s>", "id": 5}, {"content": "<x>", "id": 6}],
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]}},
+        },
+    }
+    ids = words("c", "b", "a", "ab", "<s>")
+    found = tokens.renumbered(plain, ids)
+    assert found["model"]["vocab"] == {"a": 2, "b": 1, "c": 0, "ab": 3}
+    assert found["model"]["merges"] == [["a", "b"]]
+    assert found["added_tokens"] == [{"content": "<s>", "id": 4}]
+    assert found["post_processor"]["special_tokens"]["<s>"]["ids"] == [4]
+    assert found["post_processor"]["single"] == plain["post_processor"]["single"]  # type: ignore[index]
+    unigram = {"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["x", -1.0], ["y", -2.0]], "unk_id": 0}}
+    found = tokens.renumbered(unigram, words("y", "<unk>"))
+    assert found["model"] == {"type": "Unigram", "vocab": [["y", -2.0], ["<unk>", 0.0]], "unk_id": 1}
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArgumentError, match="expected one of first, second, union, common, found 'both'"):
+        tokens.plan("both", [1, 1], [{"a": 0}, {"a": 0}])
+    with pytest.raises(IncompatibleModelsError, match="no token in common"):
+        tokens.plan("union", [1, 1], [{"a": 0}, {"b": 0}])
+    checkpoint(tmp_path / "a", 0, W)
+    checkpoint(tmp_path / "b", 1, W, padding=2)
+    (tmp_path / "b" / "tokenizer.json").unlink()
+    code, _, err = run("match a b --method naive --vocabulary first --out aligned")
+    assert code == 2 and "b: expected a tokenizer to match tokens by, found none; save its tokenizer.json there" in err
+    assert not any(tmp_path.glob("aligned*"))
+    checkpoint(tmp_path / "c", 1, W[::-1], hidden_size=8)
+    code, _, err = run("match a c --method naive --vocabulary first --out aligned")
+    assert code == 2 and "differ in shape of" in err
+    assert not any(tmp_path.glob("aligned*"))
