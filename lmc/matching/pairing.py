@@ -91,7 +91,8 @@ def _rewriting(alike: Callable[[Any, Any], nn.Module] | None, a: Any, b: Any) ->
 
 
 def _differ(which: str, what: str, first: object, second: object, hint: str = "") -> IncompatibleModelsError:
-    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}{hint}")
+    advice = hint or "; only models that agree in it can be averaged"
+    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}{advice}")
 
 
 @dataclass(frozen=True)
