@@ -115,10 +115,9 @@ def cover(
         if own in matched:
             raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
         if found_entry.shape != expected[own]:
-            raise CheckpointError(
-                f"{file}: tensor {name}: expected shape {list(expected[own])}, found {list(found_entry.shape)}"
-                + ("; DeepSpeed's slices were not gathered: do so with zero_to_fp32" if 0 in found_entry.shape else _OTHERS)
-            )
+            what = f"expected shape {list(expected[own])}, found {list(found_entry.shape)}"
+            advice = _SLICES if 0 in found_entry.shape else _OTHERS
+            raise CheckpointError(f"{file}: tensor {name}: {what}{advice}")
         if found_entry.dtype not in TYPES.values():
             kind = str(found_entry.dtype).removeprefix("torch.")
             raise CheckpointError(
@@ -149,6 +148,7 @@ def joined(matched: Mapping[str, Entry], fused: Mapping[str, Mapping[str, Where]
     return found
 
 
+_SLICES = "; DeepSpeed's slices were not gathered: do so with zero_to_fp32"
 _OTHERS = "; put the config.json there that belongs to these weights"
 # What training code puts around a model, as its files then name it: torch.compile, FSDP, Fabric, checkpointing.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module")
