@@ -155,6 +155,8 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
         if type(first.model) is type(other.model):
             vocabulary.require_same(first.source.folder, other.source.folder, f"model 1 and model {number}")
     require_pairable([b.model for b in blueprints])
+    for number, other in enumerate(others, start=2):
+        vocabulary.warn_of_differences(first.source.folder, other.source.folder, f"model 1 and model {number}")
     return Pairing(blueprints)
 
 
