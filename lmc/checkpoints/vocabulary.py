@@ -20,6 +20,7 @@ from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json, sha256
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
+MOST = 2**31  # no id is as large
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
 
 
@@ -48,7 +49,7 @@ def read(folder: Path) -> Vocabulary | None:
     if (path := folder / "vocab.json").exists():
         ids = read_json(path)
         for token, number in ids.items():
-            if not isinstance(number, int) or isinstance(number, bool):
+            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
                 raise CheckpointError(f"{path}: expected a number for every token, found {number!r} for {token!r}")
         merges = folder / "merges.txt"
         lines = [x for x in _lines(merges) if not x.startswith("#version")] if merges.exists() else []
