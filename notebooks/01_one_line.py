@@ -117,7 +117,10 @@ for lam in (0, 0.25, 0.5, 0.75, 1):
 # %%
 line = [k / (grid - 1) for k in range(grid)]
 losses = [loss_at(lam) for lam in line]
-above = [loss - (1 - lam) * losses[0] - lam * losses[-1] for lam, loss in zip(line, losses, strict=True)]
+above = [
+    loss - (1 - lam) * losses[0] - lam * losses[-1]
+    for lam, loss in zip(line, losses, strict=True)
+]
 print(f"barrier: {max(above):.2f} nats per image")
 
 # %% [markdown]
@@ -136,10 +139,25 @@ assert abs(path.barrier - max(above)) < 1e-3
 # %% tags=["hide-input"]
 names = [f"vit-digits-{i}" for i in range(1 if small else 3)]
 held_out = (images, labels)
-vision = compare({name: load(name) for name in names}, held_out, held_out, {"naive": [{}]}, grid)
-numbers = vision.to_json() | Headline({"naive barrier": vision.mean("naive")}, seedless=["naive barrier"]).to_json()
+vision = compare(
+    {name: load(name) for name in names},
+    held_out,
+    held_out,
+    {"naive": [{}]},
+    grid,
+)
+numbers = (
+    vision.to_json()
+    | Headline(
+        {"naive barrier": vision.mean("naive")}, seedless=["naive barrier"]
+    ).to_json()
+)
 command = f"lmc reproduce --profile {profile} --figure naive-vit"
-run = {"seeds": [0], "duration_s": time.monotonic() - began, "command": command}
+run = {
+    "seeds": [0],
+    "duration_s": time.monotonic() - began,
+    "command": command,
+}
 found = results.write("naive-vit", profile, numbers, run)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss between two vision transformers trained from different seeds: three disjoint pairs faintly, and their mean. Both ends are good, what lies between is worse than guessing.", "name": "fig-naive-vit"}, "image": {"alt": "Loss over λ from 0 to 1. At both ends it is close to zero; in between it rises steeply to about five nats and stays there."}}
@@ -158,11 +176,32 @@ plt.show()
 # %% tags=["hide-input"]
 began = time.monotonic()
 names = [f"neox-docstrings-{i}" for i in range(1 if small else 3)]
-tokens = corpora.tokens("embedded", "eval", corpora.byte_tokenizer(), 128, limit=16 if small else 256)
-text = compare({name: load(name) for name in names}, tokens, tokens, {"naive": [{}]}, grid)
-numbers = text.to_json() | Headline({"naive barrier": text.mean("naive")}, seedless=["naive barrier"]).to_json()
+tokens = corpora.tokens(
+    "embedded",
+    "eval",
+    corpora.byte_tokenizer(),
+    128,
+    limit=16 if small else 256,
+)
+text = compare(
+    {name: load(name) for name in names},
+    tokens,
+    tokens,
+    {"naive": [{}]},
+    grid,
+)
+numbers = (
+    text.to_json()
+    | Headline(
+        {"naive barrier": text.mean("naive")}, seedless=["naive barrier"]
+    ).to_json()
+)
 command = f"lmc reproduce --profile {profile} --figure naive-pythia"
-run = {"seeds": [0], "duration_s": time.monotonic() - began, "command": command}
+run = {
+    "seeds": [0],
+    "duration_s": time.monotonic() - began,
+    "command": command,
+}
 found = results.write("naive-pythia", profile, numbers, run)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same between two language models of Pythia's architecture.", "name": "fig-naive-pythia"}, "image": {"alt": "Loss in nats per byte over λ: from about 1.9 at the ends it rises to more than 3 in the middle."}}

@@ -105,8 +105,18 @@ assert changed < 1e-12
 # %%
 half = (w_in + swapped[0]) / 2, (w_out + swapped[1]) / 2
 print(half[0], half[1], sep="\n")
-print("at x = (1, 1):", network(*half, x), "  at x = (1, -1):", network(*half, np.array([1.0, -1.0])))
-print("should be:    ", network(w_in, w_out, x), "  should be:     ", network(w_in, w_out, np.array([1.0, -1.0])))
+print(
+    "at x = (1, 1):",
+    network(*half, x),
+    "  at x = (1, -1):",
+    network(*half, np.array([1.0, -1.0])),
+)
+print(
+    "should be:    ",
+    network(w_in, w_out, x),
+    "  should be:     ",
+    network(w_in, w_out, np.array([1.0, -1.0])),
+)
 
 # %% [markdown]
 # Its two units have become equal: both listen to $(2, \tfrac12)$. What distinguished them is gone. At
@@ -151,7 +161,10 @@ def check_swap(swap) -> None:
     new_in, new_out = swap(w_in, w_out, 1, 4)
     inputs = draw.normal(size=(3, 50))
     assert not np.allclose(new_in, w_in), "the weights are as before"
-    after, before = network(new_in, new_out, inputs), network(w_in, w_out, inputs)
+    after, before = (
+        network(new_in, new_out, inputs),
+        network(w_in, w_out, inputs),
+    )
     assert np.allclose(after, before), "the outputs changed"
 
 

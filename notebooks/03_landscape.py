@@ -65,13 +65,36 @@ def survey(id: str, kind: str, match_on, held_out, grid: int) -> None:
         a, b = loaded[name]
         start = lmc.match(a, b, method="activations", data=match_on, seed=at)
         learned = {
-            m: lmc.match(a, b, method=m, data=match_on, steps=steps, start=start, seed=at) for m in ("single", "dual")
+            m: lmc.match(
+                a,
+                b,
+                method=m,
+                data=match_on,
+                steps=steps,
+                start=start,
+                seed=at,
+            )
+            for m in ("single", "dual")
         }
-        for way, found in {"direct": lmc.match(a, b, method="canonical"), **learned}.items():
-            barriers.setdefault(f"{way} barrier", []).append(lmc.path(found, held_out, grid=11).barrier)
-        maps = maps or planes(learned["single"], learned["dual"], held_out, grid)
-    headline = Headline.of(barriers, [name for name, _ in made], seedless=["direct barrier"])
-    numbers = {"unit": maps["single"]["unit"], "steps": steps, "planes": maps, **headline.to_json()}
+        for way, found in {
+            "direct": lmc.match(a, b, method="canonical"),
+            **learned,
+        }.items():
+            barriers.setdefault(f"{way} barrier", []).append(
+                lmc.path(found, held_out, grid=11).barrier
+            )
+        maps = maps or planes(
+            learned["single"], learned["dual"], held_out, grid
+        )
+    headline = Headline.of(
+        barriers, [name for name, _ in made], seedless=["direct barrier"]
+    )
+    numbers = {
+        "unit": maps["single"]["unit"],
+        "steps": steps,
+        "planes": maps,
+        **headline.to_json(),
+    }
     record(id, profile, numbers, sorted({at for _, at in made}), began)
 
 
@@ -81,8 +104,12 @@ def survey(id: str, kind: str, match_on, held_out, grid: int) -> None:
 # %% tags=["hide-input"]
 if recompute:
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
-    match_on = corpora.images("digits", "match", **digits, limit=48 if small else None)
-    held_out = corpora.images("digits", "eval", **digits, limit=16 if small else 128)
+    match_on = corpora.images(
+        "digits", "match", **digits, limit=48 if small else None
+    )
+    held_out = corpora.images(
+        "digits", "eval", **digits, limit=16 if small else 128
+    )
     survey("landscape-vit", "vit-digits", match_on, held_out, grid)
 found = results.read("landscape-vit", profile)
 
@@ -99,9 +126,19 @@ plt.show()
 # %% tags=["hide-input"]
 if recompute:
     tokenizer = corpora.byte_tokenizer()
-    match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=32 if small else None)
-    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=4 if small else 24)
-    survey("landscape-text", "neox-docstrings", match_on, held_out, 3 if small else 11)
+    match_on = corpora.tokens(
+        "embedded", "train", tokenizer, 128, limit=32 if small else None
+    )
+    held_out = corpora.tokens(
+        "embedded", "eval", tokenizer, 128, limit=4 if small else 24
+    )
+    survey(
+        "landscape-text",
+        "neox-docstrings",
+        match_on,
+        held_out,
+        3 if small else 11,
+    )
 found = results.read("landscape-text", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for two language models of Pythia's architecture.", "name": "fig-landscape-text"}}
@@ -114,8 +151,14 @@ plt.show()
 # Means over three pairs, the first of them with three seeds, and the lowest and the highest run.
 
 # %% tags=["remove-input"]
-both = {kind: results.read(f"landscape-{kind}", profile).numbers for kind in ("vit", "text")}
-charts.table({kind: found["spread"] for kind, found in both.items()}, pairs=both["vit"]["pairs"])
+both = {
+    kind: results.read(f"landscape-{kind}", profile).numbers
+    for kind in ("vit", "text")
+}
+charts.table(
+    {kind: found["spread"] for kind, found in both.items()},
+    pairs=both["vit"]["pairs"],
+)
 
 # %% [markdown]
 # ## What made these figures

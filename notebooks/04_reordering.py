@@ -34,12 +34,14 @@ from lmc.reproduce.training import shipped_pairs
 from lmc.symmetries import Transform
 
 model = lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0]).double()
-tokens = corpora.tokens("embedded", "eval", corpora.byte_tokenizer(), 128, limit=4)
+tokens = corpora.tokens(
+    "embedded", "eval", corpora.byte_tokenizer(), 128, limit=4
+)
 
 
 @torch.no_grad()
 def outputs(model) -> torch.Tensor:
-    """Logits in double precision; `lmc.float64` keeps stock modules from rounding on the way."""
+    """Logits in double precision, without rounding on the way."""
     with lmc.float64():
         return model.double()(tokens).logits
 

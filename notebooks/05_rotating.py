@@ -34,12 +34,14 @@ from lmc.reproduce.training import shipped_pairs
 from lmc.symmetries import Transform
 
 model = lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0]).double()
-tokens = corpora.tokens("embedded", "eval", corpora.byte_tokenizer(), 128, limit=4)
+tokens = corpora.tokens(
+    "embedded", "eval", corpora.byte_tokenizer(), 128, limit=4
+)
 
 
 @torch.no_grad()
 def outputs(model) -> torch.Tensor:
-    """Logits in double precision; `lmc.float64` keeps stock modules from rounding on the way."""
+    """Logits in double precision, without rounding on the way."""
     with lmc.float64():
         return model.double()(tokens).logits
 
@@ -99,8 +101,13 @@ before = outputs(model)
 canonical, spec = lmc.canonicalize(model), lmc.spec(model)
 print(f"canonical form: logits changed by {change(outputs(canonical))}")
 turned = Transform.random(spec, seed).only("stream").apply(canonical)
-p, q = (torch.cat([w.detach().flatten() for w in m.parameters()]) for m in (canonical, turned))
-print(f"turned stream: weights moved by {float((q - p).norm() / p.norm()):.0%}")
+p, q = (
+    torch.cat([w.detach().flatten() for w in m.parameters()])
+    for m in (canonical, turned)
+)
+print(
+    f"turned stream: weights moved by {float((q - p).norm() / p.norm()):.0%}"
+)
 print(f"turned stream: logits changed by {change(outputs(turned))}")
 assert (outputs(turned) - before).abs().max() < 1e-9 * before.abs().max()
 

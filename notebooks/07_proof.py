@@ -61,7 +61,11 @@ spec = lmc.spec(model)
 # The groups of the spaces:
 
 # %%
-{space.name: space.group for space in spec.spaces if not space.name.endswith(".1")}
+{
+    space.name: space.group
+    for space in spec.spaces
+    if not space.name.endswith(".1")
+}
 
 # %% [markdown]
 # ## The canonical form
@@ -77,12 +81,16 @@ spec = lmc.spec(model)
 # line it is `lmc check MODEL`, for your models too.
 
 # %%
-report = lmc.check(lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0]), seed=seed)
+report = lmc.check(
+    lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0]), seed=seed
+)
 print(report)
 assert report.ok
 
 # %%
-report = lmc.check(lmc.load(shipped_pairs.shipped("vit-digits-0")[0]), seed=seed)
+report = lmc.check(
+    lmc.load(shipped_pairs.shipped("vit-digits-0")[0]), seed=seed
+)
 print(report)
 assert report.ok
 
@@ -125,7 +133,15 @@ assert report.ok
 # None: all were mentioned.
 
 # %%
-assert set(kinds(spec)) == {"stream", "scale", "head", "value", "hidden", "plane", "pass"}
+assert set(kinds(spec)) == {
+    "stream",
+    "scale",
+    "head",
+    "value",
+    "hidden",
+    "plane",
+    "pass",
+}
 
 # %% [markdown]
 # ```{solution-end}

@@ -76,9 +76,13 @@ paths = {}
 
 
 def show(alignment: lmc.Alignment, name: str | None = None) -> lmc.Alignment:
-    walked = paths[name or alignment.method] = lmc.path(alignment, data=held_out, grid=grid)
+    walked = paths[name or alignment.method] = lmc.path(
+        alignment, data=held_out, grid=grid
+    )
     low, high = walked.interval
-    print(f"{name or alignment.method:<12} barrier {walked.barrier:.3f} nats per image (95 %: {low:.3f} to {high:.3f})")
+    print(
+        f"{name or alignment.method:<12} barrier {walked.barrier:.3f} nats per image (95 %: {low:.3f} to {high:.3f})"
+    )
     return alignment
 
 
@@ -110,9 +114,16 @@ canonical_a = lmc.canonicalize(a)
 planted = Transform.random(lmc.spec(a), seed).apply(canonical_a)
 recovered = lmc.match(a, planted, method="weights").models
 distance = max(
-    float((p - q).abs().max()) for p, q in zip(state(recovered[0]).values(), state(recovered[1]).values(), strict=True)
+    float((p - q).abs().max())
+    for p, q in zip(
+        state(recovered[0]).values(),
+        state(recovered[1]).values(),
+        strict=True,
+    )
 )
-print(f"a planted rewriting of the whole group, undone: no weight differs by more than {distance:.0e}")
+print(
+    f"a planted rewriting of the whole group, undone: no weight differs by more than {distance:.0e}"
+)
 
 # %% [markdown]
 # Between two networks that were trained apart, it gets part of the way:
@@ -158,17 +169,50 @@ activations = show(lmc.match(a, b, method="activations", data=match_on))
 # ```
 
 # %%
-single = show(lmc.match(a, b, method="single", data=match_on, steps=steps, start=activations, seed=seed))
+single = show(
+    lmc.match(
+        a,
+        b,
+        method="single",
+        data=match_on,
+        steps=steps,
+        start=activations,
+        seed=seed,
+    )
+)
 
 # %%
-dual = show(lmc.match(a, b, method="dual", data=match_on, steps=steps, start=activations, seed=seed))
+dual = show(
+    lmc.match(
+        a,
+        b,
+        method="dual",
+        data=match_on,
+        steps=steps,
+        start=activations,
+        seed=seed,
+    )
+)
 
 # %% tags=["hide-input"]
-steps_taken = [Run(name, found.barrier, lambdas=found.lambdas, losses=found.losses) for name, found in paths.items()]
+steps_taken = [
+    Run(name, found.barrier, lambdas=found.lambdas, losses=found.losses)
+    for name, found in paths.items()
+]
 headline = Headline({"dual barrier": paths["dual"].barrier})
-chapter = Comparison(tuple(steps_taken), unit="nats per image", headline=headline).to_json()
-seeds = {"seeds": [seed], "command": f"lmc reproduce --profile {profile} --figure matching-steps"}
-results.write("matching-steps", profile, chapter, seeds | {"duration_s": time.monotonic() - began})
+chapter = Comparison(
+    tuple(steps_taken), unit="nats per image", headline=headline
+).to_json()
+seeds = {
+    "seeds": [seed],
+    "command": f"lmc reproduce --profile {profile} --figure matching-steps",
+}
+results.write(
+    "matching-steps",
+    profile,
+    chapter,
+    seeds | {"duration_s": time.monotonic() - began},
+)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "One pair of vision transformers, matched step by step. Each curve joins the same two functions; only the rewriting differs.", "name": "fig-matching-steps"}, "image": {"alt": "Loss over λ for the six methods. From naive, about five nats high, each step lowers the curve; single and dual stay close to the endpoints."}}
 figures.path_figure(results.read("matching-steps", profile).comparison)
@@ -211,7 +255,9 @@ def procrustes(x, y):
 
 draw = torch.Generator().manual_seed(0)
 y = torch.randn(5, 40, generator=draw, dtype=torch.float64)
-planted_q, _ = torch.linalg.qr(torch.randn(5, 5, generator=draw, dtype=torch.float64))
+planted_q, _ = torch.linalg.qr(
+    torch.randn(5, 5, generator=draw, dtype=torch.float64)
+)
 assert torch.allclose(procrustes(planted_q @ y, y), planted_q)
 
 # %% [markdown]

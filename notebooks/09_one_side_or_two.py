@@ -82,12 +82,19 @@ loaded = load_pairs("vit-digits", 1 if small else 3)
 # Checked with two rewritings drawn at random, and folded into one:
 
 # %%
-a, b = lmc.canonicalize(loaded["vit-digits-0"][0]), lmc.canonicalize(loaded["vit-digits-0"][1])
+a, b = (
+    lmc.canonicalize(loaded["vit-digits-0"][0]),
+    lmc.canonicalize(loaded["vit-digits-0"][1]),
+)
 g_a, g_b = (Transform.random(lmc.spec(a), s) for s in (1, 2))
 both = lmc.Alignment("dual", (a, b), (g_a, g_b), {})
 one_g = g_a.inverse() @ g_b
-one = lmc.Alignment("single", (a, b), (Transform.identity(one_g.spec), one_g), {})
-curves = [lmc.path(found, data=held_out, grid=3).losses for found in (both, one)]
+one = lmc.Alignment(
+    "single", (a, b), (Transform.identity(one_g.spec), one_g), {}
+)
+curves = [
+    lmc.path(found, data=held_out, grid=3).losses for found in (both, one)
+]
 gap = max(abs(x - y) for x, y in zip(*curves, strict=True))
 print(f"largest difference between the two curves: {gap:.0e} nats")
 assert gap < 1e-3
@@ -126,7 +133,15 @@ def learn(pair: tuple, seed: int) -> dict[str, list[float]]:
     """The losses of each run, batch by batch."""
     logs, start = {}, lmc.match(*pair, method="activations", data=match_on)
     for name, (method, lr) in runs.items():
-        run = lmc.match(*pair, method=method, data=match_on, steps=few, lr=lr, start=start, seed=seed)
+        run = lmc.match(
+            *pair,
+            method=method,
+            data=match_on,
+            steps=few,
+            lr=lr,
+            start=start,
+            seed=seed,
+        )
         logs[name] = [entry["loss"] for entry in run.log]
     return logs
 
@@ -135,24 +150,35 @@ def distances(logs: dict[str, list[float]]) -> dict[str, float]:
     """How far each run is from dual matching, on average over the batches."""
     dual = logs["dual, η"]
     return {
-        name: sum(abs(p - q) for p, q in zip(dual, log, strict=True)) / len(dual)
+        name: sum(abs(p - q) for p, q in zip(dual, log, strict=True))
+        / len(dual)
         for name, log in logs.items()
         if log is not dual
     }
 
 
 loaded = load_pairs("vit-digits", 1 if small else 3)
-made = comparison.runs(list(loaded), [seed] if small else [seed, seed + 1, seed + 2])
+made = comparison.runs(
+    list(loaded), [seed] if small else [seed, seed + 1, seed + 2]
+)
 learned = [learn(loaded[name], at) for name, at in made]
 each = [distances(logs) for logs in learned]
 spread = {name: [row[name] for row in each] for name in each[0]}
 of = [name for name, _ in made]
-numbers = Headline.of(spread, of).to_json() | {"unit": "nats per image", "curves": learned[0]}
+numbers = Headline.of(spread, of).to_json() | {
+    "unit": "nats per image",
+    "curves": learned[0],
+}
 seeds = {
     "seeds": sorted({at for _, at in made}),
     "command": f"lmc reproduce --profile {profile} --figure dual-single",
 }
-results.write("dual-single", profile, numbers, seeds | {"duration_s": time.monotonic() - began})
+results.write(
+    "dual-single",
+    profile,
+    numbers,
+    seeds | {"duration_s": time.monotonic() - began},
+)
 charts.table({"distance from dual at η": spread}, digits=4, pairs=of)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Loss on the line during learning on the first pair, same batches and interpolation weights: dual at a learning rate η follows single at 2η. The table above is of three pairs, the first of them with three seeds.", "name": "fig-dual-single"}, "image": {"alt": "Loss over the steps of matching. Dual at η and single at 2η lie on one another; single at η lies above them."}}
@@ -207,7 +233,9 @@ plt.show()
 
 # %%
 other = g_b.inverse() @ g_a
-turned = lmc.Alignment("dual", (a, b), (other, Transform.identity(other.spec)), {})
+turned = lmc.Alignment(
+    "dual", (a, b), (other, Transform.identity(other.spec)), {}
+)
 losses = lmc.path(turned, data=held_out, grid=3).losses
 assert max(abs(x - y) for x, y in zip(losses, curves[0], strict=True)) < 1e-3
 

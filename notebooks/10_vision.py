@@ -38,14 +38,22 @@ import matplotlib.pyplot as plt
 
 from lmc import corpora
 from lmc.reproduce import figures, results
-from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record
+from lmc.reproduce.experiments.comparison import (
+    best_rates,
+    compare,
+    load_pairs,
+    plan,
+    record,
+)
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
 began = time.monotonic()
 small = profile == "smoke"
-steps, grid, seeds = (3, 5, [seed]) if small else (steps, grid, [seed, seed + 1, seed + 2])
+steps, grid, seeds = (
+    (3, 5, [seed]) if small else (steps, grid, [seed, seed + 1, seed + 2])
+)
 loaded = load_pairs("vit-digits", 1 if small else 3)
 
 # %% [markdown]
@@ -54,9 +62,17 @@ loaded = load_pairs("vit-digits", 1 if small else 3)
 # %%
 {
     name: {
-        "held-out accuracy": [round(run["accuracy"], 3) for run in shipped_pairs.record(name)["endpoints"].values()],
-        "held-out loss": [round(run["loss"], 3) for run in shipped_pairs.record(name)["endpoints"].values()],
-        "cosine of the weights": round(shipped_pairs.record(name)["cosine"], 3),
+        "held-out accuracy": [
+            round(run["accuracy"], 3)
+            for run in shipped_pairs.record(name)["endpoints"].values()
+        ],
+        "held-out loss": [
+            round(run["loss"], 3)
+            for run in shipped_pairs.record(name)["endpoints"].values()
+        ],
+        "cosine of the weights": round(
+            shipped_pairs.record(name)["cosine"], 3
+        ),
     }
     for name in loaded
 }
@@ -76,11 +92,22 @@ match_on = corpora.images("digits", "match", **digits)
 held_out = corpora.images("digits", "eval", **digits)
 rates = results.read("vit-digits-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.grids))
-keep = KeptRuns.of("vit-digits", profile)  # finished runs, until the results are written
+keep = KeptRuns.of(
+    "vit-digits", profile
+)  # finished runs, until the results are written
 compared = compare(loaded, match_on, held_out, methods, grid, keep=keep)
 baselines = shipped_pairs.record("vit-digits-0")["baselines"]
-numbers = compared.summarised(guess=baselines["class_prior"]).to_json() | {"baselines": baselines}
-found = record("vit-digits", profile, numbers, seeds, began, corpus=corpora.describe("digits", "eval"))
+numbers = compared.summarised(guess=baselines["class_prior"]).to_json() | {
+    "baselines": baselines
+}
+found = record(
+    "vit-digits",
+    profile,
+    numbers,
+    seeds,
+    began,
+    corpus=corpora.describe("digits", "eval"),
+)
 
 # %% [markdown]
 # ## Along the line

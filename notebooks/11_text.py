@@ -38,14 +38,22 @@ import matplotlib.pyplot as plt
 
 from lmc import corpora
 from lmc.reproduce import figures, results
-from lmc.reproduce.experiments.comparison import best_rates, compare, load_pairs, plan, record
+from lmc.reproduce.experiments.comparison import (
+    best_rates,
+    compare,
+    load_pairs,
+    plan,
+    record,
+)
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training import shipped_pairs
 
 figures.use_style()
 began = time.monotonic()
 small = profile == "smoke"
-steps, grid, seeds = (3, 5, [seed]) if small else (steps, grid, [seed, seed + 1, seed + 2])
+steps, grid, seeds = (
+    (3, 5, [seed]) if small else (steps, grid, [seed, seed + 1, seed + 2])
+)
 loaded = load_pairs("neox-docstrings", 1 if small else 3)
 
 # %% [markdown]
@@ -57,7 +65,11 @@ print("nats per byte, held out")
 print({model: round(loss, 3) for model, loss in trained["baselines"].items()})
 for name in loaded:
     endpoints = shipped_pairs.record(name)["endpoints"].values()
-    print(name, [round(run["loss"], 3) for run in endpoints], f"cosine {shipped_pairs.record(name)['cosine']:.3f}")
+    print(
+        name,
+        [round(run["loss"], 3) for run in endpoints],
+        f"cosine {shipped_pairs.record(name)['cosine']:.3f}",
+    )
 
 # %% [markdown]
 # The text is built at run time from the documentation of installed packages, so it depends on their versions. Is it
@@ -65,7 +77,11 @@ for name in loaded:
 
 # %%
 here = [corpora.describe("embedded", split) for split in ("train", "eval")]
-print("the same text" if here == trained["corpus"] else "ANOTHER text: numbers will differ from the recorded ones")
+print(
+    "the same text"
+    if here == trained["corpus"]
+    else "ANOTHER text: numbers will differ from the recorded ones"
+)
 
 # %% [markdown]
 # ## The experiment
@@ -76,15 +92,30 @@ print("the same text" if here == trained["corpus"] else "ANOTHER text: numbers w
 
 # %%
 tokenizer = corpora.byte_tokenizer()
-match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=64 if small else None)
-held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=16 if small else 128)
+match_on = corpora.tokens(
+    "embedded", "train", tokenizer, 128, limit=64 if small else None
+)
+held_out = corpora.tokens(
+    "embedded", "eval", tokenizer, 128, limit=16 if small else 128
+)
 rates = results.read("neox-docstrings-rates", profile)
 methods = plan(list(loaded), seeds, steps, best_rates(rates.grids))
-keep = KeptRuns.of("neox-docstrings", profile)  # finished runs, until the results are written
+keep = KeptRuns.of(
+    "neox-docstrings", profile
+)  # finished runs, until the results are written
 compared = compare(loaded, match_on, held_out, methods, grid, keep=keep)
 baselines = trained["baselines"]
-numbers = compared.summarised(guess=baselines["unigram"]).to_json() | {"baselines": baselines}
-found = record("neox-docstrings", profile, numbers, seeds, began, corpus=corpora.describe("embedded", "eval"))
+numbers = compared.summarised(guess=baselines["unigram"]).to_json() | {
+    "baselines": baselines
+}
+found = record(
+    "neox-docstrings",
+    profile,
+    numbers,
+    seeds,
+    began,
+    corpus=corpora.describe("embedded", "eval"),
+)
 
 # %% [markdown]
 # ## Along the line

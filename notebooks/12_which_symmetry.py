@@ -51,12 +51,23 @@ grid = 3 if small else 7
 shown = ("none", "only stream rotation", "without stream rotation", "all")
 
 
-def study(id: str, kind: str, count: int, match_on, held_out, steps: int, lr: float) -> None:
+def study(
+    id: str, kind: str, count: int, match_on, held_out, steps: int, lr: float
+) -> None:
     """Every variant on the first pairs of a kind, on the first of them with three seeds."""
     began = time.monotonic()
     steps, tried = (1, shown) if small else (steps, None)  # all of them
     seeds = [seed] if small else [seed, seed + 1, seed + 2]
-    compared = ablate(load_pairs(kind, count), match_on, held_out, steps, lr, grid, seeds, tried)
+    compared = ablate(
+        load_pairs(kind, count),
+        match_on,
+        held_out,
+        steps,
+        lr,
+        grid,
+        seeds,
+        tried,
+    )
     spread = {f"{name}, barrier": compared.barriers(name) for name in shown}
     headline = Headline.of(spread, compared.pairs, seedless=["none, barrier"])
     record(id, profile, compared.to_json() | headline.to_json(), seeds, began)
@@ -68,9 +79,21 @@ def study(id: str, kind: str, count: int, match_on, held_out, steps: int, lr: fl
 # %% tags=["hide-input"]
 if recompute:
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
-    match_on = corpora.images("digits", "match", **digits, limit=48 if small else None)
-    held_out = corpora.images("digits", "eval", **digits, limit=16 if small else None)
-    study("ablation-vit", "vit-digits", 1 if small else 3, match_on, held_out, steps=60, lr=0.02)
+    match_on = corpora.images(
+        "digits", "match", **digits, limit=48 if small else None
+    )
+    held_out = corpora.images(
+        "digits", "eval", **digits, limit=16 if small else None
+    )
+    study(
+        "ablation-vit",
+        "vit-digits",
+        1 if small else 3,
+        match_on,
+        held_out,
+        steps=60,
+        lr=0.02,
+    )
 found = results.read("ablation-vit", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}}
@@ -90,9 +113,21 @@ found
 # %% tags=["hide-input"]
 if recompute:
     tokenizer = corpora.byte_tokenizer()
-    match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=32 if small else None)
-    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=8 if small else 64)
-    study("ablation-text", "neox-docstrings", 1 if small else 3, match_on, held_out, steps=40, lr=0.02)
+    match_on = corpora.tokens(
+        "embedded", "train", tokenizer, 128, limit=32 if small else None
+    )
+    held_out = corpora.tokens(
+        "embedded", "eval", tokenizer, 128, limit=8 if small else 64
+    )
+    study(
+        "ablation-text",
+        "neox-docstrings",
+        1 if small else 3,
+        match_on,
+        held_out,
+        steps=40,
+        lr=0.02,
+    )
 found = results.read("ablation-text", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}}

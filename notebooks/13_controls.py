@@ -50,27 +50,55 @@ import matplotlib.pyplot as plt
 from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.comparison import load_pairs, record, runs
-from lmc.reproduce.experiments.controls_table import ORDER, barriers_on, beside_controls, four_alignments, sayings
+from lmc.reproduce.experiments.controls_table import (
+    ORDER,
+    barriers_on,
+    beside_controls,
+    four_alignments,
+    sayings,
+)
 from lmc.reproduce.runs import Headline
 
 figures.use_style()
 small = profile == "smoke"
 rates = [1e-3] if small else [3e-4, 1e-3, 3e-3]
-seeds = [seed] if small else [seed, seed + 1, seed + 2]  # of learned matching on the first pair
+seeds = (
+    [seed] if small else [seed, seed + 1, seed + 2]
+)  # of learned matching on the first pair
 
 
 def collect(rows: list[dict], made: list[tuple[str, int]]) -> dict:
     """Lists over runs, each of a pair and a seed, and what the first page of figures shows."""
     of = [name for name, _ in made]
-    models = {name: {key: [row[name][key] for row in rows] for key in ("loss", "accuracy", "gap")} for name in rows[0]}
-    fixed = ("parents", "ensemble of the parents", "naive")  # whatever the seed
-    spread = {f"{name}, loss": models[name]["loss"] for name in (*fixed, "naive, fine-tuned", "dual")}
-    extra = {name: {k: v for k, v in row.items() if k in ("temperature", "rate")} for name, row in rows[0].items()}
+    models = {
+        name: {
+            key: [row[name][key] for row in rows]
+            for key in ("loss", "accuracy", "gap")
+        }
+        for name in rows[0]
+    }
+    fixed = (
+        "parents",
+        "ensemble of the parents",
+        "naive",
+    )  # whatever the seed
+    spread = {
+        f"{name}, loss": models[name]["loss"]
+        for name in (*fixed, "naive, fine-tuned", "dual")
+    }
+    extra = {
+        name: {k: v for k, v in row.items() if k in ("temperature", "rate")}
+        for name, row in rows[0].items()
+    }
     return {
-        **Headline.of(spread, of, seedless=[f"{name}, loss" for name in fixed]).to_json(),
+        **Headline.of(
+            spread, of, seedless=[f"{name}, loss" for name in fixed]
+        ).to_json(),
         "models": models,
         "order": [name for name in ORDER if name in models],
-        "fitted on the first pair": {name: row for name, row in extra.items() if row},
+        "fitted on the first pair": {
+            name: row for name, row in extra.items() if row
+        },
     }
 
 
@@ -81,17 +109,35 @@ def collect(rows: list[dict], made: list[tuple[str, int]]) -> dict:
 if recompute:
     began = time.monotonic()
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
-    match_on = corpora.images("digits", "match", **digits, limit=32 if small else None)
-    held_out = corpora.images("digits", "eval", **digits, limit=16 if small else None)
+    match_on = corpora.images(
+        "digits", "match", **digits, limit=32 if small else None
+    )
+    held_out = corpora.images(
+        "digits", "eval", **digits, limit=16 if small else None
+    )
     steps, rows = 2 if small else 80, []
     loaded = load_pairs("vit-digits", 1 if small else 3)
     made = runs(list(loaded), seeds)
     for name, at in made:
         pair = loaded[name]
         rows.append(
-            beside_controls(pair, four_alignments(pair, match_on, steps, at), match_on, held_out, steps, rates, at)
+            beside_controls(
+                pair,
+                four_alignments(pair, match_on, steps, at),
+                match_on,
+                held_out,
+                steps,
+                rates,
+                at,
+            )
         )
-    record("controls-vit", profile, {"unit": "nats per image", "steps": steps, **collect(rows, made)}, seeds, began)
+    record(
+        "controls-vit",
+        profile,
+        {"unit": "nats per image", "steps": steps, **collect(rows, made)},
+        seeds,
+        began,
+    )
 vision = results.read("controls-vit", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the midpoint between two vision transformers, and of what competes with it: diamonds are means over pairs, dots the runs (three pairs, the first with three seeds), the dashed line the parents' mean.", "name": "fig-controls-vit"}}
@@ -99,7 +145,13 @@ charts.control_figure(vision.numbers)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.table({name: vision.numbers["models"][name] for name in vision.numbers["order"]}, pairs=vision.numbers["pairs"])
+charts.table(
+    {
+        name: vision.numbers["models"][name]
+        for name in vision.numbers["order"]
+    },
+    pairs=vision.numbers["pairs"],
+)
 
 # %% tags=["remove-input"]
 vision
@@ -118,15 +170,35 @@ vision.numbers["fitted on the first pair"]
 if recompute:
     began = time.monotonic()
     tokenizer = corpora.byte_tokenizer()
-    match_on = corpora.tokens("embedded", "train", tokenizer, 128, limit=16 if small else None)
-    held_out = corpora.tokens("embedded", "eval", tokenizer, 128, limit=4 if small else 64)
+    match_on = corpora.tokens(
+        "embedded", "train", tokenizer, 128, limit=16 if small else None
+    )
+    held_out = corpora.tokens(
+        "embedded", "eval", tokenizer, 128, limit=4 if small else 64
+    )
     steps, rows, aligned = 2 if small else 50, [], []
     loaded = load_pairs("neox-docstrings", 1 if small else 3)
     made = runs(list(loaded), seeds)
     for name, at in made:
         aligned.append(four_alignments(loaded[name], match_on, steps, at))
-        rows.append(beside_controls(loaded[name], aligned[-1], match_on, held_out, steps, rates, at))
-    record("controls-text", profile, {"unit": "nats per token", "steps": steps, **collect(rows, made)}, seeds, began)
+        rows.append(
+            beside_controls(
+                loaded[name],
+                aligned[-1],
+                match_on,
+                held_out,
+                steps,
+                rates,
+                at,
+            )
+        )
+    record(
+        "controls-text",
+        profile,
+        {"unit": "nats per token", "steps": steps, **collect(rows, made)},
+        seeds,
+        began,
+    )
 text = results.read("controls-text", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models: three pairs, the first with three seeds.", "name": "fig-controls-text"}}
@@ -134,7 +206,10 @@ charts.control_figure(text.numbers)
 plt.show()
 
 # %% tags=["remove-input"]
-charts.table({name: text.numbers["models"][name] for name in text.numbers["order"]}, pairs=text.numbers["pairs"])
+charts.table(
+    {name: text.numbers["models"][name] for name in text.numbers["order"]},
+    pairs=text.numbers["pairs"],
+)
 
 # %% tags=["remove-input"]
 text
@@ -152,23 +227,62 @@ text
 if recompute:
     began = time.monotonic()
     count, other = 4 if small else 48, os.environ.get("LMC_SECOND_CORPUS", "")
-    places = {"scikit-learn": "eval", "pandas, matplotlib": "match", "training text": "train"}
-    texts = {n: corpora.tokens("embedded", split, tokenizer, 128, limit=count) for n, split in places.items()}
-    sources = [corpora.describe("embedded", split) for split in places.values()]
+    places = {
+        "scikit-learn": "eval",
+        "pandas, matplotlib": "match",
+        "training text": "train",
+    }
+    texts = {
+        n: corpora.tokens("embedded", split, tokenizer, 128, limit=count)
+        for n, split in places.items()
+    }
+    sources = [
+        corpora.describe("embedded", split) for split in places.values()
+    ]
     if other:
         sources.append(corpora.describe(other, "eval"))
-        texts[sources[-1]["corpus"]] = corpora.tokens(other, "eval", tokenizer, 128, limit=count)
-    each = [barriers_on(alignments, texts, 3 if small else 7) for alignments in aligned]
-    rows = {name: {method: [row[name][method] for row in each] for method in each[0][name]} for name in texts}
+        texts[sources[-1]["corpus"]] = corpora.tokens(
+            other, "eval", tokenizer, 128, limit=count
+        )
+    each = [
+        barriers_on(alignments, texts, 3 if small else 7)
+        for alignments in aligned
+    ]
+    rows = {
+        name: {
+            method: [row[name][method] for row in each]
+            for method in each[0][name]
+        }
+        for name in texts
+    }
     prompt = "Parameters\n    ----------\n    x : array_like\n        The "
     lines = {name: aligned[0][name] for name in ("naive", "dual")}
-    said = sayings(lines, prompt, [0, 0.25, 0.5, 0.75, 1], 8 if small else 90, seed)
+    said = sayings(
+        lines, prompt, [0, 0.25, 0.5, 0.75, 1], 8 if small else 90, seed
+    )
     spread = {f"dual barrier, {name}": rows[name]["dual"] for name in places}
-    numbers = {"unit": "nats per token", "texts": rows, "prompt": prompt, "said": said}
+    numbers = {
+        "unit": "nats per token",
+        "texts": rows,
+        "prompt": prompt,
+        "said": said,
+    }
     numbers |= Headline.of(spread, [name for name, _ in made]).to_json()
     command = f"lmc reproduce --profile {profile} --figure second-corpus"
-    command = f"LMC_SECOND_CORPUS={Path(other).name} {command}" if other else command
-    record("second-corpus", profile, numbers, seeds, began, corpora=sources, command=command)
+    command = (
+        f"LMC_SECOND_CORPUS={Path(other).name} {command}"
+        if other
+        else command
+    )
+    record(
+        "second-corpus",
+        profile,
+        numbers,
+        seeds,
+        began,
+        corpora=sources,
+        command=command,
+    )
 second = results.read("second-corpus", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of language models on several texts, by method: means over pairs, and a dot for each run (three pairs, the first with three seeds).", "name": "fig-second-corpus"}}

@@ -56,9 +56,17 @@ methods = ("naive", "activations", "dual")
 if recompute:
     began = time.monotonic()
     digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
-    match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
-    held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
-    models = [model for pair in load_pairs("vit-digits", 2 if small else 3).values() for model in pair]
+    match_on = corpora.images(
+        "digits", "match", **digits, limit=64 if small else None
+    )
+    held_out = corpora.images(
+        "digits", "eval", **digits, limit=32 if small else None
+    )
+    models = [
+        model
+        for pair in load_pairs("vit-digits", 2 if small else 3).values()
+        for model in pair
+    ]
     models = models[:3] if small else models
     scored = as_data(held_out, models[0])
 
@@ -70,24 +78,62 @@ if recompute:
     for count in counts:
         for start in range(0, len(models) - count + 1, count):
             chosen = models[start : start + count]
-            found = {"best parent": min(score(m) for m in chosen), "ensemble of K": score(Ensemble(chosen))}
+            found = {
+                "best parent": min(score(m) for m in chosen),
+                "ensemble of K": score(Ensemble(chosen)),
+            }
             for method in methods:
                 data = None if method == "naive" else match_on
-                alignment = lmc.match(chosen, method=method, data=data, steps=steps, seed=seed)
+                alignment = lmc.match(
+                    chosen, method=method, data=data, steps=steps, seed=seed
+                )
                 found[method] = score(alignment.merge([1 / count] * count))
                 if count == 3:
-                    walked = lmc.path(alignment, held_out, grid=3 if small else 7)
-                    triangle = {"weights": walked.lambdas, "losses": walked.losses, "barrier": walked.barrier}
+                    walked = lmc.path(
+                        alignment, held_out, grid=3 if small else 7
+                    )
+                    triangle = {
+                        "weights": walked.lambdas,
+                        "losses": walked.losses,
+                        "barrier": walked.barrier,
+                    }
                     triangles.setdefault(method, []).append(triangle)
-                print(f"K = {count}  {method:<12} loss {found[method][0]:.4f}  accuracy {found[method][1]:.3f}")
+                print(
+                    f"K = {count}  {method:<12} loss {found[method][0]:.4f}  accuracy {found[method][1]:.3f}"
+                )
             for name, (loss, accuracy) in found.items():
-                merges.setdefault(name, {}).setdefault(f"K = {count}", []).append(loss)
-                accuracies.setdefault(name, {}).setdefault(f"K = {count}", []).append(accuracy)
-    headline = {f"dual, loss of the merge of {k}": mean(merges["dual"][f"K = {k}"]) for k in counts}
-    headline["dual barrier over the triangle"] = mean([triangle["barrier"] for triangle in triangles["dual"]])
-    numbers = {"headline": headline, "unit": "nats per image", "counts": counts, "merges": merges}
-    numbers |= {"accuracies": accuracies, "triangles": triangles, "steps": steps}
-    numbers |= several(models, match_on, held_out, counts=(3,) if small else (3, 5), steps=steps, seed=seed)
+                merges.setdefault(name, {}).setdefault(
+                    f"K = {count}", []
+                ).append(loss)
+                accuracies.setdefault(name, {}).setdefault(
+                    f"K = {count}", []
+                ).append(accuracy)
+    headline = {
+        f"dual, loss of the merge of {k}": mean(merges["dual"][f"K = {k}"])
+        for k in counts
+    }
+    headline["dual barrier over the triangle"] = mean(
+        [triangle["barrier"] for triangle in triangles["dual"]]
+    )
+    numbers = {
+        "headline": headline,
+        "unit": "nats per image",
+        "counts": counts,
+        "merges": merges,
+    }
+    numbers |= {
+        "accuracies": accuracies,
+        "triangles": triangles,
+        "steps": steps,
+    }
+    numbers |= several(
+        models,
+        match_on,
+        held_out,
+        counts=(3,) if small else (3, 5),
+        steps=steps,
+        seed=seed,
+    )
     record("k-models", profile, numbers, [seed], began)
 found = results.read("k-models", profile)
 
@@ -115,7 +161,10 @@ plt.show()
 charts.table(
     {
         f"{name}, {what}": row[name]
-        for what, row in (("loss", found.numbers["merges"]), ("accuracy", found.numbers["accuracies"]))
+        for what, row in (
+            ("loss", found.numbers["merges"]),
+            ("accuracy", found.numbers["accuracies"]),
+        )
         for name in row
     }
 )
@@ -129,8 +178,17 @@ charts.table(
 
 # %% tags=["remove-input"]
 columns = ("barrier", "edges", "middle", "accuracy", "steps")
-rows = {f"K = {k}, {way}": row for k, ways in found.numbers["several"].items() for way, row in ways.items()}
-charts.table({name: {column: row[column] for column in columns} for name, row in rows.items()})
+rows = {
+    f"K = {k}, {way}": row
+    for k, ways in found.numbers["several"].items()
+    for way, row in ways.items()
+}
+charts.table(
+    {
+        name: {column: row[column] for column in columns}
+        for name, row in rows.items()
+    }
+)
 
 # %% tags=["remove-input"]
 found

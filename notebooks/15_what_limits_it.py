@@ -49,23 +49,37 @@ figures.use_style()
 small = profile == "smoke"
 grid = 3 if small else 7
 digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
-match_on = corpora.images("digits", "match", **digits, limit=64 if small else None)
-held_out = corpora.images("digits", "eval", **digits, limit=32 if small else None)
-run_seeds = [seed] if small else [seed, seed + 1, seed + 2]  # of learned matching
+match_on = corpora.images(
+    "digits", "match", **digits, limit=64 if small else None
+)
+held_out = corpora.images(
+    "digits", "eval", **digits, limit=32 if small else None
+)
+run_seeds = (
+    [seed] if small else [seed, seed + 1, seed + 2]
+)  # of learned matching
 closed = {"naive": [{}], "weights": [{}], "activations": [{}]}
-seeds = [(100, 101)] if small else [(100, 101), (102, 103), (104, 105)]  # none of the shipped pairs
+seeds = (
+    [(100, 101)] if small else [(100, 101), (102, 103), (104, 105)]
+)  # none of the shipped pairs
 
 
 def dual(points: dict, steps: int) -> list[dict]:
     """Dual matching of every pair, and of the first one with two more seeds."""
     first = list(next(iter(points.values()))["pairs"])[:1]
-    again = [{"steps": steps, "seed": other, "pairs": first} for other in run_seeds[1:]]
+    again = [
+        {"steps": steps, "seed": other, "pairs": first}
+        for other in run_seeds[1:]
+    ]
     return [{"steps": steps, "seed": seed}, *again]
 
 
 def headed(swept: Sweep) -> dict:
     """What was found, headed by the dual barrier at both ends of what was varied."""
-    return swept.to_json() | Headline.of(swept.at_both_ends("dual"), swept.pairs).to_json()
+    return (
+        swept.to_json()
+        | Headline.of(swept.at_both_ends("dual"), swept.pairs).to_json()
+    )
 
 
 # %% [markdown]
@@ -78,12 +92,26 @@ def headed(swept: Sweep) -> dict:
 # %% tags=["hide-input"]
 if recompute:
     began = time.monotonic()
-    recipe = TrainingRecipe(steps=3 if small else 250, batch=64, lr=2e-3, warmup=1 if small else 50)
+    recipe = TrainingRecipe(
+        steps=3 if small else 250,
+        batch=64,
+        lr=2e-3,
+        warmup=1 if small else 50,
+    )
     points = {}
     for width in (8, 16) if small else (16, 32, 64, 128):
-        points[width] = {"pairs": train_pairs(Digits(width=width), recipe, seeds), "match_on": match_on}
+        points[width] = {
+            "pairs": train_pairs(Digits(width=width), recipe, seeds),
+            "match_on": match_on,
+        }
     methods = {**closed, "dual": dual(points, 1 if small else 60)}
-    record("barrier-by-width", profile, headed(sweep(points, held_out, methods, "width", grid)), run_seeds, began)
+    record(
+        "barrier-by-width",
+        profile,
+        headed(sweep(points, held_out, methods, "width", grid)),
+        run_seeds,
+        began,
+    )
 found = results.read("barrier-by-width", profile)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point, with its 95 % interval over held-out images. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
@@ -108,12 +136,28 @@ if recompute:
     began = time.monotonic()
     points = {}
     for length in (2,) if small else (100, 300, 1000):
-        recipe = TrainingRecipe(steps=length, batch=64, lr=2e-3, warmup=1 if small else min(200, length // 3))
-        points[length] = {"pairs": train_pairs(Digits(), recipe, seeds), "match_on": match_on}
-    shipped = dict(zip(points[length]["pairs"], load_pairs("vit-digits", len(seeds)).values(), strict=True))
+        recipe = TrainingRecipe(
+            steps=length,
+            batch=64,
+            lr=2e-3,
+            warmup=1 if small else min(200, length // 3),
+        )
+        points[length] = {
+            "pairs": train_pairs(Digits(), recipe, seeds),
+            "match_on": match_on,
+        }
+    shipped = dict(
+        zip(
+            points[length]["pairs"],
+            load_pairs("vit-digits", len(seeds)).values(),
+            strict=True,
+        )
+    )
     points[3000] = {"pairs": shipped, "match_on": match_on}
     methods = {**closed, "dual": dual(points, 1 if small else 60)}
-    swept = sweep(points, held_out, methods, "training steps of the endpoints", grid)
+    swept = sweep(
+        points, held_out, methods, "training steps of the endpoints", grid
+    )
     record("barrier-by-training", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-training", profile)
 
@@ -138,13 +182,19 @@ if recompute:
     began = time.monotonic()
     points = {}
     tokenizer, length = corpora.byte_tokenizer(), 128
-    text_held_out = corpora.tokens("embedded", "eval", tokenizer, length, limit=8 if small else 64)
+    text_held_out = corpora.tokens(
+        "embedded", "eval", tokenizer, length, limit=8 if small else 64
+    )
     chosen = load_pairs("neox-docstrings", len(seeds))
     for windows in (2, 4) if small else (4, 16, 64, 256, 1024):
-        drawn = corpora.tokens("embedded", "train", tokenizer, length, limit=windows)
+        drawn = corpora.tokens(
+            "embedded", "train", tokenizer, length, limit=windows
+        )
         points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
     fewer = {"activations": [{}], "dual": dual(points, 1 if small else 50)}
-    swept = sweep(points, text_held_out, fewer, "tokens seen by matching", grid)
+    swept = sweep(
+        points, text_held_out, fewer, "tokens seen by matching", grid
+    )
     record("barrier-by-data", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-data", profile)
 

@@ -38,7 +38,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.chapter import (
+    measured_on_gpu,
+    rates_table,
+    setting,
+    settings_table,
+)
 from lmc.reproduce.experiments.comparison import best_rates, record
 from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
@@ -134,9 +139,18 @@ if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("vit-digits-rates", "laptop").grids)
     keep = KeptRuns.of("vit-imagenet", profile)
-    compared = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep)
+    compared = study(
+        pairs, match_on, held_out, steps, rates, grid, limits, seed, keep
+    )
     numbers = compared.summarised(compared.rest["guess"]).to_json()
-    record("vit-imagenet", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])
+    record(
+        "vit-imagenet",
+        profile,
+        numbers,
+        [seed],
+        began,
+        corpora=[Path(match_on).name, Path(held_out).name],
+    )
 if published:
     whole = results.read("vit-imagenet", profile)
 
@@ -164,7 +178,9 @@ figures.method_table(whole.comparison) if published else figures.Markdown(
 whole if published else None
 
 # %% tags=["remove-input"]
-whole.numbers["refused"] if published else None  # pairs that cannot be paired, each with the reason
+whole.numbers[
+    "refused"
+] if published else None  # pairs that cannot be paired, each with the reason
 
 # %% [markdown]
 # :::{admonition} What we found

@@ -39,7 +39,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.chapter import (
+    by_size,
+    measured_on_gpu,
+    rates_table,
+    setting,
+    settings_table,
+)
 from lmc.reproduce.experiments.comparison import best_rates, record
 from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
@@ -79,7 +85,9 @@ figures.method_table(found.comparison)
 # text than the one the networks and the matching learned from:
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-pythia-wikipedia-wikitext"}}
-other = found.comparison.also.get("wikitext2-2048", found.comparison)  # smoke has one text only
+other = found.comparison.also.get(
+    "wikitext2-2048", found.comparison
+)  # smoke has one text only
 figures.path_figure(other)
 plt.show()
 
@@ -106,7 +114,9 @@ on_gpu = ["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"]
 measured_on_gpu(on_gpu)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over size: the small networks above, and what a GPU has measured; a point for every match. Vocabularies and lengths of training differ.", "name": "fig-pythia-by-size"}}
-by_size("pythia-wikipedia", on_gpu)  # nothing as long as there is nothing to compare with
+by_size(
+    "pythia-wikipedia", on_gpu
+)  # nothing as long as there is nothing to compare with
 plt.show()
 
 # %% [markdown]
@@ -125,8 +135,14 @@ if small:
 else:
     known = {one.size for one in PAIRS["pythia"]}
     chosen = known if sizes == "all" else set(sizes.split(","))
-    assert chosen <= known, f"sizes: expected some of {sorted(known)}, found {sizes!r}"
-    pairs, match_on, held_out = tuple(one for one in PAIRS["pythia"] if one.size in chosen), "fineweb", "wikitext"
+    assert chosen <= known, (
+        f"sizes: expected some of {sorted(known)}, found {sizes!r}"
+    )
+    pairs, match_on, held_out = (
+        tuple(one for one in PAIRS["pythia"] if one.size in chosen),
+        "fineweb",
+        "wikitext",
+    )
     limits = (1024, None)
 
 # %% tags=["remove-input"]
@@ -149,9 +165,18 @@ if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)
     keep = KeptRuns.of("pythia-wikitext", profile)
-    compared = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep)
+    compared = study(
+        pairs, match_on, held_out, steps, rates, grid, limits, seed, keep
+    )
     numbers = compared.summarised(compared.rest["guess"]).to_json()
-    record("pythia-wikitext", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])
+    record(
+        "pythia-wikitext",
+        profile,
+        numbers,
+        [seed],
+        began,
+        corpora=[Path(match_on).name, Path(held_out).name],
+    )
 if published:
     whole = results.read("pythia-wikitext", profile)
 
@@ -174,7 +199,9 @@ figures.method_table(whole.comparison) if published else figures.Markdown(
 whole if published else None
 
 # %% tags=["remove-input"]
-whole.numbers["refused"] if published else None  # pairs that cannot be paired, each with the reason
+whole.numbers[
+    "refused"
+] if published else None  # pairs that cannot be paired, each with the reason
 
 # %% [markdown]
 # :::{admonition} What we found

@@ -38,7 +38,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import charts, figures, results
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.chapter import (
+    measured_on_gpu,
+    rates_table,
+    setting,
+    settings_table,
+)
 from lmc.reproduce.experiments.comparison import best_rates, record
 from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
@@ -76,7 +81,9 @@ figures.method_table(found.comparison)
 # text than the one the networks and the matching learned from:
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-olmo-wikipedia-wikitext"}}
-other = found.comparison.also.get("wikitext2-2048", found.comparison)  # smoke has one text only
+other = found.comparison.also.get(
+    "wikitext2-2048", found.comparison
+)  # smoke has one text only
 figures.path_figure(other)
 plt.show()
 
@@ -135,9 +142,18 @@ if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)
     keep = KeptRuns.of("olmo-wikitext", profile)
-    compared = study(pairs, match_on, held_out, steps, rates, grid, limits, seed, keep)
+    compared = study(
+        pairs, match_on, held_out, steps, rates, grid, limits, seed, keep
+    )
     numbers = compared.summarised(compared.rest["guess"]).to_json()
-    record("olmo-wikitext", profile, numbers, [seed], began, corpora=[Path(match_on).name, Path(held_out).name])
+    record(
+        "olmo-wikitext",
+        profile,
+        numbers,
+        [seed],
+        began,
+        corpora=[Path(match_on).name, Path(held_out).name],
+    )
 if published:
     whole = results.read("olmo-wikitext", profile)
 
@@ -160,7 +176,9 @@ figures.method_table(whole.comparison) if published else figures.Markdown(
 whole if published else None
 
 # %% tags=["remove-input"]
-whole.numbers["refused"] if published else None  # pairs that cannot be paired, each with the reason
+whole.numbers[
+    "refused"
+] if published else None  # pairs that cannot be paired, each with the reason
 
 # %% [markdown]
 # :::{admonition} What we found

@@ -42,7 +42,12 @@ recompute: bool = True  # otherwise draw what the results say
 import matplotlib.pyplot as plt
 
 from lmc.reproduce import figures, results
-from lmc.reproduce.experiments.chapter import measured_on_gpu, rates_table, setting, settings_table
+from lmc.reproduce.experiments.chapter import (
+    measured_on_gpu,
+    rates_table,
+    setting,
+    settings_table,
+)
 from lmc.reproduce.experiments.from_scratch import conduct
 
 figures.use_style()

@@ -46,15 +46,28 @@ experiments = {
     "vit-cifar10": "ViT, CIFAR-10",
     "vit-tiny-imagenet": "ViT, Tiny ImageNet",
     "neox-docstrings": "Pythia's architecture, documentation",
-    "pythia-14m" if small else "pythia-wikipedia": "Pythia's architecture, Wikipedia",
+    "pythia-14m"
+    if small
+    else "pythia-wikipedia": "Pythia's architecture, Wikipedia",
     "olmo" if small else "olmo-wikipedia": "OLMo's architecture, Wikipedia",
     "gpt2-shakespeare": "GPT-2, Tiny Shakespeare",
 }
-found = {title: results.read(id, profile) for id, title in experiments.items()}
-compared = every_experiment.side_by_side({title: one.experiment for title, one in found.items()})
+found = {
+    title: results.read(id, profile) for id, title in experiments.items()
+}
+compared = every_experiment.side_by_side(
+    {title: one.experiment for title, one in found.items()}
+)
 seeds = sorted({seed for one in found.values() for seed in one.run["seeds"]})
 numbers = every_experiment.to_json(compared)
-shown = record("every-experiment", profile, numbers, seeds, began, drawn_from=list(experiments))
+shown = record(
+    "every-experiment",
+    profile,
+    numbers,
+    seeds,
+    began,
+    drawn_from=list(experiments),
+)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean barrier of every method in every experiment; the horizontal axis is logarithmic but for its first thousandth of a nat.", "name": "fig-every-experiment"}}
 charts.overview_figure(compared)
@@ -70,7 +83,9 @@ charts.overview_table(compared)
 # chapter; single and dual take equally many steps everywhere.
 
 # %% tags=["remove-input"]
-figures.Markdown("\n".join(f"- {title}: {one.provenance}" for title, one in found.items()))
+figures.Markdown(
+    "\n".join(f"- {title}: {one.provenance}" for title, one in found.items())
+)
 
 # %% [markdown]
 # :::{admonition} What we found
