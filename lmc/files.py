@@ -61,7 +61,7 @@ def refuse_occupied(directory: str | Path) -> Path:
     if directory.exists() and not directory.is_dir():
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
-        raise CheckpointError(f"{directory}: output folder is not empty")
+        raise CheckpointError(f"{directory}: output folder is not empty; choose another name")
     return refuse_no_place(directory)
 
 
