@@ -28,6 +28,7 @@ from lmc.files import scratch_folder
 from lmc.reproduce.command import executed_folder, reproduce
 from lmc.reproduce.ledger import figures
 from lmc.reproduce.notebook import redraws
+from lmc.reproduce.quotes import quoted
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDERER = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
@@ -108,7 +109,10 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
         (book / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
     pages.api(book / "api")
     pages.figure_pages(book / "made", profile)
+    pages.claims(book / "made")
     cost_tables(book / "made")
+    for page in book.glob("*.md"):
+        page.write_text(quoted(page.read_text(encoding="utf-8")), encoding="utf-8")
     (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
 
 

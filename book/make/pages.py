@@ -8,6 +8,7 @@ from pathlib import Path
 from lmc.checkpoints import provenance
 from lmc.errors import DataError
 from lmc.reproduce.draw import draw, save
+from lmc.reproduce.experiments.claims import collected
 from lmc.reproduce.ledger import Figure, figures
 from lmc.reproduce.notebook import redraws
 from lmc.reproduce.results import Results, read
@@ -41,10 +42,50 @@ def figure_pages(folder: Path, profile: str) -> None:
     for figure in ledger:
         if (results := found[figure.id]) is not None:
             save(draw(figure.draw, results.numbers), folder / figure.id)
-    sections = [f"({figure.id}-figure)=\n## {figure.title}\n\n{_body(figure, found[figure.id])}" for figure in ledger]
-    (folder / "all.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    front = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
-    (folder / "headline.md").write_text("\n\n".join(front) + "\n", encoding="utf-8")
+    sections = {f.id: f"({f.id}-figure)=\n## {f.title}\n\n{_body(f, found[f.id])}" for f in ledger}
+    pages = {"all": [section for id, section in sections.items() if found[id] is not None]}
+    pages["unmeasured"] = [section for id, section in sections.items() if found[id] is None]
+    pages["headline"] = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
+    pages["index"] = [_index(list(ledger), found)]
+    for page, parts in pages.items():
+        (folder / f"{page}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _index(ledger: list[Figure], found: dict[str, Results | None]) -> str:
+    """The paper's figures and ours, those that answer to one of the paper's first."""
+    rows = ["| paper | ours | id | minutes | status |", "|---|---|---|---|---|"]
+    for figure in sorted(ledger, key=lambda figure: (figure.paper or "~", found[figure.id] is None)):
+        results = found[figure.id]
+        minutes = figure.minutes.get(results.profile if results else "laptop")
+        status = f"measured ({results.profile})" if results else "not measured"
+        ours = f"{{ref}}`{figure.title} <{figure.id}-figure>`"
+        rows.append(f"| {figure.paper or '–'} | {ours} | `{figure.id}` | {minutes or '–'} | {status} |")
+    return "\n".join(rows)
+
+
+def claims(folder: Path) -> None:
+    """`claims.md`: the paper's claims, each with what was tested here, the number and the verdict."""
+    rows = collected()["rows"]
+    short, sections = ["| the paper says | here |", "|---|---|"], []
+    for claim in dict.fromkeys(row["claim"] for row in rows):
+        found = [row for row in rows if row["claim"] == claim and row["results"]]
+        verdicts = [row["verdict"].partition(":")[0] for row in found]
+        counted = [
+            f"{verdict} ({verdicts.count(verdict)} of {len(verdicts)} tests)" for verdict in dict.fromkeys(verdicts)
+        ]
+        short.append(f"| {claim} | {'; '.join(counted) or 'not tested'} |")
+        lines = [f"- {row['tested']}: {row['number']}. **{row['verdict']}** ({_source(row)})" for row in found]
+        body = "\n".join(lines) or "Not tested: nothing here can say."
+        sections.append(f"## {claim[0].upper()}{claim[1:]}\n\n{body}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "claims.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    (folder / "claims-short.md").write_text("\n".join(short) + "\n", encoding="utf-8")
+
+
+def _source(row: dict[str, str]) -> str:
+    """The figure that shows the results of a row, or their file where no figure does."""
+    shown = row["results"] in figures()
+    return f"{{ref}}`the figure <{row['results']}-figure>`" if shown else f"`data/results/laptop/{row['results']}.json`"
 
 
 def headed(text: str, name: str, profile: str) -> str:

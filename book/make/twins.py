@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import nbformat
+from plain import plain
 
 from lmc.reproduce.notebook import notebook
 
@@ -20,7 +21,11 @@ def main() -> None:
 
 def text(source: Path) -> str:
     """The bytes the twin must have."""
-    return nbformat.writes(notebook(source)) + "\n"
+    node = notebook(source)
+    for cell in node.cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source)
+    return nbformat.writes(node) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Write what figures.yml expects: the mean, and three standard deviations, of at least five runs. Nobody types these.
 
     python -m lmc.reproduce.expected smoke                       # every notebook, five times, with seeds 0 to 4
-    python -m lmc.reproduce.expected smoke 04_vit 05_pythia      # only these
+    python -m lmc.reproduce.expected smoke 10_vision 11_text      # only these
     python -m lmc.reproduce.expected laptop                      # from the runs inside the committed results
-    python -m lmc.reproduce.expected laptop 07_landscape         # this one, five times; it reads committed results
+    python -m lmc.reproduce.expected laptop 03_landscape         # this one, five times; it reads committed results
 
 At smoke every notebook runs again for each seed. At other profiles that would take hours, so only those named do. Of
 the others the results file itself holds one value per run: its entry `spread` lists them for each headline number,

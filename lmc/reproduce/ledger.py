@@ -45,6 +45,7 @@ class Figure:
     on_request: bool = False  # too long for `make book`: redrawn from committed results there
     item: int = 0  # of the campaign, which makes the results at profile `gpu`, without a notebook; 0: none
     claim: str = ""
+    paper: str = ""  # the paper's figure that this one answers to
     expected: dict[Profile, dict[str, Expected]] = field(default_factory=dict)  # profile -> headline name -> Expected
     minutes: dict[Profile, Amount] = field(default_factory=dict)  # profile -> minutes on two cores
     needs: dict[Profile, Needs] = field(default_factory=dict)  # profile -> what its notebook needs beyond a processor
@@ -58,7 +59,7 @@ def figures(path: Path | None = None) -> dict[str, Figure]:
     """All figures by id.
 
     >>> figures()["vit-digits"].notebook
-    '04_vit'
+    '10_vision'
     """
     try:
         import yaml
@@ -82,8 +83,8 @@ def made_by(notebook: str, profile: str, ledger: dict[str, Figure]) -> list[Figu
 def reads(notebook: str, profile: str, ledger: dict[str, Figure]) -> set[tuple[str, str]]:
     """The results that a notebook reads at a profile, each with its own profile; what one entry names holds for all.
 
-    >>> sorted(reads("03_matching", "smoke", figures()))
-    [('ablation-vit', 'laptop')]
+    >>> sorted(reads("11_text", "smoke", figures()))
+    [('neox-docstrings-rates', 'smoke')]
     """
     mine = [figure for figure in ledger.values() if figure.notebook == notebook]
     fixed = {(id, at) for figure in mine for at, ids in figure.inputs_at.items() for id in ids}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc.errors import ArgumentError, MissingExtraError
+from lmc.reproduce.quotes import quoted
 
 BOOTSTRAP = """\
 # On Colab only: fetch the version of the project this page belongs to. Elsewhere this cell does nothing.
@@ -32,8 +33,8 @@ if "google.colab" in sys.modules:
 def notebook(source: Path) -> Any:
     """The output-free notebook of a source, as an nbformat node.
 
-    >>> notebook(Path("notebooks/01_linear_mode_connectivity.py")).cells[0].id
-    '01_linear_mode_connectivity-00'
+    >>> notebook(Path("notebooks/01_one_line.py")).cells[0].id
+    '01_one_line-00'
     """
     try:
         import jupytext
@@ -44,6 +45,9 @@ def notebook(source: Path) -> Any:
     if "kernelspec" not in node.metadata:
         raise ArgumentError(f"{source.name}: no kernelspec in the header; copy the header of another notebook")
     node.metadata = {"kernelspec": node.metadata.kernelspec, "language_info": {"name": "python"}}
+    for cell in node.cells:
+        if cell.cell_type == "markdown":
+            cell.source = quoted(cell.source)
     node.cells.insert(0, new_code_cell(bootstrap(source.parents[1]), metadata={"tags": ["colab", "remove-cell"]}))
     return settle_ids(node, source.stem)
 
@@ -114,7 +118,7 @@ def parameters(node: Any, name: str) -> set[str]:
 def redraws(source: Path) -> bool:
     """Whether a notebook has the parameter `recompute`: without computing, it draws what the results already say.
 
-    >>> redraws(Path("notebooks/08_ablation.py"))
+    >>> redraws(Path("notebooks/12_which_symmetry.py"))
     True
     """
     return "recompute" in parameters(notebook(source), source.stem)

@@ -2,7 +2,7 @@
 
 >>> from lmc.reproduce.ledger import figures
 >>> schedule("laptop", "vit-digits", figures())
-{'04_vit': []}
+{'10_vision': []}
 """
 
 from graphlib import TopologicalSorter

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lmc.reproduce.experiments.claims import collected
+
 PAGES = ("README.md", "CONTRIBUTING.md")
 
 
@@ -29,6 +31,20 @@ def test_paths_exist(root: Path) -> None:
 
 def test_it_stays_short(root: Path) -> None:
     assert len((root / "README.md").read_text(encoding="utf-8").split()) < 700
+
+
+def test_numbers_of_the_readme_are_those_of_the_claims(root: Path) -> None:
+    (table,) = re.findall(r"\| the paper says.*?\n\n", (root / "README.md").read_text(encoding="utf-8"), re.S)
+    said = re.findall(r"\d+\.\d+%?", table)
+    known = " ".join(row["number"] for row in collected()["rows"])
+    assert len(said) == 3 and all(number in known for number in said)
+    assert "lower on 10 pairs" in known and "on text lower on 10 pairs of 12" in table
+
+
+def test_the_quickstart_has_the_commands_of_the_readme(root: Path) -> None:
+    """So these run, in the test of the README."""
+    quick = lmc_commands(root / "book/quickstart.md")
+    assert quick == [strip_comment(command) for command in lmc_commands(root / "README.md")[:5]]
 
 
 def blocks(page: Path, language: str) -> list[str]:

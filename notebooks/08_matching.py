@@ -1,0 +1,304 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Matching: from a closed form to a learned rewriting
+#
+# Part II gave every network a large set of rewritings. {term}`Matching <matching>` chooses one for each endpoint so that
+# the line between them stays low.
+#
+# :::{admonition} In this chapter
+# :class: tip
+#
+# - **Question.** How are two networks brought together, and how far does one get without learning?
+# - **Afterwards you can** name the six methods, and write learned matching as pseudo-code.
+# - **You need** part II, {doc}`07_proof` excepted; gradient descent.
+# - **Time.** 15 minutes to read, 2 minutes to run.
+# :::
+#
+# ```{figure} /_static/pictures/matching-steps.svg
+# :name: fig-steps-drawn
+# :alt: Two networks and the line between them, step by step: as trained, in canonical form, units and heads paired, then both ends moved in small steps until the line is low.
+#
+# What matching does, step by step.
+# ```
+#
+# Six methods, from the least to the most that is done. The names are those of `lmc.match`:
+#
+# | method | what it does | data |
+# |---|---|---|
+# | `naive` | nothing: averages the weights as they are | none |
+# | `canonical` | removes arbitrary gains and scales | none |
+# | `weights` | rewrites $B$ so that its weights are closest to $A$'s | none |
+# | `activations` | rewrites $B$ so that it computes with the same units as $A$ | some |
+# | `single` | learns a rewriting of $B$ that lowers the loss between them | some |
+# | `dual` | learns one of each | some |
+
+# %% tags=["parameters", "hide-input"]
+profile: str = "laptop"  # smoke | laptop
+seed: int = 0
+steps: int = 300  # of learned matching
+
+# %% tags=["hide-input"]
+import time
+
+import matplotlib.pyplot as plt
+
+import lmc
+from lmc import corpora
+from lmc.reproduce import figures, results
+from lmc.reproduce.runs import Comparison, Headline, Run
+from lmc.reproduce.training import shipped_pairs
+from lmc.symmetries import Transform, state
+
+figures.use_style()
+began = time.monotonic()
+small = profile == "smoke"
+steps, grid = (4, 5) if small else (steps, 25)
+a, b = (lmc.load(folder) for folder in shipped_pairs.shipped("vit-digits-0"))
+digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
+match_on = corpora.images("digits", "match", **digits)
+held_out = corpora.images("digits", "eval", **digits)
+
+# %% [markdown]
+# ## Step 0: nothing, and the canonical form
+#
+# `naive` averages the raw weights. `canonical` averages the canonical forms. It removes arbitrary gains and scales,
+# not the arbitrary basis.
+
+# %% tags=["hide-input"]
+paths = {}
+
+
+def show(alignment: lmc.Alignment, name: str | None = None) -> lmc.Alignment:
+    walked = paths[name or alignment.method] = lmc.path(
+        alignment, data=held_out, grid=grid
+    )
+    low, high = walked.interval
+    print(
+        f"{name or alignment.method:<12} barrier {walked.barrier:.3f} nats per image (95 %: {low:.3f} to {high:.3f})"
+    )
+    return alignment
+
+
+# %%
+show(lmc.match(a, b, method="naive"))
+canonical = show(lmc.match(a, b, method="canonical"))
+
+# %% [markdown]
+# ## Step 1: match the weights
+#
+# Among all rewritings $g$ of $B$, take the one whose weights are closest to $A$'s: $\min_g \lVert\theta_A -
+# g\,\theta_B\rVert^2$. With everything else held, each kind of space has a closed form:
+#
+# - the best order of hidden units is an **assignment problem**: everyone in $B$ gets one partner in $A$, so that the sum
+#   of similarities is largest. It is solved exactly in time $n^3$;
+# - the best rotation is a **Procrustes problem**: with $M = \sum \theta_A \theta_B^\top$ over the tensors that touch the
+#   space, and its singular value decomposition $M = U S V^\top$, it is $UV^\top$;
+# - the best factor of a rotary plane is one complex number;
+# - for heads, the assignment is between blocks: a pair of heads is worth what the best rotation inside it can make
+#   of it, which is a sum of singular values.
+#
+# Go round all spaces until nothing changes (*block-coordinate descent*). It needs no data, and no step makes the distance larger.
+#
+# Does it find what it should? Rewrite $A$ at random (a *planted* symmetry) and match $A$ with that.
+# If $B$ *is* a rewriting of $A$, this finds it:
+
+# %%
+canonical_a = lmc.canonicalize(a)
+planted = Transform.random(lmc.spec(a), seed).apply(canonical_a)
+recovered = lmc.match(a, planted, method="weights").models
+distance = max(
+    float((p - q).abs().max())
+    for p, q in zip(
+        state(recovered[0]).values(),
+        state(recovered[1]).values(),
+        strict=True,
+    )
+)
+print(
+    f"a planted rewriting of the whole group, undone: no weight differs by more than {distance:.0e}"
+)
+
+# %% [markdown]
+# Between two networks that were trained apart, it gets part of the way:
+
+# %%
+weights = show(lmc.match(a, b, method="weights"))
+
+# %% [markdown]
+# ## Step 2: match what they compute
+#
+# Weights say little about how much a direction matters. Run both networks on the same inputs instead and compare
+# their activations: the same solver, with $\sum x_A x_B^\top$ over the inputs (how channel $i$ of $A$ goes with channel $j$ of $B$, their
+# *cross-covariance*) in place of the weights.
+
+# %%
+activations = show(lmc.match(a, b, method="activations", data=match_on))
+
+# %% [markdown]
+# ## Step 3: learn the rewriting
+#
+# Both criteria are stand-ins for what we want, a low loss between the endpoints. So descend that loss itself, over
+# the continuous part of the group. In pseudo-code:
+#
+# ```text
+# start from a closed form
+# repeat:
+#     draw a batch and λ from [0.3, 0.7]
+#     θ  ← (1 − λ) · g_A A + λ · g_B B       the merged network
+#     G  ← gradient of its loss by θ         an ordinary backward pass
+#     g_B ← a small step downhill, inside the group
+#     g_A ← the same                         dual only
+# ```
+#
+# *Single* moves the rewriting of $B$ {cite:p}`theus2025generalized`, *dual* those of both {cite:p}`li2026dual`.
+#
+# ```{admonition} Where the gradient in the group comes from
+# :class: dropdown
+# No gradient needs to run *through* the rewriting. One backward pass of the merged network gives $G = \partial
+# L/\partial\theta_\lambda$. A small step $y \to y + \Omega y$ of the rewritten weights $y$ along one space changes the
+# loss by $\langle G, \Omega y\rangle = \langle G y^\top, \Omega\rangle$. So the gradient in the group is $G y^\top$, one
+# product per tensor. For a rotation, $\Omega$ is its antisymmetric part, and the step is the *Cayley map* $(1 - \Omega/2)^{-1}(1 + \Omega/2)$,
+# which is orthogonal whatever the size of $\Omega$: every iterate is an exact symmetry.
+# ```
+
+# %%
+single = show(
+    lmc.match(
+        a,
+        b,
+        method="single",
+        data=match_on,
+        steps=steps,
+        start=activations,
+        seed=seed,
+    )
+)
+
+# %%
+dual = show(
+    lmc.match(
+        a,
+        b,
+        method="dual",
+        data=match_on,
+        steps=steps,
+        start=activations,
+        seed=seed,
+    )
+)
+
+# %% tags=["hide-input"]
+steps_taken = [
+    Run(name, found.barrier, lambdas=found.lambdas, losses=found.losses)
+    for name, found in paths.items()
+]
+headline = Headline({"dual barrier": paths["dual"].barrier})
+chapter = Comparison(
+    tuple(steps_taken), unit="nats per image", headline=headline
+).to_json()
+seeds = {
+    "seeds": [seed],
+    "command": f"lmc reproduce --profile {profile} --figure matching-steps",
+}
+results.write(
+    "matching-steps",
+    profile,
+    chapter,
+    seeds | {"duration_s": time.monotonic() - began},
+)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "One pair of vision transformers, matched step by step. Each curve joins the same two functions; only the rewriting differs.", "name": "fig-matching-steps"}, "image": {"alt": "Loss over λ for the six methods. From naive, about five nats high, each step lowers the curve; single and dual stay close to the endpoints."}}
+figures.path_figure(results.read("matching-steps", profile).comparison)
+plt.show()
+
+# %% [markdown]
+# In {numref}`fig-matching-steps` all curves join the same two functions. Only how these are written differs.
+#
+# :::{admonition} What we found
+# :class: important
+#
+# Barriers in nats per image, means over three pairs of vision transformers on digits ({doc}`10_vision`):
+#
+# - nothing {{vit-digits: naive}}, canonical form {{vit-digits: canonical}}: removing gains does not help by itself;
+# - without data {{vit-digits: weights}}, with activations {{vit-digits: activations}}: part of the way;
+# - learned {{vit-digits: single}} (single) and {{vit-digits: dual}} (dual): all but {{vit-digits: dual / naive}}.
+# :::
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-procrustes
+# Write `procrustes(x, y)`: the rotation $Q$ for which $\lVert x - Qy\rVert$ is smallest, for matrices of one column
+# per sample. Plant a rotation and find it.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-procrustes
+# :class: dropdown
+# ```
+
+# %%
+import torch
+
+
+def procrustes(x, y):
+    u, _, vt = torch.linalg.svd(x @ y.T)
+    return u @ vt
+
+
+draw = torch.Generator().manual_seed(0)
+y = torch.randn(5, 40, generator=draw, dtype=torch.float64)
+planted_q, _ = torch.linalg.qr(
+    torch.randn(5, 5, generator=draw, dtype=torch.float64)
+)
+assert torch.allclose(procrustes(planted_q @ y, y), planted_q)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-assignment
+# Find the order of the columns of a matrix that was shuffled, with `scipy.optimize.linear_sum_assignment`.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-assignment
+# :class: dropdown
+# ```
+
+# %%
+from scipy.optimize import linear_sum_assignment
+
+shuffle = torch.randperm(40, generator=draw)
+_, order = linear_sum_assignment(-(y.T @ y[:, shuffle]).numpy())
+assert torch.equal(y[:, shuffle][:, order], y)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-lambda
+# `lmc.match` draws λ from [0.3, 0.7]. What happens to the ends of the path when it is always one half? And when it
+# is drawn from all of [0, 1]? (Argument `lambdas`.) Think first: an end of the line is a network that no rewriting
+# can change.
+# ```
+#
+# ```{solution} ex-lambda
+# :class: dropdown
+# `lambdas=(0.5, 0.5)` lowers the midpoint, and two humps are left beside it, which no step has looked at. `lambdas=(0, 1)` spends part of the
+# steps where nothing can be gained: at the ends every rewriting computes the same.
+# ```
+#
+# **Next question.** Is it better to move both ends, or one? {doc}`09_one_side_or_two`.
+
+# %% tags=["remove-input"]
+results.read("matching-steps", profile)

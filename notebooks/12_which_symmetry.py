@@ -1,0 +1,169 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which symmetry does the work?
+#
+# :::{admonition} In this chapter
+# :class: tip
+#
+# - **Question.** Which kind of rewriting lowers the barrier?
+# - **Afterwards you can** tell what a symmetry does alone from what it adds to others.
+# - **You need** part II, {doc}`10_vision`.
+# - **Time.** 6 minutes to read; computing it took 20.
+# :::
+#
+# {doc}`04_reordering` lists what can be rewritten: the residual stream can be rotated (and, where the architecture
+# allows, scaled), heads and hidden units reordered, values and queries and keys changed of basis inside each head.
+# Figure 3 of {cite:t}`li2026dual` takes such parts away one at a time. Here every kind is tried alone, and left out
+# alone, on three pairs, the first of them with three seeds.
+#
+# A kind that is left out is left out of everything. It is reset to the identity in the starting point, which otherwise
+# is the better of weight and activation matching, and it does not learn. So *only head order* is a matching by
+# permutation alone, with nothing learned; and *none* is the line between the canonical forms.
+#
+# The models are the small shipped pairs. What produced the numbers is said under each figure.
+
+# %% tags=["parameters", "hide-input"]
+profile: str = "laptop"  # smoke | laptop
+seed: int = 0
+recompute: bool = True  # otherwise draw what the results say
+
+# %% tags=["hide-input"]
+import time
+
+import matplotlib.pyplot as plt
+
+from lmc import corpora
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.ablation import ablate
+from lmc.reproduce.experiments.comparison import load_pairs, record
+from lmc.reproduce.runs import Headline
+
+figures.use_style()
+small = profile == "smoke"
+grid = 3 if small else 7
+shown = ("none", "only stream rotation", "without stream rotation", "all")
+
+
+def study(
+    id: str, kind: str, count: int, match_on, held_out, steps: int, lr: float
+) -> None:
+    """Every variant on the first pairs of a kind, on the first of them with three seeds."""
+    began = time.monotonic()
+    steps, tried = (1, shown) if small else (steps, None)  # all of them
+    seeds = [seed] if small else [seed, seed + 1, seed + 2]
+    compared = ablate(
+        load_pairs(kind, count),
+        match_on,
+        held_out,
+        steps,
+        lr,
+        grid,
+        seeds,
+        tried,
+    )
+    spread = {f"{name}, barrier": compared.barriers(name) for name in shown}
+    headline = Headline.of(spread, compared.pairs, seedless=["none, barrier"])
+    record(id, profile, compared.to_json() | headline.to_json(), seeds, began)
+
+
+# %% [markdown]
+# ## Vision transformers on digits
+
+# %% tags=["hide-input"]
+if recompute:
+    digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
+    match_on = corpora.images(
+        "digits", "match", **digits, limit=48 if small else None
+    )
+    held_out = corpora.images(
+        "digits", "eval", **digits, limit=16 if small else None
+    )
+    study(
+        "ablation-vit",
+        "vit-digits",
+        1 if small else 3,
+        match_on,
+        held_out,
+        steps=60,
+        lr=0.02,
+    )
+found = results.read("ablation-vit", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}}
+charts.ablation_figure(found.comparison)
+plt.show()
+
+# %% tags=["remove-input"]
+found
+
+# %% [markdown]
+# ## Language models of Pythia's architecture
+#
+# Rotary positions leave queries and keys less freedom: one complex number for each frequency. In exchange this
+# architecture's configuration holds the norms' $\varepsilon$, so the residual scale is exact; it is tried alone and on
+# top of everything else.
+
+# %% tags=["hide-input"]
+if recompute:
+    tokenizer = corpora.byte_tokenizer()
+    match_on = corpora.tokens(
+        "embedded", "train", tokenizer, 128, limit=32 if small else None
+    )
+    held_out = corpora.tokens(
+        "embedded", "eval", tokenizer, 128, limit=8 if small else 64
+    )
+    study(
+        "ablation-text",
+        "neox-docstrings",
+        1 if small else 3,
+        match_on,
+        held_out,
+        steps=40,
+        lr=0.02,
+    )
+found = results.read("ablation-text", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}}
+charts.ablation_figure(found.comparison)
+plt.show()
+
+# %% tags=["remove-input"]
+found
+
+# %% [markdown]
+# ## How to read it
+#
+# Read the bars in pairs. A kind that helps alone and whose absence hurts does something that no other kind can do in
+# its place. A kind whose absence changes nothing was either already right, or is made up for by the others. Steps are
+# equal for all variants and fewer than in {doc}`10_vision`, so these barriers compare with each other, not with those.
+# The learning rate is the same for all as well; a variant with few coordinates may have a better one.
+
+# %% [markdown]
+# :::{admonition} What we found
+# :class: important
+#
+# - The rotation of the stream does the work. Alone it takes the barrier from {{ablation-vit: none}} to {{ablation-vit: only stream rotation}} (vision) and from {{ablation-text: none}} to {{ablation-text: only stream rotation}} (text).
+# - Left out, it costs most: {{ablation-vit: without stream rotation}} against {{ablation-vit: all}}, and {{ablation-text: without stream rotation}} against {{ablation-text: all}}.
+# - Reordering hidden units alone leaves {{ablation-vit: only hidden order}} and {{ablation-text: only hidden order}}: methods that only permute miss most of it.
+# :::
+#
+# ## Exercise
+#
+# ```{exercise}
+# :label: ex-alone
+# A symmetry alone leaves much, and left out it costs nothing. What does that say about it?
+# ```
+#
+# ```{solution} ex-alone
+# :class: dropdown
+# That the others make up for it. It is not needed beside them.
+# ```
+#
+# **Next question.** The barrier is low now. Is the merged network any good? {doc}`13_controls`.

@@ -1,0 +1,191 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # OLMo's architecture, small
+#
+# :::{admonition} In this chapter
+# :class: tip
+#
+# - **Question.** Does another architecture behave alike on the same text?
+# - **Afterwards you can** name what differs in its symmetries.
+# - **You need** {doc}`17_pythia_small`.
+# - **Time.** 5 minutes to read.
+# :::
+#
+# OLMo {cite:p}`groeneveld2024olmo` has norms without parameters and gated feed-forward layers: a group of symmetries other than
+# Pythia's, since no gain stands between the norm and what reads it ({doc}`../families`). The paper claims small barriers
+# for language models of a billion parameters {cite:p}`li2026dual`. Three parts again: small pairs from nothing, larger
+# ones for a GPU, and the published pairs.
+
+# %% tags=["parameters", "hide-input"]
+profile: str = "laptop"  # smoke | laptop | paper; on a GPU, the campaign measures what this chapter reads
+seed: int = 0
+steps: int = 300  # of learned matching, published pairs
+grid: int = 25  # points on the line
+recompute: bool = True  # otherwise draw what the results say
+
+# %% tags=["hide-input"]
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from lmc.reproduce import charts, figures, results
+from lmc.reproduce.experiments.chapter import (
+    measured_on_gpu,
+    rates_table,
+    setting,
+    settings_table,
+)
+from lmc.reproduce.experiments.comparison import best_rates, record
+from lmc.reproduce.experiments.from_scratch import conduct
+from lmc.reproduce.experiments.published import PAIRS, study
+from lmc.reproduce.experiments.stand_ins import tiny
+from lmc.reproduce.kept_runs import KeptRuns
+
+figures.use_style()
+small = profile == "smoke"
+
+# %% [markdown]
+# ## From scratch, on two processor cores
+#
+# OLMo's architecture at four layers of 64 channels, on the text and with the recipe of {doc}`17_pythia_small`: what differs
+# between the two chapters is the architecture.
+
+# %%
+id = "olmo" if small else "olmo-wikipedia"
+at = "smoke" if small else "laptop"
+if recompute and profile == at:
+    conduct(5, id, at)
+found = results.read(id, at)
+
+# %% tags=["remove-input"]
+settings_table({id: setting(5, id, at)})
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}}
+figures.path_figure(found.comparison)
+plt.show()
+
+# %% tags=["remove-input"]
+figures.method_table(found.comparison)
+
+# %% [markdown]
+# And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora.corpus`), another
+# text than the one the networks and the matching learned from:
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-olmo-wikipedia-wikitext"}}
+other = found.comparison.also.get(
+    "wikitext2-2048", found.comparison
+)  # smoke has one text only
+figures.path_figure(other)
+plt.show()
+
+# %% tags=["remove-input"]
+figures.method_table(other)
+
+# %% [markdown]
+# The learning rates were chosen from these: the barrier on matching data that a short probe had not seen, by rate.
+
+# %% tags=["remove-input"]
+rates_table({id: found})
+
+# %% tags=["remove-input"]
+found
+
+# %% [markdown]
+# ## On a GPU
+#
+# Six layers of 512 channels with Pythia's full vocabulary, on the same articles in windows of 512 tokens, three disjoint pairs.
+
+# %% tags=["remove-input"]
+measured_on_gpu(["olmo"])
+
+# %% [markdown]
+# ## The published pairs
+#
+# OLMo-1B with AMD's training of the same architecture, and two seeds of DataDecide-1B on one corpus. Configurations are compared
+# before a weight is read. A pair is refused where a setting of the function differs: OLMo-1B and its later version, for
+# one, clip their queries, keys and values differently. DataDecide's checkpoints are in OLMo's original layout: `lmc convert` maps
+# their tensors to the stock class, and the code that comes with them is never run.
+
+# %%
+published = profile in ("smoke", "paper")
+if small:
+    pairs, match_on, held_out = tiny("olmo", Path(tempfile.mkdtemp()))
+    steps, grid, limits = 2, 3, (32, 8)
+else:
+    pairs, match_on, held_out = PAIRS["olmo"], "fineweb", "wikitext"
+    limits = (1024, None)
+
+# %% tags=["remove-input"]
+figures.pairs_table(pairs)
+
+# %% [markdown]
+# The protocol is that of {doc}`17_pythia_small`: matching on web text, evaluation on WikiText-103's raw test set.
+#
+# The learning rates are the best of the small pairs of {doc}`11_text`, not tuned at this size: a number from here
+# is an upper bound of what a method can reach. The paper's own settings are not public.
+#
+# **This part was not run where the project was built**: there was no network and no such model there, so no trained pair of a
+# billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
+# cells run on tiny models made on the spot, which proves the path and shows no result.
+
+# %%
+if published and recompute:
+    began = time.monotonic()
+    rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)
+    keep = KeptRuns.of("olmo-wikitext", profile)
+    compared = study(
+        pairs, match_on, held_out, steps, rates, grid, limits, seed, keep
+    )
+    numbers = compared.summarised(compared.rest["guess"]).to_json()
+    record(
+        "olmo-wikitext",
+        profile,
+        numbers,
+        [seed],
+        began,
+        corpora=[Path(match_on).name, Path(held_out).name],
+    )
+if published:
+    whole = results.read("olmo-wikitext", profile)
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-olmo-wikitext"}}
+if published:
+    figures.barrier_bars(whole.comparison)
+    plt.show()
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-olmo-wikitext-size"}}
+if published:
+    charts.scaling_figure(whole.comparison)
+    plt.show()
+
+# %% tags=["remove-input"]
+figures.method_table(whole.comparison) if published else figures.Markdown(
+    "Not measured: `lmc reproduce --profile paper --figure olmo-wikitext`."
+)
+
+# %% tags=["remove-input"]
+whole if published else None
+
+# %% tags=["remove-input"]
+whole.numbers[
+    "refused"
+] if published else None  # pairs that cannot be paired, each with the reason
+
+# %% [markdown]
+# :::{admonition} What we found
+# :class: important
+#
+# - On Wikipedia: naive {{olmo-wikipedia: naive}} nats per token, dual {{olmo-wikipedia: dual}}, single {{olmo-wikipedia: single}}. Dual leaves {{olmo-wikipedia: dual / naive}} of naive, about as much as with Pythia's architecture ({{pythia-wikipedia: dual / naive}}).
+# - Models of a billion parameters were not measured: {doc}`../unmeasured`.
+# :::
+#
+# **Next question.** How does it compare with what the predecessor published? {doc}`19_from_scratch`.
