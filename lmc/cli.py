@@ -463,8 +463,9 @@ def reproduce(
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0 when done, 2 for bad input, 130 when interrupted."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    warned: set[str] = set()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: _warn(str(message))
+        warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), warned)
         try:
             return app(arguments, standalone_mode=False) or 0
         except UsageError as error:
@@ -491,6 +492,13 @@ def _fail(line: str) -> int:
 
 def _warn(line: str) -> None:
     print("warning:", shown(line), file=sys.stderr)
+
+
+def _warn_once(line: str, warned: set[str]) -> None:
+    """What is looked at twice is warned of once: libraries that change the filters make Python forget what it said."""
+    if line not in warned:
+        warned.add(line)
+        _warn(line)
 
 
 def _say(line: str) -> None:

@@ -42,6 +42,17 @@ def require_plain(path: Path, largest: int | None = LARGEST) -> None:
         raise CheckpointError(f"{path}: expected at most {largest:,} bytes of text, found {found.st_size:,}")
 
 
+def require_utf8(path: Path) -> None:
+    """Raise CheckpointError for a path that the library of weights cannot open: one with bytes that are no UTF-8.
+
+    >>> require_utf8(Path("run-1"))
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{path}: expected names in UTF-8 on the way to weights; rename it") from None
+
+
 def refuse_occupied(directory: str | Path) -> Path:
     """The path, if nothing is there but at most an empty folder, and one can be made. Raises CheckpointError."""
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
@@ -50,12 +61,13 @@ def refuse_occupied(directory: str | Path) -> Path:
     if directory.exists() and not directory.is_dir():
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
-        raise CheckpointError(f"{directory}: output folder is not empty")
+        raise CheckpointError(f"{directory}: output folder is not empty; choose another name")
     return refuse_no_place(directory)
 
 
 def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
+    require_utf8(path)
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix="-try", dir=above))
@@ -129,7 +141,7 @@ def _unfinished(aside: Path, place: Path) -> Iterator[None]:
         _remove(aside)
         if (why := _no_room(error)) is None:
             where = error.filename if isinstance(error, OSError) else None
-            if not isinstance(where, str) or not Path(where).is_relative_to(aside):
+            if not isinstance(error, OSError) or not isinstance(where, str) or not Path(where).is_relative_to(aside):
                 raise
             raise CheckpointError(
                 f"{_place_of(Path(where))}: cannot be written: {error.strerror}; nothing was left behind"
@@ -282,6 +294,7 @@ def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
         require_plain(path, largest=None)
+        path.open("rb").close()  # without rights: the library would say that the file is not there
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:

@@ -138,24 +138,30 @@ EXPERTS = {"num_experts_per_tok": 2, "experts_implementation": "eager"}
 
 def mixtral(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Mixtral in evaluation mode; `config` overrides fields of MixtralConfig."""
-    return _stock("Mixtral", GROUPED | EXPERTS | {"num_local_experts": 4, "sliding_window": None}, seed, dtype, config)
+    return _stock(
+        "Mixtral",
+        GROUPED | EXPERTS | {"num_local_experts": 3, "intermediate_size": 4, "sliding_window": None},
+        seed,
+        dtype,
+        config,
+    )
 
 
 def qwen2_moe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Qwen2-MoE in evaluation mode, with a shared expert; `config` overrides fields of Qwen2MoeConfig."""
-    fields = {"num_experts": 4, "moe_intermediate_size": 6, "shared_expert_intermediate_size": 10}
+    fields = {"num_experts": 3, "moe_intermediate_size": 4, "shared_expert_intermediate_size": 6}
     return _stock("Qwen2Moe", GROUPED | EXPERTS | fields, seed, dtype, config)
 
 
 def qwen3_moe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Qwen3-MoE in evaluation mode; `config` overrides fields of Qwen3MoeConfig."""
-    fields = {"num_experts": 4, "moe_intermediate_size": 6, "head_dim": 4}
+    fields = {"num_experts": 3, "moe_intermediate_size": 4, "head_dim": 4}
     return _stock("Qwen3Moe", GROUPED | EXPERTS | fields, seed, dtype, config)
 
 
 def olmoe(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """An OLMoE in evaluation mode; `config` overrides fields of OlmoeConfig."""
-    return _stock("Olmoe", GROUPED | EXPERTS | {"num_experts": 4}, seed, dtype, config)
+    return _stock("Olmoe", GROUPED | EXPERTS | {"num_experts": 3, "intermediate_size": 4}, seed, dtype, config)
 
 
 def stablelm(seed: int = 0, dtype: torch.dtype = torch.float64, rotary_fraction: float = 0.5, **config: Any) -> Any:
@@ -237,6 +243,11 @@ def dinov2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
     return _stock("Dinov2", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
 
 
+def gated_dinov2() -> bool:
+    """Whether the installed release holds the gate of a DINOv2's feed-forward layer apart from what it gates."""
+    return any("gate_proj" in name for name in dinov2(use_swiglu_ffn=True).state_dict())
+
+
 def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.models.VisionTransformer:
     """A timm VisionTransformer in evaluation mode; `args` override arguments of its constructor."""
     fields = {
@@ -285,9 +296,18 @@ STEMS = {
 
 def builder(name: str) -> Callable[..., Any]:
     """What builds a tiny model of a stock class."""
-    stem = max((s for s in STEMS if name.startswith(s)), key=len)
-    kind = name.removeprefix(stem)
-    return partial(STEMS[stem], kind=kind) if kind else STEMS[stem]
+    kind = name.removeprefix(stem(name))
+    return partial(STEMS[stem(name)], kind=kind) if kind else STEMS[stem(name)]
+
+
+def known(name: str) -> bool:
+    """Whether the installed release has a class: some are younger than the oldest that is supported."""
+    return name == "VisionTransformer" or hasattr(transformers, name)
+
+
+def stem(name: str) -> str:
+    """A stock class's architecture: its name without what its head does."""
+    return max((s for s in STEMS if name.startswith(s)), key=len)
 
 
 def randomize(model: nn.Module, seed: int) -> Any:

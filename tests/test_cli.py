@@ -367,7 +367,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "no log": (
         lambda: (align(), Path("aligned/log.jsonl").unlink()),
         "merge aligned --out o",
-        "aligned/log.jsonl: expected a file of the alignment, found none",
+        "aligned/log.jsonl: expected a file of the folder, found none",
     ),
     "damaged log": (lambda: spoil("aligned/log.jsonl", "step"), "merge aligned --out o", "log.jsonl: expected sha256"),
     "log of numbers": (
@@ -402,7 +402,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "merge aligned --out o",
         "expected what lmc path writes",
     ),
-    "nothing to convert": (nothing, "convert a o", "expected pickled weights, found model.safetensors: nothing to"),
+    "nothing to convert": (nothing, "convert a o", "nothing to convert: it is a stock checkpoint already (model"),
     "empty folder": (lambda: Path("none").mkdir(), "check none", "none/config.json: not found"),
     "timm and transformers": (
         lambda: lmc.save(pico.hf_vit(0, torch.float32), "ha"),

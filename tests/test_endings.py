@@ -61,15 +61,13 @@ def here(models: Path, tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
-def start(line: str, cwd: Path, limits: str = "") -> "subprocess.Popen[str]":
-    """The command as a user starts it, under a shell's limits where some are named."""
+def start(line: str, cwd: Path) -> "subprocess.Popen[str]":
+    """The command as a user starts it."""
 
     def at_a_terminal() -> None:  # Ctrl-C is not ignored, as it is in a shell's background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     words = [sys.executable, "-m", "lmc", *line.split()]
-    if limits:
-        words = ["bash", "-c", f"{limits}; exec {' '.join(words)}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, cwd=cwd, preexec_fn=at_a_terminal, **pipes)  # type: ignore[call-overload, no-any-return]
 
@@ -97,6 +95,8 @@ def ended(done: Done, left: list[str], before: list[str], whole: list[str]) -> s
     """What is wrong with how a command ended: it must be whole, or one line and nothing."""
     if done.code == 0:
         return "" if left == whole and not lines(done.err) else "done, and not whole"
+    if done.code == 1 and " NO " in done.out:  # a row of the table that verify prints
+        return ""
     kept = {"aligned/path.json"}  # a measured path stays, also where its copy cannot be written
     if set(left) - kept != set(before) - kept:
         return f"left {set(left) ^ set(before)}"
@@ -139,10 +139,8 @@ def test_no_room_no_rights_no_memory_at_any_stage(zygote: Zygote, here: Path, co
     if events == "write" and command in ("check", "verify"):
         return  # they write nothing
     what = {"write": ["ENOSPC", "EACCES"], "read": ["EACCES"], "all": ["memory"]}[events]
-    if command == "verify":
-        what = ["memory"]  # what cannot be read is a row of its table
-    done = faults(zygote, here, command, what, events, {"write": 12, "read": 8, "all": 6}[events])
-    failed = [lines(d.err)[0] for d in done if d.code == 2]
+    done = faults(zygote, here, command, what, events, {"write": 9, "read": 5, "all": 4}[events])
+    failed = [lines(d.err)[0] if d.code == 2 else d.out for d in done if d.code != 0]
     names = [path.name for path in here.rglob("*")] + ["out", "r.json"]
     assert failed and all(any(name in said for name in names) for said in failed), failed
 
@@ -157,7 +155,9 @@ def test_files_one_may_not_read_are_named(zygote: Zygote, here: Path) -> None:
         pytest.skip("only root may become another user")
     for name in ("a/config.json", "a/model.safetensors", "a/tokenizer.json", "aligned/alignment.json", "text.txt"):
         (here / name).chmod(0)
-        line = "verify aligned" if name.startswith("aligned/") else COMMANDS["match"].replace("--out out", "--out /tmp/o")
+        line = (
+            "verify aligned" if name.startswith("aligned/") else COMMANDS["match"].replace("--out out", "--out /tmp/o")
+        )
         done = zygote.lmc(line, here, user=65534)
         (said,) = lines(done.err)
         assert done.code == 2 and Path(name).name in said and "ermission denied" in said, done
@@ -184,15 +184,13 @@ def test_a_signal_in_the_first_seconds(here: Path, number: str, moment: float) -
     assert listing(here) == before
 
 
-def test_an_interrupted_match_says_how_to_go_on(here: Path) -> None:
-    process = start(LONG, here)
-    deadline = time.monotonic() + 120
-    while not (here / "out.partial/state.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert lines(err)[-1] == "interrupted: the same command with --resume continues"
+def test_an_interrupted_match_says_how_to_go_on(zygote: Zygote, here: Path) -> None:
+    last = zygote.lmc(COMMANDS["match"], here, events="write").events
+    shutil.rmtree(here / "out")
+    done = zygote.lmc(COMMANDS["match"], here, last - 4, "SIGINT", "write")  # what was learned is being written
+    assert done.code == 130
+    assert lines(done.err) == ["interrupted: the same command with --resume continues"]
+    assert zygote.lmc(f"{COMMANDS['match']} --resume", here).code == 0
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(zygote: Zygote, here: Path) -> None:
@@ -226,12 +224,11 @@ def test_a_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_file_that_may_not_grow_is_one_line(here: Path) -> None:
+def test_a_file_that_may_not_grow_is_one_line(zygote: Zygote, here: Path) -> None:
     before = listing(here)
-    process = start("merge aligned --out out", here, limits="ulimit -f 1")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    (line,) = lines(err)
+    done = zygote.lmc("merge aligned --out out", here, limit=1024)
+    assert done.code == 2, done
+    (line,) = lines(done.err)
     assert line.startswith("error: out") and "a file may not be so large" in line and "free" in line
     assert listing(here) == before
 
@@ -269,12 +266,21 @@ ODD = {"not UTF-8": b"\xff\xfe", "newline": b"two\nlines", "escape": b"\x1b[31mr
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_names_of_any_bytes(here: Path, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_any_bytes(
+    here: Path, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Folders and outputs called so are read, matched and merged; what is shown of them is plain."""
     from lmc.cli import main
 
     odd = os.fsdecode(ODD[name])
     monkeypatch.chdir(here)
+    if name == "not UTF-8":  # the library of weights opens no such path, which is said before the work
+        shutil.copytree("a", odd)
+        for line in (["check", odd, "b"], ["match", "a", "b", "--method", "naive", "--out", odd + "o"]):
+            assert main(line) == 2
+            out, err = capfd.readouterr()
+            assert "\\udcff" in err and "UTF-8" in err and len(lines(err)) == 1 and "loading" not in out
+        return
     (here / "a").rename(odd)
     assert main(["check", odd, "b"]) == 0
     assert main(["match", odd, "b", "--method", "weights", "--out", f"{odd}-out"]) == 0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 SERVE = r"""
-import contextlib, errno, json, os, signal, sys
+import contextlib, errno, json, os, resource, signal, sys
 import lmc.__main__, lmc.cli
 CHANGES = ("os.mkdir", "os.rename", "os.chmod", "shutil.copyfile")  # no removals: they need neither room nor memory
 
@@ -72,6 +72,8 @@ def run(order):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if order["user"]:
         os.setresuid(order["user"], order["user"], order["user"])
+    if order["limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
     sys.argv = ["lmc", *order["words"]]
     watch(order["cwd"], order["at"], order["what"], order["events"], log)
     try:
@@ -98,7 +100,7 @@ for line in sys.stdin:
 
 
 class Done(NamedTuple):
-    """How a command ended: its exit code (minus the signal that killed it), what it said, how many events there were."""
+    """How a command ended: its exit code (minus the signal that killed it), what it said, how many events it had."""
 
     code: int
     out: str
@@ -128,11 +130,15 @@ class Zygote:
         return self.process.stdout.readline()
 
     def lmc(
-        self, line: str, cwd: Path, at: int = -1, what: str = "", events: str = "all", user: int = 0
+        self, line: str, cwd: Path, at: int = -1, what: str = "", events: str = "all", user: int = 0, limit: int = 0
     ) -> Done:
-        """Run a command in a folder; at the event of that number, counted from 0, a signal or an error comes."""
+        """Run a command in a folder; at the event of that number, counted from 0, a signal or an error comes.
+
+        `user`: whose rights it has; `limit`: bytes that a file may have.
+        """
         files = {name: str(cwd.parent / f"{cwd.name}.{name}") for name in ("out", "err", "log")}
-        order = {"words": line.split(), "cwd": str(cwd), "at": at, "what": what, "events": events, "user": user}
+        order = {"words": line.split(), "cwd": str(cwd), "at": at, "what": what, "events": events}
+        order |= {"user": user, "limit": limit}
         code = int(self._ask(order | files))
         out, err, log = (Path(files[name]).read_text() for name in ("out", "err", "log"))
         for name in files.values():

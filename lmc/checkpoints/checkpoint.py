@@ -99,11 +99,17 @@ def save(
             belongings.require_tokenizer(place)
             tokenizer_from = {kind: place for kind in belongings.of(place)}
         belongings.copy(tokenizer_from or {}, folder)
-        digests = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-        (folder / WRITTEN).write_text(json.dumps({"files": digests}, indent=1) + "\n")
+        record(folder)
         head = ModelCardData(library_name=family.library, **(metadata or {})).to_yaml()
         text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"
         (folder / "README.md").write_text(f"---\n{head}\n---\n\n{text}", encoding="utf8")
+
+
+def record(folder: Path) -> None:
+    """Write down the SHA-256 of every file of a checkpoint but its card, for `lmc verify`."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (WRITTEN, "README.md")]
+    digests = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+    (folder / WRITTEN).write_text(json.dumps({"files": digests}, indent=1) + "\n")
 
 
 def require_written(folder: Path) -> int | None:

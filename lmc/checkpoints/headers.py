@@ -115,10 +115,9 @@ def cover(
         if own in matched:
             raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
         if found_entry.shape != expected[own]:
-            raise CheckpointError(
-                f"{file}: tensor {name}: expected shape {list(expected[own])}, found {list(found_entry.shape)}"
-                + ("; DeepSpeed's slices were not gathered: do so with zero_to_fp32" if 0 in found_entry.shape else "")
-            )
+            what = f"expected shape {list(expected[own])}, found {list(found_entry.shape)}"
+            advice = _SLICES if 0 in found_entry.shape else _OTHERS
+            raise CheckpointError(f"{file}: tensor {name}: {what}{advice}")
         if found_entry.dtype not in TYPES.values():
             kind = str(found_entry.dtype).removeprefix("torch.")
             raise CheckpointError(
@@ -130,7 +129,8 @@ def cover(
         if name not in matched:
             twin = matched.get(twins.get(name, name))
             if twin is None:
-                raise CheckpointError(f"{where}: tensor {name}: expected shape {list(shape)}, found in no weights file")
+                what = f"tensor {name}: expected shape {list(shape)}, found in no weights file"
+                raise CheckpointError(f"{where}: {what}; get the files that are missing")
             matched[name] = twin
     return matched
 
@@ -148,6 +148,8 @@ def joined(matched: Mapping[str, Entry], fused: Mapping[str, Mapping[str, Where]
     return found
 
 
+_SLICES = "; DeepSpeed's slices were not gathered: do so with zero_to_fp32"
+_OTHERS = "; put the config.json there that belongs to these weights"
 # What training code puts around a model, as its files then name it: torch.compile, FSDP, Fabric, checkpointing.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module")
 
@@ -165,4 +167,4 @@ def unwrapped(name: str) -> str:
 def _advice(name: str) -> str:
     """What to do about a name that is not the model's, where it is only wrapped."""
     wrapped = unwrapped(name) != name
-    return "; training code wrapped its name: make a stock copy with: lmc convert OLD NEW" if wrapped else ""
+    return "; training code wrapped its name: make a stock copy with: lmc convert OLD NEW" if wrapped else _OTHERS

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 from lmc.checkpoints.headers import Entry, entry
 from lmc.errors import CheckpointError, HubError
-from lmc.files import LARGEST, refuse_pointer, require_plain
+from lmc.files import LARGEST, refuse_pointer, require_plain, require_utf8
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ def locate(name: str | Path) -> Source:
     if not str(name).strip():
         raise CheckpointError("model: expected a folder or a repository, found an empty name")
     if folder.is_dir():
+        require_utf8(folder.resolve())
         _require_plain(folder.resolve())
         return Source(folder.resolve().name, folder.resolve())
     text = str(name)
@@ -80,13 +81,13 @@ def _require_plain(folder: Path) -> None:
     """
     home = folder.parent.parent if folder.parent.name == "snapshots" else folder
     for path in sorted((*folder.iterdir(), *folder.glob("additional_chat_templates/*"))):
-        if path.is_symlink() and not path.resolve().is_relative_to(home):
-            raise CheckpointError(
-                f"{path}: is a link to {os.readlink(path)}, outside the checkpoint; put the file itself in its place"
-            )
         if path.is_symlink() and not path.exists():
             raise CheckpointError(
                 f"{path}: is a link to {os.readlink(path)}, which is not there; download the checkpoint again"
+            )
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise CheckpointError(
+                f"{path}: is a link to {os.readlink(path)}, outside the checkpoint; put the file itself in its place"
             )
         small = any(path.match(pattern) for pattern in SMALL)
         require_plain(path, LARGEST if small and path.is_file() else None)

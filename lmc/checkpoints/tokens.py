@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import belongings, licence, vocabulary
 from lmc.checkpoints.blueprint import STOCK, Blueprint
-from lmc.checkpoints.checkpoint import save
+from lmc.checkpoints.checkpoint import record, save
 from lmc.checkpoints.lazy import Stored, stored
 from lmc.errors import ArgumentError, IncompatibleModelsError
 from lmc.files import read_json
@@ -121,6 +121,7 @@ def write(blueprints: Sequence[Blueprint], shared: Plan, k: int, folder: Path) -
     save(model, folder, sources, text, blueprints[k].dtype, _tensors(blueprints, shared, k), metadata)
     if shared.changed:
         _write_tokenizer(blueprints, shared, folder)
+        record(folder)
 
 
 def _moved(value: Any, moved: Mapping[int, int]) -> Any:

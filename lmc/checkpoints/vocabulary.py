@@ -13,6 +13,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,17 @@ from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json, sha256
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
+MOST = 2**31  # no id is as large
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
+# What in a tokenizer_config.json overrules it, where the library builds the tokenizer's class anew.
+_OPTIONS = (
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "add_prefix_space",
+    "add_bos_token",
+    "add_eos_token",
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +55,12 @@ def read(folder: Path) -> Vocabulary | None:
     Raises CheckpointError for a file from which no tokenizer can be built.
     """
     if (path := folder / "tokenizer.json").exists():
-        return _fast(path)
+        known = path.stat()
+        return _fast(path, known.st_mtime_ns, known.st_size)
     if (path := folder / "vocab.json").exists():
         ids = read_json(path)
         for token, number in ids.items():
-            if not isinstance(number, int) or isinstance(number, bool):
+            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
                 raise CheckpointError(f"{path}: expected a number for every token, found {number!r} for {token!r}")
         merges = folder / "merges.txt"
         lines = [x for x in _lines(merges) if not x.startswith("#version")] if merges.exists() else []
@@ -69,7 +81,9 @@ def digest(folder: Path) -> str | None:
     if found is None:
         raw = _unread(folder)
         return None if raw is None else sha256(raw)
-    plain = [sorted(found.ids.items()), found.cuts, found.around]
+    options = folder / "tokenizer_config.json"
+    told = read_json(options) if options.exists() else {}
+    plain = [sorted(found.ids.items()), found.cuts, found.around, [told.get(option) for option in _OPTIONS]]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -85,13 +99,10 @@ def require_fit(folder: Path, vocabulary: int) -> None:
 def require_same(a: Path, b: Path, which: str) -> None:
     """A token must mean the same to both folders' models, and text must fall into the same tokens.
 
-    Raises IncompatibleModelsError; warns where the two put other tokens around a text, and where only one of them has a
-    vocabulary that is read here. Where neither has any, as models saved without one, there is nothing to compare.
+    Raises IncompatibleModelsError. Where a folder has no vocabulary that is read here, nothing is compared.
     """
     first, second = read(a), read(b)
     if first is None or second is None:
-        if digest(a) != digest(b):
-            warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
         return
     file = first.file.name
     for token in sorted(first.ids.keys() | second.ids.keys()):
@@ -102,8 +113,20 @@ def require_same(a: Path, b: Path, which: str) -> None:
     for part in differing_cuts(first, second):
         what = f"{file}, {part}: text becomes other tokens"
         raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}, if you mean to")
-    if file == second.file.name and first.around != second.around:
-        warnings.warn(f"{which} differ in {file}, post_processor: which tokens stand around a text", stacklevel=1)
+
+
+def warn_of_differences(a: Path, b: Path, which: str) -> None:
+    """Say where two folders put other tokens around a text, and where only one has a vocabulary that is read here.
+
+    Where neither has any, as models saved without one, there is nothing to say.
+    """
+    first, second = read(a), read(b)
+    if first is None or second is None:
+        if digest(a) != digest(b):
+            warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
+    elif first.file.name == second.file.name and first.around != second.around:
+        what = f"{first.file.name}, post_processor: which tokens stand around a text"
+        warnings.warn(f"{which} differ in {what}", stacklevel=1)
 
 
 def overlap(first: Vocabulary, second: Vocabulary) -> str:
@@ -148,7 +171,9 @@ def _uncompared(a: Path, b: Path) -> str:
     return f"{folder} has {found}, so whether tokens mean the same was not compared; {advice}"
 
 
-def _fast(path: Path) -> Vocabulary:
+@lru_cache(maxsize=8)
+def _fast(path: Path, changed: int, length: int) -> Vocabulary:
+    """The vocabulary of a tokenizer.json, built once while the file is the same: a large one takes a second."""
     from tokenizers import Tokenizer
 
     plain = read_json(path)

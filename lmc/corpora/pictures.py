@@ -178,6 +178,7 @@ def _open(source: Any, name: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(source, formats=KINDS)
         if (pixels := image.width * image.height) > LARGEST:
+            image.close()
             raise DataError(f"image '{name}' cannot be read: expected at most {LARGEST:,} pixels, found {pixels:,}")
         image.load()
     except (DataError, MemoryError):

@@ -129,8 +129,8 @@ def require_loss(model: Any) -> None:
         )
     if isinstance(read, Tokens) and not read.causal:
         raise DataError(
-            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens or "
-            "labels: it has no loss here; match it by naive, canonical, weights or activations, and merge"
+            f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens, "
+            "labels or states: it has no loss here; match it by naive, canonical, weights or activations, and merge"
         )
 
 

@@ -19,6 +19,7 @@ from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.folder import LOG, describe, elements, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
+from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, known
 from lmc.matching.pairing import require_pairable
 from lmc.symmetries import (
@@ -172,8 +173,9 @@ class Alignment:
 
         >>> cards = alignment.export("merged", at=0.5, dtype=torch.bfloat16, data=held_out)
 
-        Returns the model cards' text. Tensors are computed and written one by one; a whole model is made only to
-        measure what rounding to a lower `dtype` does: to its loss on `data`, or without data to its logits.
+        Beside the endpoints stand configurations with which mergekit merges them. Returns the model cards' text.
+        Tensors are computed and written one by one; a whole model is made only to measure what rounding to a lower
+        `dtype` does: to its loss on `data`, or without data to its logits.
         `measured`: a path of this alignment, whose losses the card quotes. `take_from`: the parent whose tokenizer,
         chat templates and generation settings the merged model gets. Raises CheckpointError, ArgumentError.
         """
@@ -181,6 +183,7 @@ class Alignment:
             found = _inherited(self.parents, take_from)
             return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, found, dtype, data, measured),)
         with whole_folder(directory) as folder:
+            write_configurations(folder, len(self.parents))
             return tuple(
                 self._write(folder / f"endpoint-{k}", None, k, _inherited((parent,)), dtype, data, measured)
                 for k, parent in enumerate(self.parents)

@@ -91,7 +91,8 @@ def _rewriting(alike: Callable[[Any, Any], nn.Module] | None, a: Any, b: Any) ->
 
 
 def _differ(which: str, what: str, first: object, second: object, hint: str = "") -> IncompatibleModelsError:
-    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}{hint}")
+    advice = hint or "; only models that agree in it can be averaged"
+    return IncompatibleModelsError(f"{which} differ in {what}: expected {first}, found {second}{advice}")
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
         if type(first.model) is type(other.model):
             vocabulary.require_same(first.source.folder, other.source.folder, f"model 1 and model {number}")
     require_pairable([b.model for b in blueprints])
+    for number, other in enumerate(others, start=2):
+        vocabulary.warn_of_differences(first.source.folder, other.source.folder, f"model 1 and model {number}")
     return Pairing(blueprints)
 
 

@@ -18,6 +18,7 @@ from lmc import checkpoints
 from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
 from lmc.files import scratch_folder, whole_folder
 from lmc.matching.folder import write
+from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
 from lmc.matching.weights import match_all
 from lmc.symmetries import Canonical, ModelSpec, Moved, epsilon, hollow, set_epsilon, warn_untied
@@ -53,6 +54,7 @@ def match_folders(
         if export:
             outlines = [b.model for b in blueprints]
             (folder / "models").mkdir()
+            write_configurations(folder / "models", len(blueprints))
             for k, (blueprint, transform, state) in enumerate(zip(blueprints, transforms, states, strict=True)):
                 moved = Moved(transform, state)
                 model = _endpoint(blueprint.model, spec, moved)

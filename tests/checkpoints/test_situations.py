@@ -481,15 +481,62 @@ def test_a_tied_head_is_said_once_where_it_is_true(method: str, here: Path, run:
     for seed, name in enumerate(("tied-a", "tied-b")):
         llama(here / name, seed, tie_word_embeddings=True)
     code, _, err = run(f"match tied-a tied-b --method {method} --export --out aligned")
-    more = (
-        "warning: lm_head.weight was tied to model.embed_tokens.weight; it absorbs the final norm and becomes a tensor "
-    )
-    assert (code, err) == (0, "" if method == "naive" else f"{more}of its own: 640 more parameters\n")
+    more = "it absorbs the final norm and becomes a tensor of its own: 640 more parameters"
+    said = f"warning: lm_head.weight was tied to model.embed_tokens.weight; {more}\n"
+    assert (code, err) == (0, "" if method == "naive" else said)
     assert run("merge aligned --out merged")[0] == 0
     assert ("lm_head.weight" in load_file("merged/" + SAFE)) == (method != "naive")
     if method != "naive":
         held = sum(tensor.nbytes for tensor in load_file("merged/" + SAFE).values())
         out = run("check tied-a tied-b")[1]
-        assert (
-            f"disk for a merged model  {held / 1000:.3g} kB" in out and "of that, its own head    2.56 kB: the" in out
-        )
+        assert f"disk for a merged model  {held / 1000:.3g} kB" in out
+        assert "of that, its own head    2.56 kB; the parents' is tied, naive keeps it so" in out
+
+
+def timm_without_head(folder: Path) -> None:
+    shutil.rmtree(folder)
+    lmc.save(pico.vit(0, torch.float32), folder)
+    arguments = json.loads((folder / "config.json").read_text())["model_args"]
+    edit(folder, num_classes=0, model_args=arguments | {"num_classes": 0})
+
+
+UNCOVERED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a class": (
+        lambda f: edit(f, architectures=["PhiForCausalLM"], model_type="phi"),
+        "transformers.PhiForCausalLM: no family covers this model class; the closest covered is ",
+    ),
+    "a class of its own": (
+        lambda f: edit(f, architectures=["MyModel"], auto_map={"AutoModel": "mine.MyModel"}),
+        "transformers.MyModel: no family covers this model class; none that is covered has settings like it; book/add",
+    ),
+    "no head": (timm_without_head, "VisionTransformer: num_classes: expected a head, found 0; lmc families lists what"),
+    "no ε": (lambda f: edit(f, rms_norm_eps=0.0), "rms_norm_eps: expected a positive number, found 0.0; lmc families"),
+}
+
+
+@pytest.mark.parametrize("what", UNCOVERED)
+def test_what_no_family_covers_names_folder_value_and_next_step(
+    what: str, here: Path, run: Callable[..., Outcome]
+) -> None:
+    spoil, says = UNCOVERED[what]
+    spoil(here / "x")
+    outcome = run("check x")
+    assert_refused(outcome, says)
+    assert (
+        outcome[2].startswith(f"error: {here}/x/config.json: ") and "; lmc families lists what is covered" in outcome[2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_attention_heads", 2), ("rms_norm_eps", None), ("hidden_act", "relu")]
+)
+def test_two_architectures_are_told_apart_with_a_next_step(
+    field: str, value: Any, here: Path, run: Callable[..., Outcome]
+) -> None:
+    llama(here / "other", 1, **{field: value or 1e-3})
+    outcome = run("match a other --method canonical --out aligned")
+    if value is None:  # the residual scale makes up for it
+        assert outcome[0] == 0
+    else:
+        code, _, err = outcome
+        assert code == 2 and "only models that agree in it can be averaged" in err and err.count("\n") == 1

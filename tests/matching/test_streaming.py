@@ -27,6 +27,7 @@ MODELS = {
     "neox tied": lambda seed: pico.neox(seed=seed, dtype=torch.float32, tie_word_embeddings=True),
     "neox of another ε": lambda seed: pico.neox(seed=seed, dtype=torch.float32, layer_norm_eps=1e-5 * (1 + seed)),
     "llama": lambda seed: pico.llama(seed=seed, dtype=torch.float32),
+    "mixtral": lambda seed: pico.mixtral(seed=seed, dtype=torch.float32, num_hidden_layers=1),  # experts one by one
     "vit": lambda seed: pico.vit(seed=seed, dtype=torch.float32),
 }
 

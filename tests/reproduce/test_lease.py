@@ -24,7 +24,7 @@ def fresh_results(tmp_path, monkeypatch):
 def test_the_whole_command_and_a_kill_between_stages(tmp_path, monkeypatch, capsys):
     """A killed command loses the stage that it was in; the next one begins there. Numbers say how they came about."""
     command = ["lease", "--size", "smoke", "--folder", str(tmp_path)]
-    train, ran = lease._pair, []
+    train, ran = lease.whole_pair, []
 
     def killed(size, setting, *others):
         if setting.id == "pythia-70m" and not ran.count("pythia-70m"):
@@ -33,7 +33,7 @@ def test_the_whole_command_and_a_kill_between_stages(tmp_path, monkeypatch, caps
         ran.append(setting.id)
         train(size, setting, *others)
 
-    monkeypatch.setattr(lease, "_pair", killed)
+    monkeypatch.setattr(lease, "whole_pair", killed)
     with pytest.raises(KeyboardInterrupt):
         main(command)
     assert ran == ["pythia-14m", "pythia-70m"]
@@ -75,7 +75,7 @@ def test_one_stage_that_fails_leaves_the_others(tmp_path, monkeypatch):
     def out_of_memory(*given):
         raise RuntimeError("CUDA out of\nmemory")
 
-    monkeypatch.setattr(lease, "_pair", out_of_memory)
+    monkeypatch.setattr(lease, "whole_pair", out_of_memory)
     unfinished = lease.run("smoke", Budget(3600), Workplace(tmp_path, tmp_path, CPU))
     assert unfinished == [f"{id}: failed: CUDA out of memory" for id in list(lease.STAGES)[1:]]
 
@@ -85,7 +85,7 @@ def test_one_stage_that_fails_leaves_the_others(tmp_path, monkeypatch):
     [(6000, 110.0, 0.006, 6000), (6000, 110.0, 0.015, 3375), (6000, 1.0, 0.1, 375), (4, 1e3, 0.1, 4), (4, 1.0, 9.0, 1)],
 )
 def test_training_is_as_long_as_fits(most, seconds, pace, steps):
-    assert lease._steps(most, seconds, pace) == steps
+    assert lease.fitting_steps(most, seconds, pace) == steps
 
 
 def test_a_compiler_that_fails_is_done_without(tmp_path, monkeypatch, capsys):
@@ -95,10 +95,10 @@ def test_a_compiler_that_fails_is_done_without(tmp_path, monkeypatch, capsys):
     place, setting = Workplace(tmp_path, tmp_path, CPU), lease.settings("smoke")["vit-cifar10"]
     monkeypatch.setattr(lease, "on_gpu", lambda device: True)
     monkeypatch.setattr(lease, "compiled_losses", lambda: no_compiler)
-    assert lease._pace(setting, place).keys() == {"eager"}
+    assert lease.measured_pace(setting, place).keys() == {"eager"}
     assert "not compiled: no C compiler" in capsys.readouterr().out
     monkeypatch.setattr(lease, "compiled_losses", lambda: torch.compile(losses, backend="eager", dynamic=False))
-    assert lease._pace(setting, place).keys() == {"eager", "compiled"}
+    assert lease.measured_pace(setting, place).keys() == {"eager", "compiled"}
 
 
 def test_rates_are_the_best_of_the_studies_on_two_cores_and_estimates_fit_the_times():

@@ -17,7 +17,9 @@ from lmc.symmetries.spec import ModelSpec, Space
 from lmc.symmetries.stock_model import state
 from lmc.symmetries.transform import Transform
 
-BUILDERS = {name: pico.builder(name) for family in FAMILIES for name in family.classes}
+BUILDERS = {name: pico.builder(name) for family in FAMILIES for name in family.classes if pico.known(name)}
+# One class of each architecture, where what reads the stream in the end makes no difference.
+ONE_OF_EACH = list({pico.stem(name): name for name in reversed(BUILDERS)}.values())
 
 
 def distance(a: nn.Module, b: nn.Module) -> float:
@@ -46,7 +48,7 @@ def test_group_laws_and_files(name: str, tmp_path: Path) -> None:
     assert lmc.spec(again) == spec
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_planted_symmetry_is_recovered(name: str) -> None:
     model = lmc.canonicalize(BUILDERS[name](dtype=torch.float32))
     moved = Transform.random(lmc.spec(model), 3).apply(model)
@@ -86,7 +88,7 @@ def test_untied_and_tied_bert_share_one_table() -> None:
     assert specs[0] == specs[1]
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if not name.startswith("OlmoFor")])  # no gain
+@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH if not name.startswith("OlmoFor")])  # no gain
 def test_gains_of_zero_and_near_zero_are_legal(name: str) -> None:
     model = BUILDERS[name]()
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pico
 import pytest
 import torch
 from torch import Tensor, nn
@@ -96,3 +97,12 @@ def test_a_rotation_of_a_stock_norm_is_seen_to_be_exact_only_inside() -> None:
     assert 1e-8 < error() < 1e-5
     with lmc.float64():
         assert error() < 1e-14
+
+
+def test_experts_are_multiplied_in_float64_too() -> None:
+    """The stock product of groups knows no float64; it is the same as the plain loop over experts."""
+    grouped, looped = pico.mixtral(experts_implementation="grouped_mm"), pico.mixtral()
+    x = pico.inputs(grouped)
+    with lmc.float64():
+        one, other = pico.logits(grouped, x), pico.logits(looped, x)
+    assert one.dtype == torch.float64 and (one - other).abs().max() < 1e-13

@@ -23,7 +23,7 @@ from lmc.symmetries.transform import Transform
 
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
-    *(pico.gemma, pico.gemma2, pico.gemma3),
+    *(pico.gemma, pico.gemma2, pico.gemma3, pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe),
     *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt),
     *(pico.bert, pico.roberta, pico.vit, pico.hf_vit, pico.dinov2),
 ]
@@ -118,6 +118,7 @@ def more_grids() -> list[Any]:
     partial = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
     flags = (True, False)
     kind = ("ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
+    texts = tuple(k for k in kind[:2] if pico.known(f"Olmo{k}"))
     eps = {**wide, "rms_norm_eps": 1e-2}
     layer = {**wide, "layer_norm_eps": 1e-2}
     grid = mixed_grid(pico.llama, 30, eps, **text, **free, rope=rope, attention_bias=flags, mlp_bias=flags, kind=kind)
@@ -131,13 +132,20 @@ def more_grids() -> list[Any]:
     )
     grid += mixed_grid(pico.phi3, 16, eps, **text, turned=turned, kind=kind)
     grid += mixed_grid(pico.qwen3, 16, eps, **text, **free, attention_bias=flags, kind=kind)
-    grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=kind[:2])
-    grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=kind[:2])
+    grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=texts)
+    grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=texts)
     grid += mixed_grid(pico.gemma, 10, eps, **text, **free, attention_bias=flags, kind=kind)
     eager = text | {"attn_implementation": ("eager",)}
     caps = {"attn_logit_softcapping": (None, 1.0), "final_logit_softcapping": (None, 2.0), "sliding_window": (4, 64)}
     grid += mixed_grid(pico.gemma2, 12, eps, **eager, **free, **caps, kind=kind)
     grid += mixed_grid(pico.gemma3, 14, eps, **text, **free, attention_bias=flags, sliding_window=(4, 64))
+    wide_experts = eps | {"intermediate_size": 4, "hidden_size": 48}
+    picked = {"num_experts_per_tok": (1, 2, 3), "experts_implementation": ("eager", "batched_mm")}
+    pool = {"num_experts": (3, 5), "norm_topk_prob": flags}
+    grid += mixed_grid(pico.mixtral, 10, wide_experts, **text, **free, **picked, num_local_experts=(3, 5), kind=kind)
+    grid += mixed_grid(pico.qwen2_moe, 8, wide_experts, **text, **picked, **pool, qkv_bias=flags, kind=kind)
+    grid += mixed_grid(pico.qwen3_moe, 8, wide_experts, **text, **free, **picked, **pool, kind=kind)
+    grid += mixed_grid(pico.olmoe, 10, wide_experts, **text, **picked, **pool, clip_qkv=(None, 0.5))
     both = {"use_qkv_bias": flags, "use_parallel_residual": flags, "rotary_fraction": (0.5, 1.0)}
     even = text | {"heads": tuple(h for h in heads if h["num_attention_heads"] != 6)}
     grid += mixed_grid(pico.stablelm, 20, layer | {"hidden_size": 64}, **even, **both, kind=kind)
@@ -203,7 +211,7 @@ def more_grids() -> list[Any]:
         num_hidden_layers=(1, 2, 3),
         num_attention_heads=(1, 2, 4, 8),
         qkv_bias=flags,
-        use_swiglu_ffn=flags,
+        use_swiglu_ffn=(False, pico.gated_dinov2()),
         use_mask_token=flags,
         kind=("ForImageClassification", "Model"),
     )
@@ -226,7 +234,7 @@ def canonicalize(model: nn.Module) -> Any:
 
 
 def test_the_grid_covers_what_it_says() -> None:
-    assert len(GRID) >= 200
+    assert len(GRID) >= 400
     seen: dict[tuple[Any, str], set[Any]] = {}
     for case in GRID:
         build, config = case.values
@@ -239,7 +247,7 @@ def test_the_grid_covers_what_it_says() -> None:
     assert seen[pico.neox, "hidden_act"] == {"gelu", "relu"} == seen[pico.vit, "act_layer"]
     assert seen[pico.vit, "depth"] == {1, 2, 3} and seen[pico.vit, "num_heads"] == {1, 2, 4}
     assert seen[pico.vit, "reg_tokens"] == {0, 3} and seen[pico.vit, "proj_bias"] == {True, False}
-    for build in set(ALL) - {pico.neox, pico.vit}:
+    for build in set(ALL) - {pico.neox, pico.vit, pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe}:
         assert seen[build, "num_hidden_layers"] == {1, 2, 3} and {1, 8} <= seen[build, "num_attention_heads"]
     for build in (pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2):
         assert seen[build, "num_key_value_heads"] == {1, 2, 3, 8} and seen[build, "tie_word_embeddings"] == {
@@ -606,6 +614,31 @@ WRONG_DECODERS: dict[str, tuple[Any, dict[str, str], tuple[Space, ...]]] = {
         {MLP + "gate_up_proj.weight": "[hidden.0 unit.0 | hidden.0] stream?"},
         (),
     ),
+    "experts permuted, the router not": (
+        pico.mixtral,
+        {MLP + "gate.weight": "experts stream?"},
+        (),
+    ),
+    "units permuted alike in all experts, on one side": (
+        pico.mixtral,
+        {MLP + "experts.down_proj": "expert.0 stream! units"},
+        (),
+    ),
+    "a factor on the gate of experts": (
+        pico.olmoe,
+        {MLP + "experts.gate_up_proj": "expert.0 [hidden.0 unit.0 | hidden.0] stream?"},
+        (),
+    ),
+    "a factor on what the router says": (
+        pico.qwen3_moe,
+        {MLP + "gate.weight": "(expert.0 louder) stream?"},
+        (Space("louder", Invertible(1)),),
+    ),
+    "the shared expert among the others": (
+        pico.qwen2_moe,
+        {MLP + "shared_expert.down_proj.weight": "stream! shares"},
+        (),
+    ),
     "a map of values under clipping": (
         lambda: pico.olmo(clip_qkv=0.1),
         {
@@ -651,7 +684,7 @@ def test_wrong_symmetries_of_other_families_are_caught(case: tuple[Any, dict[str
     model = lmc.canonicalize(build())
     right = lmc.spec(model)
     assert under(model, right) <= EXACT
-    spec = dataclasses.replace(right, free={**right.free, "one": 1, "inner": 4})
+    spec = dataclasses.replace(right, free={**right.free, "one": 1, "inner": 4, "experts": 3, "units": 4, "shares": 6})
     assert under(model, rewritten(spec, {s.name: s for s in spaces}, rules)) >= CLEAR
 
 
@@ -675,6 +708,46 @@ def test_a_gain_that_is_stored_less_one_is_so_by_its_table() -> None:
         tensors = {name: t.clone() for name, t in state(model).items()}
         make_canonical(tensors, table)
         assert effect(model, tensors) >= CLEAR if caught else effect(model, tensors) <= EXACT
+
+
+def routes(model: Any, x: Tensor) -> list[Tensor]:
+    """Which experts every token goes to, as a set: [n · T, experts] of True and False, layer by layer."""
+    picked: list[Tensor] = []
+    hooks = [layer.mlp.gate.register_forward_hook(lambda *a: picked.append(a[2])) for layer in model.model.layers]
+    with lmc.float64():
+        pico.logits(model, x)
+    for hook in hooks:
+        hook.remove()
+    return [torch.zeros(out[0].shape, dtype=torch.bool).scatter(1, out[2], True) for out in picked]
+
+
+@pytest.mark.parametrize("build", [pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe])
+def test_a_permuted_model_routes_alike(build: Any) -> None:
+    """Every token goes to the same experts, wherever these stand now; what all rows of a router share is not seen."""
+    model = lmc.canonicalize(build())
+    x = pico.inputs(model)
+    g = Transform.random(lmc.spec(model), 0)
+    before, after = routes(model, x), routes(g.apply(model), x)
+    for layer, (one, other) in enumerate(zip(before, after, strict=True)):
+        assert torch.equal(one[:, g.elements[f"expert.{layer}"]], other) and not torch.equal(one, other)
+    assert all(torch.equal(*pair) for pair in zip(routes(build(), x), before, strict=True))
+    assert all(layer.mlp.gate.weight.mean(0).abs().max() < 1e-15 for layer in model.model.layers)
+
+
+def test_equal_scores_in_a_router_are_what_a_permutation_may_break() -> None:
+    """Of experts whose scores are exactly equal the library picks by their order; no trained router has such rows."""
+    model = lmc.canonicalize(pico.mixtral(num_experts_per_tok=1))
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.mlp.gate.weight.zero_()
+    spec = lmc.spec(model)
+    moved = [effect(model, dict(Transform.random(spec, s).only("expert").stream(model))) for s in range(4)]
+    assert max(moved) >= CLEAR
+
+
+def test_layers_without_experts_among_others_are_refused() -> None:
+    with pytest.raises(lmc.UnsupportedModelError, match="experts in every layer, found none in layer 1"):
+        lmc.spec(pico.qwen3_moe(mlp_only_layers=[1]))
 
 
 def test_clipping_that_never_acts_is_refused_all_the_same() -> None:

@@ -38,6 +38,7 @@ BFLOAT16, FLOAT32 = 989e12, 67e12  # products and sums in a second that an H100 
 SHARE = 0.1, 0.3  # of these, what narrow networks get, which wait for memory, and those from WIDE channels on
 WIDE = 1024
 LAUNCHES, LAUNCH = 4200, 8e-6  # kernels of a learned step of six layers, counted on a CPU, and seconds to start one
+ASSIGNMENT, SWEEPS = 4.4e-7, 6  # seconds of one on a processor core, for each pair of units; sweeps are a guess
 PACE = 10  # steps that a pace is measured on
 PARTS = 16  # training takes so many parts of the setting's steps as fit
 LEAST = 1 / 3  # of its time, what a stage needs to begin
@@ -56,8 +57,8 @@ class Stage:
 STAGES = {
     "price": Stage(85),
     "pythia-14m": Stage(225, 110, "pythia-wikipedia", 256),
-    "pythia-70m": Stage(250, 100, "pythia-wikipedia", 128),
-    "vit-cifar10": Stage(140, 40, "vit-cifar10", 5_000),
+    "pythia-70m": Stage(285, 80, "pythia-wikipedia", 128),
+    "vit-cifar10": Stage(160, 40, "vit-cifar10", 5_000),
 }
 
 
@@ -114,7 +115,7 @@ def run(size: str, budget: Budget, place: Workplace) -> list[str]:
                     for each in prices(size):
                         _job(size, each, clock, place).go(())
                 else:
-                    _pair(size, chosen[name], stage, clock, place)
+                    whole_pair(size, chosen[name], stage, clock, place)
                 finished.touch()
             except (LmcError, RuntimeError) as error:  # the other stages are worth their time all the same
                 kept = "stopped, kept" if isinstance(error, BudgetSpent) else "failed"
@@ -135,14 +136,16 @@ def _job(size: str, each: Cost | Setting, clock: Budget, place: Workplace) -> Jo
     return Job(size, each, clock, place, command)
 
 
-def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workplace) -> None:
+def whole_pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workplace) -> None:
     """Train, match and measure the first pair of a setting."""
     file = place.folder / size / setting.id / "pace.json"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        pace = _pace(setting, place)
+        pace = measured_pace(setting, place)
         seconds = min(stage.training, clock.left() * stage.training / stage.seconds)
-        write_whole(file, json.dumps(pace | {"steps": _steps(setting.recipe.steps, seconds, min(pace.values()))}))
+        write_whole(
+            file, json.dumps(pace | {"steps": fitting_steps(setting.recipe.steps, seconds, min(pace.values()))})
+        )
     pace = read_json(file)
     print(f"{setting.id}: {pace}", flush=True)
     fitting = replace(setting, recipe=replace(setting.recipe, steps=int(pace["steps"])))
@@ -150,7 +153,7 @@ def _pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workp
     _job(size, fitting, clock, replace(place, compiled=compiled)).go(("train", "match", "evaluate"))
 
 
-def _pace(setting: Setting, place: Workplace) -> dict[str, float]:
+def measured_pace(setting: Setting, place: Workplace) -> dict[str, float]:
     """Seconds of a training step, as it is and, on a GPU, compiled, where there is a compiler."""
     ways = {"eager": losses} | ({"compiled": compiled_losses()} if on_gpu(place.device) else {})
     found = {}
@@ -166,7 +169,7 @@ def _pace(setting: Setting, place: Workplace) -> dict[str, float]:
     return found
 
 
-def _steps(most: int, seconds: float, pace: float) -> int:
+def fitting_steps(most: int, seconds: float, pace: float) -> int:
     """As many sixteenths of the steps as two endpoints side by side can take, and at least one."""
     part = most / PARTS
     return max(int(part * max(min(int(seconds / (2 * pace * part)), PARTS), 1)), 1)
@@ -202,7 +205,7 @@ def estimates(size: str) -> list[str]:
     """What each stage will take on an H100, in minutes, from the products and sums it needs.
 
     >>> estimates("full")[0]
-    'price: about 1.1 min, at most 1.4'
+    'price: about 0.8 min, at most 1.4'
     """
     lines = []
     counted = sum(
@@ -216,7 +219,8 @@ def estimates(size: str) -> list[str]:
         learned = 2 * matching.steps * max(LAUNCHES * LAUNCH, _step_seconds(setting.shape, matching.batch * length))
         seen = len(matching.methods) * setting.grid * len(setting.evaluated_on) * setting.scored * length
         walks = seen * _flops(setting.shape) / 3 / (FLOAT32 * SHARE[1])
-        minutes[id] = (training + learned + walks + 45) / 60  # and to compile, load and match in closed form
+        closed = setting.shape.layers * SWEEPS * ASSIGNMENT * (4 * setting.shape.width) ** 2
+        minutes[id] = (training + learned + closed + walks + 45) / 60  # the rest: to load and to compile
     for name, estimate in minutes.items():
         lines.append(f"{name}: about {estimate:.1f} min, at most {STAGES[name].seconds / 60:.1f}")
     return lines

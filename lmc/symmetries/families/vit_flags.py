@@ -10,32 +10,43 @@ from lmc.errors import UnsupportedModelError
 
 def refuse_variants(model: Any) -> None:
     """Raise UnsupportedModelError, naming the constructor flag, for every variant this table does not describe."""
-    block, plain = model.blocks[0], (nn.Identity, nn.Dropout)
+    block = model.blocks[0]
 
-    def absent(module: Any, part: str) -> bool:
-        """Whether a module has no such part, or one that does nothing: what older timm has not, it does not do."""
-        return isinstance(getattr(module, part, None), (*plain, type(None)))
+    def final() -> str:
+        norms = [m for m in (model.norm, model.fc_norm) if isinstance(m, nn.LayerNorm)]
+        return "LayerNorm" if norms else _part(model, "norm")
 
-    # In order: what a flag looks at is only there if those before it are plain.
-    flags: tuple[tuple[str, Callable[[], bool]], ...] = (
-        ("embed_layer", lambda: type(model.patch_embed).__name__ == "PatchEmbed"),
-        ("block_fn", lambda: all(type(b).__name__ == "Block" for b in model.blocks)),
-        ("attn_layer", lambda: type(block.attn).__name__ == "Attention"),
-        ("mlp_layer", lambda: type(block.mlp).__name__ == "Mlp"),
-        ("global_pool", lambda: model.attn_pool is None and model.global_pool in ("token", "avg")),
-        ("pool_include_prefix", lambda: not getattr(model, "pool_include_prefix", False)),  # newer timm only
-        ("pos_embed", lambda: model.pos_embed is not None),
-        ("pre_norm", lambda: absent(model, "norm_pre")),
-        ("embed_norm_layer", lambda: absent(model.patch_embed, "norm")),
-        ("dynamic_img_size", lambda: not model.dynamic_img_size),
-        ("num_classes", lambda: isinstance(model.head, nn.Linear)),
-        ("dynamic_img_pad", lambda: not model.patch_embed.dynamic_img_pad),
-        ("norm_layer", lambda: type(block.norm1).__name__ == "LayerNorm"),  # timm's, or torch's
-        ("final_norm", lambda: isinstance(model.norm, nn.LayerNorm) or isinstance(model.fc_norm, nn.LayerNorm)),
-        ("qk_norm", lambda: absent(block.attn, "q_norm")),
-        ("scale_attn_norm", lambda: absent(block.attn, "norm") and absent(block.attn, "gate")),
-        ("scale_mlp_norm", lambda: absent(block.mlp, "norm")),
+    # A flag, what is described, and what the model has. In order: each looks at what is only there if those before fit.
+    flags: tuple[tuple[str, tuple[object, ...], Callable[[], object]], ...] = (
+        ("embed_layer", ("PatchEmbed",), lambda: _kind(model.patch_embed)),
+        ("block_fn", ("Block",), lambda: next((k for b in model.blocks if (k := _kind(b)) != "Block"), "Block")),
+        ("attn_layer", ("Attention",), lambda: _kind(block.attn)),
+        ("mlp_layer", ("Mlp",), lambda: _kind(block.mlp)),
+        ("global_pool", ("token", "avg"), lambda: model.global_pool if model.attn_pool is None else "map"),
+        ("pool_include_prefix", (False,), lambda: getattr(model, "pool_include_prefix", False)),  # newer timm only
+        ("pos_embed", ("learn",), lambda: "none" if model.pos_embed is None else "learn"),
+        ("pre_norm", ("none",), lambda: _part(model, "norm_pre")),
+        ("embed_norm_layer", ("none",), lambda: _part(model.patch_embed, "norm")),
+        ("dynamic_img_size", (False,), lambda: model.dynamic_img_size),
+        ("num_classes", ("a head",), lambda: "a head" if isinstance(model.head, nn.Linear) else model.num_classes),
+        ("dynamic_img_pad", (False,), lambda: model.patch_embed.dynamic_img_pad),
+        ("norm_layer", ("LayerNorm",), lambda: _kind(block.norm1)),  # timm's, or torch's
+        ("final_norm", ("LayerNorm",), final),
+        ("qk_norm", ("none",), lambda: _part(block.attn, "q_norm")),
+        ("scale_attn_norm", ("none",), lambda: _part(block.attn, "norm", "gate")),
+        ("scale_mlp_norm", ("none",), lambda: _part(block.mlp, "norm")),
     )
-    for flag, supported in flags:
-        if not supported():
-            raise UnsupportedModelError(f"VisionTransformer: this value of {flag} is not supported by the vit table")
+    for flag, described, look in flags:
+        if (found := look()) not in described:
+            expected = " or ".join(map(str, described))
+            raise UnsupportedModelError(f"VisionTransformer: {flag}: expected {expected}, found {found}")
+
+
+def _kind(module: Any) -> str:
+    return type(module).__name__
+
+
+def _part(module: Any, *names: str) -> str:
+    """What a module has as one of these parts; none also for what does nothing, and for what older timm has not."""
+    parts = (getattr(module, name, None) for name in names)
+    return next((_kind(part) for part in parts if not isinstance(part, nn.Identity | nn.Dropout | None)), "none")
