@@ -243,6 +243,11 @@ def dinov2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
     return _stock("Dinov2", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
 
 
+def gated_dinov2() -> bool:
+    """Whether the installed release holds the gate of a DINOv2's feed-forward layer apart from what it gates."""
+    return any("gate_proj" in name for name in dinov2(use_swiglu_ffn=True).state_dict())
+
+
 def vit(seed: int = 0, dtype: torch.dtype = torch.float64, **args: Any) -> timm.models.VisionTransformer:
     """A timm VisionTransformer in evaluation mode; `args` override arguments of its constructor."""
     fields = {
@@ -293,6 +298,11 @@ def builder(name: str) -> Callable[..., Any]:
     """What builds a tiny model of a stock class."""
     kind = name.removeprefix(stem(name))
     return partial(STEMS[stem(name)], kind=kind) if kind else STEMS[stem(name)]
+
+
+def known(name: str) -> bool:
+    """Whether the installed release has a class: some are younger than the oldest that is supported."""
+    return name == "VisionTransformer" or hasattr(transformers, name)
 
 
 def stem(name: str) -> str:

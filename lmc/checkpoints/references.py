@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc.checkpoints import vocabulary
+from lmc.checkpoints import preprocessing, vocabulary
 from lmc.checkpoints.blueprint import Blueprint, inspect
 from lmc.errors import CheckpointError
 from lmc.files import sha256, tensor_digest
@@ -29,15 +29,16 @@ _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictio
 def refer(blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
     """How a checkpoint can be found again, and everything that must not have changed by then; it must be on disk.
 
-    `sha256`: of each weights file. `settings`, `vocabulary`: of what else the function depends on, and of the ids that
-    tokens have (None without a tokenizer).
+    `sha256`: of each weights file. `settings`, `vocabulary`: of what else the function depends on, how pictures become
+    input included, and of the ids that tokens have (None without a tokenizer).
     """
     source = blueprint.source
+    settings = blueprint.family.settings(blueprint.model) | {"pictures": preprocessing.of(blueprint.model)}
     found: dict[str, Any] = {
         "name": source.name,
         "dtype": str(dtype).removeprefix("torch."),
         "sha256": {file: sha256(source.folder / file) for file in blueprint.files},
-        "settings": _sha256(blueprint.family.settings(blueprint.model)),
+        "settings": _sha256(settings),
         "vocabulary": vocabulary.digest(source.folder),
     }
     return found | ({"folder": str(source.folder)} if source.repository is None else {})
@@ -62,7 +63,7 @@ def require_unchanged(expected: Mapping[str, Any], blueprint: Blueprint, dtype: 
             )
     for what in ("settings", "vocabulary"):
         if expected.get(what) != found[what]:
-            file = "config.json" if what == "settings" else "its tokenizer's files"
+            file = "config.json (or in how pictures become input)" if what == "settings" else "its tokenizer's files"
             raise CheckpointError(
                 f"{folder}: expected the {what} that the models were matched with, found others in {file}; "
                 "restore them, or match again"

@@ -23,6 +23,15 @@ from lmc.files import read_json, sha256
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 MOST = 2**31  # no id is as large
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
+# What in a tokenizer_config.json overrules it, where the library builds the tokenizer's class anew.
+_OPTIONS = (
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "add_prefix_space",
+    "add_bos_token",
+    "add_eos_token",
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,9 @@ def digest(folder: Path) -> str | None:
     if found is None:
         raw = _unread(folder)
         return None if raw is None else sha256(raw)
-    plain = [sorted(found.ids.items()), found.cuts, found.around]
+    options = folder / "tokenizer_config.json"
+    told = read_json(options) if options.exists() else {}
+    plain = [sorted(found.ids.items()), found.cuts, found.around, [told.get(option) for option in _OPTIONS]]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,14 +11,15 @@ endpoints and of the merged model. Then it is the weights that travel, one tenso
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from lmc.evaluation import Data
+
+if TYPE_CHECKING:  # sharding brings torch's compiler in, which takes longer to import than torch itself
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 @contextmanager
@@ -76,13 +77,17 @@ def total(tensors: Mapping[str, Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
-def mesh(device: torch.device) -> DeviceMesh:
+def mesh(device: torch.device) -> "DeviceMesh":
     """All processes in one row."""
+    from torch.distributed.device_mesh import init_device_mesh
+
     return init_device_mesh(device.type, (count(),))
 
 
-def shard_model(model: nn.Module, over: DeviceMesh) -> None:
+def shard_model(model: nn.Module, over: "DeviceMesh") -> None:
     """FSDP2, in place: a layer's weights are whole only while it computes."""
+    from torch.distributed.fsdp import fully_shard
+
     for module in list(model.modules()):
         if isinstance(module, nn.ModuleList | nn.Sequential):
             for layer in module:
@@ -91,13 +96,16 @@ def shard_model(model: nn.Module, over: DeviceMesh) -> None:
     fully_shard(model, mesh=over)
 
 
-def slice_of(tensor: Tensor, over: DeviceMesh | None) -> Tensor:
+def slice_of(tensor: Tensor, over: "DeviceMesh | None") -> Tensor:
     """A tensor that every process holds whole, as this one's slice of it."""
     if over is None:
         return tensor
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
     return DTensor.from_local(tensor, over, [Replicate()], run_check=False).redistribute(over, [Shard(0)])
 
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor, gathered if it is sharded."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    sharded: Any = tensor
+    return sharded.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -24,7 +24,7 @@ def quoted(text: str) -> str:
     """The text with its quotations replaced by numbers.
 
     >>> quoted("from {{vit-digits: naive}} to {{vit-digits: dual}} nats, {{vit-digits: dual / naive}} of it")
-    'from 5.69 to 0.00573 nats, 0.12 % of it'
+    'from 5.69 to 0.00573 nats, 0.1 % of it'
 
     Raises DataError where results have no such number.
     """

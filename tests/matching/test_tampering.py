@@ -208,6 +208,26 @@ def test_a_parent_of_other_settings_is_refused(here: Path, capsys: pytest.Captur
         refused(capsys, str(here / "a"), "settings", "match again")
 
 
+def test_pictures_that_become_another_input_are_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in "ab":  # both alike, so that the pair still fits
+        file = here / side / "config.json"
+        plain = json.loads(file.read_text())
+        if "pretrained_cfg" not in plain:
+            return
+        plain["pretrained_cfg"]["std"] = [0.25]
+        file.write_text(json.dumps(plain))
+    refused(capsys, "settings", "match again")
+
+
+def test_text_that_is_read_in_another_way_is_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in "ab":
+        file = here / side / "tokenizer_config.json"
+        if not file.exists():
+            return
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"do_lower_case": True}))
+    refused(capsys, "vocabulary", "match again")
+
+
 def test_exchanged_tokens_are_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for side in "ab":  # both alike: the pair still fits, and yet is not the one that was matched
         file = here / side / "tokenizer.json"

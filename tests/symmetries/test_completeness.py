@@ -93,7 +93,7 @@ CASES += [
         (pico.builder("BertForTokenClassification"), {**BERT, **FEW}, "BertForTokenClassification", {"num_labels": 12}),
         (pico.builder("ViTModel"), {**HF, "num_hidden_layers": 1}, "ViTModel", {}),
         (pico.dinov2, DINO, "class token and patches", {}),
-        (pico.dinov2, DINO, "gated", {"use_swiglu_ffn": True}),
+        *([(pico.dinov2, DINO, "gated", {"use_swiglu_ffn": True})] if pico.gated_dinov2() else []),
         (pico.hf_vit, {}, "qkv bias", {**HF}),
         (pico.hf_vit, {}, "no qkv bias", {**HF, "qkv_bias": False}),
     )

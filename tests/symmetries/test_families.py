@@ -17,7 +17,7 @@ from lmc.symmetries.spec import ModelSpec, Space
 from lmc.symmetries.stock_model import state
 from lmc.symmetries.transform import Transform
 
-BUILDERS = {name: pico.builder(name) for family in FAMILIES for name in family.classes}
+BUILDERS = {name: pico.builder(name) for family in FAMILIES for name in family.classes if pico.known(name)}
 # One class of each architecture, where what reads the stream in the end makes no difference.
 ONE_OF_EACH = list({pico.stem(name): name for name in reversed(BUILDERS)}.values())
 

@@ -118,6 +118,7 @@ def more_grids() -> list[Any]:
     partial = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
     flags = (True, False)
     kind = ("ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
+    texts = tuple(k for k in kind[:2] if pico.known(f"Olmo{k}"))
     eps = {**wide, "rms_norm_eps": 1e-2}
     layer = {**wide, "layer_norm_eps": 1e-2}
     grid = mixed_grid(pico.llama, 30, eps, **text, **free, rope=rope, attention_bias=flags, mlp_bias=flags, kind=kind)
@@ -131,8 +132,8 @@ def more_grids() -> list[Any]:
     )
     grid += mixed_grid(pico.phi3, 16, eps, **text, turned=turned, kind=kind)
     grid += mixed_grid(pico.qwen3, 16, eps, **text, **free, attention_bias=flags, kind=kind)
-    grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=kind[:2])
-    grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=kind[:2])
+    grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=texts)
+    grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=texts)
     grid += mixed_grid(pico.gemma, 10, eps, **text, **free, attention_bias=flags, kind=kind)
     eager = text | {"attn_implementation": ("eager",)}
     caps = {"attn_logit_softcapping": (None, 1.0), "final_logit_softcapping": (None, 2.0), "sliding_window": (4, 64)}
@@ -210,7 +211,7 @@ def more_grids() -> list[Any]:
         num_hidden_layers=(1, 2, 3),
         num_attention_heads=(1, 2, 4, 8),
         qkv_bias=flags,
-        use_swiglu_ffn=flags,
+        use_swiglu_ffn=(False, pico.gated_dinov2()),
         use_mask_token=flags,
         kind=("ForImageClassification", "Model"),
     )

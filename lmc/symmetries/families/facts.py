@@ -64,9 +64,14 @@ def aligned(spec: ModelSpec) -> list[str]:
 
 
 def kinds(family: Family) -> dict[tuple[str, ...], list[str]]:
-    """What is aligned in a family, each with the classes of which it is true at the library's default settings."""
+    """What is aligned in a family, each with the classes of which it is true at the library's default settings.
+
+    Of classes that the installed release has: some are younger than the oldest that is supported.
+    """
     found: dict[tuple[str, ...], list[str]] = {}
     for name in family.classes:
+        if family.library == "transformers" and not hasattr(transformers(), name):
+            continue
         found.setdefault(tuple(aligned(family.spec(_smallest(family, name)))), []).append(name)
     return found
 

@@ -86,6 +86,8 @@ def _layer(model: Any, parts: Names) -> tuple[tuple[Space, ...], dict[str, str]]
     heads, shapes = model.config.num_attention_heads, {n: t.shape for n, t in model.state_dict().items()}
     here = parts.at(0)
     gated = here.gate + ".weight" in shapes
+    if here.up + ".weight" not in shapes:  # before transformers 5.20 or so, gate and gated were one layer
+        raise UnsupportedModelError(f"{type(model).__name__}: use_swiglu_ffn: expected a newer release of transformers")
     count = shapes[here.up + ".weight"][0]
     units, written, read = hidden_units(count, "" if gated else model.config.hidden_act, gated)
     both = {
