@@ -50,6 +50,9 @@ profile: str = "laptop"  # smoke | laptop
 #
 # The units compute 2 and 3, the output is $2\cdot2 + 1\cdot3 = 7$. Of course: a sum does not depend on the order of its
 # terms. Every weight has changed and no output has. {numref}`fig-units-swapped` shows it for three units.
+# Follow one number in it: at the input $(1, 2)$ the three units hold 4, 1 and 0 (the third sum is $-1$, which ReLU cuts
+# off), and the outputs are $1\cdot4 - 2\cdot1 = 2$ and $1\cdot4 + 1\cdot1 = 5$. On the right units 1 and 2 have changed
+# places, and the outputs are 2 and 5 again.
 #
 # ```{figure} /_static/pictures/units-swapped.svg
 # :name: fig-units-swapped

@@ -72,7 +72,8 @@ before = outputs(model)
 # :name: fig-stream-rotated
 # :alt: The residual stream as a plane with two sets of axes. Arrows for what layers write and read stay in place while the axes turn.
 #
-# The stream as a coordinate system. The arrows stay, the axes turn, and all coordinates change.
+# The stream as a coordinate system. The arrows stay, the axes turn, and all coordinates change. This is a turn that
+# RMSNorm allows; the section on norms says what LayerNorm forbids.
 # ```
 #
 # ## In general

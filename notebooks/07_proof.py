@@ -42,7 +42,8 @@ model = lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0])
 # :name: fig-group-map
 # :alt: A stack of transformer layers with the group that acts at each place. One rotation for the stream through all layers; permutations for heads and hidden units of each layer; invertible maps inside each head.
 #
-# The symmetries as a map of the stack.
+# The symmetries as a map of the stack, for a block whose norms stand before its layers ({doc}`../families` has
+# the others).
 # ```
 #
 # ## The table behind it

@@ -23,7 +23,7 @@
 #
 # ```{figure} /_static/pictures/matching-steps.svg
 # :name: fig-steps-drawn
-# :alt: Two networks and the line between them, step by step: as trained, in canonical form, units and heads paired, then both ends moved in small steps until the line is low.
+# :alt: Five boxes from top to bottom. Two networks, trained apart; the canonical form; the closed form, repeated until nothing changes; learning, which draws λ and a batch, merges, makes one backward pass and steps in the group, again and again; the average.
 #
 # What matching does, step by step.
 # ```

@@ -109,9 +109,10 @@ assert gap < 1e-3
 #
 # ```{figure} /_static/pictures/dual-and-single.svg
 # :name: fig-dual-and-single
-# :alt: Two ends in a valley. In single matching one end walks all the way to the other, in dual matching both walk half the way, and the distance between them is the same.
+# :alt: A round valley with a hill in its middle, twice. A and B stand on opposite sides of it. On the left B walks all the way round to A, on the right A and B each walk half of it. The short line between them at the end is the same but for a rotation.
 #
-# Where single and dual matching walk.
+# Where single and dual matching walk. The loss is the same all around this valley, so a turn about its middle is a symmetry;
+# the direct line from A to B leads across the hill.
 # ```
 #
 # ```{widget} dual-eta

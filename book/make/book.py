@@ -21,6 +21,7 @@ from typing import Any
 import pages
 import yaml
 from costs import cost_tables
+from expect import expect_tables
 
 from lmc.__main__ import end_cleanly
 from lmc.errors import LmcError
@@ -111,6 +112,7 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
     pages.figure_pages(book / "made", profile)
     pages.claims(book / "made")
     cost_tables(book / "made")
+    expect_tables(book / "made")
     for page in book.glob("*.md"):
         page.write_text(quoted(page.read_text(encoding="utf-8")), encoding="utf-8")
     (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
