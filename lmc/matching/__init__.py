@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
-    from lmc.matching.prepare import prepare as prepare
+    from lmc.matching.parents import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
