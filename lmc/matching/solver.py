@@ -14,11 +14,11 @@ solves the part's own spaces, adds what they say about the rotation to a [d, d] 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from lmc.matching.nested import Cross, assign
 from lmc.symmetries import (
     SCALE,
     SIGN,
@@ -40,6 +40,7 @@ from lmc.symmetries import (
 
 COMPACT = (Permutation, Orthogonal, Invertible, RotaryCommutant)
 GLOBAL = frozenset((STREAM, SCALE, SIGN))  # seen by all parts
+INNER_SWEEPS = 2  # of the small problem inside a candidate pair; later outer sweeps refine what these leave
 # Shares of the bound. Where the objective is this close to it, the distance between A and gB is measured as well; a
 # squared distance below the second share (1.4e-5 of their size) counts as equality.
 CLOSE, EXACT = 1e-5, 1e-10
@@ -211,13 +212,16 @@ class _Problem:
         permutations = {s.name for s in spaces if isinstance(s.group, Permutation)}
         self.outer = [s for s in spaces if not permutations.intersection(s.over)]
 
+    def objective(self) -> float:
+        """⟨A, gB⟩ over the pieces."""
+        return _agreement(self.pieces)
+
     def improve(self, space: Space, pieces: Sequence[Piece] | None = None) -> None:
         """Give one outer space, and everything inside it, its optimum: by these pieces, or by all that show it."""
         pieces = _seeing(space, self.pieces) if pieces is None else pieces
         inner = [s for s in self.spec.inner(space.name) if isinstance(s.group, COMPACT)]
         if isinstance(space.group, Permutation) and any(len(_among(inner, p)) > 1 for p in pieces):
-            crosses = [Cross.of(p.block, p.a, p.b, space, inner) for p in pieces]
-            self.move(assign(space, inner, crosses, self.spec.sizes))
+            self.move(self._assign_nested(space, inner, pieces))
         elif pieces:
             self.move(settle(space, inner, evidence(space, inner, pieces))[0])
 
@@ -227,6 +231,50 @@ class _Problem:
         for piece in self.pieces:
             if step.keys() & set(piece.block.names):
                 piece.b = act(piece.b, piece.block, self.spec, step, step)
+
+    def _assign_nested(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
+        """Like `improve`, for a permutation whose entries hold several maps of their own, as groups of queries do.
+
+        How much a candidate pair is worth is then a smaller problem of the same kind, solved for every pair. For the
+        pairs that are matched now it is also solved from their present elements, so that the objective cannot fall.
+        """
+        without = [replace(s, over=tuple(name for name in s.over if name != space.name)) for s in inner]
+        spec = replace(self.spec, spaces=tuple(without), rules={})
+
+        def solve_pair(i: int, j: int, guess: bool) -> _Problem:
+            chosen = []
+            for piece in pieces:
+                dim = piece.block.dim(space.name)
+                axes = tuple(axis for axis in piece.block.axes if axis.name != space.name)
+                chosen.append(Piece(Block(axes, (), ()), piece.a.select(dim, i), piece.b.select(dim, j)))
+            problem = _Problem(spec, chosen)
+            if guess:
+                problem.guess()
+            for _ in range(INNER_SWEEPS):
+                for outer in problem.outer:
+                    problem.improve(outer)
+            return problem
+
+        size = space.group.n
+        worth = torch.zeros(size, size, dtype=torch.float64)
+        inside: dict[tuple[int, int], dict[str, Tensor]] = {}
+        for i, j in product(range(size), range(size)):
+            tries = [solve_pair(i, j, guess=True)] + ([solve_pair(i, j, guess=False)] if i == j else [])
+            best = max(tries, key=_Problem.objective)
+            worth[i, j], inside[i, j] = best.objective(), best.elements
+        assigned = space.group.nearest(worth)
+        step = {space.name: assigned}
+        for each in inner:
+            chosen = torch.stack([inside[i, int(assigned[i])][each.name] for i in range(size)])
+            step[each.name] = chosen.movedim(0, each.over.index(space.name))
+        return step
+
+    def guess(self) -> None:
+        """A first element for every space, from the pieces that show no other space that is still open."""
+        settled: set[str] = set()
+        for space in sorted(self.outer, key=lambda s: isinstance(s.group, Permutation)):
+            settled.add(space.name)
+            self.improve(space, [p for p in _seeing(space, self.pieces) if _among(self.outer, p) <= settled])
 
 
 def evidence(space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
