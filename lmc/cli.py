@@ -165,7 +165,7 @@ def match(
             _say(f"matching with {method}, one part at a time")
             match_folders(pair.blueprints, out, kind, place, seed, export, counts)
         else:
-            with _claimed(out, leader) as folder, _kept_when_stopped(state, out, leader):
+            with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
                 alignment = align(loaded, recipe, samples, place, seed, state, frequencies=counts)

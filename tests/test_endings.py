@@ -64,8 +64,9 @@ def here(models: Path, tmp_path: Path) -> Path:
 def start(line: str, cwd: Path) -> "subprocess.Popen[str]":
     """The command as a user starts it."""
 
-    def at_a_terminal() -> None:  # Ctrl-C is not ignored, as it is in a shell's background
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    def at_a_terminal() -> None:  # nothing is ignored, as it is in a shell's background or under nohup
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
 
     words = [sys.executable, "-m", "lmc", *line.split()]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -187,7 +188,7 @@ def test_a_signal_in_the_first_seconds(here: Path, number: str, moment: float) -
 def test_an_interrupted_match_says_how_to_go_on(zygote: Zygote, here: Path) -> None:
     last = zygote.lmc(COMMANDS["match"], here, events="write").events
     shutil.rmtree(here / "out")
-    done = zygote.lmc(COMMANDS["match"], here, last - 4, "SIGINT", "write")  # what was learned is being written
+    done = zygote.lmc(COMMANDS["match"], here, last - 4, "SIGINT", "write")  # the folder is about to get its name
     assert done.code == 130
     assert lines(done.err) == ["interrupted: the same command with --resume continues"]
     assert zygote.lmc(f"{COMMANDS['match']} --resume", here).code == 0

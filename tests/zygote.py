@@ -69,7 +69,8 @@ def run(order):
     err = os.open(order["err"], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(err, 2)
     log = os.open(order["log"], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also where the tests run under nohup
+        signal.signal(number, signal.SIG_DFL)
     if order["user"]:
         os.setresuid(order["user"], order["user"], order["user"])
     if order["limit"]:

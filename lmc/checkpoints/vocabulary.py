@@ -25,6 +25,7 @@ MOST = 2**31  # no id is as large
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
 # What in a tokenizer_config.json overrules it, where the library builds the tokenizer's class anew.
 _OPTIONS = (
+    "tokenizer_class",
     "do_lower_case",
     "strip_accents",
     "tokenize_chinese_chars",

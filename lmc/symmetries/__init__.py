@@ -5,7 +5,8 @@ group acts on that space. Everything else here follows from the table: the canon
 degrees of freedom, the test that all of it is exact. No file, data set or loss is known in this room.
 
 Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, then
-`canonical` (where gains and biases go) and `transform` (an element applied; a scale moves the ε of norms with it).
+`canonical` (where gains and biases go) and `transform` (an element applied; a scale moves the ε of norms with it, which
+`stock_model` writes).
 """
 
 from typing import TYPE_CHECKING

@@ -88,7 +88,7 @@ def test_a_wrong_symmetry_is_seen_and_named(kind: str, breaks: Any, monkeypatch:
     assert not report.ok
     assert report.max_error > 1e-3
     assert [row.space for row in report.rows if not row.ok] == [kind.split(".")[0], "whole group"]
-    assert str(report).count("WRONG") == 2
+    assert str(report).count("WRONG") == 3  # two rows, and what the word means
 
 
 def test_logits_that_are_no_numbers_are_called_so() -> None:

@@ -39,7 +39,9 @@ def test_the_refusal_of_a_pair_says_that_it_can_be_rewritten() -> None:
     a, b = pico.vit(0, no_embed_class=True), pico.vit(1)
     with pytest.raises(IncompatibleModelsError, match=r"pos_embed.*; the second can .*alike\(second, first\)"):
         pairing.require_pairable([a, b])
-    with pytest.raises(IncompatibleModelsError, match=r"found \[[\d, ]+\]$"):
+    with pytest.raises(
+        IncompatibleModelsError, match=r"found \[[\d, ]+\]; only models that agree in it can be averaged$"
+    ):
         pairing.require_pairable([a, pico.vit(1, embed_dim=32)])
 
 
