@@ -48,6 +48,7 @@ def reproduce_smoke(folder: Path) -> "subprocess.CompletedProcess[str]":
     """The command a user types, with its outputs sent to `folder`, and what its kernels do noted in `folder`/record."""
     command = [sys.executable, "-m", "lmc", "reproduce", "--profile", "smoke", "--out", str(folder / "executed")]
     environment = {**os.environ, "LMC_RESULTS": str(folder / "results")} | recording(folder / "record")
+    environment.pop("MPLBACKEND", None)  # kernels show their figures in the page, to which its text refers
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
 
 
