@@ -21,6 +21,7 @@ import lmc
 from lmc import corpora
 from lmc.cli import main
 from lmc.matching import descent, learned
+from lmc.matching.folder import signed
 
 Outcome = tuple[int, str, str]
 
@@ -245,6 +246,7 @@ def parents(**fields: Any) -> None:
     align()
     first, second = json.loads(Path("aligned/alignment.json").read_text())["parents"]
     edit("aligned/alignment.json", parents=[first, second | fields])
+    edit("aligned/alignment.json", **signed(json.loads(Path("aligned/alignment.json").read_text())))
 
 
 def spoil(name: str, text: str = "") -> None:

@@ -3,10 +3,11 @@
 >>> describe("aligned")["method"]
 'dual'
 
-`alignment.json` names the method, the parents and the record, and holds the SHA-256 of every other file. So one number,
-that of `alignment.json` itself, stands for all of it: `fingerprint`.
+`alignment.json` names the method, the parents and the record, and holds the SHA-256 of every other file and of what it
+says itself. So one number, that of `alignment.json`, stands for all of it: `fingerprint`.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,24 @@ def write(
         "versions": {"lmc": __version__, **provenance.versions()},
         "files": {name: sha256(folder / name) for name in files(len(parents))},
     }
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(signed(json.loads(json.dumps(described))), indent=1, sort_keys=True)
+    (folder / DESCRIPTION).write_text(text + "\n")
+
+
+def signed(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A description with its own SHA-256, which leaves out where parents are and what they are called.
+
+    >>> found = describe("aligned")
+    >>> signed(found) == found
+    True
+
+    So the order of parents and the method are bound, of which the ends of the path tell nothing; a parent that was
+    moved may be given its new place by hand, as its weights are bound by digests of their own.
+    """
+    parents = [{key: value for key, value in p.items() if key not in ("name", "folder")} for p in described["parents"]]
+    plain = {key: value for key, value in described.items() if key != "sha256"}
+    text = json.dumps(plain | {"parents": parents}, sort_keys=True)
+    return plain | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def elements(k: int) -> str:
@@ -80,6 +98,8 @@ def describe(directory: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: record: expected an object, found {str(record)[:40]!r}")
     if not isinstance(digests, dict) or sorted(digests) != sorted(files(len(parents))):
         raise CheckpointError(f"{file}: files: expected the SHA-256 of {len(files(len(parents)))} files; {AGAIN}")
+    if signed(found) != found:
+        raise CheckpointError(f"{file}: sha256: expected that of its other fields: one was changed by hand; {AGAIN}")
     return found
 
 

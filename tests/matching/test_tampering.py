@@ -20,6 +20,7 @@ import lmc
 from lmc import corpora
 from lmc.cli import main
 from lmc.files import sha256
+from lmc.matching.folder import signed
 from lmc.symmetries import kinds
 
 FAMILIES = {"neox": {"vocab_size": 256}, "llama": {"vocab_size": 256}, "vit": {}}
@@ -74,9 +75,13 @@ def sign(folder: Path) -> None:
     edit(folder, lambda plain: plain.update(files={name: sha256(folder / name) for name in plain["files"]}))
 
 
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def edit(folder: Path, change: Callable[[dict[str, Any]], object], resigned: bool = True) -> None:
+    """Change the description; its own digest too, where it still has what goes into it."""
     plain = json.loads((folder / "alignment.json").read_text())
     change(plain)
+    parents = plain["parents"]
+    if resigned and isinstance(parents, list) and all(isinstance(p, dict) for p in parents):
+        plain = signed(plain)
     (folder / "alignment.json").write_text(json.dumps(plain))
 
 
@@ -169,6 +174,29 @@ def test_every_field_of_a_parent_is_checked(
         return
     edit(here / "aligned", lambda plain: plain["parents"][1].update({key: value}))
     refused(capsys, "aligned")
+
+
+UNSEEN: dict[str, Callable[[dict[str, Any]], object]] = {  # changes of which the ends of the path tell nothing
+    "another method": lambda plain: plain.update(method="canonical"),
+    "parents in another order": lambda plain: plain["parents"].reverse(),
+    "another record": lambda plain: plain["record"].update(seed=7),
+    "no digest": lambda plain: plain.pop("sha256"),
+    "a digest of something else": lambda plain: plain.update(sha256="0" * 64),
+}
+
+
+@pytest.mark.parametrize("change", UNSEEN)
+def test_a_description_that_was_changed_by_hand_is_refused(
+    here: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(here / "aligned", UNSEEN[change], resigned=False)
+    refused(capsys, "alignment.json: sha256", "match the models again")
+
+
+def test_a_parent_that_was_moved_may_be_given_its_place(here: Path) -> None:
+    (here / "a").rename(here / "elsewhere")
+    edit(here / "aligned", lambda plain: plain["parents"][0].update(folder="../elsewhere"), resigned=False)
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
 
 
 def test_a_parent_inside_the_folder_is_inside(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

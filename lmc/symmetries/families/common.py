@@ -23,7 +23,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Images:
-    """A vision model reads images of `shape` (channels, height, width) tells `classes` apart, 0 without a head."""
+    """A vision model reads images of `shape` (channels, height, width) and tells `classes` apart; 0 without a head."""
 
     shape: tuple[int, int, int]
     classes: int
