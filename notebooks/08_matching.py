@@ -295,7 +295,8 @@ assert torch.equal(y[:, shuffle][:, order], y)
 # ```{solution} ex-lambda
 # :class: dropdown
 # `lambdas=(0.5, 0.5)` lowers the midpoint, and two humps are left beside it, which no step has looked at. `lambdas=(0, 1)` spends part of the
-# steps where nothing can be gained: at the ends every rewriting computes the same.
+# steps where nothing can be gained: at the ends every rewriting computes the same. (This is what the formula says. Try it: what the
+# barriers are was not measured for this page.)
 # ```
 #
 # **Next question.** Is it better to move both ends, or one? {doc}`09_one_side_or_two`.

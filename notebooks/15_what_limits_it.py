@@ -129,7 +129,7 @@ found
 #
 # Every length is a run of its own, with its learning rate brought down to zero at the end; the longest networks are the
 # shipped ones. Two networks that have hardly learnt anything have nothing to misalign. With training there is more to lose by
-# averaging, and the networks also settle: the barrier after matching first rises, then falls.
+# averaging. The barrier after matching first rises, then falls; why it falls was not tested.
 
 # %% tags=["hide-input"]
 if recompute:
@@ -214,7 +214,7 @@ found
 #
 # - **Size.** With width the naive barrier rises from {{barrier-by-width: methods.naive.barrier.0}} to {{barrier-by-width: methods.naive.barrier.3}}, and that of weight matching from {{barrier-by-width: methods.weights.barrier.0}} to {{barrier-by-width: methods.weights.barrier.3}}. Only dual falls, from {{barrier-by-width: dual barrier, width 16}} to {{barrier-by-width: dual barrier, width 128}}. But these networks read {{barrier-by-width: % accuracy.0}} to {{barrier-by-width: % accuracy.3}} of the digits: they were trained too briefly to say much about good ones.
 # - **Training.** The curve is not monotone. Dual leaves {{barrier-by-training: methods.dual.barrier.0}} after 100 steps of training, {{barrier-by-training: methods.dual.barrier.2}} after 1,000 and {{barrier-by-training: dual barrier, training steps of the endpoints 3000}} after 3,000.
-# - **Data.** With 512 tokens dual ({{barrier-by-data: dual barrier, tokens seen by matching 512}}) is worse than activations ({{barrier-by-data: methods.activations.barrier.0}}): it learns these few by heart. With 131,072 it leaves {{barrier-by-data: dual barrier, tokens seen by matching 131072}}, activations {{barrier-by-data: methods.activations.barrier.4}}.
+# - **Data.** With 512 tokens dual ({{barrier-by-data: dual barrier, tokens seen by matching 512}}) is worse than activations ({{barrier-by-data: methods.activations.barrier.0}}): likely because it fits these few and nothing else, which was not tested. With 131,072 it leaves {{barrier-by-data: dual barrier, tokens seen by matching 131072}}, activations {{barrier-by-data: methods.activations.barrier.4}}.
 # :::
 #
 # ## Exercise

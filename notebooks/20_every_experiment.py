@@ -91,7 +91,7 @@ figures.Markdown(
 # :::{admonition} What we found
 # :class: important
 #
-# - In every experiment a learned rewriting leaves a few per cent of the naive barrier or less.
+# - Where methods are compared at equal tuning, dual matching leaves from {{vit-digits: dual / naive}} (digits) to {{neox-docstrings: dual / naive}} (documentation) of the naive barrier.
 # - Dual and single differ by less than their intervals in most: {{one-or-two: % together.all.best.mean}} of the naive barrier over {{one-or-two: together.all.best.pairs}} pairs.
 # - Closed forms lie in between, and which of the two is better depends on the experiment.
 # :::

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCED = re.compile(r"^(:::+|```+)\{([\w:-]+)\} *([^\n]*)\n((?::[\w-]+:[^\n]*\n)*)(.*?)^\1 *$", re.M | re.S)
 ROLE = re.compile(r"\{([\w:]+)\}`([^`<]+?)(?:\s*<([^>`]+)>)?`")
 KINDS = {"prf:theorem": "Theorem", "prf:definition": "Definition", "prf:proof": "Proof", "exercise": "Exercise"}
+KINDS["prf:observation"] = "Observation"
 
 
 def plain(text: str) -> str:
