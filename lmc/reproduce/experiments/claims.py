@@ -73,7 +73,8 @@ def along_the_path(profile: str) -> list[Row]:
             {
                 "tested": f"ViT, {_size(setting)}, {setting['corpus']}, {_count(compared)} pairs",
                 "number": f"accuracy at least {min(map(min, paths)):.1%} along every path, which loses {lost:.1%} of "
-                f"the worse endpoint's at most; barrier {barrier.barrier:.4f} nats per image, {barrier.ratio:.1%} of naive",
+                f"the worse endpoint's at most; barrier {barrier.barrier:.4f} nats per image, {barrier.ratio:.1%} of "
+                "naive",
                 "verdict": SUPPORTED if lost <= STAYS else UNSEEN,
                 "results": id,
             }
