@@ -243,6 +243,33 @@ def dinov2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
     return _stock("Dinov2", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
 
 
+def clip_text(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """CLIP's tower of texts in evaluation mode; `config` overrides fields of CLIPTextConfig."""
+    # With this token for the end, as published ones have it, a text is pooled at its highest token.
+    fields = {**TEXT, "num_attention_heads": 2, "projection_dim": 20, "eos_token_id": 2, "hidden_act": "quick_gelu"}
+    return _stock(
+        "CLIPTextModel", {"kind": "WithProjection", "config": "CLIPTextConfig", **fields}, seed, dtype, config
+    )
+
+
+def clip_vision(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """CLIP's tower of pictures in evaluation mode; `config` overrides fields of CLIPVisionConfig."""
+    fields = {
+        "image_size": 8,
+        "patch_size": 4,
+        "num_channels": 1,
+        "projection_dim": 20,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "hidden_act": "quick_gelu",
+        "attn_implementation": "eager",
+    }
+    named = {"kind": "WithProjection", "config": "CLIPVisionConfig"}
+    return _stock("CLIPVisionModel", {**named, **fields}, seed, dtype, config)
+
+
 def gated_dinov2() -> bool:
     """Whether the installed release holds the gate of a DINOv2's feed-forward layer apart from what it gates."""
     return any("gate_proj" in name for name in dinov2(use_swiglu_ffn=True).state_dict())
@@ -290,6 +317,8 @@ STEMS = {
     "XLMRoberta": xlm_roberta,
     "ViT": hf_vit,
     "Dinov2": dinov2,
+    "CLIPTextModel": clip_text,
+    "CLIPVisionModel": clip_vision,
     "VisionTransformer": vit,
 }
 
@@ -297,7 +326,7 @@ STEMS = {
 def builder(name: str) -> Callable[..., Any]:
     """What builds a tiny model of a stock class."""
     kind = name.removeprefix(stem(name))
-    return partial(STEMS[stem(name)], kind=kind) if kind else STEMS[stem(name)]
+    return STEMS[stem(name)] if name == "VisionTransformer" else partial(STEMS[stem(name)], kind=kind)
 
 
 def known(name: str) -> bool:

@@ -134,12 +134,12 @@ def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = 
             if name in tensors and spec.writes(name):
                 for view in views(tensors, spec, name):
                     view -= view.mean(-1, keepdim=True)
-    for mean in spec.means:
-        if mean.source in tensors:
-            _move_mean(tensors, spec, mean)
     for move in spec.moves:
         if move.bias in tensors:
             _move_bias(tensors, spec, move)
+    for mean in spec.means:
+        if mean.source in tensors:
+            _move_mean(tensors, spec, mean)
     for dead in spec.dead:
         if dead.bias in tensors:
             _take_bias(tensors, spec, dead.bias, dead.axis)

@@ -85,9 +85,9 @@ def _output_means(spec: ModelSpec) -> int:
 
 
 def _shared(spec: ModelSpec, source: str, over: str) -> int:
-    """A vector of the stream that two embeddings share; its own mean is among the output means already."""
+    """What two tensors share. Of a vector of the stream the mean is among the output means already."""
     (block,) = spec.blocks(source)
-    return _size(spec, block, without=(over,)) - (spec.stream_norm == "layernorm")
+    return _size(spec, block, without=(over,)) - (spec.stream_norm == "layernorm" and over != STREAM)
 
 
 def _bias(spec: ModelSpec, name: str, axis: str) -> int:

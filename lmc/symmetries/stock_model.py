@@ -114,8 +114,8 @@ def recompute_activations(model: Any) -> None:
 def logits(model: Any, inputs: Tensor) -> Tensor:
     """What a model says of inputs that all are of one length.
 
-    For texts [n, T, vocabulary] or labels [n, T, labels] of tokens, or of texts [n, labels]; [n, classes] for images.
-    Of a model without a head the last states [n, T, d]; where it pools them into one, that is added as one more.
+    For texts [n, T, vocabulary] or labels [n, T, labels] of tokens, or of texts [n, labels]; [n, classes] for images;
+    of a projection [n, d]. Of a model without a head the last states [n, T, d]; what it pools them into is one more.
     Raises UnsupportedModelError where it cannot be run.
     """
     if inputs.is_floating_point():
@@ -131,8 +131,11 @@ def logits(model: Any, inputs: Tensor) -> Tensor:
         raise UnsupportedModelError(
             f"{type(model).__name__}: expected settings that it can compute with; it stopped with: {one_line(error)}"
         ) from error
-    if isinstance(out, Tensor) or "logits" in out:
-        return out if isinstance(out, Tensor) else out.logits
+    if isinstance(out, Tensor):
+        return out
+    for said in ("logits", "text_embeds", "image_embeds"):
+        if said in out:
+            return out[said]  # type: ignore[no-any-return]
     states, pooled = out.last_hidden_state, out.get("pooler_output")
     return states if pooled is None else torch.cat([states, pooled[:, None]], 1)
 

@@ -129,6 +129,19 @@ def facebook_dinov2(model: Any) -> State:
     return tensors
 
 
+def tower(name: str) -> Callable[[Any], State]:
+    """CLIP: the tower's own prefix, whatever the installed version calls it, and positions as a buffer."""
+
+    def published(model: Any) -> State:
+        own = {
+            n if n.startswith((name, "text_p", "visual_p")) else f"{name}.{n}": t for n, t in model.state_dict().items()
+        }
+        count = own[f"{name}.embeddings.position_embedding.weight"].shape[0]
+        return own | {f"{name}.embeddings.position_ids": torch.arange(count)[None]}
+
+    return published
+
+
 def each_expert(model: Any, **names: str) -> State:
     """Experts one by one, as all published mixtures hold them."""
     tensors = {}
@@ -182,6 +195,10 @@ LAYOUTS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Sta
     "a sentence encoder": (pico.builder("BertModel"), {}, lambda m: dict(m.state_dict())),
     "a text classifier": (pico.builder("RobertaForSequenceClassification"), {}, lambda m: dict(m.state_dict())),
     "facebook dinov2": (pico.builder("Dinov2Model"), {"use_mask_token": True}, facebook_dinov2),
+    "a text encoder of stable diffusion": (pico.builder("CLIPTextModel"), {}, tower("text_model")),
+    "laion clip, texts": (pico.clip_text, {}, tower("text_model")),
+    "openai clip, pictures": (pico.clip_vision, {}, tower("vision_model")),
+    "openai clip, pictures without a projection": (pico.builder("CLIPVisionModel"), {}, tower("vision_model")),
     "google vit without classes": (pico.builder("ViTModel"), {}, google_vit),
     "google vit": (pico.hf_vit, {}, google_vit),
 }

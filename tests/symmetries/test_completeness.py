@@ -48,6 +48,7 @@ STABLE = {**ONE, "vocab_size": 30, "num_attention_heads": 2, "num_key_value_head
 HALF = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
 BERT = {**TINY, "intermediate_size": 6, "type_vocab_size": 1}  # a second type of tokens would never be seen
 FEW = {"vocab_size": 20, "num_hidden_layers": 1}
+TOWER = {**TINY, **FEW, "intermediate_size": 6}
 DINO = {"hidden_size": 6, "image_size": 6, "patch_size": 3, "num_labels": 14, "num_hidden_layers": 1}
 CASES += [
     pytest.param(build, {**base, **config}, id=f"{name}" if isinstance(build, partial) else f"{build.__name__}, {name}")
@@ -95,7 +96,10 @@ CASES += [
         (pico.dinov2, DINO, "class token and patches", {}),
         *([(pico.dinov2, DINO, "gated", {"use_swiglu_ffn": True})] if pico.gated_dinov2() else []),
         (pico.hf_vit, {}, "qkv bias", {**HF}),
-        (pico.hf_vit, {}, "no qkv bias", {**HF, "qkv_bias": False}),
+        (pico.clip_text, TOWER, "projected", {"projection_dim": 7}),
+        (pico.builder("CLIPTextModel"), TOWER, "CLIPTextModel", {}),
+        (pico.clip_vision, HF, "projected", {"projection_dim": 5}),
+        (pico.builder("CLIPVisionModel"), {**HF, "num_hidden_layers": 1}, "CLIPVisionModel", {}),
     )
 ]
 CASES += [
@@ -114,8 +118,10 @@ CASES += [
 
 # Of OPT's first two positions, which are never read, the whole vector is flat, where the table knows of its mean. In
 # RoBERTa the padding token and its position always meet: what one gives to the other is not seen. In Gemma 3 the gains
-# of queries and keys share a factor for each frequency, which is not linear in what is stored.
-UNDECLARED = {pico.opt: 2 * (8 - 1), pico.roberta: 8 - 1, pico.gemma3: 2}
+# of queries and keys share a factor for each frequency, which is not linear in what is stored. The norm with which the
+# stream of CLIP's pictures begins has d gains γ, but Cγ without its means, between the embeddings and the stream, only
+# d − 1 singular values: gains with the same ones are reached by rotating both, along a curve.
+UNDECLARED = {pico.opt: 2 * (8 - 1), pico.roberta: 8 - 1, pico.gemma3: 2, pico.clip_vision: 1}
 
 
 def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Module:

@@ -129,6 +129,22 @@ def test_a_class_like_no_other_is_told_so() -> None:
             find(name, "transformers")
 
 
+def test_a_model_of_two_towers_names_them() -> None:
+    with pytest.raises(lmc.UnsupportedModelError) as error:
+        find("CLIPModel", "transformers")
+    text = str(error.value)
+    assert (
+        "CLIPTextModelWithProjection" in text and "CLIPVisionModelWithProjection" in text and "save_pretrained" in text
+    )
+    assert len(text) < 400 and "\n" not in text
+
+
+def test_towers_that_pool_at_different_tokens_are_no_pair() -> None:
+    a, b = pico.clip_text(0, torch.float32), pico.clip_text(1, torch.float32, eos_token_id=39)
+    with pytest.raises(lmc.IncompatibleModelsError, match="eos_token_id"):
+        lmc.match(a, b, method="naive")
+
+
 @pytest.mark.parametrize(("layout", "exact"), [("plane freq", False), ("freq plane", True)])
 def test_interleaved_rotary_pairs_can_be_expressed(layout: str, exact: bool) -> None:
     """No covered family turns the pairs (2i, 2i+1), as GPT-J does; the language can say so, and tells the two apart."""

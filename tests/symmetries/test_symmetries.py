@@ -25,7 +25,7 @@ ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
     *(pico.gemma, pico.gemma2, pico.gemma3, pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe),
     *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt),
-    *(pico.bert, pico.roberta, pico.vit, pico.hf_vit, pico.dinov2),
+    *(pico.bert, pico.roberta, pico.vit, pico.hf_vit, pico.dinov2, pico.clip_text, pico.clip_vision),
 ]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
 
@@ -215,6 +215,11 @@ def more_grids() -> list[Any]:
         use_mask_token=flags,
         kind=("ForImageClassification", "Model"),
     )
+    tower = {"hidden_size": 24, "layer_norm_eps": 1e-2}
+    parts = {name: values for name, values in plain.items() if name != "tie_word_embeddings"}
+    either = {"hidden_act": ("quick_gelu", "gelu", "relu"), "kind": ("WithProjection", "")}
+    grid += mixed_grid(pico.clip_text, 14, tower, **parts, **either, intermediate_size=(10, 24))
+    grid += mixed_grid(pico.clip_vision, 14, tower, **parts, **either, image_size=(8, 12))
     return grid
 
 
@@ -481,7 +486,7 @@ def test_every_rule_is_needed(build: Any) -> None:
         noise = torch.Generator().manual_seed(0)
         for name, parameter in model.named_parameters():
             if name in lmc.spec(model).rules and name.endswith(
-                ("bias", "token", "roberta.embeddings.token_type_embeddings.weight")
+                ("bias", "token", "class_embedding", "roberta.embeddings.token_type_embeddings.weight")
             ):
                 parameter += torch.randn(parameter.shape, generator=noise, dtype=torch.float64)
                 if lmc.spec(model).writes(name):

@@ -19,6 +19,12 @@ def advice(class_name: str, library: str, families: Iterable[Family]) -> str:
     """
     how = "book/add_a_family.md shows how to add a class"
     covered = [(name, family.name) for family in families if family.library == library for name in family.classes]
+    towers = [name for name, _ in covered if re.match(_stem(class_name) + "(Text|Vision)Model", name)]
+    if towers and class_name == _stem(class_name) + "Model":
+        return (
+            f"it holds a model of texts and one of pictures; save each as a model of its own ({', '.join(towers)}: "
+            "CLASS.from_pretrained(FOLDER).save_pretrained(NEW)), and use those"
+        )
     if library == "timm":
         return f"the one covered is {covered[0][0]} (family {covered[0][1]}); {how}"
     asked = _settings(class_name)

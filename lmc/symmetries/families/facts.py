@@ -53,6 +53,15 @@ FACTS = {
         "google-bert/bert-*, google/multiberts-seed_*, FacebookAI/roberta-*, FacebookAI/xlm-roberta-*",
     ),
     "vit": Facts(f"{_GELU}; the residual scale, as timm does not save ε", "timm/vit_*, timm/deit_*, timm/deit3_*"),
+    "clip_text": Facts(
+        f"{_GELU}; without a projection all of the stream; learned matching and paths, as one tower alone has no loss",
+        "openai/clip-vit-*, laion/CLIP-ViT-*, the text_encoder of stable-diffusion-*",
+    ),
+    "clip_vision": Facts(
+        f"{_GELU}; rotations of the stream, which a norm begins, without a projection all of it; learned matching and "
+        "paths, as one tower alone has no loss",
+        "openai/clip-vit-*, laion/CLIP-ViT-*",
+    ),
     "hf_vit": Facts(f"{_GELU}; without a classifier all of the stream", "google/vit-*, facebook/dinov2-*"),
 }
 

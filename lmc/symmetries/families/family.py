@@ -13,6 +13,7 @@ from torch import nn
 from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families import (
     bert,
+    clip,
     gemma,
     gpt2,
     gpt_neox,
@@ -57,6 +58,8 @@ FAMILIES = (
     Family("bert", "transformers", ENCODERS, bert.spec, settings, bert.tokens, None, bert.PUBLISHED, bert.OTHER_HEADS),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
     Family("hf_vit", "transformers", PICTURES, hf_vit.spec, settings, hf_vit.images),
+    Family("clip_text", "transformers", clip.TEXTS, clip.text, clip.text_settings, tokens),
+    Family("clip_vision", "transformers", clip.PICTURES, clip.vision, settings, clip.images),
 )
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from torch import nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families.attention import move_values, plain_heads
+from lmc.symmetries.families.attention import move_values
 from lmc.symmetries.families.bert_heads import Top, bare
 from lmc.symmetries.families.common import Images, norm
-from lmc.symmetries.families.feed_forward import hidden_units
-from lmc.symmetries.families.vit_names import Names, names
+from lmc.symmetries.families.vit_layer import Names, layer, names, norms
 from lmc.symmetries.groups import Fixed, Orthogonal, Scale
-from lmc.symmetries.spec import Dead, Epsilon, Gain, ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.spec import Dead, Epsilon, Gain, ModelSpec, Move, Space, layered
 
 
 def spec(model: Any) -> ModelSpec:
@@ -28,7 +27,7 @@ def spec(model: Any) -> ModelSpec:
     embeddings, patches = base + "embeddings.", stack.embeddings.patch_embeddings
     pixels, positions = embeddings + "patch_embeddings.projection", embeddings + "position_embeddings"
     parts, layers, width = names(base, present), range(config.num_hidden_layers), config.hidden_size
-    spaces, rules = layered(len(layers), *_layer(model, parts))
+    spaces, rules = layered(len(layers), *layer(model, parts))
     rules = {
         pixels + ".weight": "stream! channel row column",
         pixels + ".bias": "stream!",
@@ -47,7 +46,7 @@ def spec(model: Any) -> ModelSpec:
         spaces=(Space("stream", stream), Space("scale", Scale()), *spaces),
         rules={name: pattern for name, pattern in rules.items() if name in present},
         stream_norm="layernorm",
-        norms=(*_norms(layers, parts, present), *head.norms),
+        norms=(*norms(layers, parts, present), *head.norms),
         gains=tuple(_gains(layers, parts, present)),
         moves=(
             *(move_values(_bias(parts.at(i).value, present), parts.at(i).out, i) for i in layers),
@@ -79,35 +78,6 @@ def _head(model: Any, base: str, present: set[str]) -> Top:
     twice = model.classifier.in_features > model.config.hidden_size  # the class token beside the mean of the patches
     rules = {logits[0]: "class [stream? | stream?]" if twice else "class stream?", logits[1]: "class"}
     return Top(rules, (norm(last, present, "classifier"),), logits=logits)
-
-
-def _layer(model: Any, parts: Names) -> tuple[tuple[Space, ...], dict[str, str]]:
-    """The spaces and the rules of one layer; query, key and value need not have biases."""
-    heads, shapes = model.config.num_attention_heads, {n: t.shape for n, t in model.state_dict().items()}
-    here = parts.at(0)
-    gated = here.gate + ".weight" in shapes
-    if here.up + ".weight" not in shapes:  # before transformers 5.20 or so, gate and gated were one layer
-        raise UnsupportedModelError(f"{type(model).__name__}: use_swiglu_ffn: expected a newer release of transformers")
-    count = shapes[here.up + ".weight"][0]
-    units, written, read = hidden_units(count, "" if gated else model.config.hidden_act, gated)
-    both = {
-        parts.query: ("(head qk)", "stream?"),
-        parts.key: ("(head qk*)", "stream?"),
-        parts.value: ("(head value)", "stream?"),
-        parts.out: ("stream!", "(head value*)"),
-        parts.gate: ("hidden", "stream?"),
-        parts.up: (written, "stream?"),
-        parts.down: ("stream!", read),
-    }
-    rules = {name + ".weight": f"{rows} {columns}" for name, (rows, columns) in both.items()}
-    rules |= {name + ".bias": rows for name, (rows, _) in both.items()}
-    return (*plain_heads(heads, shapes[here.query + ".weight"][0] // heads), *units), rules
-
-
-def _norms(layers: range, parts: Names, present: set[str]) -> Iterator[Norm]:
-    for here in map(parts.at, layers):
-        yield norm(here.before, present, here.query, here.key, here.value)
-        yield norm(here.after, present, here.gate, here.up)
 
 
 def _gains(layers: range, parts: Names, present: set[str]) -> Iterator[Gain]:
