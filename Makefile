@@ -50,10 +50,10 @@ test: $(STAMP)  ## run all tests
 notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
 	@$(PY) -m lmc reproduce --profile $(PROFILE) --jobs $(JOBS)
 
-gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM=1..7 or lease, SIZE=full|laptop|smoke, MINUTES=9)
+gpu:  ## run an item of the GPU campaign, again and again until it is done (ITEM=1..8 or lease, SIZE=full|laptop|smoke, MINUTES=9)
 	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --minutes $(MINUTES)
 
-gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..7 or lease, SIZE=full|laptop)
+gpu-inputs:  ## write the corpora that an item needs to build/inputs (ITEM=1..8 or lease, SIZE=full|laptop)
 	@PYTHONPATH=. $(GPU_PY) -m lmc.reproduce.experiments $(or $(ITEM),1) --size $(SIZE) --prepare
 
 pictures: $(STAMP)  ## draw the pictures that explain again: book/_static/pictures

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lmc.errors import ArgumentError
 from lmc.matching import LEARNED, METHODS
-from lmc.reproduce.training.shapes import Gpt2, Language, NeoX, Olmo, Shape, Vit
+from lmc.reproduce.training.shapes import Gpt2, Language, NeoX, Olmo, Olmoe, Shape, Vit
 from lmc.reproduce.training.trainer import TrainingRecipe
 
 SIZES = {"full": "gpu", "laptop": "laptop", "smoke": "smoke"}  # size -> profile of the results
@@ -198,6 +198,13 @@ ITEMS: dict[int, tuple[Work, ...]] = {
         Cost("cost-1400m", NeoX(24, 2048, 16, context=2048, vocabulary=NEOX)),
         Cost("cost-6900m", NeoX(32, 4096, 32, context=2048, vocabulary=50432), tokens=(4096,), steps=4),
     ),
+    8: (
+        replace(
+            SHAKESPEARE,
+            id="olmoe-shakespeare",
+            shape=Olmoe(6, 256, 4, context=128, vocabulary=GPT2, hidden=512, experts=8, picked=2),
+        ),
+    ),
 }
 
 
@@ -252,6 +259,23 @@ LAPTOP: dict[str, Setting] = {
         scored=1000,
         bf16=False,
     ),
+    "olmoe-shakespeare": replace(
+        SHAKESPEARE,
+        id="olmoe-shakespeare",
+        shape=Olmoe(2, 64, 4, context=64, vocabulary=2048, hidden=128, experts=4, picked=2),
+        corpus="tinyshakespeare-2048",
+        recipe=TrainingRecipe(steps=1000, batch=16, lr=3e-3, warmup=60),
+        matching=Matching(
+            steps=300,
+            batch=16,
+            probe=60,
+            samples=1024,
+            rates=_halving(4e-2),
+            seeds=(0,),
+        ),
+        scored=128,
+        bf16=False,
+    ),
 }
 
 
@@ -302,7 +326,7 @@ def smoke_setting(setting: Setting) -> Setting:
     if isinstance(setting.shape, Vit):
         small |= {"size": 8, "patch": 4, "classes": 4}
     else:
-        small |= {"context": 16, "vocabulary": 64} | ({"hidden": 32} if isinstance(setting.shape, Olmo) else {})
+        small |= {"context": 16, "vocabulary": 64} | ({"hidden": 32} if hasattr(setting.shape, "hidden") else {})
     matching = replace(
         setting.matching,
         steps=2,

@@ -114,6 +114,33 @@ class Olmo(Language):
         return transformers().OlmoForCausalLM(config).train()
 
 
+@final
+@dataclass(frozen=True)
+class Olmoe(Language):
+    """OLMoE: a router sends each token to `picked` of the `experts`, each with `hidden` units; untied head."""
+
+    hidden: int
+    experts: int
+    picked: int
+
+    def build(self) -> nn.Module:
+        config = transformers().OlmoeConfig(
+            num_hidden_layers=self.layers,
+            hidden_size=self.width,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            intermediate_size=self.hidden,
+            num_experts=self.experts,
+            num_experts_per_tok=self.picked,
+            max_position_embeddings=self.context,
+            vocab_size=self.vocabulary,
+            attention_dropout=0.0,
+            tie_word_embeddings=False,
+            **NO_SPECIAL,
+        )
+        return transformers().OlmoeForCausalLM(config).train()
+
+
 @dataclass(frozen=True)
 class Vit(Shape):
     """A vision transformer of timm for images of `size`×`size` pixels in three colours."""
