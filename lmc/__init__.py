@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the one place: the package, the tag, the citation and the twins follow
 
 
 def face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

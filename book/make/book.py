@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -23,15 +22,21 @@ import yaml
 from costs import cost_tables
 from expect import expect_tables
 
+from lmc import __version__
 from lmc.__main__ import end_cleanly
 from lmc.errors import LmcError
 from lmc.files import scratch_folder
 from lmc.reproduce.command import executed_folder, reproduce
 from lmc.reproduce.ledger import figures
-from lmc.reproduce.notebook import redraws
+from lmc.reproduce.notebook import redraws, repository
 from lmc.reproduce.quotes import quoted
 
 ROOT = Path(__file__).resolve().parents[2]
+COLAB = """\
+The repository is {url}. On Colab, open a chapter with the button at its top: the first cell installs the package."""
+NO_ADDRESS = """\
+This copy of the book has no public address, so its chapters have no button for Colab. Whoever publishes it names the
+repository once, in `pyproject.toml`, and runs `make twins`."""
 RENDERER = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
 
 
@@ -113,6 +118,7 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
     pages.claims(book / "made")
     cost_tables(book / "made")
     expect_tables(book / "made")
+    published(book / "made")
     for page in book.glob("*.md"):
         page.write_text(quoted(page.read_text(encoding="utf-8")), encoding="utf-8")
     (book / "_config.yml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
@@ -126,10 +132,37 @@ def chapters() -> list[Path]:
 
 
 def configuration() -> dict[str, Any]:
-    """book/_config.yml, and where launch buttons point: the twin `notebooks/NN.ipynb` at the tag of this version."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    place = {"url": project["urls"]["Repository"], "path_to_book": "", "branch": f"v{project['version']}"}
-    return {**yaml.safe_load((ROOT / "book/_config.yml").read_text(encoding="utf-8")), "repository": place}
+    """book/_config.yml with the version, and where the project has an address, with its buttons and its place.
+
+    A chapter's launch button opens its twin `notebooks/NN.ipynb` at the tag of this version.
+    """
+    written = yaml.safe_load((ROOT / "book/_config.yml").read_text(encoding="utf-8"))
+    written["html"]["extra_footer"] = f"<p>lmc {__version__}</p>"
+    if url := repository(ROOT):
+        written["repository"] = {"url": url, "path_to_book": "", "branch": f"v{__version__}"}
+        written["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}
+        written["html"] |= {"use_repository_button": True, "use_issues_button": True, "baseurl": site(url)}
+    return written
+
+
+def site(url: str) -> str:
+    """Where the forge serves the pages of a repository.
+
+    >>> site("https://github.com/someone/lmc")
+    'https://someone.github.io/lmc/'
+    """
+    owner, name = url.rstrip("/").rsplit("/", 2)[1:]
+    return f"https://{owner}.github.io/{name}/"
+
+
+def published(folder: Path) -> None:
+    """What pages say of the project's address: how to get there, or that it has none yet."""
+    url = repository(ROOT)
+    colab = COLAB if url else NO_ADDRESS
+    (folder / "address.md").write_text(colab.format(url=url) + "\n", encoding="utf-8")
+    history = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2]
+    older = f"The book of an earlier version stays at {site(url)}vVERSION/.\n" if url else ""
+    (folder / "changelog.md").write_text(older + history, encoding="utf-8")
 
 
 def vendor_mathjax(target: Path) -> None:

@@ -24,7 +24,6 @@ BOX = """selector => {
   const b = document.querySelector(selector).getBoundingClientRect();
   return {x: b.x + scrollX, y: b.y + scrollY, width: b.width, height: b.height, scale: 1};
 }"""
-PATIENCE = 30  # seconds for one answer
 
 
 def chromium() -> str | None:
@@ -33,9 +32,13 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One browser process for any number of pages; messages are JSON between zero bytes (the DevTools protocol)."""
+    """One browser process for any number of pages; messages are JSON between zero bytes (the DevTools protocol).
 
-    def __init__(self) -> None:
+    It has `patience` seconds for one answer.
+    """
+
+    def __init__(self, patience: float = 30) -> None:
+        self._patience = patience
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         (read_by_it, self._write), (self._read, written_by_it) = os.pipe(), os.pipe()
         wires = f'exec 3<&{read_by_it} 4>&{written_by_it}; exec "$0" "$@"'  # it reads 3 and writes 4
@@ -76,7 +79,7 @@ class Browser:
 
     def wait(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The next message that is wanted; events that come before it are kept."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self._patience
         while time.monotonic() < until:
             message, found, rest = self._rest.partition(b"\0")
             if not found:
@@ -90,7 +93,7 @@ class Browser:
                 self.events.append(heard)
             if wanted(heard):
                 return dict(heard)
-        raise TimeoutError(f"Chromium did not answer within {PATIENCE} s")
+        raise TimeoutError(f"Chromium did not answer within {self._patience:g} s")
 
 
 class Page:

@@ -23,6 +23,7 @@ def main() -> int:
     (STATIC / "pictures.css").write_text(page_style(), encoding="utf-8")
     for name, draw in PICTURES.items():
         (STATIC / f"pictures/{name}.svg").write_text(draw(), encoding="utf-8")
+    (STATIC / "favicon.svg").write_text(favicon(), encoding="utf-8")
     return 0
 
 
@@ -354,6 +355,28 @@ def _ring(x: float, y: float, outer: float, inner: float, opacity: float) -> str
         for r in (outer, max(inner, 0.01))
     )
     return tag("path", d=paths, fill_rule="evenodd", style=f"fill:var(--soft);fill-opacity:{opacity:.3f}")
+
+
+def favicon() -> str:
+    """A barrier, and the line that avoids it."""
+    hill = [(2 + 28 * s / 40, 25 - 19 * math.exp(-(((s - 20) / 8) ** 2))) for s in range(41)]
+    marks = [curve(hill, "edge orange thick"), line(2, 29, 30, 29, "edge blue thick")]
+    return drawing("lmc", 32, marks, width=32)
+
+
+def card() -> str:
+    """What a link to the book shows elsewhere: loss along the line, naive and matched, as measured on digits."""
+    shown = json.loads((STATIC / "widgets/lambda-slider.json").read_text(encoding="utf-8"))["digits"]
+    top = max(shown["naive"]["loss"])
+    marks = [text(200, 36, "Linear mode connectivity", "title"), text(200, 54, "of transformers", "title")]
+    for way, hue in (("naive", "orange"), ("dual", "blue")):
+        losses = shown[way]["loss"]
+        points = [(40 + 320 * k / (len(losses) - 1), 180 - 105 * loss / top) for k, loss in enumerate(losses)]
+        marks.append(curve(points, f"edge {hue} thick"))
+    marks += [line(40, 180, 360, 180, "thin"), text(40, 196, "A", "title"), text(360, 196, "B", "title")]
+    marks += [text(318, 92, "averaged as they are", "small orange halo")]
+    marks += [text(200, 196, "rewritten first, same functions", "small blue")]
+    return drawing("Loss on the line between two networks: a hill as they are, flat once matched", 210, marks)
 
 
 PICTURES: dict[str, Callable[[], str]] = {

@@ -1,5 +1,7 @@
 """The stills of the interactive pictures: what each draws before anything is moved, as a file. Needs Chromium.
 
+And the card that links to the book show, as the PNG that other sites ask for.
+
 `make widgets` ends with it; a test compares. So one script draws a picture, whether the reader can move it or not.
 """
 
@@ -9,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pen
+import pictures
 import yaml
 from browser import Browser
 
@@ -19,7 +22,17 @@ READY = "document.querySelector('.widget-stage svg').outerHTML"
 def main() -> int:
     for name, drawn in stills().items():
         (WIDGETS / f"{name}.svg").write_text(drawn, encoding="utf-8")
+    photograph_card(pictures.STATIC / "card.png")
     return 0
+
+
+def photograph_card(target: Path) -> None:
+    """The card, light, 1,200 by 630 pixels."""
+    with tempfile.TemporaryDirectory() as folder, Browser() as browser:
+        page = Path(folder, "card.html")
+        look = f"<style>{pen.page_style()} body {{ margin: 0 }}</style>"
+        page.write_text(f'<!doctype html><meta charset="utf-8">{look}{pictures.card()}', "utf-8")
+        browser.open(page, width=1200, height=630).photograph(target)
 
 
 def stills() -> dict[str, str]:

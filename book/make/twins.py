@@ -1,13 +1,19 @@
-"""Write the output-free .ipynb twin of every notebook source: `make twins`. Colab opens nothing else."""
+"""`make twins`: write the output-free .ipynb twin of every notebook source, since Colab opens nothing else.
 
+CITATION.cff gets the version and the address that the twins have.
+"""
+
+import re
 from pathlib import Path
 
 import nbformat
 from plain import plain
 
-from lmc.reproduce.notebook import notebook
+from lmc import __version__
+from lmc.reproduce.notebook import notebook, repository
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS, CITATION = ROOT / "notebooks", ROOT / "CITATION.cff"
 
 
 def main() -> None:
@@ -16,6 +22,7 @@ def main() -> None:
         twin.unlink()  # its source was renamed or removed
     for source in sources:
         source.with_suffix(".ipynb").write_text(text(source), encoding="utf-8")
+    CITATION.write_text(citation(CITATION.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"{len(sources)} twins written")
 
 
@@ -26,6 +33,14 @@ def text(source: Path) -> str:
         if cell.cell_type == "markdown":
             cell.source = plain(cell.source)
     return nbformat.writes(node) + "\n"
+
+
+def citation(before: str) -> str:
+    """The citation with this version, and with the project's address if it has one."""
+    url = repository(ROOT)
+    rest = re.sub(r"^(version|repository-code): .*\n", "", before, flags=re.M)
+    lines = f"version: {__version__}\n" + (f"repository-code: {url}\n" if url else "")
+    return rest.replace("type: software\n", f"type: software\n{lines}")
 
 
 if __name__ == "__main__":

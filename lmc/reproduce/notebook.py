@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from lmc import __version__
 from lmc.errors import ArgumentError, MissingExtraError
 from lmc.reproduce.quotes import quoted
 
@@ -28,6 +29,12 @@ if "google.colab" in sys.modules:
         subprocess.run(install, check=True)
     sys.path.insert(0, "/content/lmc")
     os.chdir("/content/lmc/notebooks")"""
+NO_ADDRESS = """\
+# On Colab only: say what is missing. Elsewhere this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    raise SystemExit("no repository to install from: name it in pyproject.toml, then run `make twins`")"""
 
 
 def notebook(source: Path) -> Any:
@@ -60,10 +67,16 @@ def settle_ids(node: Any, stem: str) -> Any:
     return node
 
 
+def repository(root: Path) -> str | None:
+    """The project's address, from pyproject.toml, the one place that names it; None while it names no owner."""
+    url = str(tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"])
+    return None if "/OWNER/" in url else url
+
+
 def bootstrap(root: Path) -> str:
-    """The first cell; repository and version come from pyproject.toml, the one place that names them."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return BOOTSTRAP.format(tag=f"v{project['version']}", url=project["urls"]["Repository"])
+    """The first cell: it fetches this version from the project's address."""
+    url = repository(root)
+    return BOOTSTRAP.format(tag=f"v{__version__}", url=url) if url else NO_ADDRESS
 
 
 def without_comments(code: str) -> list[str]:

@@ -99,14 +99,29 @@ def test_tables_that_a_chapter_computes_are_tables(book: Path) -> None:
     assert "<table" in text and not re.search(r"\|\s*-{3}", text)
 
 
-def test_chapters_open_in_colab_at_their_committed_twin(book: Path, root: Path) -> None:
-    place = configuration()["repository"]
-    for page in (book / "notebooks").glob("*.html"):
-        [url] = re.findall(r'href="(https://colab[^"]+)"', page.read_text(encoding="utf-8"))
-        owner = place["url"].removeprefix("https://github.com/")
-        assert url.endswith(f"/github/{owner}/blob/{place['branch']}/notebooks/{page.stem}.ipynb")
-        assert (root / "notebooks" / f"{page.stem}.ipynb").is_file()
-        assert "colab" not in re.sub(r"https://colab\S+|logo_colab|[Ll]aunch\w*|Colab", "", main_part(page))
+def test_no_page_has_a_button_that_leads_nowhere(book: Path, root: Path) -> None:
+    """A chapter's button opens its committed twin at this version's tag; without an address there is none."""
+    place = configuration().get("repository")
+    for page in book.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        urls = re.findall(r'href="(https://colab[^"]+)"', text)
+        assert "/OWNER/" not in text.partition("<article")[0] and bool(urls) == bool(
+            place and page.parent.name == "notebooks"
+        )
+        for url in urls:
+            owner = place["url"].removeprefix("https://github.com/")
+            assert url.endswith(f"/github/{owner}/blob/{place['branch']}/notebooks/{page.stem}.ipynb")
+            assert (root / "notebooks" / f"{page.stem}.ipynb").is_file()
+
+
+def test_pages_say_what_they_are_to_whoever_links_to_them(book: Path) -> None:
+    said = re.findall(
+        r'<meta property="og:description" content="([^"]+)"', (book / "intro.html").read_text(encoding="utf-8")
+    )
+    assert said and said[0].startswith("Train the same transformer twice")
+    assert (book / "_static/favicon.svg").is_file() and 'href="_static/favicon.svg"' in (
+        book / "intro.html"
+    ).read_text()
 
 
 def test_it_reads_without_a_network(book: Path) -> None:
@@ -133,6 +148,9 @@ FAULTS = {
 @pytest.mark.parametrize("faults", [{}, FAULTS], ids=["none", "planted"])
 def test_planted_faults_fail_the_build(faults: dict[str, str], tmp_path: Path, root: Path) -> None:
     shutil.copytree(root / "book/_ext", tmp_path / "book/_ext")
+    shutil.copytree(
+        root / "book/_static", tmp_path / "book/_static", ignore=shutil.ignore_patterns("mathjax", "widgets")
+    )
     shutil.copy(root / "book/references.bib", tmp_path / "book")
     (tmp_path / "book/_config.yml").write_text(yaml.safe_dump(configuration()))
     (tmp_path / "book/_toc.yml").write_text("format: jb-book\nroot: intro\n")

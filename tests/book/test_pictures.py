@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,12 @@ def test_a_picture_is_what_its_script_draws(name: str) -> None:
     drawn = (STATIC / f"pictures/{name}.svg").read_text(encoding="utf-8")
     assert drawn == pictures.PICTURES[name]()
     assert ElementTree.fromstring(drawn).get("aria-label")
+
+
+def test_the_sign_and_the_card_of_the_book_are_drawn_and_as_large_as_asked() -> None:
+    assert (STATIC / "favicon.svg").read_text(encoding="utf-8") == pictures.favicon()
+    width, height = struct.unpack(">II", (STATIC / "card.png").read_bytes()[16:24])
+    assert (width, height) == (1200, 630) and ElementTree.fromstring(pictures.card()).get("aria-label")
 
 
 def test_the_pages_have_the_colours_of_the_pictures() -> None:
@@ -130,7 +137,6 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    (book.parent / "_build/html/favicon.ico").touch()  # browsers ask a server for one
     return book.parent / "_build/html"
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import twins
 
+import lmc
 from lmc.reproduce import notebook
 from lmc.reproduce.execute import execute, kernel_environment
 from lmc.reproduce.ledger import Figure, environment, figures, made_by, reads
@@ -58,8 +58,9 @@ def test_twins_show_no_markup_of_the_book(root: Path) -> None:
                 assert not re.search(r"(?m)\{[\w:]+\}`|^(?:>\s*)*(?:`{3}|:{3})\{|\{\{", text), f"{twin.stem}: {text}"
 
 
-def test_first_cell_clones_this_version_on_colab_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+def test_first_cell_clones_this_version_on_colab_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, root = "https://github.com/somebody/lmc", tmp_path
+    (root / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{url}"\n')
     ran: list[list[str]] = []
     monkeypatch.setattr(subprocess, "run", lambda command, **_: ran.append(command))
     monkeypatch.setattr("os.chdir", lambda path: ran.append(["cd", path]))
@@ -69,9 +70,12 @@ def test_first_cell_clones_this_version_on_colab_only(root: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "google.colab", sys)
     exec(notebook.bootstrap(root), {})
     clone, install, enter = ran
-    assert project["urls"]["Repository"] in clone and f"v{project['version']}" in clone
+    assert url in clone and f"v{lmc.__version__}" in clone
     assert install[-1] == "/content/lmc[data,plot]" and not re.search(r"[<=]\d", " ".join(install))
     assert enter == ["cd", "/content/lmc/notebooks"] and sys.path[0] == "/content/lmc"
+    (root / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/OWNER/lmc"\n')
+    with pytest.raises(SystemExit, match=r"pyproject\.toml"):
+        exec(notebook.bootstrap(root), {})
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
