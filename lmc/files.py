@@ -328,6 +328,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def seal(plain: Mapping[str, Any]) -> str:
+    """The SHA-256 of what a JSON object says, in hex, but for its field `sha256`, which is to hold it.
+
+    >>> seal({"a": 1, "sha256": "of this object"}) == seal({"a": 1})
+    True
+    """
+    rest = {key: value for key, value in plain.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> None:
     """Raise CheckpointError, which ends with the hint, unless the folder holds these files with these SHA-256."""
     for name, before in expected.items():

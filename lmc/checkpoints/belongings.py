@@ -21,9 +21,10 @@ from lmc.errors import CheckpointError
 from lmc.files import read_json
 
 GENERATION = "generation settings"  # stop tokens among them; a model carries them, so no file is copied
+TOKENIZER = "tokenizer"
 _TEMPLATES = "chat templates"
 _KINDS: dict[str, tuple[str, ...]] = {
-    "tokenizer": (
+    TOKENIZER: (
         "tokenizer.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
@@ -79,13 +80,13 @@ def copy(sources: Mapping[str, Path], folder: Path) -> None:
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, target)
                 _drop_code(target)
-        if kind == _TEMPLATES and not there and sources.get("tokenizer") != source:
+        if kind == _TEMPLATES and not there and sources.get(TOKENIZER) != source:
             _write_templates(_templates(source), folder)
 
 
 def require_tokenizer(folder: Path) -> None:
     """Raise CheckpointError where a folder has no tokenizer."""
-    if "tokenizer" not in of(folder):
+    if TOKENIZER not in of(folder):
         raise CheckpointError(f"{folder}: expected a tokenizer (tokenizer.json), found none; save it there")
 
 
@@ -95,10 +96,19 @@ def _files(folder: Path, kind: str) -> list[Path]:
 
 def _digest(folder: Path, kind: str) -> str:
     """The SHA-256 of a kind's files; of templates their texts, wherever they stand. Empty where there are none."""
-    found: Mapping[str, str | bytes] = {str(f.relative_to(folder)): f.read_bytes() for f in _files(folder, kind)}
+    found: Mapping[str, str | bytes]
     if kind == _TEMPLATES:
         found = _templates(folder)
+    else:
+        found = {str(f.relative_to(folder)): _without_template(f) for f in _files(folder, kind)}
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
+
+
+def _without_template(file: Path) -> str | bytes:
+    """What a file holds; a chat template among a tokenizer's options is of the other kind."""
+    if file.name != "tokenizer_config.json":
+        return file.read_bytes()
+    return json.dumps({key: value for key, value in read_json(file).items() if key != "chat_template"}, sort_keys=True)
 
 
 def _templates(folder: Path) -> dict[str, str]:

@@ -107,23 +107,35 @@ def save(
 
 def record(folder: Path) -> None:
     """Write down the SHA-256 of every file of a checkpoint but its card, for `lmc verify`."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (WRITTEN, "README.md")]
-    digests = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+    digests = {name: sha256(folder / name) for name in _contents(folder)}
     (folder / WRITTEN).write_text(json.dumps({"files": digests}, indent=1) + "\n")
 
 
-def require_written(folder: Path) -> int | None:
-    """How many files `save` wrote into a folder; None where it wrote none. Raises CheckpointError if one has changed.
+def _contents(folder: Path) -> list[str]:
+    """Every file of a checkpoint but its card, the record itself and what is hidden, as git keeps its own."""
+    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
+    shown = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    return [path.as_posix() for path in shown if path.name not in (WRITTEN, "README.md")]
+
+
+def require_written(folder: Path) -> int:
+    """How many files `save` wrote into a folder, beside the card, which anyone may edit.
 
     >>> lmc.save(merged, "written")
     >>> require_written(Path("written"))
     3
+
+    Raises CheckpointError where nothing says what was written, where a file has changed, and where one was added.
     """
     if not (folder / WRITTEN).exists():
-        return None
+        raise CheckpointError(
+            f"{folder / WRITTEN}: not found, so nothing proves what this folder holds; lmc writes it beside every model"
+        )
     digests = read_json(folder / WRITTEN).get("files")
     if not isinstance(digests, dict) or not digests:
         raise CheckpointError(f"{folder / WRITTEN}: files: expected the SHA-256 of each file, found {digests!r}")
+    if added := [name for name in _contents(folder) if name not in digests]:
+        raise CheckpointError(f"{folder / added[0]}: expected only what was written, found this file too; remove it")
     require_digests(folder, digests, "write it again")
     return len(digests)
 
@@ -143,7 +155,7 @@ def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
     """The model that a reference describes, as `Alignment.save` writes it into the folder `beside`.
 
     `inside` names a folder in `beside`, loaded in the type it was saved in; the path of any other folder is relative to
-    `beside`. Raises CheckpointError where it is no reference, the model is gone, or its weights, settings or vocabulary
+    `beside`. Raises CheckpointError where it is no reference, the model is gone, or its weights, settings or tokenizer
     are not those of the reference.
     """
     where, name = _place(reference, beside)

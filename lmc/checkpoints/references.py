@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc.checkpoints import preprocessing, vocabulary
+from lmc.checkpoints import belongings, preprocessing
 from lmc.checkpoints.blueprint import Blueprint, inspect
 from lmc.errors import CheckpointError
 from lmc.files import sha256, tensor_digest
 from lmc.symmetries.families import family_of
+
+CONFIGURATION = "configuration"  # beside the kinds of `belongings`: the whole config.json
 
 # How each model was loaded, and a fingerprint of what it was then. Nothing is written onto the models themselves, and
 # an entry goes when its model does.
@@ -29,8 +32,8 @@ _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictio
 def refer(blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
     """How a checkpoint can be found again, and everything that must not have changed by then; it must be on disk.
 
-    `sha256`: of each weights file. `settings`, `vocabulary`: of what else the function depends on, how pictures become
-    input included, and of the ids that tokens have (None without a tokenizer).
+    `sha256`: of each weights file. `settings`: of what else the function depends on, how pictures become input
+    included. `belongings`: of each kind that stands beside the weights, and of the whole configuration.
     """
     source = blueprint.source
     settings = blueprint.family.settings(blueprint.model) | {"pictures": preprocessing.of(blueprint.model)}
@@ -39,7 +42,7 @@ def refer(blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
         "dtype": str(dtype).removeprefix("torch."),
         "sha256": {file: sha256(source.folder / file) for file in blueprint.files},
         "settings": _sha256(settings),
-        "vocabulary": vocabulary.digest(source.folder),
+        "belongings": belongings.of(source.folder) | {CONFIGURATION: sha256(source.folder / "config.json")},
     }
     return found | ({"folder": str(source.folder)} if source.repository is None else {})
 
@@ -61,14 +64,29 @@ def require_unchanged(expected: Mapping[str, Any], blueprint: Blueprint, dtype: 
                 f"{folder / file}: expected sha256 {before[:12]}…, found {digest_[:12]}…: the weights have changed "
                 "since the models were matched; restore them, or match again"
             )
-    for what in ("settings", "vocabulary"):
-        if expected.get(what) != found[what]:
-            file = "config.json (or in how pictures become input)" if what == "settings" else "its tokenizer's files"
-            raise CheckpointError(
-                f"{folder}: expected the {what} that the models were matched with, found others in {file}; "
-                "restore them, or match again"
-            )
+    if expected.get("settings") != found["settings"]:
+        raise CheckpointError(
+            f"{folder}: expected the settings that the models were matched with, found others in config.json (or in "
+            "how pictures become input); restore them, or match again"
+        )
+    _compare(expected.get("belongings"), found["belongings"], folder)
     return found
+
+
+def _compare(before: Any, now: Mapping[str, str], folder: Path) -> None:
+    """Refuse another tokenizer, with which the model reads and writes other text; say what else is another one.
+
+    Chat templates, stop tokens and what is no part of the function may be changed on purpose: what was measured stays
+    true, and who merges gets them as they are now.
+    """
+    if not isinstance(before, dict) or before.get(belongings.TOKENIZER) != now.get(belongings.TOKENIZER):
+        raise CheckpointError(
+            f"{folder}: expected the tokenizer that the models were matched with, found another in its files; "
+            "restore them, or match again"
+        )
+    if changed := sorted(kind for kind in before.keys() | now.keys() if before.get(kind) != now.get(kind)):
+        what = f"{', '.join(changed)}: not as when the models were matched; what is merged takes them as they are now"
+        warnings.warn(f"{folder}: {what}", stacklevel=1)
 
 
 def _sha256(value: Mapping[str, object]) -> str:

@@ -8,7 +8,6 @@ Vocabularies in sentencepiece's own format (a folder with tokenizer.model alone)
 whether two files are the same.
 """
 
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -23,16 +22,6 @@ from lmc.files import read_json, sha256
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 MOST = 2**31  # no id is as large
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
-# What in a tokenizer_config.json overrules it, where the library builds the tokenizer's class anew.
-_OPTIONS = (
-    "tokenizer_class",
-    "do_lower_case",
-    "strip_accents",
-    "tokenize_chinese_chars",
-    "add_prefix_space",
-    "add_bos_token",
-    "add_eos_token",
-)
 
 
 @dataclass(frozen=True)
@@ -72,22 +61,6 @@ def read(folder: Path) -> Vocabulary | None:
     return None
 
 
-def digest(folder: Path) -> str | None:
-    """The SHA-256 of what `read` finds: which id each token has and how text falls into tokens; None without any.
-
-    >>> digest(Path("run-1")) == digest(Path("run-2"))
-    True
-    """
-    found = read(folder)
-    if found is None:
-        raw = _unread(folder)
-        return None if raw is None else sha256(raw)
-    options = folder / "tokenizer_config.json"
-    told = read_json(options) if options.exists() else {}
-    plain = [sorted(found.ids.items()), found.cuts, found.around, [told.get(option) for option in _OPTIONS]]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
 def require_fit(folder: Path, vocabulary: int) -> None:
     """Refuse a tokenizer with more tokens than the model has rows; tokens added later do not count, if never used."""
     found = read(folder)
@@ -123,7 +96,8 @@ def warn_of_differences(a: Path, b: Path, which: str) -> None:
     """
     first, second = read(a), read(b)
     if first is None or second is None:
-        if digest(a) != digest(b):
+        raw = [path if path is None else sha256(path) for path in map(_unread, (a, b))]
+        if first is not second or raw[0] != raw[1]:
             warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
     elif first.file.name == second.file.name and first.around != second.around:
         what = f"{first.file.name}, post_processor: which tokens stand around a text"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
-from lmc.errors import DataError
+from lmc.errors import DataError, one_line
 from lmc.symmetries import transformers
 from lmc.symmetries.families import Tokens, family_of
 
@@ -93,7 +93,15 @@ def tokens(
     content = text(corpus, split)
     if split != "eval":
         content = content[:MATCHING_TEXT]
-    ids = torch.as_tensor(encode(tokenizer, content), dtype=torch.int64)
+    try:
+        ids = torch.as_tensor(encode(tokenizer, content), dtype=torch.int64)
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # the library raises nothing narrower, where its files do not fit one another
+        what = (
+            f"the tokenizer ({type(tokenizer).__name__}) cannot read it ({one_line(error)}); are its files the model's?"
+        )
+        raise DataError(f"corpus '{corpus}' ({split}): {what}") from error
     count = len(ids) // length
     if count == 0:
         raise DataError(f"corpus '{corpus}' ({split}) is too short: {len(ids)} tokens, but one sequence has {length}")

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lmc.errors import ArgumentError, CheckpointError
+from lmc.errors import ArgumentError, CheckpointError, DataError
 from lmc.evaluation import plot
 from lmc.evaluation.loss import Data, as_data, evaluate, require_loss
-from lmc.files import read_json, whole_file, write_whole
+from lmc.files import read_json, seal, whole_file, write_whole
 
 RESAMPLES = 1000
+AGAIN = "measure it again with lmc path, or remove the file"
 
 
 class Mergeable(Protocol):
@@ -55,25 +56,33 @@ class PathResult:
     alignment: str | None = None
 
     def to_json(self, file: str | Path | None = None) -> str:
-        """The result as JSON text, also written to `file` if one is named."""
-        text = json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        """The result as JSON text with its own SHA-256, also written to `file` if one is named."""
+        plain = asdict(self)
+        text = json.dumps(plain | {"sha256": seal(plain)}, indent=1, sort_keys=True) + "\n"
         if file is not None:
             write_whole(Path(file), text)
         return text
 
     @classmethod
     def from_json(cls, file: str | Path) -> "PathResult":
-        """The result that `to_json` wrote. Raises CheckpointError."""
+        """The result that `to_json` wrote. Raises CheckpointError for one that was changed since."""
+        plain = read_json(Path(file))
+        if plain.pop("sha256", None) != seal(plain):
+            raise CheckpointError(f"{file}: expected what lmc path wrote, found a field that was changed; {AGAIN}")
         try:
-            return cls.of(read_json(Path(file)))
+            return cls.of(plain)
         except (KeyError, TypeError):
-            raise CheckpointError(f"{file}: expected what lmc path writes, found other or missing fields") from None
+            raise CheckpointError(f"{file}: expected what lmc path writes, found other fields; {AGAIN}") from None
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "PathResult":
-        """The result whose fields these are, as JSON has them."""
+        """The result whose fields these are, as JSON has them. Raises KeyError or TypeError where they are others."""
         lambdas = tuple(tuple(p) if isinstance(p, list) else p for p in plain["lambdas"])
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()} | {"lambdas": lambdas})
+        found = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()} | {"lambdas": lambdas})
+        numbers = (found.losses, found.accuracies, found.interval, [found.barrier, found.gap, found.samples])
+        if not all(math.isfinite(x) for x in itertools.chain(*numbers)) or len(lambdas) != len(found.losses):
+            raise TypeError("expected a finite loss for every point")
+        return found
 
     def plot(self, file: str | Path | None = None) -> Any:
         """A matplotlib figure, also written to `file` if one is named: the loss along the line, or over the triangle.
@@ -132,6 +141,8 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
     losses, correct = [], []
     for weights in tqdm(points, desc="path", disable=None):
         loss, right = evaluate(alignment.merge(weights), checked, batch)
+        if not bool(loss.isfinite().all()):
+            raise DataError(f"path: expected finite losses, found NaN or infinity at the weights {weights}")
         losses.append(loss)
         correct.append(float(right.mean()))
     table = torch.stack(losses)  # (points, samples)

@@ -134,7 +134,7 @@ class Alignment:
         """Read a folder written by `save`, and check that all is as it was then.
 
         Raises CheckpointError: for a file of the folder that is another one, a map that is no element of its group, a
-        parent that is gone or whose weights, settings or vocabulary have changed, parents that cannot be paired.
+        parent that is gone or whose weights, settings or tokenizer have changed, parents that cannot be paired.
         """
         folder, described = Path(directory), describe(directory)
         require_whole(folder, described)

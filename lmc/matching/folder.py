@@ -7,7 +7,6 @@
 says itself. So one number, that of `alignment.json`, stands for all of it: `fingerprint`.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from lmc import __version__
 from lmc.checkpoints import provenance
 from lmc.errors import CheckpointError
-from lmc.files import read_json, require_digests, sha256
+from lmc.files import read_json, require_digests, seal, sha256
 from lmc.matching.recipe import METHODS
 from lmc.symmetries import Transform
 
@@ -62,9 +61,7 @@ def signed(described: Mapping[str, Any]) -> dict[str, Any]:
     moved may be given its new place by hand, as its weights are bound by digests of their own.
     """
     parents = [{key: value for key, value in p.items() if key not in ("name", "folder")} for p in described["parents"]]
-    plain = {key: value for key, value in described.items() if key != "sha256"}
-    text = json.dumps(plain | {"parents": parents}, sort_keys=True)
-    return plain | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return {**described, "sha256": seal({**described, "parents": parents})}
 
 
 def elements(k: int) -> str:

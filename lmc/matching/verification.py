@@ -97,7 +97,7 @@ def _of_models(folder: Path) -> list[Row]:
 
     def parents() -> str:
         loaded.append(Alignment.load(folder))
-        return "weights, settings and vocabularies are those that were matched; they can be paired"
+        return "weights, settings and tokenizers are those that were matched; they can be paired"
 
     rows = [_row("parents", parents)]
     if loaded:
@@ -133,8 +133,24 @@ def require_end(alignment: Alignment, k: int) -> float:
     return error
 
 
+def measured(directory: str | Path) -> PathResult | None:
+    """The last path that was measured on an alignment folder; None where it was another alignment.
+
+    >>> lmc.path(alignment, held_out, grid=3).to_json("aligned/path.json")     # does not say of which alignment it is
+    >>> measured("aligned") is None
+    True
+
+    Raises CheckpointError for a file that is not what lmc path wrote.
+    """
+    folder = Path(directory)
+    found = PathResult.from_json(folder / LAST_PATH)
+    points = {len(point) if isinstance(point, tuple) else 2 for point in found.lambdas}
+    same = found.alignment == fingerprint(folder) and points == {len(describe(folder)["parents"])}
+    return found if same else None
+
+
 def _measured(folder: Path) -> str:
-    if PathResult.from_json(folder / LAST_PATH).alignment != fingerprint(folder):
+    if measured(folder) is None:
         raise CheckpointError("measured on another alignment than this one; measure it again with lmc path")
     return "measured on this alignment"
 
@@ -166,11 +182,9 @@ def _of_checkpoint(folder: Path, alignment: Alignment | None = None) -> list[Row
         what = "the same logits" if alignment is None else f"logits are those of model {number}"
         return f"by {blueprint.family.library} alone: {what}, to {error:.1e}"
 
-    written = _row("files", lambda: _written(folder))
-    rows = [*([written] if written.found else []), _row("checkpoint", weights)]
+    rows = [_row("files", lambda: _written(folder)), _row("checkpoint", weights)]
     return [*rows, _row("stock reload", reloaded)] if found else rows
 
 
 def _written(folder: Path) -> str:
-    count = checkpoints.require_written(folder)
-    return "" if count is None else f"all {count} are those that were written"
+    return f"all {checkpoints.require_written(folder)} are those that were written"

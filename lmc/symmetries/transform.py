@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lmc.errors import ArgumentError, CheckpointError, LmcError
+from lmc.errors import ArgumentError, CheckpointError, LmcError, one_line
 from lmc.files import read_json, read_safetensors, whole_folder
 from lmc.symmetries.blocks import act, permute
 from lmc.symmetries.canonical_check import require_canonical
@@ -131,16 +131,20 @@ class Transform:
         path = Path(path)
         path = path / "transform.safetensors" if path.is_dir() else path
         described = path.with_suffix(".json")
-        plain = read_json(described).get("spec")
+        plain = read_json(described)
         try:
-            spec = ModelSpec.from_json(plain)  # type: ignore[arg-type]  # what it is shows on the way
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError, LmcError) as error:
-            raise CheckpointError(f"{described}: not the description of a transform ({error!r})") from None
+            spec = ModelSpec.from_json(plain["spec"])
+            nothing = cls.identity(spec)
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError, LmcError) as error:
+            raise CheckpointError(f"{described}: not the description of a transform ({one_line(error)})") from None
+        told = nothing._description()
+        if wrong := [key for key in ("family", "spaces") if plain.get(key) != told[key]]:
+            raise CheckpointError(f"{described}: {wrong[0]}: expected what follows from its spec, found something else")
         elements = read_safetensors(path)
         missing = spec.space_names ^ set(elements)
         if missing:
             raise CheckpointError(f"{path}: space {min(missing)} is missing or unknown")
-        for name, expected in cls.identity(spec).elements.items():
+        for name, expected in nothing.elements.items():
             found = elements[name]
             if (found.shape, found.dtype) != (expected.shape, expected.dtype):
                 raise CheckpointError(

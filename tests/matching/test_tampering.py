@@ -4,9 +4,13 @@ Every kind of damage is tried on every kind of space and every field. What only 
 so each is tried again with the digests written anew, as someone would who repairs the folder by hand.
 """
 
+import copy
+import functools
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,10 @@ from torch import Tensor
 
 import lmc
 from lmc import corpora
+from lmc.checkpoints import require_written
 from lmc.cli import main
-from lmc.files import sha256
-from lmc.matching.folder import signed
+from lmc.files import seal, sha256
+from lmc.matching.folder import describe, fingerprint, signed
 from lmc.symmetries import kinds
 
 FAMILIES = {"neox": {"vocab_size": 256}, "llama": {"vocab_size": 256}, "vit": {}}
@@ -153,27 +158,143 @@ def test_every_file_is_watched(here: Path, name: str, how: str, capsys: pytest.C
     refused(capsys, name)
 
 
-@pytest.mark.parametrize("field", ["method", "parents", "record", "files"])
-@pytest.mark.parametrize("value", [None, "x" * 5000, 3, [], {}, [[]], {"a": 1}], ids=str)
-def test_every_field_of_the_description_is_checked(
-    here: Path, field: str, value: object, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if field == "record" and isinstance(value, dict):
-        return
-    edit(here / "aligned", lambda plain: plain.update({field: value}))
-    refused(capsys, "alignment.json", field)
+# Of a parent: what it is called, where it is looked for, and what may change.
+SAID = ("name", "folder", "configuration", "generation settings")
 
 
-@pytest.mark.parametrize("key", ["name", "dtype", "sha256", "settings", "vocabulary", "folder"])
-@pytest.mark.parametrize("value", [None, 3, "elsewhere", {"model.safetensors": "0" * 64}], ids=str)
-def test_every_field_of_a_parent_is_checked(
-    here: Path, key: str, value: object, capsys: pytest.CaptureFixture[str]
+def places(value: object, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where every field and every element of a JSON value stands, at any depth."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inside:
+        yield (*at, key)
+        yield from places(below, (*at, key))
+
+
+GONE = "no such field"
+
+
+def others(value: object) -> list[Any]:
+    """What a field may be changed into: another value of its kind, another kind, and nothing."""
+    if isinstance(value, bool) or value is None:
+        return [3, GONE]
+    if isinstance(value, str):
+        return [value + "x", 3, GONE]
+    if isinstance(value, int | float):
+        return [value + 1, "x", GONE]
+    return [{}, [], 3, GONE]
+
+
+def changed(plain: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    """A JSON object with one field or element changed, for each of them and each change; and where it was changed."""
+    for place in places(plain):
+        *above, last = place
+        for other in others(functools.reduce(lambda found, key: found[key], place, plain)):
+            copied: Any = copy.deepcopy(plain)
+            holder = functools.reduce(lambda found, key: found[key], above, copied)
+            if other == GONE:
+                del holder[last]
+            elif holder[last] == other:
+                continue
+            else:
+                holder[last] = other
+            yield place, copied
+
+
+def test_every_field_of_the_description_is_bound(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for where a parent is and what it is called, which may change; then its weights are looked for there."""
+    file = here / "aligned/alignment.json"
+    sound, tried = json.loads(file.read_text()), set()
+    for place, plain in changed(sound):
+        file.write_text(json.dumps(plain))
+        parent = plain["parents"][place[1]] if len(place) == 3 and place[0] == "parents" else {}
+        renamed = place[-1] == "name" and isinstance(parent.get("name"), str)
+        if renamed or (place[-1] == "folder" and "folder" not in parent):  # then it is looked for by its name
+            assert describe(here / "aligned") == plain
+        else:
+            refused(capsys, "aligned")
+        tried.add(place[0])
+    assert tried == sound.keys()
+
+
+@pytest.mark.filterwarnings("default")
+def test_every_field_that_was_changed_and_signed_is_refused_or_only_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parent = json.loads((here / "aligned/alignment.json").read_text())["parents"][1]
-    if parent[key] == value or (key == "name" and value == "elsewhere"):  # what a folder is called is no part of it
-        return
-    edit(here / "aligned", lambda plain: plain["parents"][1].update({key: value}))
-    refused(capsys, "aligned")
+    """Who signs anew may say what he likes of how it was made. What merging reads is held against the files."""
+    file, told = here / "aligned/alignment.json", set()
+    for place, plain in changed(json.loads(file.read_text())):
+        parents = plain.get("parents")
+        if place != ("sha256",) and isinstance(parents, list) and all(isinstance(p, dict) for p in parents):
+            plain = signed(plain)
+        file.write_text(json.dumps(plain))
+        try:
+            describe(here / "aligned")
+        except lmc.CheckpointError as error:
+            assert "aligned/alignment.json: " in str(error) and "\n" not in str(error)
+        else:
+            if place[0] == "files" or (place[0] == "parents" and place[-1] not in (*SAID, "belongings")):
+                refused(capsys, "aligned")
+            else:
+                told.add(place[0])
+    assert told == {"parents", "record", "versions"}
+
+
+def test_every_field_of_a_transform_is_held_against_the_others(here: Path) -> None:
+    file = here / "aligned/transform-1.json"
+    sound, spec = json.loads(file.read_text()), lmc.Transform.load(here / "aligned/transform-1.safetensors").spec
+    for place, plain in changed(sound):
+        file.write_text(json.dumps(plain))
+        try:
+            found = lmc.Transform.load(file.with_suffix(".safetensors")).spec
+        except lmc.CheckpointError as error:
+            assert "aligned/transform-1" in str(error) and "\n" not in str(error)
+        else:  # another table, which that of the parents refuses; or one that leaves out what goes without saying
+            assert place[0] == "spec" and (found != spec or plain["spec"].keys() <= sound["spec"].keys())
+
+
+def test_every_field_of_a_measured_path_is_bound(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = here / "aligned/path.json"
+    measured = lmc.PathResult((0.0, 0.5, 1.0), (1.0, 2.0, 1.5), (0.5, 0.4, 0.5), 0.75, (0.5, 1.0), 1.0, "nats", 8)
+    replace(measured, corpus="embedded", alignment=fingerprint(here / "aligned")).to_json(file)
+    for place, plain in changed(json.loads(file.read_text())):
+        file.write_text(json.dumps(plain))
+        refused(capsys, "path.json", "lmc path")
+        file.write_text(json.dumps(plain | {"sha256": seal(plain)}))
+        try:
+            found = lmc.PathResult.from_json(file)
+        except lmc.CheckpointError as error:
+            assert "path.json" in str(error) and "\n" not in str(error)
+        else:
+            assert len(place) < 2 or all(isinstance(x, float) for x in found.losses)
+
+
+def test_every_field_of_a_written_model_is_bound(here: Path) -> None:
+    """And every file beside it, but for its card and what is hidden."""
+    lmc.Alignment.load(here / "aligned").export(here / "merged", at=0.5)
+    file = here / "merged/lmc.json"
+    sound = json.loads(file.read_text())
+    assert require_written(here / "merged") == len(sound["files"]) >= 2
+    for _, plain in changed(sound):
+        file.write_text(json.dumps(plain))
+        with pytest.raises(lmc.CheckpointError, match=f"{here}/merged/"):
+            require_written(here / "merged")
+    file.write_text(json.dumps(sound))
+    for name in (*sound["files"], "chat_template.jinja", "model.safetensors.index.json"):
+        content = (here / "merged" / name).read_bytes() if name in sound["files"] else None
+        (here / "merged" / name).write_bytes((content or b"") + b" ")
+        with pytest.raises(lmc.CheckpointError, match=re.escape(f"{here}/merged/{name}")):
+            require_written(here / "merged")
+        (here / "merged" / name).write_bytes(content) if content else (here / "merged" / name).unlink()
+    for free in ("README.md", ".gitattributes"):
+        (here / "merged" / free).write_text("edited")
+    assert require_written(here / "merged") == len(sound["files"])
+
+
+def test_a_written_model_without_its_record_is_not_proven(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "a/lmc.json").unlink()
+    assert main(["verify", "a"]) == 1
+    (row,) = [x for x in capsys.readouterr().out.splitlines() if " NO " in x]
+    assert row.startswith("files") and "a/lmc.json: not found, so nothing proves what this folder holds" in row
 
 
 UNSEEN: dict[str, Callable[[dict[str, Any]], object]] = {  # changes of which the ends of the path tell nothing
@@ -247,26 +368,37 @@ def test_pictures_that_become_another_input_are_noticed(here: Path, capsys: pyte
     refused(capsys, "settings", "match again")
 
 
-def test_text_that_is_read_in_another_way_is_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for side in "ab":
-        file = here / side / "tokenizer_config.json"
-        if not file.exists():
+def test_text_that_is_read_or_written_in_another_way_is_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A change of every part of a tokenizer's files, in both parents alike: the pair fits, and is another one."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if not (here / "a" / name).exists():  # a model that reads pictures
             return
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"do_lower_case": True}))
-    refused(capsys, "vocabulary", "match again")
+        sound = json.loads((here / "a" / name).read_text())
+        for part in sound:
+            plain = sound | {part: [sound[part]]} if part != "model" else json.loads(json.dumps(sound))
+            if part == "model":
+                one, other, *_ = ids = plain["model"]["vocab"]
+                ids[one], ids[other] = ids[other], ids[one]
+            for side in "ab":
+                (here / side / name).write_text(json.dumps(plain))
+            refused(capsys, "aligned: its parent a")
+        for side in "ab":
+            (here / side / name).write_text(json.dumps(sound))
 
 
-def test_exchanged_tokens_are_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for side in "ab":  # both alike: the pair still fits, and yet is not the one that was matched
-        file = here / side / "tokenizer.json"
-        if not file.exists():
-            return
-        plain = json.loads(file.read_text())
-        one, other, *_ = plain["model"]["vocab"]
-        ids = plain["model"]["vocab"]
-        ids[one], ids[other] = ids[other], ids[one]
-        file.write_text(json.dumps(plain))
-    refused(capsys, "vocabulary", "match again")
+@pytest.mark.filterwarnings("default")
+def test_what_only_concerns_use_may_change_and_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stop tokens and chat templates are no part of what was measured: who merges gets them as they are now."""
+    if not (here / "a/tokenizer.json").exists():
+        return
+    settings = here / "a/generation_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"eos_token_id": 7}))
+    (here / "a/chat_template.jinja").write_text("{{ messages }}")
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning:")]
+    assert "a: chat templates, generation settings: not as when the models were matched" in line
+    assert json.loads((here / "merged/generation_config.json").read_text())["eos_token_id"] == 7
+    assert (here / "merged/chat_template.jinja").read_text() == "{{ messages }}"
 
 
 def test_the_ends_are_computed_and_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ match trained on: where it goes, and how far that is. `where_it_ends` puts the p
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc import corpora
+from lmc.errors import ArgumentError
 from lmc.evaluation import RESAMPLES, Data, as_data, evaluate, path
 from lmc.files import write_whole
 from lmc.matching import CLOSED_FORM, Alignment, Endpoints, Learner, Recipe, independence, match
@@ -123,9 +125,11 @@ class Study:
 
     def __init__(self, pair: str, folder: Path) -> None:
         self.name, self.folder = pair, folder / pair
-        self.folder.mkdir(parents=True, exist_ok=True)
         kind, _, index = pair.rpartition("-")
+        if not re.fullmatch("[0-9]+", index):
+            raise ArgumentError(f"pair: expected a shipped pair, as neox-docstrings-0, found {pair!r}")
         self.pair: Pair = load_pairs(kind, int(index) + 1)[pair]
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.samples = Samples.of(pair, self.pair[0])
 
     def start(self) -> None:
@@ -206,6 +210,8 @@ class Study:
         name = f"tuned-{of}-{read}-{batch}x{steps}-{lr:g}"
         if self.there(name):
             return
+        if of not in ("a", "b"):
+            raise ArgumentError(f"of: expected a or b, the parent that is trained on, found {of!r}")
         parent = self.pair["ab".index(of)]
         self.write(name, self._tuned(parent, steps, lr, batch, read) | {"of": of})
 

@@ -77,7 +77,8 @@ def _base(model: Any) -> str:
 def _names(model: Any) -> Names:
     """The parts of a layer; it has no gate and no gains of its own."""
     here = _base(model) + LAYER
-    return Names(*(here + name for name in NAMES.split()), gate=here + "gate", scales=("", ""))
+    before, after, query, key, value, out, up, down = (here + name for name in NAMES.split())
+    return Names(before, after, query, key, value, out, up, down, gate=here + "gate", scales=("", ""))
 
 
 def _head(projection: str, last: str, present: set[str]) -> Top:
