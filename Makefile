@@ -14,7 +14,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 UV_INSTALL := $(VENV)/bin/uv pip install --compile-bytecode --python $(PY)
 # NEWEST=yes takes the newest versions of everything instead of those that results were measured with.
-WANTED := $(if $(NEWEST),-e ".[book,test]",-c constraints.txt -e ".[book,test]")
+WANTED := $(if $(NEWEST),,-c constraints.txt) -e ".[book,test]"
 PINNED := tests/book/test_environment.py::test_this_run_uses_the_constraints
 
 # On Linux, PyPI's torch brings gigabytes of CUDA libraries: without a GPU, take PyTorch's CPU build where it can be had.
