@@ -184,7 +184,7 @@ def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..
     assert code == 2
     assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none; save it there\n"
     code, _, err = run("path aligned --data text.txt")  # which was aligned when there was one
-    assert code == 2 and "expected the vocabulary that the models were matched with" in err
+    assert code == 2 and "expected the tokenizer that the models were matched with" in err
 
 
 def test_families_are_listed_with_what_is_known_of_them(run: Callable[..., Outcome]) -> None:
@@ -402,7 +402,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "damaged measurement": (
         lambda: spoil("aligned/path.json", "{}"),
         "merge aligned --out o",
-        "expected what lmc path writes",
+        "expected what lmc path wrote, found a field that was changed",
     ),
     "nothing to convert": (nothing, "convert a o", "nothing to convert: it is a stock checkpoint already (model"),
     "empty folder": (lambda: Path("none").mkdir(), "check none", "none/config.json: not found"),
@@ -450,7 +450,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     ),
     "λ too large": (align, "merge aligned --at 1.5 --out o", "--at: expected λ between 0 and 1, found 1.5"),
     "λ negative": (align, "merge aligned --at=-0.1 --out o", "--at: expected λ between 0 and 1, found -0.1"),
-    "λ NaN": (align, "merge aligned --at nan --out o", "--at: expected λ between 0 and 1, found nan"),
+    "λ NaN": (align, "merge aligned --at nan --out o", "--at: expected a number"),
+    "λ infinite": (align, "merge aligned --at 1e999 --out o", "--at: expected a number"),
+    "λ as Python writes it": (align, "merge aligned --at 0.2_5 --out o", "--at: expected a number"),
+    "λ in other digits": (align, "merge aligned --at ０.５ --out o", "--at: expected a number"),
+    "a limit as Python writes it": (nothing, "path aligned --data text.txt --limit 1_0", "expected a whole number"),
+    "a rate as Python writes it": (nothing, "match a b --lr 1_0 --data text.txt --out o", "expected a number"),
     "λ no number": (align, "merge aligned --at half --out o", "--at: expected a number"),
     "weights that do not sum to one": (align, "merge aligned --at 0.5,0.6 --out o", "sum to 1"),
     "no alignment": (nothing, "merge a --out o", "a/alignment.json: not found"),
