@@ -363,7 +363,6 @@ def test_two_runs_at_once_do_not_disturb_each_other(checkout: Path) -> None:
         (["--profile", "desk"], "unknown profile 'desk'; choose from smoke, laptop, gpu, paper"),
         (["--figure", "third"], "unknown figure 'third'; choose from first, second"),
         (["--figure", "first", "--profile", "gpu"], "figure 'first' has no profile 'gpu'; it has smoke"),
-        (["--jobs", "0"], "jobs: expected at least 1, found 0"),
         (["--profile", "paper"], "profile 'paper': no notebook runs at it; choose from smoke, gpu"),
     ],
 )
@@ -372,6 +371,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_no_job_is_no_number_of_jobs(checkout: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["--jobs", "0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: Invalid value for '--jobs': expected a whole number, at least 1, found '0' (see ")
+    assert said.count("\n") == 1
 
 
 def test_what_is_missing_is_said_before_anything_starts(checkout: Path, capsys: pytest.CaptureFixture) -> None:
