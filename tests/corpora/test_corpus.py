@@ -143,6 +143,19 @@ def test_a_corpus_too_short_for_one_sequence_says_by_how_much(tokenizer, tmp_pat
 # Text files and folders
 
 
+def test_a_tokenizer_that_fails_is_named_in_one_line(tmp_path):
+    class Broken:
+        def __call__(self, *given, **named):
+            raise Exception("WordPiece error:\nmissing [UNK] token")
+
+        encode = __call__
+
+    (tmp_path / "text.txt").write_text("words " * 400)
+    with pytest.raises(DataError, match=r"tokenizer \(Broken\) cannot read it \(WordPiece error: missing") as caught:
+        corpora.tokens(str(tmp_path / "text.txt"), "eval", Broken(), length=8)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_text_file_keeps_its_last_tenth_for_evaluation(tmp_path):
     text = "".join(f"line {i}\n" for i in range(1000))
     with lzma.open(tmp_path / "text.txt.xz", "wt", encoding="utf-8") as file:

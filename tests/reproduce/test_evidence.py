@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pico
 import pytest
@@ -181,6 +182,21 @@ def few(monkeypatch):
     monkeypatch.setattr(Samples, "of", small)
     for name in ("GRID", "SEEN_GRID"):
         monkeypatch.setattr(long_matches, name, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["vit-digits-0", "tune", "--of", "ab"], "of: expected a or b, the parent that is trained on, found 'ab'"),
+        (["vit-digits", "start"], "pair: expected a shipped pair, as neox-docstrings-0, found 'vit-digits'"),
+        (["vit-digits-１", "start"], "pair: expected a shipped pair, as neox-docstrings-0, found 'vit-digits-１'"),
+    ],
+)
+def test_a_wrong_word_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert where_it_ends.main([*arguments, "--folder", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 @pytest.mark.usefixtures("few")
