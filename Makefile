@@ -12,6 +12,7 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)".*/\1/p' lmc/__init__.py)
 UV_INSTALL := $(VENV)/bin/uv pip install --compile-bytecode --python $(PY)
 # NEWEST=yes takes the newest versions of everything instead of those that results were measured with.
 WANTED := $(if $(NEWEST),,-c constraints.txt) -e ".[book,test]"
@@ -90,7 +91,7 @@ commit-results: $(STAMP)  ## copy fresh results to data/results and update what 
 	@$(PY) -m lmc.reproduce.expected $(PROFILE)
 
 version:  ## print the version
-	@sed -n 's/^__version__ = "\(.*\)".*/\1/p' lmc/__init__.py
+	@echo $(VERSION)
 
 wheel: $(STAMP)  ## build the wheel into dist, install it into an environment of its own, and run it there
 	@rm -rf build/wheel build/lib dist/*.whl; set -e; $(VENV)/bin/uv build --quiet --wheel --out-dir dist $(OFFERED); \
@@ -100,10 +101,10 @@ wheel: $(STAMP)  ## build the wheel into dist, install it into an environment of
 	cd build && wheel/bin/lmc families >/dev/null && wheel/bin/python -c 'import lmc; print("it runs:", lmc.__file__)'
 
 archive:  ## the committed sources, the rendered book and its PDF (if made) into dist, with checksums
-	@mkdir -p dist; set -e; v=$$($(MAKE) --silent version); \
-	git archive --format=tar.gz --prefix=lmc-$$v/ -o dist/lmc-$$v.tar.gz HEAD; \
-	tar -czf dist/lmc-book-$$v.tar.gz -C book/_build --transform "s,^html,v$$v," html; \
-	if [ -f build/lmc-book.pdf ]; then cp build/lmc-book.pdf dist/lmc-book-$$v.pdf; fi; \
+	@mkdir -p dist; set -e; \
+	git archive --format=tar.gz --prefix=lmc-$(VERSION)/ -o dist/lmc-$(VERSION).tar.gz HEAD; \
+	tar -czf dist/lmc-book-$(VERSION).tar.gz -C book/_build --transform "s,^html,v$(VERSION)," html; \
+	if [ -f build/lmc-book.pdf ]; then cp build/lmc-book.pdf dist/lmc-book-$(VERSION).pdf; fi; \
 	cd dist && rm -f SHA256SUMS && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
 
 site:  ## what is published: the rendered book, and beside it those of earlier versions from build/earlier

@@ -145,8 +145,11 @@ def test_workflows_may_do_little_and_run_what_was_pinned(root: Path) -> None:
                 assert "checkout" not in step.get("uses", "") or step["with"] == {"persist-credentials": False}
 
 
-def test_versions_of_earlier_books_stand_beside_the_newest(root: Path, tmp_path: Path) -> None:
+def test_versions_of_earlier_books_stand_beside_the_newest(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`make archive` packs a book so that `make site` of a later version can put it beside its own."""
+    monkeypatch.setenv("MAKELEVEL", "1")  # as under `make test`: a make inside a make prints the folders it enters
     (tmp_path / "book/_build/html").mkdir(parents=True)
     (tmp_path / "book/_build/html/index.html").write_text("old")
     (tmp_path / "lmc").mkdir()
