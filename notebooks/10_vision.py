@@ -163,4 +163,92 @@ rates
 # - Learned: dual {{vit-digits: dual}}, single {{vit-digits: single}}, that is {{vit-digits: dual / naive}} and {{vit-digits: single / naive}} of naive. The intervals overlap: no difference between the two can be told from chance here.
 # :::
 #
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-again
+# Compute the barrier of the first dual run from its losses: `run = found.comparison.methods["dual"][0]` has `lambdas`,
+# `losses` and `barrier`. Compare with the last.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-again
+# :class: dropdown
+# ```
+
+# %%
+run = found.comparison.methods["dual"][0]
+ends = run.losses[0], run.losses[-1]
+above = [
+    loss - (1 - lam) * ends[0] - lam * ends[1]
+    for lam, loss in zip(run.lambdas, run.losses, strict=True)
+]
+assert abs(max(above) - run.barrier) < 1e-5
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-mean-share
+# The table's `÷ naive` is {{vit-digits: % summary.dual.ratio}} for dual matching. Is it the mean of the runs' shares,
+# or the share of the means? And how is a pair counted that was matched with three seeds?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-mean-share
+# :class: dropdown
+# ```
+#
+# It is the mean of shares: each run is divided by the naive barrier of its own pair. Seeds are averaged first, so that
+# every pair counts once. (At profile smoke there is one run, and all of these are the same.)
+
+# %%
+naive = {run.pair: run.barrier for run in found.comparison.methods["naive"]}
+shares = {}
+for run in found.comparison.methods["dual"]:
+    shares.setdefault(run.pair, []).append(run.barrier / naive[run.pair])
+means = [sum(row) / len(row) for row in shares.values()]
+share = sum(means) / len(means)
+assert abs(share - found.comparison.summary["dual"].ratio) < 1e-6
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-bootstrap
+# Where does an interval come from? Draw 450 losses at random from 450 losses, *with* replacement, and take their mean;
+# do so 1,000 times. Between which two values lie 95 % of the means? How much narrower does it get with four times as
+# many images?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-bootstrap
+# :class: dropdown
+# ```
+#
+# Half as wide: the spread of a mean falls with the root of the number of samples. The intervals of this chapter are
+# made like this, from the difference between points of the line on the same images (a *paired* bootstrap).
+
+# %%
+import numpy as np
+
+draw = np.random.default_rng(0)
+
+
+def interval(losses):
+    drawn = draw.choice(losses, size=(1000, len(losses)))
+    return np.quantile(drawn.mean(axis=1), [0.025, 0.975])
+
+
+few, many = draw.exponential(size=450), draw.exponential(size=1800)
+low, high = interval(few)
+assert low < few.mean() < high
+assert 1.6 < (high - low) / np.ptp(interval(many)) < 2.5
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # **Next question.** And on text? {doc}`11_text`.

@@ -15,7 +15,7 @@
 # - **Question.** Would something simpler give the same network?
 # - **Afterwards you can** name the controls that a report on merging needs.
 # - **You need** {doc}`10_vision`, {doc}`11_text`.
-# - **Time.** 10 minutes to read; computing it took 20.
+# - **Time.** 10 minutes to read; computing it took 25.
 # :::
 #
 # A low barrier is worth little if something simpler gives the same model. This chapter puts merged models beside the
@@ -346,16 +346,84 @@ figures.method_table(results.read("neox-docstrings", profile).comparison)
 # - These alignments learned for few steps ({{controls-vit: steps}} and {{controls-text: steps}}). After 300 the midpoint on digits is {{vit-digits: summary.dual.gap}} nats from the better parent.
 # :::
 #
-# ## Exercise
+# ## Exercises
 #
 # ```{exercise}
 # :label: ex-ensemble
-# Why can an ensemble not be worse than the mean loss of its members, when it averages log-probabilities or probabilities?
+# Why can an ensemble not be worse than the mean loss of its members, when it averages log-probabilities or
+# probabilities? Try it with random ones.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-ensemble
+# :class: dropdown
 # ```
 #
-# ```{solution} ex-ensemble
-# :class: dropdown
 # The loss is convex in both (Jensen's inequality). Averages of *weights* have no such guarantee: that is the barrier.
+
+# %%
+import torch
+
+draw = torch.Generator().manual_seed(0)
+logits = 3 * torch.randn(2, 500, 10, generator=draw)  # two members
+answers = torch.randint(10, (500,), generator=draw)
+loss = torch.nn.functional.cross_entropy
+members = (loss(logits[0], answers) + loss(logits[1], answers)) / 2
+of_logits = loss(logits.mean(0), answers)
+mixed = logits.softmax(-1).mean(0)
+of_probabilities = torch.nn.functional.nll_loss(mixed.log(), answers)
+assert of_logits < members and of_probabilities < members
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-temperature
+# A temperature divides all logits by one number. What does it change, the answers or how sure they are? Find the
+# temperature that lowers the loss of a network that is far too sure.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-temperature
+# :class: dropdown
+# ```
+#
+# The largest logit stays the largest: accuracy does not change. A network that is often wrong pays less when it is
+# less sure. But no temperature helps it to know more.
+
+# %%
+sure = 20 * torch.randn(500, 10, generator=draw)
+tried = {t: float(loss(sure / t, answers)) for t in (1, 10, 100, 1000)}
+best = min(tried, key=tried.get)
+assert best > 1 and tried[best] < tried[1]
+assert torch.equal((sure / best).argmax(-1), sure.argmax(-1))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-repair
+# REPAIR says that averaging cancels part of what units compute. Let two units vary by 1 each, independently of each
+# other. By how much does their average vary? And if they are one and the same unit?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-repair
+# :class: dropdown
+# ```
+#
+# By $1/\sqrt2 \approx 0.71$ if they are independent, by 1 if they are the same. So matching the units mends what
+# REPAIR mends by scaling.
+
+# %%
+one, other = torch.randn(2, 100_000, generator=draw)
+assert abs(float(((one + other) / 2).std()) - 0.5**0.5) < 0.01
+assert abs(float(((one + one) / 2).std()) - 1) < 0.01
+
+# %% [markdown]
+# ```{solution-end}
 # ```
 #
 # **Next question.** What about more than two networks? {doc}`14_k_models`.

@@ -191,4 +191,87 @@ whole.numbers[
 # - ViT-S, B and L on ImageNet were not measured: {doc}`../unmeasured`.
 # :::
 #
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-share-lost
+# The networks tell few of the 200 classes. How much top-1 accuracy does the path of the first dual run lose, in
+# percentage points, and as a share of the worse endpoint? Which of the two says more?
+# (`results.read("vit-tiny-imagenet", "laptop")`)
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-share-lost
+# :class: dropdown
+# ```
+#
+# Less than one point sounds like nothing. As a share it is eleven times as much, since the endpoints have so little to
+# lose.
+
+# %%
+run = (
+    results.read("vit-tiny-imagenet", "laptop")
+    .comparison.methods["dual"][0]
+    .accuracies
+)
+worse = min(run[0], run[-1])
+points, share = worse - min(run), 1 - min(run) / worse
+print(f"{points:.1%} of the pictures, {share:.1%} of the accuracy")
+assert points < 0.02 < share
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-layerscale
+# *LayerScale* multiplies what a layer adds to the stream by a vector: $x + s \odot (W h + b)$. Write a layer without
+# it that computes the same.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-layerscale
+# :class: dropdown
+# ```
+#
+# Multiply the rows of $W$ and the entries of $b$ by $s$. So two recipes, one with LayerScale and one without, may hold
+# the same function.
+
+# %%
+import torch
+
+draw = torch.Generator().manual_seed(0)
+s, b = torch.randn(2, 6, generator=draw)
+w, h = torch.randn(6, 4, generator=draw), torch.randn(4, generator=draw)
+folded_w, folded_b = s[:, None] * w, s * b
+assert torch.allclose(s * (w @ h + b), folded_w @ h + folded_b, atol=1e-5)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-normalise
+# One recipe shows its network $(x - m)/\sigma$, the other $x$ as it is. Move $m$ and $\sigma$ into the first layer,
+# $W (x - m)/\sigma + b$.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-normalise
+# :class: dropdown
+# ```
+#
+# $W/\sigma$ and $b - W m/\sigma$. After that both networks read the same pictures.
+
+# %%
+x, m = torch.randn(2, 4, generator=draw)
+sigma = 0.5 + torch.rand(4, generator=draw)
+normalised = w @ ((x - m) / sigma) + b
+moved = (w / sigma) @ x + (b - w @ (m / sigma))
+assert torch.allclose(normalised, moved, atol=1e-5)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # **Next question.** And the paper's language models? {doc}`17_pythia_small`.

@@ -212,4 +212,87 @@ whole.numbers[
 # - Published Pythia models were not measured: {doc}`../unmeasured`.
 # :::
 #
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-cosine
+# How can one tell from the weights alone that two networks are independent? Compute the cosine between two random
+# vectors of 100,000 weights; then between two that begin at the same point and move away from it by as much as it is
+# long, in random directions.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-cosine
+# :class: dropdown
+# ```
+#
+# Close to 0 for independent ones, about ½ for those with a common start. `lmc` warns when the cosine is far from 0.
+
+# %%
+import torch
+
+draw = torch.Generator().manual_seed(0)
+start, one, other = torch.randn(3, 100_000, generator=draw)
+cosine = torch.nn.functional.cosine_similarity
+assert abs(float(cosine(one, other, dim=0))) < 0.02
+assert abs(float(cosine(start + one, start + other, dim=0)) - 0.5) < 0.02
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-shared-id
+# All rare tokens share one id here. Does that make the loss higher or lower? Compare the entropy $-\sum p \ln p$ of a
+# frequency table before and after its last four entries are joined.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-shared-id
+# :class: dropdown
+# ```
+#
+# Lower: nobody has to say any more *which* of the rare ones comes next. So losses, and barriers, of different
+# vocabularies do not compare.
+
+# %%
+p = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.05, 0.05])
+joined = torch.cat([p[:2], p[2:].sum()[None]])
+
+
+def entropy(p):
+    return float(-(p * p.log()).sum())
+
+
+assert entropy(joined) < entropy(p)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-other-text
+# Does what matching found on Wikipedia hold on WikiText-2? Compute which share of the naive barrier dual matching
+# leaves on either text, from `results.read("pythia-wikipedia", "laptop").comparison` and its
+# `.also["wikitext2-2048"]`.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-other-text
+# :class: dropdown
+# ```
+#
+# It leaves about as little: what was found belongs to the networks, not to the text.
+
+# %%
+wikipedia = results.read("pythia-wikipedia", "laptop").comparison
+texts = {"Wikipedia": wikipedia} | dict(wikipedia.also)
+left = {n: c.mean("dual") / c.mean("naive") for n, c in texts.items()}
+print({name: f"{share:.1%}" for name, share in left.items()})
+assert len(left) == 2 and max(left.values()) < 0.05
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # **Next question.** Another architecture, the same text: {doc}`18_olmo_small`.

@@ -188,4 +188,111 @@ whole.numbers[
 # - Models of a billion parameters were not measured: {doc}`../unmeasured`.
 # :::
 #
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-no-gain
+# OLMo's norm subtracts the mean, divides by the spread, and has no gain. Check on random numbers that it commutes with
+# every rotation that leaves $\mathbb 1$ alone; and that a norm *with* gains does not.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-no-gain
+# :class: dropdown
+# ```
+#
+# Without gains nothing ties the norm to the axes. With them, they have to be moved into the readers first: that is the
+# canonical form of {doc}`05_rotating`.
+
+# %%
+import torch
+
+draw = torch.Generator().manual_seed(0)
+basis = torch.randn(8, 8, generator=draw, dtype=torch.float64)
+basis[:, 0] = 1  # the first direction is that of the mean
+basis, _ = torch.linalg.qr(basis)
+turn = torch.eye(8, dtype=torch.float64)
+turn[1:, 1:], _ = torch.linalg.qr(
+    torch.randn(7, 7, generator=draw, dtype=torch.float64)
+)
+q = basis @ turn @ basis.T
+x, gain = torch.randn(2, 8, generator=draw, dtype=torch.float64)
+
+
+def norm(x):
+    return torch.nn.functional.layer_norm(x, (8,))
+
+
+assert torch.allclose(norm(q @ x), q @ norm(x))
+assert not torch.allclose(gain * norm(q @ x), q @ (gain * norm(x)))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-gate
+# A gated layer computes $W_{\text{down}}\,(\mathrm{silu}(W_{\text{gate}}x) \odot W_{\text{up}}x)$. Which rows and
+# columns may be multiplied by 3 and divided by 3, and which not? A ReLU had such a freedom in both
+# ({doc}`02_two_units`).
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-gate
+# :class: dropdown
+# ```
+#
+# A row of $W_{\text{up}}$ and the column of $W_{\text{down}}$ that reads it: the product is linear in what `up` gives.
+# A row of $W_{\text{gate}}$ goes through the bend of the SiLU and may not.
+
+
+# %%
+def gated(gate, up, down, x):
+    return down @ (torch.nn.functional.silu(gate @ x) * (up @ x))
+
+
+gate, up = torch.randn(2, 5, 8, generator=draw, dtype=torch.float64)
+down = torch.randn(3, 5, generator=draw, dtype=torch.float64)
+factor = torch.tensor([3.0, 1, 1, 1, 1], dtype=torch.float64)
+before = gated(gate, up, down, x)
+scaled = factor[:, None]
+assert torch.allclose(gated(gate, scaled * up, down / factor, x), before)
+assert not torch.allclose(gated(scaled * gate, up, down / factor, x), before)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-two-architectures
+# Dual matching leaves {{olmo-wikipedia: dual / naive}} of the naive barrier here and
+# {{pythia-wikipedia: dual / naive}} with Pythia's architecture. Do the pairs of each differ by more than that? Print
+# the share of every run from `results.read("olmo-wikipedia", "laptop").comparison` and its sibling.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-two-architectures
+# :class: dropdown
+# ```
+#
+# They overlap: the worst run here leaves more than the best one there. Three pairs do not tell the architectures
+# apart.
+
+
+# %%
+def shares(id):
+    found = results.read(id, "laptop").comparison.methods
+    naive = {run.pair: run.barrier for run in found["naive"]}
+    return [run.barrier / naive[run.pair] for run in found["dual"]]
+
+
+here, there = shares("olmo-wikipedia"), shares("pythia-wikipedia")
+print([f"{share:.1%}" for share in sorted(here)])
+print([f"{share:.1%}" for share in sorted(there)])
+assert max(here) > min(there)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # **Next question.** How does it compare with what the predecessor published? {doc}`19_from_scratch`.

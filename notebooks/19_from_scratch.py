@@ -118,4 +118,86 @@ measured_on_gpu(list(ITEMS))
 # - The order of the methods is the published one. The sizes differ, so the numbers do not compare.
 # :::
 #
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-order
+# Are the methods in the published order here? Sort them by their barriers in the table above and in
+# `results.read(id, "laptop")`, for both experiments; *learned, one-sided* is `single`.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-order
+# :class: dropdown
+# ```
+#
+# Yes. But in the published table activations are far behind weights, and here the two are close.
+
+# %%
+published = {
+    "gpt2-shakespeare": (2.02, 1.43, 0.34, 0.02),
+    "vit-cifar10": (1.69, 1.27, 0.36, 0.00),
+}
+methods = ("naive", "activations", "weights", "single")
+for id, row in published.items():
+    mean = results.read(id, "laptop").comparison.mean
+    theirs = sorted(methods, key=dict(zip(methods, row, strict=True)).get)
+    assert sorted(methods, key=mean) == theirs, id
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-per-token
+# One table gives nats per token, another nats per byte. What is a barrier of 2 nats per token, if a token has three
+# bytes on average? Has the share of what naive loses the same trouble?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-per-token
+# :class: dropdown
+# ```
+#
+# Two thirds of a nat per byte. A share has no unit, so it does not change.
+
+# %%
+naive, learned, bytes_per_token = 2.0, 0.02, 3
+per_byte = naive / bytes_per_token
+assert round(per_byte, 2) == 0.67
+share = (learned / bytes_per_token) / per_byte
+assert abs(share - learned / naive) < 1e-12
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-enlarged
+# The published numbers are about an *enlarged* network: queries and keys of each head enter as one product
+# $W_q^\top W_k$. How many weights has that product for a stream of 256 channels and heads of 32, and how many have the
+# two factors?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-enlarged
+# :class: dropdown
+# ```
+#
+# Four times as many. The product has more freedom than the two factors: most matrices of its size are no product of
+# such factors. So a merged network of that kind is no stock checkpoint.
+
+# %%
+import numpy as np
+
+draw = np.random.default_rng(0)
+w_q, w_k = draw.normal(size=(2, 32, 256))
+product = w_q.T @ w_k
+assert product.size == 4 * (w_q.size + w_k.size)
+assert np.linalg.matrix_rank(product) == 32  # of 256
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # **Next question.** All of it in one table: {doc}`20_every_experiment`.
