@@ -113,13 +113,13 @@ if recompute:
     survey("landscape-vit", "vit-digits", match_on, held_out, grid)
 found = results.read("landscape-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of vision transformers in two planes of weight space, one colour scale. Dashed: the direct line between endpoints that were not matched to each other. Solid: the matched line. Distances are Euclidean and the same along both axes.", "name": "fig-landscape-vit"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of vision transformers in two planes of weight space, one colour scale. Dashed: the direct line between endpoints that were not matched to each other. Solid: the matched line. Distances are Euclidean and the same along both axes.", "name": "fig-landscape-vit"}, "image": {"alt": "Two maps of the loss, dark where it is high. In both, a dashed line from the first endpoint to the one at its right crosses a dark ridge ({{landscape-vit: direct barrier}} nats on average over pairs). A solid line to the endpoint above stays in a light valley ({{landscape-vit: single barrier}} for single on the left, {{landscape-vit: dual barrier}} for dual on the right)."}}
 charts.landscape_figure(found.numbers)
 plt.show()
 
 # %% [markdown]
-# Every white dot is one of two functions: matching changed where a network lies, not what it computes. On the direct
-# line the loss climbs above what guessing costs; on the matched line it stays in the valley.
+# In {numref}`fig-landscape-vit` every white dot is one of two functions: matching changed where a network lies, not what
+# it computes. On the direct line the loss climbs above what guessing costs; on the matched line it stays in the valley.
 #
 # ## Language
 
@@ -141,7 +141,11 @@ if recompute:
     )
 found = results.read("landscape-text", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for two language models of Pythia's architecture.", "name": "fig-landscape-text"}}
+# %% [markdown]
+# {numref}`fig-landscape-text` has the same ridge and the same valley. The valley's floor is less even: what is left is
+# a larger part of the ridge.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for two language models of Pythia's architecture.", "name": "fig-landscape-text"}, "image": {"alt": "The same two maps for language models. The ridge under the dashed line is {{landscape-text: direct barrier}} nats high on average; along the solid line there remain {{landscape-text: single barrier}} (single) and {{landscape-text: dual barrier}} (dual)."}}
 charts.landscape_figure(found.numbers)
 plt.show()
 

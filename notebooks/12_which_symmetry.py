@@ -18,9 +18,9 @@
 # - **Time.** 6 minutes to read; computing it took 9.
 # :::
 #
-# {doc}`04_reordering` lists what can be rewritten: the residual stream can be rotated (and, where the architecture
-# allows, scaled), heads and hidden units reordered, values and queries and keys changed of basis inside each head.
-# Figure 3 of {cite:t}`li2026dual` takes such parts away one at a time. Here every kind is tried alone, and left out
+# Part II showed what can be rewritten: the residual stream can be rotated (and, where the architecture allows, scaled),
+# heads and hidden units reordered, values and queries and keys changed of basis inside each head.
+# A part of Figure 3 in {cite:t}`li2026dual` takes such kinds away one at a time. Here every kind is tried alone, and left out
 # alone, on three pairs, the first of them with three seeds.
 #
 # A kind that is left out is left out of everything. It is reset to the identity in the starting point, which otherwise
@@ -96,7 +96,10 @@ if recompute:
     )
 found = results.read("ablation-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}}
+# %% [markdown]
+# {numref}`fig-ablation-vit` has three groups of bars: one kind alone, one kind left out, and all.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}, "image": {"alt": "A horizontal bar for each variant. None is long ({{ablation-vit: none}} nats per image). Alone, head order and hidden order leave no less, queries and keys {{ablation-vit: only queries and keys}}, values {{ablation-vit: only values}}, and stream rotation {{ablation-vit: only stream rotation}}. With one kind left out all bars are short; without stream rotation is the longest of these ({{ablation-vit: without stream rotation}}). All: {{ablation-vit: all}}."}}
 charts.ablation_figure(found.comparison)
 plt.show()
 
@@ -130,7 +133,10 @@ if recompute:
     )
 found = results.read("ablation-text", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}}
+# %% [markdown]
+# {numref}`fig-ablation-text` is to be read in the same way.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}, "image": {"alt": "The same bars for language models. None: {{ablation-text: none}} nats per byte. Alone, stream rotation leaves least ({{ablation-text: only stream rotation}}), then values ({{ablation-text: only values}}). Left out, stream rotation costs most ({{ablation-text: without stream rotation}}), then queries and keys ({{ablation-text: without queries and keys}}). All: {{ablation-text: all}}; with the stream's scale {{ablation-text: all and stream scale}}."}}
 charts.ablation_figure(found.comparison)
 plt.show()
 

@@ -140,7 +140,10 @@ if recompute:
     )
 vision = results.read("controls-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the midpoint between two vision transformers, and of what competes with it: diamonds are means over pairs, dots the runs (three pairs, the first with three seeds), the dashed line the parents' mean.", "name": "fig-controls-vit"}}
+# %% [markdown]
+# In {numref}`fig-controls-vit` whatever stands left of the dashed line is better than the parents are on average.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the midpoint between two vision transformers, and of what competes with it: diamonds are means over pairs, dots the runs (three pairs, the first with three seeds), the dashed line the parents' mean.", "name": "fig-controls-vit"}, "image": {"alt": "A row for each model, its mean loss as a diamond and each run as a dot, on a logarithmic axis. A dashed line marks the parents' mean, {{controls-vit: parents, loss}} nats per image. Left of it, so better, stand the ensemble ({{controls-vit: ensemble of the parents, loss}}) and dual with fine-tuning ({{controls-vit: models.dual, fine-tuned.loss}}). Right of it dual ({{controls-vit: dual, loss}}), naive with fine-tuning ({{controls-vit: naive, fine-tuned, loss}}) and, far out, naive ({{controls-vit: naive, loss}})."}}
 charts.control_figure(vision.numbers)
 plt.show()
 
@@ -201,7 +204,10 @@ if recompute:
     )
 text = results.read("controls-text", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models: three pairs, the first with three seeds.", "name": "fig-controls-text"}}
+# %% [markdown]
+# In {numref}`fig-controls-text` only the ensemble is on that side.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models: three pairs, the first with three seeds.", "name": "fig-controls-text"}, "image": {"alt": "The same for language models. Only the ensemble ({{controls-text: ensemble of the parents, loss}} nats per byte) stands left of the parents' mean, {{controls-text: parents, loss}}. Dual is at {{controls-text: dual, loss}}, with fine-tuning at {{controls-text: models.dual, fine-tuned.loss}}; naive at {{controls-text: naive, loss}}, with fine-tuning at {{controls-text: naive, fine-tuned, loss}}."}}
 charts.control_figure(text.numbers)
 plt.show()
 
@@ -285,7 +291,10 @@ if recompute:
     )
 second = results.read("second-corpus", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of language models on several texts, by method: means over pairs, and a dot for each run (three pairs, the first with three seeds).", "name": "fig-second-corpus"}}
+# %% [markdown]
+# {numref}`fig-second-corpus` shows that the order of the methods is the same on every text.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of language models on several texts, by method: means over pairs, and a dot for each run (three pairs, the first with three seeds).", "name": "fig-second-corpus"}, "image": {"alt": "Four groups of bars, one for each text; in each naive is the highest, closed form comes next, single and dual are lowest and equal. On scikit-learn's documentation: {{second-corpus: texts.scikit-learn.naive}}, {{second-corpus: texts.scikit-learn.closed form}}, {{second-corpus: texts.scikit-learn.single}} and {{second-corpus: texts.scikit-learn.dual}} nats per byte. On WikiText-2 all are lower, dual {{second-corpus: texts.wikitext2-detokenised.dual}}."}}
 charts.grouped_figure(second.numbers)
 plt.show()
 

@@ -142,18 +142,22 @@ found = results.read("k-models", profile)
 # four or more rests on a single set.
 #
 # ## The triangle between three
+#
+# In {numref}`fig-triangles` each corner is a network and the middle is the average of all three.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of merges of the first three vision transformers: the corners are the networks, each dot one set of weights. One colour scale for all methods.", "name": "fig-triangles"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of merges of the first three vision transformers: the corners are the networks, each dot one set of weights. One colour scale for all methods.", "name": "fig-triangles"}, "image": {"alt": "Three triangles of coloured dots with a network at each corner, dark where the loss is high. Naive is dark everywhere but at the corners; its barrier is {{k-models: triangles.naive.0.barrier}} nats per image. With activations the middle is lighter ({{k-models: triangles.activations.0.barrier}}). Dual is nearly as light inside as at its corners ({{k-models: triangles.dual.0.barrier}})."}}
 charts.simplex_figure(found.numbers)
 plt.show()
 
 # %% [markdown]
 # ## Up to six
 #
-# The uniform average of $K$ networks, with the better of the two reference lines it has to live up to: the best single
-# parent, and the ensemble, which costs $K$ times as much to run.
+# The uniform average of $K$ networks, beside the two lines that it has to live up to: the best single parent, and the
+# ensemble, which costs $K$ times as much to run.
+#
+# In {numref}`fig-k-models` the line of dual lies above that of the best parent at every K.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the uniform merge of K vision transformers, by method: the mean over disjoint sets of K, and a dot for each.", "name": "fig-k-models"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of the uniform merge of K vision transformers, by method: the mean over disjoint sets of K, and a dot for each.", "name": "fig-k-models"}, "image": {"alt": "Loss over the number K of networks merged, 2 to 6, on a logarithmic axis. From top to bottom at the left: naive, which falls from {{k-models: merges.naive.K = 2}} to {{k-models: merges.naive.K = 6}}; activations, which rise from {{k-models: merges.activations.K = 2}} to {{k-models: merges.activations.K = 6}}; dual, level from {{k-models: merges.dual.K = 2}} to {{k-models: merges.dual.K = 6}}; the best parent at about {{k-models: merges.best parent.K = 2}}; and the ensemble, which falls to {{k-models: merges.ensemble of K.K = 6}}."}}
 charts.count_figure(found.numbers)
 plt.show()
 

@@ -114,7 +114,10 @@ if recompute:
     )
 found = results.read("barrier-by-width", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point, with its 95 % interval over held-out images. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
+# %% [markdown]
+# In {numref}`fig-barrier-by-width` three lines rise to the right, and one falls.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point, with its 95 % interval over held-out images. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}, "image": {"alt": "Barrier over width, 16 to 128. Naive rises from {{barrier-by-width: methods.naive.barrier.0}} to {{barrier-by-width: methods.naive.barrier.3}} nats per image, activations from {{barrier-by-width: methods.activations.barrier.0}} to {{barrier-by-width: methods.activations.barrier.3}}. Weights stay at about {{barrier-by-width: methods.weights.barrier.0}} up to width 64 and jump to {{barrier-by-width: methods.weights.barrier.3}} at 128. Dual falls from {{barrier-by-width: methods.dual.barrier.0}} to almost zero."}}
 charts.sweep_figure(found.sweep)
 plt.show()
 
@@ -161,7 +164,10 @@ if recompute:
     record("barrier-by-training", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-training", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over pairs, each run as a point.", "name": "fig-barrier-by-training"}}
+# %% [markdown]
+# {numref}`fig-barrier-by-training` shows the four lengths.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over pairs, each run as a point.", "name": "fig-barrier-by-training"}, "image": {"alt": "Barrier over training steps, 100 to 3,000. Naive rises from {{barrier-by-training: methods.naive.barrier.0}} to {{barrier-by-training: methods.naive.barrier.3}} nats per image. Weights and activations rise up to 1,000 steps ({{barrier-by-training: methods.weights.barrier.2}} and {{barrier-by-training: methods.activations.barrier.2}}) and then fall. Dual is zero at 100 and 300 steps, {{barrier-by-training: methods.dual.barrier.2}} at 1,000, {{barrier-by-training: methods.dual.barrier.3}} at 3,000."}}
 charts.sweep_figure(found.sweep)
 plt.show()
 
@@ -198,7 +204,10 @@ if recompute:
     record("barrier-by-data", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-data", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of three pairs of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}}
+# %% [markdown]
+# In {numref}`fig-barrier-by-data` the two lines cross: with very little text, the closed form is the better choice.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of three pairs of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}, "image": {"alt": "Barrier over the tokens that matching sees, 512 to 131,072. Activations fall little, from {{barrier-by-data: methods.activations.barrier.0}} to {{barrier-by-data: methods.activations.barrier.4}} nats per byte. Dual begins above them at {{barrier-by-data: methods.dual.barrier.0}}, is near them at 2,048 tokens, and falls to {{barrier-by-data: methods.dual.barrier.4}}, flattening at the right."}}
 charts.sweep_figure(found.sweep)
 plt.show()
 

@@ -69,11 +69,18 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(7, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-tiny-imagenet"}}
+# %% [markdown]
+# {numref}`fig-vit-tiny-imagenet` shows the loss, by method.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-tiny-imagenet"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-tiny-imagenet: naive}} and {{vit-tiny-imagenet: canonical}} nats per image; weights ({{vit-tiny-imagenet: weights}}) and activations ({{vit-tiny-imagenet: activations}}) are flatter hills; single ({{vit-tiny-imagenet: single}}) and dual ({{vit-tiny-imagenet: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same lines.", "name": "fig-vit-tiny-imagenet-accuracy"}}
+# %% [markdown]
+# {numref}`fig-vit-tiny-imagenet-accuracy` shows the accuracy. Mind its axis: the best endpoints tell one picture in
+# eleven.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same lines.", "name": "fig-vit-tiny-imagenet-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints tell {{vit-tiny-imagenet: % methods.dual.accuracies.0.0}} of the pictures (first pair). Naive and canonical fall to {{vit-tiny-imagenet: % methods.naive.accuracies.0.12}} half way; dual stays near the endpoints, {{vit-tiny-imagenet: % methods.dual.accuracies.0.12}} half way."}}
 figures.accuracy_figure(found.comparison)
 plt.show()
 
@@ -154,17 +161,17 @@ if published and recompute:
 if published:
     whole = results.read("vit-imagenet", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-vit-imagenet"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-vit-imagenet"}, "image": {"alt": "A bar for each method, as high as its mean barrier over the published pairs, and a dot for each pair."}}
 if published:
     figures.barrier_bars(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-vit-imagenet-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-vit-imagenet-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each published pair."}}
 if published:
     charts.scaling_figure(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the lines.", "name": "fig-vit-imagenet-accuracy"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the lines.", "name": "fig-vit-imagenet-accuracy"}, "image": {"alt": "Top-1 accuracy over λ between published models, a curve for each method."}}
 if published:
     figures.accuracy_figure(whole.comparison)
     plt.show()

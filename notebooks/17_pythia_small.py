@@ -73,7 +73,10 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(1, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of Pythia's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-pythia-wikipedia"}}
+# %% [markdown]
+# {numref}`fig-pythia-wikipedia` shows the loss on held-out articles.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of Pythia's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-pythia-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{pythia-wikipedia: naive}} and {{pythia-wikipedia: canonical}} nats per token; weights ({{pythia-wikipedia: weights}}) and activations ({{pythia-wikipedia: activations}}) are flatter hills; single ({{pythia-wikipedia: single}}) and dual ({{pythia-wikipedia: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -83,8 +86,10 @@ figures.method_table(found.comparison)
 # %% [markdown]
 # And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora.corpus`), another
 # text than the one the networks and the matching learned from:
+#
+# {numref}`fig-pythia-wikipedia-wikitext` shows it.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-pythia-wikipedia-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-pythia-wikipedia-wikitext"}, "image": {"alt": "The same curves on WikiText-2: naive {{pythia-wikipedia: also.wikitext2-2048.summary.naive.barrier}} nats per token, weights {{pythia-wikipedia: also.wikitext2-2048.summary.weights.barrier}}, single {{pythia-wikipedia: also.wikitext2-2048.summary.single.barrier}} and dual {{pythia-wikipedia: also.wikitext2-2048.summary.dual.barrier}}, in the same order from top to bottom."}}
 other = found.comparison.also.get(
     "wikitext2-2048", found.comparison
 )  # smoke has one text only
@@ -113,7 +118,7 @@ found
 on_gpu = ["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"]
 measured_on_gpu(on_gpu)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over size: the small networks above, and what a GPU has measured; a point for every match. Vocabularies and lengths of training differ.", "name": "fig-pythia-by-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over size: the small networks above, and what a GPU has measured; a point for every match. Vocabularies and lengths of training differ.", "name": "fig-pythia-by-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each match."}}
 by_size(
     "pythia-wikipedia", on_gpu
 )  # nothing as long as there is nothing to compare with
@@ -180,12 +185,12 @@ if published and recompute:
 if published:
     whole = results.read("pythia-wikitext", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-pythia-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-pythia-wikitext"}, "image": {"alt": "A bar for each method, as high as its mean barrier over the published pairs, and a dot for each pair."}}
 if published:
     figures.barrier_bars(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-pythia-wikitext-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-pythia-wikitext-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each published pair."}}
 if published:
     charts.scaling_figure(whole.comparison)
     plt.show()

@@ -69,7 +69,10 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(5, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}}
+# %% [markdown]
+# {numref}`fig-olmo-wikipedia` shows the loss on held-out articles.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{olmo-wikipedia: naive}} and {{olmo-wikipedia: canonical}} nats per token; weights ({{olmo-wikipedia: weights}}) and activations ({{olmo-wikipedia: activations}}) are flatter hills; single ({{olmo-wikipedia: single}}) and dual ({{olmo-wikipedia: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -79,8 +82,10 @@ figures.method_table(found.comparison)
 # %% [markdown]
 # And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora.corpus`), another
 # text than the one the networks and the matching learned from:
+#
+# {numref}`fig-olmo-wikipedia-wikitext` shows it.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-olmo-wikipedia-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-olmo-wikipedia-wikitext"}, "image": {"alt": "The same curves on WikiText-2: naive {{olmo-wikipedia: also.wikitext2-2048.summary.naive.barrier}} nats per token, weights {{olmo-wikipedia: also.wikitext2-2048.summary.weights.barrier}}, single {{olmo-wikipedia: also.wikitext2-2048.summary.single.barrier}} and dual {{olmo-wikipedia: also.wikitext2-2048.summary.dual.barrier}}."}}
 other = found.comparison.also.get(
     "wikitext2-2048", found.comparison
 )  # smoke has one text only
@@ -157,12 +162,12 @@ if published and recompute:
 if published:
     whole = results.read("olmo-wikitext", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-olmo-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-olmo-wikitext"}, "image": {"alt": "A bar for each method, as high as its mean barrier over the published pairs, and a dot for each pair."}}
 if published:
     figures.barrier_bars(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-olmo-wikitext-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-olmo-wikitext-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each published pair."}}
 if published:
     charts.scaling_figure(whole.comparison)
     plt.show()

@@ -23,8 +23,9 @@
 # and `activations` rewrite one side in closed form, `single` learns to rewrite one side, `dual` both. Numbers are means over
 # pairs that share no endpoint; the range of the runs is in the chapters.
 #
-# The third figure of the paper shows dual matching for vision transformers of several sizes and for language models
-# {cite:p}`li2026dual`. This is the same comparison on the networks that were at hand here: other networks, and smaller ones.
+# Figure 3 of the paper shows dual matching for vision transformers of several sizes and for language models
+# {cite:p}`li2026dual`; its other part, which leaves kinds of symmetry out, is {doc}`12_which_symmetry`. This is the same
+# comparison on the networks that were at hand here: other networks, and smaller ones.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "laptop"  # smoke | laptop
@@ -69,7 +70,11 @@ shown = record(
     drawn_from=list(experiments),
 )
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean barrier of every method in every experiment; the horizontal axis is logarithmic but for its first thousandth of a nat.", "name": "fig-every-experiment"}}
+# %% [markdown]
+# In {numref}`fig-every-experiment` nearly every row has the same order: naive right, closed forms in the middle,
+# learned methods left. The exceptions are networks that were trained briefly.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean barrier of every method in every experiment; the horizontal axis is logarithmic but for its first thousandth of a nat.", "name": "fig-every-experiment"}, "image": {"alt": "A row for each experiment and a mark for each method, on a logarithmic axis of barriers. In every row naive and canonical stand far right, weights and activations in the middle, and dual (with single, where it was run) far left: on digits from {{vit-digits: naive}} (naive) to {{vit-digits: dual}} (dual), on documentation from {{neox-docstrings: naive}} to {{neox-docstrings: dual}} nats."}}
 charts.overview_figure(compared)
 plt.show()
 
