@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import copies
 import pytest
 from filelock import FileLock
 
@@ -36,7 +37,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             folder.mkdir()
-            done = reproduce_smoke(folder)
+            with copies.serving() as variables:
+                done = reproduce_smoke(folder, variables)
             folder.with_suffix(".log").write_text(done.stdout + done.stderr)
             folder.with_suffix(".code").write_text(str(done.returncode))
     code = folder.with_suffix(".code").read_text()
@@ -44,10 +46,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def reproduce_smoke(folder: Path) -> "subprocess.CompletedProcess[str]":
+def reproduce_smoke(folder: Path, variables: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """The command a user types, with its outputs sent to `folder`, and what its kernels do noted in `folder`/record."""
     command = [sys.executable, "-m", "lmc", "reproduce", "--profile", "smoke", "--out", str(folder / "executed")]
     environment = {**os.environ, "LMC_RESULTS": str(folder / "results")} | recording(folder / "record")
+    environment |= variables or {}
     environment.pop("MPLBACKEND", None)  # kernels show their figures in the page, to which its text refers
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
 
