@@ -30,6 +30,7 @@ from lmc.reproduce.command import executed_folder, reproduce
 from lmc.reproduce.ledger import figures
 from lmc.reproduce.notebook import redraws
 from lmc.reproduce.quotes import quoted
+from lmc.reproduce.training.budget import command
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDERER = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
@@ -39,7 +40,8 @@ class RenderError(LmcError):
     """The renderer found something wrong: a broken link, an unknown citation, a page outside the contents."""
 
 
-def main() -> int:
+@command
+def main() -> None:
     end_cleanly()
     parser = argparse.ArgumentParser(description="Run the notebooks and render the book.")
     parser.add_argument("--profile", default="laptop")
@@ -48,18 +50,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "book/_build/html", help="where the pages go")
     arguments = parser.parse_args()
     steps: dict[str, float] = {}
-    try:
-        if arguments.executed is None:
-            with _timed("notebooks", steps):
-                reproduce(arguments.profile, jobs=arguments.jobs, everything=False)
-        with _timed("render", steps):
-            render(arguments.executed or executed_folder(arguments.profile), arguments.profile, arguments.out)
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.executed is None:
+        with _timed("notebooks", steps):
+            reproduce(arguments.profile, jobs=arguments.jobs, everything=False)
+    with _timed("render", steps):
+        render(arguments.executed or executed_folder(arguments.profile), arguments.profile, arguments.out)
     print("; ".join(f"{step}: {seconds:.0f} s" for step, seconds in steps.items()))
     print(f"The book: {arguments.out / 'index.html'}")
-    return 0
 
 
 def render(executed: Path, profile: str, out: Path) -> None:

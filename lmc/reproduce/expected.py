@@ -23,12 +23,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lmc.errors import LmcError
 from lmc.reproduce import pair_means, places, results
 from lmc.reproduce.execute import execute, kernel_environment
 from lmc.reproduce.ledger import Expected, Figure, figures
 from lmc.reproduce.notebook import notebook, parameters
 from lmc.reproduce.schedule import schedule, source
+from lmc.reproduce.training.budget import command
 
 SEEDS = 5
 ROUNDING = 1e-3  # of the value: tolerated where nothing is random
@@ -36,25 +36,19 @@ NOTHING = 1e-4  # nats: tolerated where every run has a barrier of 0
 Found = dict[str, dict[str, Expected]]  # figure -> headline number -> what to expect
 
 
-def main() -> int:
+@command
+def main() -> None:
     parser = argparse.ArgumentParser(description="Compute the expected numbers of figures.yml.")
     parser.add_argument("profile")
     parser.add_argument("notebooks", nargs="*", help="run only these, for every seed")
     arguments = parser.parse_args()
-    try:
-        file = places.checkout() / "figures.yml"
-        ledger = figures(file)
-        again = arguments.profile == "smoke" or arguments.notebooks
-        found = (
-            by_seeds(ledger, arguments.profile, arguments.notebooks) if again else by_runs(ledger, arguments.profile)
-        )
-        text = rewrite(file.read_text(encoding="utf-8"), arguments.profile, found, ledger)
-        file.write_text(text, encoding="utf-8")
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    file = places.checkout() / "figures.yml"
+    ledger = figures(file)
+    again = arguments.profile == "smoke" or arguments.notebooks
+    found = by_seeds(ledger, arguments.profile, arguments.notebooks) if again else by_runs(ledger, arguments.profile)
+    text = rewrite(file.read_text(encoding="utf-8"), arguments.profile, found, ledger)
+    file.write_text(text, encoding="utf-8")
     print(f"{sum(map(len, found.values()))} numbers of {len(found)} figures at profile {arguments.profile}")
-    return 0
 
 
 def expect(values: list[float], pairs: list[str] | None = None) -> Expected:

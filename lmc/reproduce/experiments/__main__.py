@@ -13,49 +13,41 @@ from pathlib import Path
 import torch
 
 from lmc.corpora import prepared
-from lmc.errors import LmcError
 from lmc.reproduce import places
 from lmc.reproduce.experiments import lease
 from lmc.reproduce.experiments.from_scratch import Workplace, run
 from lmc.reproduce.experiments.stages import STAGES
-from lmc.reproduce.training.budget import Budget, BudgetSpent
+from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.settings import ITEMS, SIZES, corpora, work
 
 LEASE = "lease"
 
 
+@command
 def main(given: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(given)
     on_lease = arguments.item == LEASE
     folder = arguments.inputs or places.checkout() / "build" / "inputs"
-    try:
-        if arguments.prepare:
-            works = lease.settings(arguments.size).values() if on_lease else work(arguments.item, arguments.size)
-            files = prepared.prepare(corpora(works), folder)
-            for file in files:
-                print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.relative_to(folder)}")
-            return 0
-        place = Workplace(
-            folder=arguments.folder or places.checkout() / "build" / "campaign",
-            inputs=folder,
-            device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),
-            compiled=arguments.compile,
-        )
-        budget = Budget(60 * arguments.minutes)
-        if on_lease:
-            unfinished = lease.run(arguments.size, budget, replace(place, folder=place.folder / LEASE))
-            for line in unfinished:
-                print(f"to be continued: {line}")
-            return 3 if unfinished else 0
-        stages = STAGES if arguments.stage == "all" else (arguments.stage,)
-        done = run(arguments.item, arguments.size, budget, place, stages, arguments.only)
-    except BudgetSpent as stop:
-        print(f"to be continued: {stop}")
-        return 3
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for id in done:
+    if arguments.prepare:
+        works = lease.settings(arguments.size).values() if on_lease else work(arguments.item, arguments.size)
+        files = prepared.prepare(corpora(works), folder)
+        for file in files:
+            print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.relative_to(folder)}")
+        return 0
+    place = Workplace(
+        folder=arguments.folder or places.checkout() / "build" / "campaign",
+        inputs=folder,
+        device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),
+        compiled=arguments.compile,
+    )
+    budget = Budget(60 * arguments.minutes)
+    if on_lease:
+        unfinished = lease.run(arguments.size, budget, replace(place, folder=place.folder / LEASE))
+        for line in unfinished:
+            print(f"to be continued: {line}")
+        return 3 if unfinished else 0
+    stages = STAGES if arguments.stage == "all" else (arguments.stage,)
+    for id in run(arguments.item, arguments.size, budget, place, stages, arguments.only):
         print(f"done: {places.fresh_folder(SIZES[arguments.size]) / f'{id}.json'}")
     return 0
 

@@ -6,8 +6,6 @@ until the next look draw λ around these points, the more often the higher the l
 the endpoints. Nothing about it is kept in a saved state: a look depends on the transforms, the seed and the step alone.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -9,8 +9,6 @@ endpoints before and after, the barrier between the trained ones under the trans
 and after a short matching that starts from the old transforms or from nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time
@@ -20,11 +18,11 @@ from typing import Any
 
 import torch
 
-from lmc.errors import LmcError
 from lmc.evaluation import evaluate
 from lmc.matching import Alignment, match
 from lmc.reproduce.experiments.controls import finetune
 from lmc.reproduce.experiments.long_matches import RATES, READ, Study, distance
+from lmc.reproduce.training.budget import command
 from lmc.symmetries import state
 
 AGAIN = 100  # steps of the short matching
@@ -63,15 +61,11 @@ def survive(study: Study, of: str, steps: int, lr: float, read: str, batch: int)
     study.write(name, found | {"seconds": time.monotonic() - began})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
-    try:
-        survive(Study(given.pair, given.folder), given.of, given.steps, given.lr, given.read, given.batch)
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    survive(Study(given.pair, given.folder), given.of, given.steps, given.lr, given.read, given.batch)
 
 
 def _parser() -> argparse.ArgumentParser:

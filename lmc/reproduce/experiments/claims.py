@@ -6,17 +6,15 @@ A verdict says *supported at this size*, *not seen at this size* or *not tested*
 so none is a verdict on the claim itself. Every row names the results it was made from.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lmc.errors import LmcError
 from lmc.reproduce import results
 from lmc.reproduce.figures import Markdown
 from lmc.reproduce.runs import Comparison
+from lmc.reproduce.training.budget import command
 
 NEAR = 0.05  # of the naive barrier: what is called near zero
 STAYS = 0.05  # of the worse endpoint's accuracy: how much of it a path that stays up may lose
@@ -194,21 +192,13 @@ def claims_table(numbers: Mapping[str, Any]) -> Markdown:
     return Markdown("\n".join(rows))
 
 
-def main() -> int:
+@command
+def main() -> None:
     began = time.monotonic()
-    try:
-        numbers = collected()
-        run = {
-            "seeds": [],
-            "duration_s": time.monotonic() - began,
-            "command": "python -m lmc.reproduce.experiments.claims",
-        }
-        results.write("claims", "laptop", numbers, run)
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    numbers = collected()
+    run = {"seeds": [], "duration_s": time.monotonic() - began}
+    results.write("claims", "laptop", numbers, run | {"command": "python -m lmc.reproduce.experiments.claims"})
     print(claims_table(numbers).text)
-    return 0
 
 
 if __name__ == "__main__":

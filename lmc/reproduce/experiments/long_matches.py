@@ -13,14 +13,12 @@ batches that a match of as many steps reads, so that merging is not mistaken for
 match trained on: where it goes, and how far that is. `where_it_ends` puts the pieces together.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +53,7 @@ class Samples:
     eval: Data
 
     @classmethod
-    def of(cls, pair: str, model: nn.Module) -> Samples:
+    def of(cls, pair: str, model: nn.Module) -> Self:
         """The data of a shipped pair."""
         if pair.startswith("neox-docstrings"):
             tokenizer = corpora.byte_tokenizer()

@@ -8,8 +8,6 @@ of different experiments have different units, so a difference is counted in nai
 once, with the mean of its seeds; pairs are disjoint, so intervals are over pairs.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import time
@@ -20,10 +18,10 @@ from typing import Any
 import torch
 from scipy.stats import binomtest
 
-from lmc.errors import LmcError
 from lmc.evaluation import RESAMPLES
 from lmc.reproduce import results
 from lmc.reproduce.runs import Comparison, RateGrid, Run, rate_grids
+from lmc.reproduce.training.budget import command
 
 TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare")
 VISION = ("vit-digits", "vit-cifar10", "vit-tiny-imagenet")
@@ -181,21 +179,15 @@ def _mean_of(rows: Sequence[Mapping[str, float]], pair: float) -> float:
     return sum(shares) / len(shares)
 
 
-def main() -> int:
+@command
+def main() -> None:
     began = time.monotonic()
-    try:
-        numbers = measured()
-        run = {"seeds": [0, 1, 2], "duration_s": time.monotonic() - began}
-        results.write(
-            "one-or-two", "laptop", numbers, run | {"command": "python -m lmc.reproduce.experiments.one_or_two"}
-        )
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    numbers = measured()
+    run = {"seeds": [0, 1, 2], "duration_s": time.monotonic() - began}
+    results.write("one-or-two", "laptop", numbers, run | {"command": "python -m lmc.reproduce.experiments.one_or_two"})
     for group, found in numbers["together"].items():
         for how, row in found.items():
             print(f"{group:<7} {how:<6} {row}")
-    return 0
 
 
 if __name__ == "__main__":

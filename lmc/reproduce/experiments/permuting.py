@@ -9,8 +9,6 @@ longer the endpoints, and what is returned is the nearest permutation, whose lin
 For these two maps, single and dual matching need not be the same up to the rate, which is what they are for here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -50,7 +48,7 @@ class StraightThrough(Learner):
             for size in (1, 0, 0)
         )
 
-    def _parts(self) -> Iterator[tuple[str, Elements]]:
+    def _parts(self) -> Iterator[tuple[str, "Elements"]]:
         yield from super()._parts()
         for k in range(len(self.states)):
             yield from ((f"scores/{k}", self.scores[k]), (f"mean/{k}", self.mean[k]), (f"square/{k}", self.square[k]))
@@ -67,13 +65,13 @@ class StraightThrough(Learner):
         self.arrange()
         return loss
 
-    def pull_back(self, weights: Tensor, frame: Frame) -> list[Elements]:
+    def pull_back(self, weights: Tensor, frame: "Frame") -> list["Elements"]:
         """The same, and ∂L/∂P of every endpoint's permutations, kept as `wanted`."""
         self.wanted = [self._along_permutations(k, float(weights[k]), frame) for k in range(len(self.states))]
         return super().pull_back(weights, frame)
 
     @torch.no_grad()
-    def _along_permutations(self, k: int, share: float, frame: Frame) -> dict[str, Tensor]:
+    def _along_permutations(self, k: int, share: float, frame: "Frame") -> dict[str, Tensor]:
         """∂L/∂P of one endpoint: G, contracted with the weights as they are before the units are put in order."""
         found = {s.name: torch.zeros(s.group.n, s.group.n, dtype=self.dtype) for s in self.permuted}
         if k not in self.moving:

@@ -9,8 +9,6 @@ to reach the training loss of the narrowest one, so that size does not come with
 found with a seed that serves in no pair. Exit 3: the time given is over, the same command goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -25,14 +23,14 @@ import torch
 from scipy.stats import t as student
 
 from lmc.corpora import prepared
-from lmc.errors import ArgumentError, LmcError
+from lmc.errors import ArgumentError
 from lmc.files import read_json, write_whole
 from lmc.reproduce import places, results
 from lmc.reproduce.experiments import report
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Sweep
-from lmc.reproduce.training.budget import Budget, BudgetSpent
+from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints
 from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
 from lmc.reproduce.training.shapes import NeoX
@@ -270,23 +268,16 @@ def _seconds(costs: Mapping[str, Any]) -> float:
     return float(training + sum(cost["seconds"] for row in costs["matching"].values() for cost in row.values()))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
     scaling = Scaling(given.folder, given.inputs or places.checkout() / "build" / "inputs", Budget(60 * given.minutes))
-    try:
-        if given.setting == "write":
-            for id in scaling.write():
-                print(f"written: {id}")
-        else:
-            scaling.pair(given.setting, given.pair, given.equal)
-    except BudgetSpent as stop:
-        print(f"to be continued: {stop}")
-        return 3
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if given.setting == "write":
+        for id in scaling.write():
+            print(f"written: {id}")
+    else:
+        scaling.pair(given.setting, given.pair, given.equal)
 
 
 def _parser() -> argparse.ArgumentParser:

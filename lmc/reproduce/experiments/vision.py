@@ -7,8 +7,6 @@ Endpoints are augmented by shifts and mirroring (`tasks.Pictures`). Two processo
 training that is cut off loses a minute. Exit 3: the time given is over, the same command goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
@@ -17,11 +15,10 @@ from pathlib import Path
 import torch
 
 from lmc.corpora import prepared
-from lmc.errors import LmcError
 from lmc.reproduce import places, results
 from lmc.reproduce.experiments import report
 from lmc.reproduce.experiments.stages import Campaign
-from lmc.reproduce.training.budget import Budget, BudgetSpent
+from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.endpoints import endpoint_folder
 from lmc.reproduce.training.settings import Matching, Setting, corpora
 from lmc.reproduce.training.shapes import Vit
@@ -97,25 +94,18 @@ def write(folder: Path, inputs: Path) -> list[str]:
     return written
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
     inputs = given.inputs or places.checkout() / "build" / "inputs"
-    try:
-        if given.setting == "write":
-            for id in write(given.folder, inputs):
-                print(f"written: {id}")
-        else:
-            setting = SETTINGS[given.setting]
-            prepared.prepare(corpora([setting]), inputs)
-            Campaign(setting, given.folder, inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
-    except BudgetSpent as stop:
-        print(f"to be continued: {stop}")
-        return 3
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if given.setting == "write":
+        for id in write(given.folder, inputs):
+            print(f"written: {id}")
+    else:
+        setting = SETTINGS[given.setting]
+        prepared.prepare(corpora([setting]), inputs)
+        Campaign(setting, given.folder, inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
 
 
 def _parser() -> argparse.ArgumentParser:

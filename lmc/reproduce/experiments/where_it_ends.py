@@ -11,8 +11,6 @@ A command makes one piece (`long_matches` says which there are), kept in a file 
 made again, and a match that was cut off goes on. `write` puts the pieces of all pairs of a kind together.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,12 +21,13 @@ from typing import Any
 import torch
 
 from lmc import corpora
-from lmc.errors import DataError, LmcError
+from lmc.errors import DataError
 from lmc.files import read_json
 from lmc.reproduce import results
 from lmc.reproduce.experiments.long_matches import DRAWN, ORDERS, RATES, READ, LongMatch, Study
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
+from lmc.reproduce.training.budget import command
 
 Pieces = Mapping[str, Mapping[str, Any]]  # of every pair its pieces, by name
 
@@ -135,30 +134,26 @@ def over_data(pieces: Pieces) -> Sweep:
     return replace(swept, rest={"enough": None if first is None else both[first]})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make one piece."""
     given = _parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
-    try:
-        if given.piece == "write":
-            print(f"written: {write(given.pair, given.folder)}")
-            return 0
-        study = Study(given.pair, given.folder)
-        if given.piece == "start":
-            study.start()
-        elif given.piece == "match":
-            chosen = (given.steps, given.drawn, given.read, given.batch, given.lr, given.method, given.seed)
-            study.match(LongMatch(*chosen, windows=given.windows, patience=given.patience, order=given.order))
-        elif given.piece == "closed":
-            study.closed(given.windows, given.seed)
-        elif given.piece == "tune":
-            study.tune(given.of, given.steps, given.lr, given.batch, given.read)
-        else:
-            study.after(given.of, given.steps, given.lr, given.batch, given.read)
-    except LmcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if given.piece == "write":
+        print(f"written: {write(given.pair, given.folder)}")
+        return
+    study = Study(given.pair, given.folder)
+    if given.piece == "start":
+        study.start()
+    elif given.piece == "match":
+        chosen = (given.steps, given.drawn, given.read, given.batch, given.lr, given.method, given.seed)
+        study.match(LongMatch(*chosen, windows=given.windows, patience=given.patience, order=given.order))
+    elif given.piece == "closed":
+        study.closed(given.windows, given.seed)
+    elif given.piece == "tune":
+        study.tune(given.of, given.steps, given.lr, given.batch, given.read)
+    else:
+        study.after(given.of, given.steps, given.lr, given.batch, given.read)
 
 
 def _parser() -> argparse.ArgumentParser:

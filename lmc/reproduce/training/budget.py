@@ -1,17 +1,49 @@
 """Time that a command may take: long work stops cleanly, keeps what it has, and goes on when it is run again."""
 
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec
 
 from lmc.errors import LmcError
+
+P = ParamSpec("P")
 
 UNLIMITED = 366 * 24 * 3600.0  # seconds, for a run that is to end by itself
 
 
 class BudgetSpent(LmcError):
     """The time given is over; what was done is kept, and the same command goes on from there."""
+
+
+def command(work: Callable[P, int | None]) -> Callable[P, int]:
+    """A command's main function, which then returns how it ended, and says it in a line.
+
+    >>> @command
+    ... def main() -> None:
+    ...     Budget(seconds=0).check()
+    >>> main()
+    to be continued: the time given is over; run the same command again to go on
+    3
+
+    Exit codes: 0, or what it returns: done. 2: bad input. 3: the time given is over.
+    """
+
+    @wraps(work)
+    def ended(*given: P.args, **named: P.kwargs) -> int:
+        try:
+            return work(*given, **named) or 0
+        except BudgetSpent as stop:
+            print(f"to be continued: {stop}")
+            return 3
+        except LmcError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return ended
 
 
 class Budget:
