@@ -19,10 +19,9 @@ from lmc.reproduce import places, results
 from lmc.reproduce.experiments import report
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.training.budget import Budget, command
-from lmc.reproduce.training.endpoints import endpoint_folder
 from lmc.reproduce.training.settings import Matching, Setting, corpora
 from lmc.reproduce.training.shapes import Vit
-from lmc.reproduce.training.tasks import describe, task_of
+from lmc.reproduce.training.tasks import task_of
 from lmc.reproduce.training.trainer import TrainingRecipe
 
 CPU = torch.device("cpu")
@@ -73,23 +72,12 @@ def write(folder: Path, inputs: Path) -> list[str]:
     """A results file for every setting that has an endpoint or more, by its id."""
     written = []
     for id, setting in SETTINGS.items():
-        endpoints = endpoint_folder(setting, folder)
-        compared = report.compared(setting, folder / id, endpoints)
+        compared = report.compared(setting, folder)
         if not compared.rest["training"]["runs"]:
             continue
-        costs = report.costs(setting, folder / id, endpoints)
-        seconds = [run["seconds"] for run in costs["training"].values()]
-        seconds += [cost["seconds"] for row in costs["matching"].values() for cost in row.values()]
-        run = {
-            "seeds": [seed for pair in setting.seeds for seed in pair],
-            "corpus": describe(
-                task_of(setting.shape, setting.corpus, inputs, CPU), setting.evaluated_on, setting.scored
-            ),
-            "duration_s": sum(seconds),
-            "command": f"python -m lmc.reproduce.experiments.vision {id}",
-            "costs": costs,
-        }
-        results.write(id, "laptop", compared.to_json(), run)
+        task = task_of(setting.shape, setting.corpus, inputs, CPU)
+        run = report.made([setting], folder, task, f"python -m lmc.reproduce.experiments.vision {id}")
+        results.write(id, "laptop", compared.to_json(), run | {"costs": report.costs(setting, folder)})
         written.append(id)
     return written
 

@@ -59,7 +59,7 @@ def train_endpoints(
     same compiled. Raises BudgetSpent when the time is over, with everything kept for the next call, and CheckpointError
     where the folder holds endpoints of other settings.
     """
-    refuse_other_run(folder, _trained_as(setting))
+    refuse_other_run(folder, trained_as(setting))
     done = [folder / f"seed-{seed}" for seed in seeds]
     missing = [seed for seed, end in zip(seeds, done, strict=True) if not end.is_dir()]
     if not missing:
@@ -149,11 +149,11 @@ def order_of(seed: int, step: int) -> torch.Generator:
 
 def endpoint_folder(setting: Setting, folder: Path) -> Path:
     """Where the setting's endpoints are: settings that train the same ones share them."""
-    key = hashlib.sha256(json.dumps(_trained_as(setting), sort_keys=True).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps(trained_as(setting), sort_keys=True).encode()).hexdigest()[:12]
     return folder / "endpoints" / key
 
 
-def _trained_as(setting: Setting) -> dict[str, Any]:
+def trained_as(setting: Setting) -> dict[str, Any]:
     """All that decides an endpoint, but its seed."""
     shape = {"model": type(setting.shape).__name__} | asdict(setting.shape)
     return {"shape": shape, "corpus": setting.corpus, "recipe": asdict(setting.recipe), "bf16": setting.bf16}
