@@ -24,14 +24,25 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.recipe import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
-from lmc.reproduce.experiments import report, stages
+from lmc.reproduce.experiments import comparison, report
 from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table
 from lmc.reproduce.experiments.from_scratch import Workplace, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, Parents, Run
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.endpoints import endpoint_folder, order_of, train_endpoints
-from lmc.reproduce.training.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
+from lmc.reproduce.training.endpoints import order_of, train_endpoints
+from lmc.reproduce.training.settings import (
+    ITEMS,
+    LAPTOP,
+    LIMITS,
+    SHAKESPEARE,
+    Cost,
+    Curve,
+    Setting,
+    corpora,
+    endpoint_folder,
+    work,
+)
 from lmc.reproduce.training.shapes import Gpt2, Language, Vit
 from lmc.reproduce.training.tasks import Pictures, task_of
 from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
@@ -77,13 +88,13 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
         seen.append(data)
         return SimpleNamespace(models=())
 
-    monkeypatch.setattr("lmc.reproduce.experiments.stages.match", match)
+    monkeypatch.setattr(comparison, "match", match)
 
     def score(alignment, data, grid):
         seen.append(data)
         return SimpleNamespace(barrier=1.0)
 
-    monkeypatch.setattr("lmc.reproduce.experiments.stages.path", score)
+    monkeypatch.setattr(comparison, "path", score)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.rates((None, None), Alignment("naive", (), (), {}), data)
     matched, scored = seen[:2]
@@ -343,7 +354,7 @@ def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():
 
 def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_path, monkeypatch):
     setting = smoke("gpt2-shakespeare")
-    learn, rates = stages.match, setting.matching.rates
+    learn, rates = comparison.match, setting.matching.rates
     too_high = {("single", rates["single"][0]), ("dual", rates["dual"][1])}
 
     def match(*models, method, **options):
@@ -351,7 +362,7 @@ def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_p
             raise DivergedError("loss rose")
         return learn(*models, method=method, **options)
 
-    monkeypatch.setattr(stages, "match", match)
+    monkeypatch.setattr(comparison, "match", match)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.run()
     numbers = campaign.compared().to_json()

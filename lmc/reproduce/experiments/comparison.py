@@ -15,7 +15,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+import torch
+
 from lmc.checkpoints import load
+from lmc.errors import DivergedError
 from lmc.evaluation import Data, PathResult, as_data, evaluate, lowest_midpoint, path
 from lmc.files import tensor_digest
 from lmc.matching import CLOSED_FORM, LEARNED, METHODS, Alignment, independence, match
@@ -140,32 +143,67 @@ def learning_rates(
 
     `score` samples of the matching `data` are kept from matching, and the barrier is measured on them. Returns `grids`,
     the best rates as `headline`, `unit`, `steps`, and how many `samples` were `matched` and `scored`. Raises
-    ArgumentError.
+    ArgumentError, and DivergedError where a method diverged at every rate.
     """
     matched, scored = as_data(data, next(iter(pairs.values()))[0]).apart(score)
-    plan = {method: [{"lr": rate, "steps": steps} for rate in grid] for method, grid in rates.items()}
-    compared = compare(pairs, matched, scored, plan, grid=11)
+    starts = {name: best_start(pair, matched, []) for name, pair in pairs.items()}
     grids = {}
     for method, tried in rates.items():
-        barriers = compared.barriers(method)  # rate by rate, of each pair
-        rows = (tuple(barriers[i * len(pairs) :][: len(pairs)]) for i in range(len(tried)))
+        rows: list[tuple[float | None, ...]] = []
+        for rate in tried:
+            row = []
+            for name, pair in pairs.items():
+                row.append(probe(pair, method, matched, scored, start=starts[name], lr=rate, steps=steps))
+                print(f"{name}  {method:<12} rate {rate:g}  barrier {row[-1]}")
+            rows.append(tuple(row))
         grids[method] = RateGrid(tuple(tried), tuple(rows))
     return {
         "grids": {method: grid.to_json() for method, grid in grids.items()},
         "headline": {f"best rate, {method}": rate for method, rate in best_rates(grids).items()},
-        "unit": compared.unit,
+        "unit": scored.unit,
         "steps": steps,
         "samples": {"matched": len(matched), "scored": len(scored)},
     }
 
 
+def probe(
+    pair: Pair, method: str, matched: Data, scored: Data, device: torch.device | None = None, **options: Any
+) -> float | None:
+    """The barrier on samples that a learned match has not seen; None where learning diverged.
+
+    >>> probe((a, b), "dual", Data(match_on), Data(held_out), steps=2, lr=0.01) > 0
+    True
+
+    `options` are those of `lmc.match`.
+    """
+    try:
+        found = match(*pair, method=method, data=matched, device=device, **options)
+    except DivergedError:
+        return None
+    return path(on(found, device), scored, grid=11).barrier
+
+
+def on(alignment: Alignment, device: torch.device | None) -> Alignment:
+    """The same alignment, whose models are merged and evaluated on the device."""
+    if device is not None:
+        for model in alignment.models:
+            model.to(device)
+    return alignment
+
+
 def best_rates(grids: Mapping[str, RateGrid]) -> dict[str, float]:
-    """Per method the rate with the lowest mean barrier.
+    """Per method the rate with the lowest mean barrier. Raises DivergedError.
 
     >>> best_rates(results.read("vit-digits-rates", "laptop").grids)
     {'dual': 0.01, 'single': 0.01}
     """
-    return {method: grid.best for method, grid in grids.items()}
+    best = {}
+    for method, grid in grids.items():
+        try:
+            best[method] = grid.best
+        except DivergedError as error:
+            raise DivergedError(f"{method} {error}") from None
+    return best
 
 
 def record(id: str, profile: str, numbers: Numbers, seeds: Sequence[int], began: float, **run: Any) -> results.Results:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -108,24 +107,19 @@ class Job:
     def publish(self) -> None:
         """Write the results so far."""
         if isinstance(self.work, Cost):
-            numbers, made = cost.measured(self.work, self.pieces), self._cost_made()
+            numbers = cost.measured(self.work, self.pieces)
+            precision, seconds = {"steps": report.precision(bf16=True)}, self.pieces.seconds()
+            made = {"seeds": [0], "precision": precision, "duration_s": seconds, "command": self.command}
         else:
-            numbers, made = self._campaigns_found()
-        results.write(self.work.id, SIZES[self.size], numbers, made)
-
-    def _cost_made(self) -> dict[str, Any]:
-        precision = {"steps": report.precision(bf16=True)}
-        seconds = self.pieces.seconds()
-        return {"seeds": [0], "precision": precision, "duration_s": seconds, "command": self.command}
-
-    def _campaigns_found(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        settings = [campaign.setting for campaign in self.campaigns]
-        made = report.made(settings, self.folder, self.campaigns[0].task, self.command)
-        found = [campaign.compared() for campaign in self.campaigns]
-        if isinstance(self.work, Curve):
+            settings = [campaign.setting for campaign in self.campaigns]
+            made = report.made(settings, self.folder, self.campaigns[0].task, self.command)
+            found = [campaign.compared() for campaign in self.campaigns]
             costs = {each.id: report.costs(each, self.folder) for each in settings}
-            return report.curve(self.work, found).to_json(), made | {"costs": costs}
-        return found[0].to_json(), made | {"costs": report.costs(settings[0], self.folder)}
+            if isinstance(self.work, Curve):
+                numbers, made["costs"] = report.curve(self.work, found).to_json(), costs
+            else:
+                numbers, made["costs"] = found[0].to_json(), costs[self.work.id]
+        results.write(self.work.id, SIZES[self.size], numbers, made)
 
 
 def _command(item: int, size: str, work: Work) -> str:

@@ -14,8 +14,7 @@ from lmc.files import read_json
 from lmc.matching import LEARNED
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Headline, Parents, RateGrid, Run, Sweep
-from lmc.reproduce.training.endpoints import endpoint_folder
-from lmc.reproduce.training.settings import Curve, Match, Setting
+from lmc.reproduce.training.settings import Curve, Match, Setting, endpoint_folder
 from lmc.reproduce.training.tasks import Task, describe
 
 TIMES = ("seconds", "hardware", "peak_bytes")  # what differs between two equal runs
@@ -24,11 +23,7 @@ TIMES = ("seconds", "hardware", "peak_bytes")  # what differs between two equal 
 def pieces(setting: Setting, folder: Path, pair: int | None = None) -> KeptRuns:
     """The finished pieces of a pair by its number, or those that serve all pairs of a setting."""
     settings = _described(setting)
-    del (
-        settings["seeds"],
-        settings["matching"]["methods"],
-        settings["matching"]["seeds"],
-    )  # more of these change nothing
+    del settings["seeds"], settings["matching"]["methods"], settings["matching"]["seeds"]  # more of them: no others
     if pair is None:
         return KeptRuns(folder / setting.id, settings)
     return KeptRuns(folder / setting.id / f"pair-{pair}", settings | {"seeds": setting.seeds[pair]})

@@ -9,7 +9,6 @@ to reach the training loss of the narrowest one, so that size does not come with
 found with a seed that serves in no pair. Exit 3: the time given is over, the same command goes on.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,15 +24,15 @@ from scipy.stats import t as student
 from lmc.corpora import prepared
 from lmc.errors import ArgumentError
 from lmc.files import read_json
-from lmc.reproduce import places, results
+from lmc.reproduce import results
 from lmc.reproduce.experiments import report
-from lmc.reproduce.experiments.stages import Campaign
+from lmc.reproduce.experiments.stages import Campaign, options
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Sweep
 from lmc.reproduce.training.budget import Budget, command
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints, trained_as
-from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
+from lmc.reproduce.training.endpoints import train_endpoints
+from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora, endpoint_folder, trained_as
 from lmc.reproduce.training.shapes import NeoX
 from lmc.reproduce.training.tasks import task_of
 from lmc.reproduce.training.trainer import TrainingRecipe
@@ -244,28 +243,17 @@ def _parameters(setting: Setting) -> int:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
+    parser = options("scaling", "How the barrier scales.")
+    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; or write")
+    parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="what all shapes share: %(default)s")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    scaling = Scaling(given.folder, given.inputs or places.checkout() / "build" / "inputs", Budget(60 * given.minutes))
+    scaling = Scaling(given.folder, given.inputs, Budget(60 * given.minutes))
     if given.setting == "write":
         for id in scaling.write():
             print(f"written: {id}")
     else:
         scaling.pair(given.setting, given.pair, given.equal)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lmc.reproduce.experiments.scaling", description="How the barrier scales."
-    )
-    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; or write")
-    parser.add_argument("--pair", type=int, help="one pair only, by its number")
-    parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="what all shapes share: %(default)s")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after these: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads: %(default)s")
-    parser.add_argument("--folder", type=Path, required=True, help="endpoints and matches")
-    parser.add_argument("--inputs", type=Path, help="prepared corpora: build/inputs of the clone")
-    return parser
 
 
 if __name__ == "__main__":

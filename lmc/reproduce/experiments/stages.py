@@ -4,6 +4,7 @@ Every piece (an endpoint, a match, a walk along the line) is kept in the setting
 results so far are handed to `publish` after each, so that a run that is cut off keeps what it has.
 """
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -18,16 +19,30 @@ from lmc import checkpoints
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, evaluate, losses, lowest_midpoint, path
 from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
+from lmc.reproduce import places
 from lmc.reproduce.experiments import report
+from lmc.reproduce.experiments.comparison import best_rates, on, probe
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Pair
 from lmc.reproduce.training.budget import Budget
-from lmc.reproduce.training.endpoints import compiled_losses, endpoint_folder, train_endpoints
-from lmc.reproduce.training.settings import Match, Setting
+from lmc.reproduce.training.endpoints import compiled_losses, train_endpoints
+from lmc.reproduce.training.settings import Match, Setting, endpoint_folder
 from lmc.reproduce.training.tasks import Task, task_of
 
 STAGES = ("train", "match", "evaluate")
 T = TypeVar("T")
+
+
+def options(module: str, says: str) -> argparse.ArgumentParser:
+    """The options of a command that works on settings, pair by pair, on processor cores."""
+    parser = argparse.ArgumentParser(prog=f"python -m lmc.reproduce.experiments.{module}", description=says)
+    parser.add_argument("--pair", type=int, help="one pair only, by its number")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after these: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads: %(default)s")
+    parser.add_argument("--folder", type=Path, required=True, help="endpoints and matches")
+    inputs = places.checkout() / "build" / "inputs"
+    parser.add_argument("--inputs", type=Path, default=inputs, help="prepared corpora: build/inputs of the clone")
+    return parser
 
 
 class Campaign:
@@ -167,40 +182,21 @@ class Campaign:
         matched, scored = seen.apart(len(seen) // 8)  # at random: pictures come class by class
         for method in (m for m in LEARNED if m in settings.methods):
             for rate in settings.rates[method]:
-                make = partial(self._tried, pair, start, method, rate, matched, scored)
-                self._piece(keep, report.rate_piece(method, rate), make)
-        best = {}
-        for method, grid in report.rate_grids(self.setting, self.folder).items():
-            try:
-                best[method] = grid.best
-            except DivergedError as error:
-                raise DivergedError(f"{self.setting.id}: {method} {error}") from None
-        return best
-
-    def _tried(
-        self, pair: Pair, start: Alignment, method: str, rate: float, matched: Data, scored: Data
-    ) -> dict[str, Any]:
-        """The barrier after a probe at a rate; none where it diverged."""
-        options = self._options(start, self.setting.matching.probe, rate)
+                options = self._options(start, settings.probe, rate)
+                tried = partial(probe, pair, method, matched, scored, self.device, **options)
+                self._piece(keep, report.rate_piece(method, rate), lambda tried=tried: {"barrier": tried()})  # type: ignore[misc]
         try:
-            found = match(*pair, method=method, data=matched, device=self.device, **options)
-        except DivergedError:
-            return {"barrier": None}
-        return {"barrier": path(self._there(found), scored, grid=11).barrier}
+            return best_rates(report.rate_grids(self.setting, self.folder))
+        except DivergedError as error:
+            raise DivergedError(f"{self.setting.id}: {error}") from None
 
     def _walk(self, folder: Path) -> dict[str, Any]:
         """The loss along the line on every held-out corpus."""
         if not folder.is_dir():
             raise ArgumentError(f"{self.setting.id}: expected a match to evaluate, {folder.name} is not there")
-        alignment = self._there(Alignment.load(folder))
+        alignment = on(Alignment.load(folder), self.device)
         walks = {}
         for corpus in self.setting.evaluated_on:
             walked = path(alignment, self.task.held_out(corpus, self.setting.scored), self.setting.grid)
             walks[corpus] = asdict(walked)
         return walks
-
-    def _there(self, alignment: Alignment) -> Alignment:
-        """The same alignment, whose models are merged and evaluated on the device."""
-        for model in alignment.models:
-            model.to(self.device)
-        return alignment
