@@ -10,7 +10,7 @@ import lmc
 from lmc.matching import barycentric
 from lmc.symmetries.stock_model import state
 
-FAMILIES = {"neox": "num_hidden_layers", "llama": "num_hidden_layers", "gpt2": "n_layer", "vit": "depth"}
+FAMILIES = ("neox", "llama", "gpt2", "vit")
 FILLS = {"zero": 0.0, "tiny": 1e-38, "huge": 1e38, "the largest": torch.finfo(torch.float32).max}
 
 
@@ -19,7 +19,9 @@ FILLS = {"zero": 0.0, "tiny": 1e-38, "huge": 1e38, "the largest": torch.finfo(to
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_tensor_of_one_extreme_value(family: str, fill: str) -> None:
     """Every tensor of a model of one layer, one at a time."""
-    make = partial(getattr(pico, family), dtype=torch.float32, **{FAMILIES[family]: 1})
+    make = partial(
+        getattr(pico, family), dtype=torch.float32, **{"depth" if family == "vit" else "num_hidden_layers": 1}
+    )
     ends, refused = [], []
     for name, _ in make(0).named_parameters():
         a, b = make(0), make(1)

@@ -11,7 +11,6 @@ import torch
 import lmc
 from lmc.errors import ArgumentError, DataError
 from lmc.evaluation import Data, evaluate
-from lmc.files import read_json
 from lmc.matching import Alignment, Endpoints, Recipe
 from lmc.reproduce import results
 from lmc.reproduce.experiments import (
@@ -212,13 +211,14 @@ def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
     study.after(wanted[0].name, 2, 1e-3, 4)
     monkeypatch.setattr(after_alignment, "AGAIN", 2)
     after_alignment.survive(study, wanted[0].name, 2, 1e-3, "train", 4)
-    made = sorted(path.name for path in (tmp_path / "vit-digits-0").glob("*.json"))
-    assert len(made) == 9
-    found = read_json(tmp_path / "vit-digits-0" / f"{wanted[1].name}.json")
+    kept = study.pieces.all()
+    assert len(kept) == 9
+    found = kept[wanted[1].name]
+    assert found["record"]["seconds"] > 0
     assert found["record"]["drawn"] == "adaptive" and found["path"]["samples"] == 24
     assert found["to_better"][1] <= found["to_better"][0] <= found["to_better"][2]
     assert all(-1 <= value <= 1 for value in found["agreement"].values())
-    moved = read_json(tmp_path / "vit-digits-0" / f"after-{wanted[0].name}-train-4x2-0.001.json")
+    moved = kept[f"after-{wanted[0].name}-train-4x2-0.001"]
     assert 0 < moved["share"] < 1
     monkeypatch.setattr(Study, "walk", None)  # nothing is measured again
     study.match(wanted[0])

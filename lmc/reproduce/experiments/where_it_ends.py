@@ -22,8 +22,8 @@ import torch
 
 from lmc import corpora
 from lmc.errors import DataError
-from lmc.files import read_json
 from lmc.reproduce import results
+from lmc.reproduce.experiments import long_matches
 from lmc.reproduce.experiments.long_matches import DRAWN, ORDERS, RATES, READ, LongMatch, Study
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
@@ -34,17 +34,18 @@ Pieces = Mapping[str, Mapping[str, Any]]  # of every pair its pieces, by name
 
 def write(kind: str, folder: Path) -> str:
     """The results file of all pairs of a kind: what is there of every piece, and the curve over matching steps."""
-    pairs = sorted(path.name for path in folder.glob(f"{kind}-*") if (path / "start.json").is_file())
-    if not pairs:
+    kept = {path.name: long_matches.pieces(path.name, folder) for path in sorted(folder.glob(f"{kind}-*"))}
+    pieces = {pair: found for pair, keep in kept.items() if "start" in (found := keep.all())}
+    if not pieces:
         raise DataError(f"{kind}: expected pieces of its pairs, found none")
-    pieces = {pair: {file.stem: read_json(file) for file in sorted((folder / pair).glob("*.json"))} for pair in pairs}
+    pairs = list(pieces)
     id, first = f"where-it-ends-{kind}", pieces[pairs[0]]["start"]["methods"]["naive"]["path"]
     ended = ends(pieces)
     longest = [row["barrier"] for row in ended.values() if "barrier" in row]
     headline = Headline({"barrier of the longest match": mean(longest)} if longest else {}, pairs=pairs)
     numbers = {"unit": first["metric"], "samples": first["samples"], "pieces": pieces, "ends": ended}
     numbers |= over_steps(pieces).to_json() | {"data": over_data(pieces).to_json()} | headline.to_json()
-    seconds = sum(piece.get("seconds") or 0 for found in pieces.values() for piece in found.values())
+    seconds = sum(kept[pair].seconds() for pair in pairs)
     seeds = sorted({piece.get("seed", 0) for found in pieces.values() for piece in found.values()})
     corpus = "embedded" if kind == "neox-docstrings" else "digits"
     run = {"seeds": seeds, "duration_s": seconds, "corpus": corpora.describe(corpus, "eval")}
