@@ -24,6 +24,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = str(ROOT)  # commands and kernels that tests start run the same source as the tests
 
 
+# Files that take a minute or more. They come first: one that came last would leave one of two processes with nothing to
+# do. The first makes the smoke run, which others look at.
+LONG = "notebooks command degenerate campaign book endings headline readme workers export cli"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}.py" for name in LONG.split()]
+    items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
