@@ -144,7 +144,7 @@ def match(
     process takes its share of each batch.
     """
     from lmc.files import refuse_occupied
-    from lmc.matching import Choices, Recipe, align, can_stream, match_folders, workers
+    from lmc.matching import Choices, Recipe, align, can_stream, match_folders, match_naive, workers
 
     _require_models(models)
     rare = Choices(
@@ -164,6 +164,8 @@ def match(
         if method == "weights" and can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
             match_folders(pair.blueprints, out, kind, place, seed, export, counts)
+        elif method == "naive" and leader and not export and can_stream(pair.blueprints, kind):
+            match_naive(pair.blueprints, out, kind, seed)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
@@ -373,7 +375,7 @@ def merge(
     kind = _dtype(dtype)
     from lmc import corpora
     from lmc.files import refuse_occupied
-    from lmc.matching import barycentric, describe
+    from lmc.matching import barycentric, describe, merge_folder
 
     refuse_occupied(out)
     if data is not None:
@@ -382,13 +384,16 @@ def merge(
     parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:
-        barycentric(weights, count)
+        weights = barycentric(weights, count)
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
     measured = _measured(alignment)
-    aligned = _loaded(alignment, verify)
-    samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
-    (card,) = aligned.export(out, weights, kind, samples, measured, parent)
+    # Who verifies or measures runs the models; else averages of stored weights need one tensor in memory at a time.
+    card = None if verify or data else merge_folder(alignment, out, weights, kind, measured, parent)
+    if card is None:
+        aligned = _loaded(alignment, verify)
+        samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
+        (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 

@@ -13,15 +13,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
+from lmc.errors import CheckpointError
+from lmc.evaluation import PathResult, is_lower
 from lmc.files import scratch_folder, whole_folder
-from lmc.matching.folder import write
+from lmc.matching.alignment import mixture
+from lmc.matching.folder import describe, elements, require_whole, write
+from lmc.matching.inheritance import inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
+from lmc.matching.pairing import require_pairable
 from lmc.matching.weights import match_all
-from lmc.symmetries import Canonical, ModelSpec, Moved, epsilon, hollow, set_epsilon, warn_untied
+from lmc.symmetries import Canonical, ModelSpec, Moved, Transform, epsilon, hollow, set_epsilon, warn_untied
 from lmc.symmetries.families import spec as spec_of
 
 
@@ -65,6 +71,63 @@ def match_folders(
                 metadata, _ = checkpoints.licence.of_all([checkpoints.licence.of(blueprint.source)])
                 target = folder / "models" / f"endpoint-{k}"
                 checkpoints.save(model, target, own, text, state.dtype, moved.items(), metadata)
+
+
+def match_naive(
+    blueprints: Sequence[Blueprint], out: str | Path, dtype: torch.dtype | None = None, seed: int = 0
+) -> None:
+    """Like `match_folders`, for the method `naive`: every tensor is read once, to see that it is finite."""
+    still = Transform.identity(spec_of(blueprints[0].model))
+    with whole_folder(out) as folder:
+        references = []
+        for blueprint in blueprints:
+            hub.fetch(blueprint.source, blueprint.files)
+            checkpoints.require_tied(blueprint)
+            tensors = stored(blueprint, dtype)
+            for name in tqdm(tensors, f"reading {blueprint.source.name}", delay=1, leave=False, disable=None):
+                tensors[name]
+            references.append(checkpoints.refer(blueprint, tensors.dtype))
+        write(folder, "naive", references, [still] * len(references), {"seed": seed})
+
+
+def merge_folder(
+    directory: Path,
+    out: Path,
+    weights: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    measured: PathResult | None = None,
+    take_from: int = 0,
+) -> str | None:
+    """What `Alignment.load` and `export` do, with one tensor in memory at a time; returns the model card's text.
+
+    None, and nothing is done, where models are needed: for every method but `naive`, whose aligned models are the
+    parents as they are stored, and where an input normalisation is folded in or rounding is measured. Raises what these
+    two raise.
+    """
+    described = describe(directory)
+    if described["method"] != "naive":
+        return None
+    require_whole(directory, described)
+    transforms = [Transform.load(directory / elements(k)) for k in range(len(described["parents"]))]
+    found = [checkpoints.find(reference, directory) for reference in described["parents"]]
+    blueprints, references = [blueprint for blueprint, _, _ in found], [reference for _, _, reference in found]
+    models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
+    if not can_stream(blueprints, dtype) or any(is_lower(dtype, model) for model in models):
+        return None
+    require_pairable(models)
+    spec = spec_of(models[0])
+    for k, transform in enumerate(transforms):
+        if transform.spec != spec:
+            raise CheckpointError(f"{directory / elements(k)}: expected a transform of these parents, found another")
+    for blueprint in blueprints:
+        checkpoints.require_tied(blueprint)
+    outline, tensors = mixture(spec, models, [stored(blueprint, kind) for blueprint, kind, _ in found], weights)
+    inherited = inherit(models, [reference.get("folder", reference["name"]) for reference in references], take_from)
+    notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}", *inherited.notes]
+    inherited.settle(outline, models)
+    text = card("naive", described["record"], [named(r) for r in references], weights, 0, measured, notes)
+    checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
+    return text
 
 
 def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:
