@@ -144,7 +144,7 @@ def match(
     process takes its share of each batch.
     """
     from lmc.files import refuse_occupied
-    from lmc.matching import Choices, Recipe, align, can_stream, match_folders, match_naive, workers
+    from lmc.matching import Choices, Recipe, align, can_stream, match_folders, workers
 
     _require_models(models)
     rare = Choices(
@@ -161,11 +161,10 @@ def match(
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
-        if method == "weights" and can_stream(pair.blueprints, kind):
+        if method in ("naive", "weights") and can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
-            match_folders(pair.blueprints, out, kind, place, seed, export, counts)
-        elif method == "naive" and leader and not export and can_stream(pair.blueprints, kind):
-            match_naive(pair.blueprints, out, kind, seed)
+            if leader:
+                match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
@@ -388,8 +387,8 @@ def merge(
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
     measured = _measured(alignment)
-    # Who verifies or measures runs the models; else averages of stored weights need one tensor in memory at a time.
-    card = None if verify or data else merge_folder(alignment, out, weights, kind, measured, parent)
+    # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
+    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
     if card is None:
         aligned = _loaded(alignment, verify)
         samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)

@@ -39,6 +39,7 @@ from lmc.symmetries import (
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
+PIECE = 2**20  # numbers of a tensor that are averaged at a time
 Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
@@ -242,11 +243,23 @@ def mixture(
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for name in outline.state_dict():
             read = [(w, s[name]) for w, _, s in used]
-            mixed = sum((w * t.double() for w, t in read), torch.zeros((), device=read[0][1].device))
-            yield name, (back.moved(name, mixed) if back.scale != 1 else mixed).to(kinds[name])
+            if back.scale == 1:
+                yield name, _average(read, kinds[name])
+            else:
+                yield name, back.moved(name, _average(read, torch.float64)).to(kinds[name])
 
     kinds = {name: tensor.dtype for name, tensor in state(models[0]).items()}
     return outline, tensors()
+
+
+def _average(tensors: Sequence[tuple[float, Tensor]], dtype: torch.dtype) -> Tensor:
+    """Σ w·t, summed in float64 a piece at a time: of all of it, that would be several times the tensor."""
+    mixed = torch.empty_like(tensors[0][1], dtype=dtype, memory_format=torch.contiguous_format)
+    flat = [(w, t.flatten()) for w, t in tensors]
+    for start in range(0, mixed.numel(), PIECE):
+        here = slice(start, start + PIECE)
+        mixed.view(-1)[here] = sum((w * t[here].double() for w, t in flat), torch.zeros((), device=mixed.device))
+    return mixed
 
 
 def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:

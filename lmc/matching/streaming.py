@@ -7,7 +7,7 @@ Every checkpoint is brought into canonical form once, part by part, into files b
 end (one model's size each). Matching and export read these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmc import checkpoints
-from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
+from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill, stored
 from lmc.errors import CheckpointError
 from lmc.evaluation import PathResult, is_lower
 from lmc.files import scratch_folder, whole_folder
@@ -39,55 +39,53 @@ def match_folders(
     seed: int = 0,
     export: bool = False,
     frequencies: Tensor | None = None,
+    method: str = "weights",
 ) -> None:
-    """Write the alignment that `lmc.match(method="weights")` finds into a new folder, as `Alignment.save` does.
+    """Write the alignment that `lmc.match` finds by `weights` or `naive` into a new folder, as `Alignment.save` does.
 
     `export` adds the aligned models, as `Alignment.export` does. `frequencies` as there. Raises CheckpointError.
     """
-    spec = spec_of(blueprints[0].model)
+    spec, naive = spec_of(blueprints[0].model), method == "naive"
     with whole_folder(out) as folder, scratch_folder(".canonical-", folder) as scratch:
         states = []
         for k, blueprint in enumerate(blueprints):
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
-            states.append(_canonical(spec, stored(blueprint, dtype), scratch / str(k), device))
-        _say_untied(spec, blueprints, states)
-        epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
-        transforms, found = match_all(states, spec, epsilons, frequencies)
-        record: dict[str, Any] = {"seed": seed, **found}
+            read = stored(blueprint, dtype)
+            states.append(_finite(read) if naive else _canonical(spec, read, scratch / str(k), device))
+        record: dict[str, Any] = {"seed": seed}
+        transforms = tuple(Transform.identity(spec) for _ in states)
+        if not naive:
+            _say_untied(spec, blueprints, states)
+            epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
+            transforms, found = match_all(states, spec, epsilons, frequencies)
+            record |= found
         references = [checkpoints.refer(b, s.dtype) for b, s in zip(blueprints, states, strict=True)]
-        write(folder, "weights", references, transforms, record)
+        write(folder, method, references, transforms, record)
         if export:
-            outlines = [b.model for b in blueprints]
             (folder / "models").mkdir()
             write_configurations(folder / "models", len(blueprints))
-            for k, (blueprint, transform, state) in enumerate(zip(blueprints, transforms, states, strict=True)):
-                moved = Moved(transform, state)
-                model = _endpoint(blueprint.model, spec, moved)
-                notes = changes(outlines, model)
-                text = card("weights", record, [named(r) for r in references], None, k, notes=notes)
-                place = blueprint.source.folder
-                own = {kind: place for kind in checkpoints.belongings.of(place)}
-                metadata, _ = checkpoints.licence.of_all([checkpoints.licence.of(blueprint.source)])
-                target = folder / "models" / f"endpoint-{k}"
-                checkpoints.save(model, target, own, text, state.dtype, moved.items(), metadata)
+            moved = [Moved(t, s) for t, s in zip(transforms, states, strict=True)]
+            _export(folder / "models", method, record, blueprints, references, moved)
 
 
-def match_naive(
-    blueprints: Sequence[Blueprint], out: str | Path, dtype: torch.dtype | None = None, seed: int = 0
+def _export(
+    folder: Path,
+    method: str,
+    record: Mapping[str, Any],
+    blueprints: Sequence[Blueprint],
+    references: Sequence[Mapping[str, Any]],
+    states: Sequence[Moved],
 ) -> None:
-    """Like `match_folders`, for the method `naive`: every tensor is read once, to see that it is finite."""
-    still = Transform.identity(spec_of(blueprints[0].model))
-    with whole_folder(out) as folder:
-        references = []
-        for blueprint in blueprints:
-            hub.fetch(blueprint.source, blueprint.files)
-            checkpoints.require_tied(blueprint)
-            tensors = stored(blueprint, dtype)
-            for name in tqdm(tensors, f"reading {blueprint.source.name}", delay=1, leave=False, disable=None):
-                tensors[name]
-            references.append(checkpoints.refer(blueprint, tensors.dtype))
-        write(folder, "naive", references, [still] * len(references), {"seed": seed})
+    """Every aligned endpoint as a stock checkpoint, as `Alignment.export` writes it."""
+    outlines = [blueprint.model for blueprint in blueprints]
+    for k, (blueprint, moved) in enumerate(zip(blueprints, states, strict=True)):
+        outline, dtype = _endpoint(blueprint.model, moved.transform.spec, moved), DTYPES[references[k]["dtype"]]
+        inherited = inherit([outline], [str(blueprint.source.folder)])
+        notes = [*changes(outlines, outline), f"weights: {references[k]['dtype']}"]
+        text = card(method, record, [named(r) for r in references], None, k, notes=notes)
+        target = folder / f"endpoint-{k}"
+        checkpoints.save(outline, target, inherited.sources, text, dtype, moved.items(), inherited.metadata)
 
 
 def merge_folder(
@@ -134,6 +132,13 @@ def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bo
     """Whether matching needs no whole model: no input normalisation to fold in, no rounding to be measured."""
     normal = {(p.mean, p.std) for p in (preprocessing.of(b.model) for b in blueprints) if p is not None}
     return len(normal) <= 1 and dtype in (None, torch.float32, torch.float64)
+
+
+def _finite(tensors: Stored) -> Stored:
+    """The tensors as stored, after each was read once: one that is not finite is refused."""
+    for name in tqdm(tensors, "reading", delay=1, leave=False, disable=None):
+        tensors[name]
+    return tensors
 
 
 def _canonical(spec: ModelSpec, tensors: Stored, scratch: Path, device: torch.device | None) -> Stored:

@@ -18,7 +18,7 @@ from lmc import checkpoints
 from lmc.checkpoints.lazy import Stored, spill, stored
 from lmc.errors import CheckpointError
 from lmc.matching.pairing import inspect_pair
-from lmc.matching.streaming import can_stream, match_folders, match_naive, merge_folder
+from lmc.matching.streaming import can_stream, match_folders, merge_folder
 from lmc.symmetries.canonical import Canonical
 from lmc.symmetries.stock_model import state
 
@@ -141,7 +141,7 @@ def test_naive_averages_are_those_of_models_in_memory_to_the_byte(
     pico.tokenizer(folders[0])
     (folders[1] / "chat_template.jinja").write_text("{{ messages }}")
     (folders[1] / "README.md").write_text("---\nlicense: mit\n---\n")
-    match_naive(inspect_pair([str(folder) for folder in folders]).blueprints, tmp_path / "streamed")
+    match_folders(inspect_pair([str(folder) for folder in folders]).blueprints, tmp_path / "streamed", method="naive")
     held = lmc.match([lmc.load(folder) for folder in folders], method="naive")
     held.save(tmp_path / "held")
     assert contents(tmp_path / "streamed") == contents(tmp_path / "held")
