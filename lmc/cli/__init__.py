@@ -163,9 +163,10 @@ def match(
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
-        if method == "weights" and can_stream(pair.blueprints, kind):
+        if method in ("naive", "weights") and can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
-            match_folders(pair.blueprints, out, kind, place, seed, export, counts)
+            if leader:
+                match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
@@ -375,7 +376,7 @@ def merge(
     kind = _dtype(dtype)
     from lmc import corpora
     from lmc.files import refuse_occupied
-    from lmc.matching import barycentric, describe
+    from lmc.matching import barycentric, describe, merge_folder
 
     refuse_occupied(out)
     if data is not None:
@@ -384,13 +385,16 @@ def merge(
     parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:
-        barycentric(weights, count)
+        weights = barycentric(weights, count)
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
     measured = _measured(alignment)
-    aligned = _loaded(alignment, verify)
-    samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
-    (card,) = aligned.export(out, weights, kind, samples, measured, parent)
+    # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
+    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
+    if card is None:
+        aligned = _loaded(alignment, verify)
+        samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
+        (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 
