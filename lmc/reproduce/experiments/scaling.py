@@ -3,6 +3,7 @@
     python -m lmc.reproduce.experiments.scaling width-64 --pair 0 --folder build/scaling  # repeat to go on
     python -m lmc.reproduce.experiments.scaling width-128 --pair 0 --equal loss --folder build/scaling
     python -m lmc.reproduce.experiments.scaling write --folder build/scaling  # results files of what is there
+    python -m lmc.reproduce.experiments.scaling all --folder build/scaling  # everything, days on one core
 
 At equal *tokens* every network is trained on as many. At equal *loss* every network is trained for as long as it takes
 to reach the training loss of the narrowest one, so that size does not come with a better fit; how long that is, is
@@ -204,7 +205,7 @@ class Scaling:
                 settings[0].scored,
             ),
             "duration_s": sum(_seconds(each) for each in spent.values()),
-            "command": "python -m lmc.reproduce.experiments.scaling SETTING, for every setting and pair",
+            "command": "python -m lmc.reproduce.experiments.scaling all --folder build/scaling",
             "costs": spent,
             "threads": torch.get_num_threads(),
         }
@@ -273,7 +274,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
     scaling = Scaling(given.folder, given.inputs or places.checkout() / "build" / "inputs", Budget(60 * given.minutes))
-    if given.setting == "write":
+    for id in scaling.settings if given.setting == "all" else ():
+        for equal in EQUAL:
+            scaling.pair(id, given.pair, equal)
+    if given.setting in ("write", "all"):
         for id in scaling.write():
             print(f"written: {id}")
     else:
@@ -284,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lmc.reproduce.experiments.scaling", description="How the barrier scales."
     )
-    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; or write")
+    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; write, or all")
     parser.add_argument("--pair", type=int, help="one pair only, by its number")
     parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="what all shapes share: %(default)s")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after these: %(default)s")

@@ -8,7 +8,8 @@
     ends neox-docstrings write
 
 A command makes one piece (`long_matches` says which there are), kept in a file of its own; one that is there is not
-made again, and a match that was cut off goes on. `write` puts the pieces of all pairs of a kind together.
+made again, and a match that was cut off goes on. `write` puts the pieces of all pairs of a kind together; `evidence`
+makes all that the book shows.
 """
 
 import argparse
@@ -43,12 +44,12 @@ def write(kind: str, folder: Path) -> str:
     longest = [row["barrier"] for row in ended.values() if "barrier" in row]
     headline = Headline({"barrier of the longest match": mean(longest)} if longest else {}, pairs=pairs)
     numbers = {"unit": first["metric"], "samples": first["samples"], "pieces": pieces, "ends": ended}
-    numbers |= over_steps(pieces).to_json() | {"data": over_data(pieces).to_json()} | headline.to_json()
+    numbers |= over_steps(pieces).to_json() | headline.to_json()
     seconds = sum(piece.get("seconds") or 0 for found in pieces.values() for piece in found.values())
     seeds = sorted({piece.get("seed", 0) for found in pieces.values() for piece in found.values()})
     corpus = "embedded" if kind == "neox-docstrings" else "digits"
     run = {"seeds": seeds, "duration_s": seconds, "corpus": corpora.describe(corpus, "eval")}
-    command = f"python -m lmc.reproduce.experiments.where_it_ends {kind}-0 start, and every other piece of every pair"
+    command = f"python -m lmc.reproduce.experiments.evidence {kind} --folder build/ends"
     results.write(id, "laptop", numbers, run | {"command": command})
     return id
 
