@@ -229,4 +229,4 @@ found
 # About as much as naive at both: so by this measure it does not get easier with width. Only the learned method gets better.
 # ```
 #
-# **Next question.** Does it hold on the paper's architectures? {doc}`16_vit_small`.
+# **Next question.** And if matching simply goes on? {doc}`22_where_it_ends`.

@@ -30,12 +30,12 @@ WINDOWS = (16, 64, 256, 1024)  # of text that matching reads, for as many steps 
 FEW, ALIGNED = 300, 1000  # steps of these matches, and of the one that has to last
 LASTS = ((50, "train"), (150, "train"), (500, "train"), (150, "match"))  # steps of further training, and on what
 TUNED = 1e-3  # the rate at which endpoints and midpoints are trained on
-OLD, NEW, NOTHING = "old transforms", f"{after_alignment.AGAIN} steps from them", f"{after_alignment.AGAIN} steps anew"
+OLD = "old transforms"
 LINES = {  # as `after_alignment` names them
     "naive": "naive",
     OLD: "old transforms",
-    NEW: f"{after_alignment.AGAIN} steps from the old transforms",
-    NOTHING: f"{after_alignment.AGAIN} steps from nothing",
+    f"{OLD}, then {after_alignment.AGAIN} steps": f"{after_alignment.AGAIN} steps from the old transforms",
+    f"{after_alignment.AGAIN} steps from nothing": f"{after_alignment.AGAIN} steps from nothing",
 }
 
 
@@ -66,9 +66,10 @@ def write(kind: str, folder: Path) -> list[str]:
     written = [where_it_ends.write(kind, folder)]
     found = results.read(written[0], "laptop")
     pieces, run = found.numbers["pieces"], {k: found.run[k] for k in ("seeds", "duration_s", "corpus", "command")}
+    shared = {key: found.numbers[key] for key in ("samples", "unit")}
     for name, swept in {"few-samples": where_it_ends.over_data(pieces), "lasting": lasting(pieces)}.items():
         if swept.points:
-            results.write(f"{name}-{kind}", "laptop", {"samples": found.numbers["samples"]} | swept.to_json(), run)
+            results.write(f"{name}-{kind}", "laptop", shared | swept.to_json(), run)
             written.append(f"{name}-{kind}")
     return written
 

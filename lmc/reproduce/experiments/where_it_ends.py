@@ -31,6 +31,7 @@ from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
 
 Pieces = Mapping[str, Mapping[str, Any]]  # of every pair its pieces, by name
+BOUND = "lower bound, "  # before the names of what matching on the evaluation samples gave
 
 
 def write(kind: str, folder: Path) -> str:
@@ -41,9 +42,11 @@ def write(kind: str, folder: Path) -> str:
     pieces = {pair: {file.stem: read_json(file) for file in sorted((folder / pair).glob("*.json"))} for pair in pairs}
     id, first = f"where-it-ends-{kind}", pieces[pairs[0]]["start"]["methods"]["naive"]["path"]
     ended = ends(pieces)
-    longest = [row["barrier"] for row in ended.values() if "barrier" in row]
-    headline = Headline({"barrier of the longest match": mean(longest)} if longest else {}, pairs=pairs)
+    known = {"barrier": "barrier of the longest match", BOUND + "barrier": "barrier, matched on the evaluation samples"}
+    kept = {name: [row[key] for row in ended.values() if key in row] for key, name in known.items()}
+    headline = Headline({name: mean(values) for name, values in kept.items() if values}, pairs=pairs)
     numbers = {"unit": first["metric"], "samples": first["samples"], "pieces": pieces, "ends": ended}
+    numbers["losses"] = told_apart(pieces)
     numbers |= over_steps(pieces).to_json() | headline.to_json()
     seconds = sum(piece.get("seconds") or 0 for found in pieces.values() for piece in found.values())
     seeds = sorted({piece.get("seed", 0) for found in pieces.values() for piece in found.values()})
@@ -99,7 +102,7 @@ def ends(pieces: Pieces) -> dict[str, dict[str, Any]]:
     for pair, kept in pieces.items():
         row: dict[str, Any] = {"losses": kept["start"]["losses"]}
         plain = [piece for piece in kept.values() if _is_plain(piece)]
-        for read, name in (("train", ""), ("eval", "lower bound, ")):
+        for read, name in (("train", ""), ("eval", BOUND)):
             runs = [p for p in plain if p["read"] == read]
             if runs:
                 last = max(runs, key=lambda p: (p["steps"], -p["path"]["barrier"]))
@@ -114,6 +117,28 @@ def ends(pieces: Pieces) -> dict[str, dict[str, Any]]:
         row["after"] = [{key: p[key] for key in ("of", "steps", "before", "loss", "share")} for p in after]
         found[pair] = row
     return found
+
+
+def told_apart(pieces: Pieces) -> dict[str, dict[str, Any]]:
+    """Held-out losses of what a merge must be compared with: of each pair that has it, and their mean.
+
+    The midpoints are those of the longest match of each way to draw λ.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for pair, kept in pieces.items():
+        losses, found = kept["start"]["losses"], dict[str, float]()
+        found["better parent"], found["ensemble"] = min(losses["a"], losses["b"]), losses["ensemble"]
+        for piece in sorted((p for p in kept.values() if _is_plain(p)), key=lambda p: p["steps"]):
+            where = "on these samples" if piece["read"] == "eval" else f"λ: {piece['drawn']}"
+            found[f"midpoint, {where}"] = piece["midpoint"]  # the longest is the last
+        for name, piece in kept.items():
+            if name.startswith("tuned-a"):
+                found["first parent"], found["first parent, trained on"] = piece["before"], piece["loss"]
+            elif name.startswith("after-"):
+                found["midpoint, trained on"] = piece["loss"]
+        for name, loss in found.items():
+            rows.setdefault(name, {})[pair] = loss
+    return {name: {"mean": mean(list(row.values())), "pairs": row} for name, row in rows.items()}
 
 
 def over_data(pieces: Pieces) -> Sweep:
