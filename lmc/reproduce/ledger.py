@@ -27,6 +27,22 @@ class Expected:
     def met_by(self, measured: float) -> bool:
         return abs(measured - self.value) <= self.tolerance
 
+    def said(self, name: str) -> str | None:
+        """What a reader should expect of another run; None where that says nothing: no chance, or no bound.
+
+        A barrier is expected to stay below a number: a lower one disappoints nobody.
+
+        >>> Expected(0.07, 0.01, 5).said("dual barrier"), Expected(2.08, 0.03, 5).said("dual, loss")
+        ('≤ 0.08', '2.08 ± 0.03')
+        >>> Expected(0.01, 0.03, 5).said("dual barrier"), Expected(5.7, 0.006, 0).said("naive barrier")
+        (None, None)
+        """
+        if not self.runs or self.tolerance >= abs(self.value):
+            return None
+        if any(word in name for word in ("barrier", "÷", "normalised")):
+            return f"≤ {self.value + self.tolerance:.2g}"
+        return f"{self.value:.4g} ± {self.tolerance:.2g}"
+
 
 @dataclass(frozen=True)
 class Figure:
