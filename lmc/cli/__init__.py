@@ -26,7 +26,6 @@ from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, 
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from lmc.evaluation import PathResult
     from lmc.matching import Alignment, Pairing, Recipe
@@ -513,7 +512,7 @@ def _say(line: str) -> None:
 
 
 def _samples(
-    corpus: str, model: "nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
+    corpus: str, model: "torch.nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
 ) -> Any:
     from lmc import checkpoints, corpora
     from lmc.symmetries.families import Tokens, family_of
@@ -523,7 +522,7 @@ def _samples(
     return corpora.load(corpus, model, split, tokenizer, limit, seed)
 
 
-def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
+def _counts(samples: Any, model: "torch.nn.Module") -> "torch.Tensor":
     """How often each token of the vocabulary occurs."""
     import torch
 
