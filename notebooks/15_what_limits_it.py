@@ -40,7 +40,7 @@ import matplotlib.pyplot as plt
 from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.comparison import load_pairs, record
-from lmc.reproduce.experiments.dependence import sweep, train_pairs
+from lmc.reproduce.experiments.dependence import Point, sweep, train_pairs
 from lmc.reproduce.runs import Headline, Sweep
 from lmc.reproduce.training.tasks import Digits
 from lmc.reproduce.training.trainer import TrainingRecipe
@@ -66,7 +66,7 @@ seeds = (
 
 def dual(points: dict, steps: int) -> list[dict]:
     """Dual matching of every pair, and of the first one with two more seeds."""
-    first = list(next(iter(points.values()))["pairs"])[:1]
+    first = list(next(iter(points.values())).pairs)[:1]
     again = [
         {"steps": steps, "seed": other, "pairs": first}
         for other in run_seeds[1:]
@@ -100,10 +100,8 @@ if recompute:
     )
     points = {}
     for width in (8, 16) if small else (16, 32, 64, 128):
-        points[width] = {
-            "pairs": train_pairs(Digits(width=width), recipe, seeds),
-            "match_on": match_on,
-        }
+        pairs = train_pairs(Digits(width=width), recipe, seeds)
+        points[width] = Point(pairs, match_on)
     methods = {**closed, "dual": dual(points, 1 if small else 60)}
     record(
         "barrier-by-width",
@@ -166,18 +164,16 @@ if recompute:
             lr=2e-3,
             warmup=1 if small else min(200, length // 3),
         )
-        points[length] = {
-            "pairs": train_pairs(Digits(), recipe, seeds),
-            "match_on": match_on,
-        }
+        pairs = train_pairs(Digits(), recipe, seeds)
+        points[length] = Point(pairs, match_on)
     shipped = dict(
         zip(
-            points[length]["pairs"],
+            pairs,
             load_pairs("vit-digits", len(seeds)).values(),
             strict=True,
         )
     )
-    points[3000] = {"pairs": shipped, "match_on": match_on}
+    points[3000] = Point(shipped, match_on)
     methods = {**closed, "dual": dual(points, 1 if small else 60)}
     swept = sweep(
         points, held_out, methods, "training steps of the endpoints", grid
@@ -217,7 +213,7 @@ if recompute:
         drawn = corpora.tokens(
             "embedded", "train", tokenizer, length, limit=windows
         )
-        points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
+        points[drawn.numel()] = Point(chosen, drawn)
     fewer = {"activations": [{}], "dual": dual(points, 1 if small else 50)}
     swept = sweep(
         points, text_held_out, fewer, "tokens seen by matching", grid
