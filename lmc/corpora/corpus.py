@@ -99,7 +99,9 @@ def tokens(
         raise DataError(f"corpus '{corpus}' ({split}): {what}") from error
     count = len(ids) // length
     if count == 0:
-        raise DataError(f"corpus '{corpus}' ({split}) is too short: {len(ids)} tokens, but one sequence has {length}")
+        short = f"is too short: {len(ids)} tokens, but one sequence has {length}"
+        hint = "; of one file the last tenth is held out, from the next line on" if split == "eval" else ""
+        raise DataError(f"corpus '{corpus}' ({split}) {short}; give more text{hint}")
     return ids[: count * length].view(count, length)[_draw(count, limit, seed)]
 
 
