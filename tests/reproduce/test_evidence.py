@@ -267,8 +267,8 @@ def test_what_learning_the_order_gains_is_compared_at_as_many_steps():
     assert where_it_ends.orders({"x-0": found}) == {}  # nothing to compare with
     found["order"] = piece(300, 0.3, "soft")
     rows = where_it_ends.orders({"x-0": found})
-    assert rows["dual, order as it is"] == {"barrier": [0.2]}
-    assert rows["dual, soft"] == {"barrier": [0.3], "share of units moved": [0.5]}
+    assert rows["dual, order as it is"] == {"pairs": 1, "barrier": 0.2}
+    assert rows["dual, soft"] == {"pairs": 1, "barrier": 0.3, "share of units moved": 0.5}
 
 
 def walked(barrier):

@@ -45,7 +45,7 @@ def write(kind: str, folder: Path) -> str:
     ended = ends(pieces)
     known = {"barrier": "barrier of the longest match", BOUND + "barrier": "barrier, matched on the evaluation samples"}
     values = {name: [row[key] for row in ended.values() if key in row] for key, name in known.items()}
-    headline = Headline({name: mean(found) for name, found in values.items() if found}, pairs=pairs)
+    headline = Headline({name: mean(found) for name, found in values.items() if found})
     numbers = {"unit": first["metric"], "samples": first["samples"], "pieces": pieces, "ends": ended}
     numbers["losses"], numbers["orders"] = told_apart(pieces), orders(pieces)
     numbers |= over_steps(pieces).to_json() | headline.to_json()
@@ -145,7 +145,7 @@ def told_apart(pieces: Pieces) -> dict[str, dict[str, Any]]:
 def orders(pieces: Pieces) -> dict[str, dict[str, Any]]:
     """What permuting hidden units while learning gains: matches that do, and those of as many steps that do not.
 
-    Of each the barriers of the pairs that have all of them, and the share of units that found another partner.
+    Of each the mean barrier of the pairs that have such matches, and of the share of units that found another partner.
     """
     rows: dict[str, dict[str, Any]] = {}
     for kept in pieces.values():
@@ -157,7 +157,10 @@ def orders(pieces: Pieces) -> dict[str, dict[str, Any]]:
                 row["barrier"].append(piece["path"]["barrier"])
                 if piece.get("order"):
                     row.setdefault("share of units moved", []).append(piece["reordered"])
-    return dict(sorted(rows.items()))
+    return {
+        name: {"pairs": len(row["barrier"])} | {k: mean(v) for k, v in row.items()}
+        for name, row in sorted(rows.items())
+    }
 
 
 def over_data(pieces: Pieces) -> Sweep:
