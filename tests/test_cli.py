@@ -624,7 +624,8 @@ def test_a_killed_match_loses_at_most_the_steps_since_the_last_check(
     here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL, which no program can handle: what is continued is the last whole state, and bit for bit the same run."""
-    line = "match a b --data text.txt --steps 300 --batch 2 --limit 8 --out"
+    steps = 3 * descent.EVERY
+    line = f"match a b --data text.txt --steps {steps} --batch 2 --limit 8 --out"
     process = lmc_process(f"{line} parts", here)
     state = here / "parts.partial" / "state.safetensors"
     until = time.monotonic() + 120
@@ -644,7 +645,7 @@ def test_a_killed_match_loses_at_most_the_steps_since_the_last_check(
 
     monkeypatch.setattr(learned.Learner, "advance", counted)
     assert run(f"{line} parts --resume")[0] == 0
-    assert taken == list(range(kept, 300))  # nothing before the last check is computed again
+    assert taken == list(range(kept, steps))  # nothing before the last check is computed again
     for file in ("transform-0.safetensors", "transform-1.safetensors"):
         once, twice = load_file(f"whole/{file}"), load_file(f"parts/{file}")
         assert all(torch.equal(t, twice[name]) for name, t in once.items())

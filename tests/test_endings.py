@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pico
@@ -17,7 +18,7 @@ from zygote import Done, Zygote
 
 import lmc
 from lmc import corpora
-from lmc.files import whole_file, whole_folder
+from lmc.files import refuse_occupied, whole_file, whole_folder
 
 COMMANDS = {
     "check": "check a b",
@@ -212,17 +213,36 @@ def test_the_second_run_into_one_folder_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     """A mark that another process holds, as the kernel keeps it, not a file that says so."""
-    live, dead = tmp_path / ".out-aaaaaaaa", tmp_path / ".out-bbbbbbbb"
-    live.mkdir()
-    dead.mkdir()
+    live, dead, users = (
+        tmp_path / f".out-{name}" for name in ("aaaaaaaa.unfinished", "bbbbbbbb.unfinished", "20261127")
+    )
+    for folder in (live, dead, users):
+        folder.mkdir()
     handle = os.open(live, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(lmc.CheckpointError, match="another process"), whole_folder(tmp_path / "out"):
-        pass
+    for refusing in (whole_folder, lambda place: nullcontext(refuse_occupied(place))):  # and before the work
+        with pytest.raises(lmc.CheckpointError, match="another process"), refusing(tmp_path / "out"):
+            pass
     os.close(handle)
     with whole_folder(tmp_path / "out"):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out-20261127", "out"]
+
+
+def test_what_was_left_of_a_file_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Not what a living process writes, and not a user's own hidden file."""
+    live, dead, users = (tmp_path / f".{name}-r.json" for name in ("0123abcd", "89abcdef", "my-notes"))
+    for file in (live, dead, users):
+        file.touch()
+    handle = os.open(live, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with whole_file(tmp_path / "r.json") as aside:
+        aside.write_text("{}")
+        with whole_file(tmp_path / "r.json") as another:  # another thread
+            another.write_text("[]")
+    os.close(handle)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, users.name, "r.json"]
+    assert (tmp_path / "r.json").read_text() == "{}"
 
 
 def test_a_file_that_may_not_grow_is_one_line(zygote: Zygote, here: Path) -> None:
