@@ -68,6 +68,8 @@ FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
 VOCABULARY = "Where tokens differ, the vocabulary that all are brought to: first, second, union or common."
 Vocabulary = Annotated[str | None, typer.Option(help=VOCABULARY)]
+START = "Where learning begins: canonical, weights, activations or an alignment (default: the better of the last two)."
+Start = Annotated[str | None, typer.Option(help=START)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
@@ -136,6 +138,7 @@ def match(
     shard: Shard = False,
     by_frequency: ByFrequency = False,
     vocabulary: Vocabulary = None,
+    start: Start = None,
     resume: Resume = False,
     export: Export = False,
 ) -> None:
@@ -154,6 +157,7 @@ def match(
     with _named_as_options():
         recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
+    _require_start(recipe, start)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -170,10 +174,8 @@ def match(
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
-                alignment = align(loaded, recipe, samples, place, seed, state, frequencies=counts)
+                alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
-            if state is not None and leader:
-                shutil.rmtree(state, ignore_errors=True)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 
@@ -201,6 +203,27 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
         raise ArgumentError(f"--by-frequency: expected the method weights, found {recipe.method}")
     if data is None and (by_frequency or recipe.reads_data):
         raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
+
+
+def _require_start(recipe: "Recipe", start: str | None) -> None:
+    """A start of learning that is known, or the folder of an alignment."""
+    from lmc.matching import STARTS, describe
+
+    if start is not None and not recipe.learned:
+        raise ArgumentError(f"--start: expected a method that learns (single or dual), found {recipe.method}")
+    if start is not None and start not in STARTS:
+        try:
+            describe(start)
+        except CheckpointError as error:
+            known = ", ".join(STARTS)
+            raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
+
+
+def _start(start: str | None) -> Any:
+    """What `align` begins from: a name as it is, an alignment read from its folder."""
+    from lmc.matching import STARTS, Alignment
+
+    return start if start is None or start in STARTS else Alignment.load(start)
 
 
 def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
@@ -271,6 +294,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         best = next(folder for folder in names if not folder.exists())
         error.alignment.save(best)
         raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
+    if state is not None and leader:
+        shutil.rmtree(state, ignore_errors=True)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
+    from lmc.matching.recipe import STARTS as STARTS
     from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
