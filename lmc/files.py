@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from lmc.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 try:
     import fcntl
@@ -25,6 +26,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+DEEPEST = 400  # folders one in another; Python makes and removes them by recursion
+UNFINISHED = ".unfinished"  # how the name of a folder ends that is being written
 LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
 
 
@@ -54,7 +57,10 @@ def require_utf8(path: Path) -> None:
 
 
 def refuse_occupied(directory: str | Path) -> Path:
-    """The path, if nothing is there but at most an empty folder, and one can be made. Raises CheckpointError."""
+    """The path, if nothing is there but at most an empty folder, and one can be made. Raises CheckpointError.
+
+    What killed processes began to write for this place is removed; one that is alive is waited for by nobody.
+    """
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
     if not directory.name or directory.name == "..":
         raise CheckpointError(f"{directory}: expected the name of a new folder")
@@ -62,15 +68,18 @@ def refuse_occupied(directory: str | Path) -> Path:
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty; choose another name")
+    _clear_leftovers(directory)
     return refuse_no_place(directory)
 
 
 def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     require_utf8(path)
+    if len(path.absolute().parents) > DEEPEST:
+        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
-        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix="-try", dir=above))
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
     except OSError as error:
         found = f"not writable ({error.strerror})" if above.is_dir() else "a file"
         raise CheckpointError(f"{_place_of(path)}: expected a place to write, found that {above} is {found}") from None
@@ -90,8 +99,7 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
     """
     directory = refuse_occupied(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(directory)
-    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", suffix=UNFINISHED, dir=directory.parent))
     with _unfinished(aside, directory):
         held = _hold(aside)
         yield aside
@@ -103,11 +111,14 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
         os.close(held)
 
 
-def _hold(folder: Path) -> int | None:
-    """Keep a folder marked as one that a living process writes; None where the system has no such marks."""
+def _hold(path: Path) -> int | None:
+    """Keep a file or folder marked as one that a living process writes; None where it is, or where no marks can be."""
     if fcntl is None:
         return None
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -120,7 +131,7 @@ def _clear_leftovers(directory: Path) -> None:
     """Remove what killed processes began to write for this place. Raises CheckpointError where one is still alive."""
     if fcntl is None:  # who is alive cannot be known
         return
-    for old in directory.parent.glob(f".{glob.escape(directory.name)}-????????"):
+    for old in directory.parent.glob(f".{glob.escape(directory.name)}-????????{UNFINISHED}"):
         held = _hold(old) if old.is_dir() and not old.is_symlink() else None
         if held is None and old.is_dir() and not old.is_symlink():
             raise CheckpointError(
@@ -240,11 +251,19 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected a file")
     path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f".{'[0-9a-f]' * 8}-{glob.escape(path.name)}"):
+        if (held := _hold(old)) is not None:  # its writer is dead
+            old.unlink(missing_ok=True)
+            os.close(held)
     aside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")  # threads may write one file, too
     with _unfinished(aside, path):
+        aside.touch()
+        held = _hold(aside)
         yield aside
         _open_up(aside)
         aside.replace(path)
+    if held is not None:
+        os.close(held)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -277,12 +296,12 @@ def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     return values
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, "Tensor"]:
     """All tensors of a safetensors file. Raises CheckpointError if it is missing or damaged."""
     return dict(safetensors_of(path))
 
 
-def safetensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
+def safetensors_of(path: Path) -> Iterator[tuple[str, "Tensor"]]:
     """The tensors of a safetensors file one by one, each read when it is asked for. Raises as `read_safetensors`."""
     with open_safetensors(path) as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
@@ -312,14 +331,25 @@ def refuse_pointer(path: Path) -> None:
         )
 
 
-def require_finite(what: str, tensor: Tensor, hint: str = "") -> None:
+def require_finite(what: str, tensor: "Tensor", hint: str = "") -> None:
     """Refuse a tensor with values that are no numbers. Raises CheckpointError, which begins with `what` it is."""
-    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if bool(tensor.sum().isfinite()):  # one pass; a sum of finite numbers may be too large, so the rest is counted
+        return
+    bad = tensor.numel() - int(tensor.isfinite().sum())
     if bad:
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(
             f"{what}: expected finite values, found {bad:,} of {tensor.numel():,} NaN or infinite as {dtype}{hint}"
         )
+
+
+def read_text(path: Path) -> str:
+    """A text from a file in UTF-8. Raises CheckpointError naming the file."""
+    try:
+        require_plain(path)
+        return path.read_text(encoding="utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not readable as text ({error})") from None
 
 
 def sha256(path: Path) -> str:
@@ -344,12 +374,19 @@ def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> Non
         file = folder / name
         if file.is_symlink() or not file.is_file():
             raise CheckpointError(f"{file}: expected a file of the folder, found none; {hint}")
+        if file.stat().st_size > LARGEST:  # a hole of a terabyte takes no disk, and an hour
+            require_plain(file, None if file.suffix == ".safetensors" else LARGEST)
+            if file.suffix == ".safetensors":
+                with open_safetensors(file):  # whose header says how long it is
+                    pass
         if (found := sha256(file)) != before:
             raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
 
 
-def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, "Tensor"]) -> str:
     """The SHA-256 of named tensors, in hex."""
+    import torch  # here: commands that read no tensor do not wait for it
+
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

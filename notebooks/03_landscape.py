@@ -90,9 +90,9 @@ def survey(id: str, kind: str, match_on, held_out, grid: int) -> None:
         barriers, [name for name, _ in made], seedless=["direct barrier"]
     )
     numbers = {
-        "unit": maps["single"]["unit"],
+        "unit": maps["single"].unit,
         "steps": steps,
-        "planes": maps,
+        "planes": {title: plane.to_json() for title, plane in maps.items()},
         **headline.to_json(),
     }
     record(id, profile, numbers, sorted({at for _, at in made}), began)

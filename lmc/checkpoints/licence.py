@@ -58,5 +58,5 @@ def _metadata(source: Source) -> dict[str, Any]:
         return {}
     try:
         return metadata_load(card) or {}
-    except (YAMLError, ValueError, OSError):
+    except (YAMLError, ValueError, OSError, RecursionError):
         return {}
