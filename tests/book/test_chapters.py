@@ -9,10 +9,9 @@ import pytest
 from lmc.reproduce.ledger import figures
 from lmc.reproduce.notebook import notebook
 
-LAST = 20  # the notebooks after it are no chapters
-CHAPTERS = [
-    p for p in sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.py")) if int(p.name[:2]) <= LAST
-]
+ROOT = Path(__file__).resolve().parents[2]
+LISTED = re.findall(r"file: (notebooks/\S+)", (ROOT / "book/_toc.yml").read_text(encoding="utf-8"))
+CHAPTERS = [ROOT / f"{chapter}.py" for chapter in LISTED]
 
 
 def captioned(chapter: Path) -> list[Any]:
