@@ -381,11 +381,13 @@ def _against(piece: Piece, axis: str, i: int, kept: Container[str]) -> Piece:
 
 
 def _entry(piece: Piece, axis: str, i: int) -> Piece:
+    """One entry along an axis, of which the others need not be kept."""
     dim = piece.block.dim(axis)
-    return Piece(piece.block, piece.a.narrow(dim, i, 1), piece.b.narrow(dim, i, 1))
+    return Piece(piece.block, piece.a.narrow(dim, i, 1), piece.b.narrow(dim, i, 1).clone())
 
 
 def _joined(pieces: Sequence[Piece], axis: str) -> Piece:
+    """Entries along an axis as one piece again."""
     block = pieces[0].block
     a, b = (torch.cat([getattr(piece, side) for piece in pieces], block.dim(axis)) for side in "ab")
     return Piece(block, a, b)
