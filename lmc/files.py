@@ -26,6 +26,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+DEEPEST = 400  # folders one in another; Python makes and removes them by recursion
 UNFINISHED = ".unfinished"  # how the name of a folder ends that is being written
 LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
 
@@ -74,6 +75,8 @@ def refuse_occupied(directory: str | Path) -> Path:
 def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     require_utf8(path)
+    if len(path.absolute().parents) > DEEPEST:
+        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))

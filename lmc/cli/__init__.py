@@ -162,7 +162,8 @@ def match(
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
     with workers.process_group(place) as leader:
-        models = _prepared(models, out, vocabulary, resume)
+        with _named_as_options():
+            models = _prepared(models, out, vocabulary)
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
@@ -236,15 +237,15 @@ def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
     return pair
 
 
-def _prepared(models: list[str], out: Path, vocabulary: str | None, resume: bool) -> list[str]:
+def _prepared(models: list[str], out: Path, vocabulary: str | None) -> list[str]:
     """The models, adapters joined with their base, and with one vocabulary where that is asked for."""
     from lmc.matching import prepare, workers
 
     place = out.with_name(f"{out.name}.parents")
     if workers.first():
-        prepare(models, place, vocabulary, resume)
+        prepare(models, place, vocabulary)
     workers.wait()
-    ready = prepare(models, place, vocabulary, again=True)
+    ready = prepare(models, place, vocabulary)
     if ready != models:
         _say(f"wrote {place}: the parents as they are matched; keep it beside {out}")
     return ready
@@ -345,7 +346,7 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_place
-    from lmc.matching import LAST_PATH, describe, fingerprint
+    from lmc.matching import LAST_PATH, describe, fingerprint, refuse_own
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -355,6 +356,7 @@ def path(
     for file in (plot, result_file):
         if file is not None:
             refuse_no_place(file)
+            refuse_own(alignment, file)
     aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.folder import describe as describe
     from lmc.matching.folder import fingerprint as fingerprint
+    from lmc.matching.folder import refuse_own as refuse_own
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.methods import Endpoints as Endpoints
     from lmc.matching.methods import align as align

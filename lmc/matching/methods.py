@@ -229,8 +229,9 @@ class Endpoints:
         first, *others = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
         with extreme_numbers(*(state(model) for model in (first, *others))):
             solutions = [match_activations(first, other, self.spec, samples) for other in others]
+            fared = report(solutions)
         moved = (s.transform @ g for s, g in zip(solutions, self.gauge[1:], strict=True))
-        return (self.gauge[0], *moved), report(solutions)
+        return (self.gauge[0], *moved), fared
 
     def learn(
         self,
