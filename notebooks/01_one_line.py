@@ -285,12 +285,24 @@ assert round(factor, 2) == 2.72
 # :label: ex-negative
 # Find losses of two ends and a middle for which the midpoint is better than both ends. What is the barrier?
 # ```
-#
-# ```{solution} ex-negative
+
+# %% [markdown]
+# ```{solution-start} ex-negative
 # :class: dropdown
+# ```
+#
 # Ends 1.0 and 1.0, middle 0.5: the difference is −0.5 in the middle and 0 at the ends, so the barrier is 0. It says how
 # bad the worst point is, not how good the best one is; for that there is the *gap*, the midpoint's loss minus that
 # of the better end.
+
+# %%
+start, middle, end = 1.0, 0.5, 1.0
+over_the_line = [0.0, middle - (start + end) / 2, 0.0]
+assert max(over_the_line) == 0
+assert middle - min(start, end) == -0.5  # the gap
+
+# %% [markdown]
+# ```{solution-end}
 # ```
 #
 # **Next question.** Where do all these rewritings come from? {doc}`02_two_units` does one by hand.

@@ -31,7 +31,11 @@ _READ = {"base_model_name_or_path", "revision", "r", "lora_alpha", "alpha_patter
 _READ |= {"modules_to_save", "target_modules", "exclude_modules", "layers_to_transform"}
 _IDLE = {"lora_dropout", "inference_mode", "task_type", "auto_mapping", "layers_pattern", "eva_config", "peft_version"}
 _IDLE |= {"megatron_core", "fan_in_fan_out", "qalora_group_size", "ensure_weight_tying", "loftq_config"}
-_PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian", "eva")}
+_PLAIN: dict[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, "gaussian", "eva"),
+}
 _PLAIN |= {"use_rslora": (True, False, None)}
 _LARGEST = 1e30  # no α is as large
 _PREFIX = "base_model.model."

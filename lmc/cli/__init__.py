@@ -26,7 +26,6 @@ from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, 
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from lmc.evaluation import PathResult
     from lmc.matching import Alignment, Pairing, Recipe
@@ -69,6 +68,8 @@ FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
 VOCABULARY = "Where tokens differ, the vocabulary that all are brought to: first, second, union or common."
 Vocabulary = Annotated[str | None, typer.Option(help=VOCABULARY)]
+START = "Where learning begins: canonical, weights, activations or an alignment (default: the better of the last two)."
+Start = Annotated[str | None, typer.Option(help=START)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
@@ -137,6 +138,7 @@ def match(
     shard: Shard = False,
     by_frequency: ByFrequency = False,
     vocabulary: Vocabulary = None,
+    start: Start = None,
     resume: Resume = False,
     export: Export = False,
 ) -> None:
@@ -155,6 +157,7 @@ def match(
     with _named_as_options():
         recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
+    _require_start(recipe, start)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -164,17 +167,16 @@ def match(
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
-        if method == "weights" and can_stream(pair.blueprints, kind):
+        if method in ("naive", "weights") and can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
-            match_folders(pair.blueprints, out, kind, place, seed, export, counts)
+            if leader:
+                match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
-                alignment = align(loaded, recipe, samples, place, seed, state, frequencies=counts)
+                alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
-            if state is not None and leader:
-                shutil.rmtree(state, ignore_errors=True)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 
@@ -202,6 +204,27 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
         raise ArgumentError(f"--by-frequency: expected the method weights, found {recipe.method}")
     if data is None and (by_frequency or recipe.reads_data):
         raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
+
+
+def _require_start(recipe: "Recipe", start: str | None) -> None:
+    """A start of learning that is known, or the folder of an alignment."""
+    from lmc.matching import STARTS, describe
+
+    if start is not None and not recipe.learned:
+        raise ArgumentError(f"--start: expected a method that learns (single or dual), found {recipe.method}")
+    if start is not None and start not in STARTS:
+        try:
+            describe(start)
+        except CheckpointError as error:
+            known = ", ".join(STARTS)
+            raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
+
+
+def _start(start: str | None) -> Any:
+    """What `align` begins from: a name as it is, an alignment read from its folder."""
+    from lmc.matching import STARTS, Alignment
+
+    return start if start is None or start in STARTS else Alignment.load(start)
 
 
 def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
@@ -272,6 +295,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         best = next(folder for folder in names if not folder.exists())
         error.alignment.save(best)
         raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
+    if state is not None and leader:
+        shutil.rmtree(state, ignore_errors=True)
 
 
 @contextmanager
@@ -377,7 +402,7 @@ def merge(
     kind = _dtype(dtype)
     from lmc import corpora
     from lmc.files import refuse_occupied
-    from lmc.matching import barycentric, describe
+    from lmc.matching import barycentric, describe, merge_folder
 
     refuse_occupied(out)
     if data is not None:
@@ -386,13 +411,16 @@ def merge(
     parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:
-        barycentric(weights, count)
+        weights = barycentric(weights, count)
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
     measured = _measured(alignment)
-    aligned = _loaded(alignment, verify)
-    samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
-    (card,) = aligned.export(out, weights, kind, samples, measured, parent)
+    # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
+    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
+    if card is None:
+        aligned = _loaded(alignment, verify)
+        samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
+        (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 
@@ -511,7 +539,7 @@ def _say(line: str) -> None:
 
 
 def _samples(
-    corpus: str, model: "nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
+    corpus: str, model: "torch.nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
 ) -> Any:
     from lmc import checkpoints, corpora
     from lmc.symmetries.families import Tokens, family_of
@@ -521,7 +549,7 @@ def _samples(
     return corpora.load(corpus, model, split, tokenizer, limit, seed)
 
 
-def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
+def _counts(samples: Any, model: "torch.nn.Module") -> "torch.Tensor":
     """How often each token of the vocabulary occurs."""
     import torch
 

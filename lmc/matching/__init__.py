@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
+    from lmc.matching.recipe import STARTS as STARTS
     from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders
+    from lmc.matching.streaming import merge_folder as merge_folder
     from lmc.matching.verification import LAST_PATH as LAST_PATH
     from lmc.matching.verification import measured as measured
     from lmc.matching.verification import require_ends as require_ends

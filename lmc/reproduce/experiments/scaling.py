@@ -3,6 +3,7 @@
     python -m lmc.reproduce.experiments.scaling width-64 --pair 0 --folder build/scaling  # repeat to go on
     python -m lmc.reproduce.experiments.scaling width-128 --pair 0 --equal loss --folder build/scaling
     python -m lmc.reproduce.experiments.scaling write --folder build/scaling  # results files of what is there
+    python -m lmc.reproduce.experiments.scaling all --folder build/scaling  # everything, days on one core
 
 At equal *tokens* every network is trained on as many. At equal *loss* every network is trained for as long as it takes
 to reach the training loss of the narrowest one, so that size does not come with a better fit; how long that is, is
@@ -179,7 +180,7 @@ class Scaling:
         numbers = replace(swept, rest={**swept.rest, **said}).to_json()
         settings = [s for s, _ in done]
         task = task_of(settings[0].shape, settings[0].corpus, self.inputs, CPU)
-        command = "python -m lmc.reproduce.experiments.scaling SETTING, for every setting and pair"
+        command = "python -m lmc.reproduce.experiments.scaling all --folder build/scaling"
         run = report.made(settings, self.folder, task, command) | {"threads": torch.get_num_threads()}
         results.write(id, "laptop", numbers, run | {"costs": {s.id: report.costs(s, self.folder) for s in settings}})
         return True
@@ -244,12 +245,15 @@ def _parameters(setting: Setting) -> int:
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options("scaling", "How the barrier scales.")
-    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; or write")
+    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; write, or all")
     parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="what all shapes share: %(default)s")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     scaling = Scaling(given.folder, given.inputs, Budget(60 * given.minutes))
-    if given.setting == "write":
+    for id in scaling.settings if given.setting == "all" else ():
+        for equal in EQUAL:
+            scaling.pair(id, given.pair, equal)
+    if given.setting in ("write", "all"):
         for id in scaling.write():
             print(f"written: {id}")
     else:
