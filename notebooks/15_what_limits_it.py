@@ -136,7 +136,7 @@ found
 # %% tags=["hide-input"]
 on_text = results.read("scale-width-tokens", "laptop").sweep
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of language models on Wikipedia, four layers, trained on as many tokens. Means over pairs, each run as a point, with its 95 % interval over held-out windows.", "name": "fig-scale-width"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of language models on Wikipedia, four layers, trained on as many tokens. Means over pairs, each run as a point, with its 95 % interval over held-out windows.", "name": "fig-scale-width"}, "image": {"alt": "Barrier over width for language models, on a logarithmic axis. Every line falls from the narrowest to the widest: naive from {{scale-width-tokens: methods.naive.barrier.0}} to {{scale-width-tokens: methods.naive.barrier.-1.0}} nats per token, weights from {{scale-width-tokens: methods.weights.barrier.0}} to {{scale-width-tokens: methods.weights.barrier.-1.0}}, and single and dual, nearly one line, from {{scale-width-tokens: methods.dual.barrier.0}} to {{scale-width-tokens: methods.dual.barrier.-1.0}}."}}
 charts.sweep_figure(on_text)
 plt.show()
 
