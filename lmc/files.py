@@ -26,6 +26,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+MANY = 2**22  # values of a JSON file, some 100 bytes each in memory; the largest tokenizers have half of it
+HEADER = 2**24  # bytes of a safetensors header, some 100 a tensor
+DEEPEST = 400  # folders one in another; Python makes and removes them by recursion
 UNFINISHED = ".unfinished"  # how the name of a folder ends that is being written
 LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
 
@@ -74,6 +77,8 @@ def refuse_occupied(directory: str | Path) -> Path:
 def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     require_utf8(path)
+    if len(path.absolute().parents) > DEEPEST:
+        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
@@ -282,7 +287,10 @@ def read_json_lines(path: Path) -> list[dict]:
 def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     try:
         require_plain(path)
-        values = [json.loads(part) for part in split(path.read_text(encoding="utf8"))]
+        text = path.read_text(encoding="utf8")
+        if sum(map(text.count, ",[{")) > MANY:  # two bytes each here, and some hundred once they are read
+            raise CheckpointError(f"{path}: expected at most {MANY:,} values, found more")
+        values = [json.loads(part) for part in split(text)]
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -310,7 +318,10 @@ def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
         require_plain(path, largest=None)
-        path.open("rb").close()  # without rights: the library would say that the file is not there
+        with path.open("rb") as opened:  # without rights the library would say that the file is not there
+            length = int.from_bytes(opened.read(8), "little")
+        if HEADER < length < path.stat().st_size:
+            raise CheckpointError(f"{path}: expected a header of at most {HEADER:,} bytes, found {length:,}")
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:

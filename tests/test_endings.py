@@ -18,6 +18,7 @@ from zygote import Done, Zygote
 
 import lmc
 from lmc import corpora
+from lmc.cli import main
 from lmc.files import refuse_occupied, whole_file, whole_folder
 
 COMMANDS = {
@@ -274,6 +275,32 @@ TOO_LONG = {
 }
 
 
+@pytest.mark.parametrize(
+    "command", ["merge aligned --out {}", "path aligned --data text.txt --json {}", "convert old {}"]
+)
+def test_a_place_too_deep_is_refused_before_the_work(
+    here: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python makes folders by recursion, and would break at the end of the work."""
+    monkeypatch.chdir(here)
+    before = listing(here)
+    assert main(command.format("b/" * 1000 + "c").split()) == 2
+    out, err = capsys.readouterr()
+    (said,) = lines(err)
+    assert "expected at most 400 folders one in another" in said and "logits" not in out and listing(here) == before
+
+
+@pytest.mark.parametrize("name", ["alignment.json", "transform-0.json", "transform-1.safetensors", "log.jsonl"])
+def test_a_result_does_not_replace_a_file_of_the_alignment(
+    here: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    before = (here / "aligned" / name).read_bytes()
+    assert main(["path", "aligned", "--data", "text.txt", "--json", f"./aligned/../aligned/{name}"]) == 2
+    assert "is a file of the alignment itself; choose another name" in capsys.readouterr().err
+    assert (here / "aligned" / name).read_bytes() == before
+
+
 @pytest.mark.parametrize("line", TOO_LONG)
 def test_a_name_too_long_is_refused_before_the_work(zygote: Zygote, here: Path, line: str) -> None:
     before = listing(here)
@@ -291,8 +318,6 @@ def test_names_of_any_bytes(
     here: Path, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Folders and outputs called so are read, matched and merged; what is shown of them is plain."""
-    from lmc.cli import main
-
     odd = os.fsdecode(ODD[name])
     monkeypatch.chdir(here)
     if name == "not UTF-8":  # the library of weights opens no such path, which is said before the work

@@ -22,7 +22,7 @@ from lmc.checkpoints import belongings, blueprint, headers, hub, licence, refere
 from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.lazy import stored
-from lmc.errors import CheckpointError, LmcError
+from lmc.errors import CheckpointError, LmcError, inert
 from lmc.files import open_safetensors, read_json, require_finite, sha256
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -94,7 +94,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     places = (base.folder, adapter.source.folder)  # what the adapter has itself comes last, and so before the base's
     sources = {kind: place for place in places for kind in belongings.of(place)}
     metadata, _ = licence.of_all([licence.of(adapter.source)])
-    text = f"{adapter.source.name}, a LoRA adapter, and its base {base.name} as one model.\n"
+    text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
     save(adapter.base.model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmc.checkpoints import adapters, hub, inspect, refer, tokens, vocabulary
+from lmc.checkpoints import adapters, hub, inspect, refer, require_written, tokens, vocabulary
 from lmc.errors import CheckpointError
 from lmc.files import read_json, whole_folder
 from lmc.matching.pairing import require_pairable
@@ -21,15 +21,15 @@ from lmc.symmetries.families import Tokens
 MADE_OF = "made_of.json"  # in the folder of prepared parents: what they were made of
 
 
-def prepare(names: Sequence[str], place: Path, choice: str | None, again: bool = False) -> list[str]:
+def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
     """The names of parents that can be matched, those that need it written into the new folder `place`.
 
     An adapter is joined with its base. `choice`: one of `tokens.CHOICES`, the vocabulary that all are brought to.
-    `again`: what an earlier run has written is used. All is checked before a weight is read. Raises
+    What an earlier run has written there from the very same is used. All is checked before a weight is read. Raises
     IncompatibleModelsError, CheckpointError.
     """
     if choice is not None:
-        return _shared(names, place, choice, again)
+        return _shared(names, place, choice)
     where = [hub.locate(name) for name in names]
     joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if adapters.is_adapter(source.folder)}
     ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
@@ -40,18 +40,21 @@ def prepare(names: Sequence[str], place: Path, choice: str | None, again: bool =
             for k, adapter in joined.items():
                 adapters.write(adapter, folder / _target(k, adapter.source))
 
-        _fill(place, {"parents": made_of}, again, write)
+        _fill(place, {"parents": made_of}, write)
     return ready
 
 
-def _fill(place: Path, made_of: dict[str, Any], again: bool, write: Callable[[Path], None]) -> None:
-    """Let `write` fill the new folder; `again`: one that an earlier run has filled from the same is left as it is."""
-    if again and place.is_dir():
-        if read_json(place / MADE_OF) != json.loads(json.dumps(made_of)):
+def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """Let `write` fill the folder, unless an earlier run has filled it from the very same. Raises CheckpointError."""
+    if place.is_dir() and any(place.iterdir()):
+        if not (place / MADE_OF).is_file() or read_json(place / MADE_OF) != json.loads(json.dumps(made_of)):
             raise CheckpointError(
                 f"{place}: expected what these models become, found it made of others or for another vocabulary; "
-                "delete it and start without --resume"
+                "delete it, or choose another name for the output"
             )
+        for folder in place.iterdir():
+            if folder.is_dir():
+                require_written(folder)
         return
     with whole_folder(place) as folder:
         write(folder)
@@ -62,7 +65,7 @@ def _target(k: int, source: hub.Source) -> str:
     return f"{k}-{Path(source.name.split('@')[0]).name}"
 
 
-def _shared(names: Sequence[str], place: Path, choice: str, again: bool) -> list[str]:
+def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
     """The names of parents with one vocabulary."""
     blueprints = [inspect(name) for name in names]
     found = tokens.require_tokens(blueprints)
@@ -89,5 +92,5 @@ def _shared(names: Sequence[str], place: Path, choice: str, again: bool) -> list
                 tokens.write(blueprints, shared, k, folder / target)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
-    _fill(place, {"vocabulary": choice, "parents": made_of}, again, write)
+    _fill(place, {"vocabulary": choice, "parents": made_of}, write)
     return ready

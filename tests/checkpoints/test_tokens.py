@@ -225,7 +225,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, run: Any, monkeypatch: pytest
 def test_one_vocabulary_is_used_again_only_for_what_was_asked(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that was interrupted once its parents were written, and is resumed with others, or another choice."""
+    """A run that was interrupted once its parents were written, and is started again with others, or another choice."""
     monkeypatch.chdir(tmp_path)
     checkpoint(tmp_path / "a", 0, W)
     checkpoint(tmp_path / "b", 1, W[::-1])
@@ -234,7 +234,7 @@ def test_one_vocabulary_is_used_again_only_for_what_was_asked(
     assert run(line)[0] == 0
     shutil.rmtree("aligned")
     for other in (line.replace("first", "second"), line.replace("a b", "a c")):
-        code, _, err = run(f"{other} --resume")
+        code, _, err = run(other)
         assert code == 2 and not Path("aligned").exists()
         assert "aligned.parents: expected what these models become, found it made of others" in err
-    assert run(f"{line} --resume")[0] == 0
+    assert run(line)[0] == 0

@@ -118,6 +118,17 @@ def test_a_card_that_is_none_states_nothing(here: Path, what: str, capsys: pytes
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_what_a_card_states_is_shown_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A licence that is markup, and would end the line, is told where the parents' differ."""
+    odd = '"mit\\n# Free <b>beer</b> [here](http://x) \\e[31m"'
+    (here / "a/README.md").write_text(f"---\nlicense: {odd}\n---\n")
+    assert main(["match", "a", "b", "--method", "naive", "--out", "out"]) == 0
+    assert main(["merge", "out", "--out", "merged"]) == 0
+    for told in (capsys.readouterr().out, Path("merged/README.md").read_text()):
+        (line,) = [x for x in told.splitlines() if x.startswith("- licence: parent 0: mit")]
+        assert not set("<>[\x1b") & set(line) and "\n# Free" not in told
+
+
 TEMPLATES = {
     "chat_template.jinja": b"\xff\xfe{{ messages }}",
     "additional_chat_templates/tools.jinja": b"\xff",

@@ -186,7 +186,7 @@ def _brought(folders: list[Path], place: Path) -> Pair:
     """Two endpoints with the tokenizer of the first, the second written anew beside them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*cuts text differently")  # which is what is studied here
-        names = prepare([str(one) for one in folders], place, "first", again=True)
+        names = prepare([str(one) for one in folders], place, "first")
     a, b = (checkpoints.load(name) for name in names)
     return a, b
 
