@@ -142,7 +142,8 @@ class Pairing:
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
         }
         if self.untied:
-            rows["of that, its own head"] = f"{_size(4 * self.untied)}; the parents' is tied, naive keeps it so"
+            kept = "the parents' is tied, as naive and gains of 1 keep it"
+            rows["of that, its own head"] = f"{_size(4 * self.untied)}; {kept}"
         return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
 
 
