@@ -3,16 +3,18 @@
 >>> prepare(["run-1", "run-2"], Path("aligned.parents"), None)
 ['run-1', 'run-2']
 
-These are adapters, which are joined with their base, and models whose vocabularies differ, which are given one.
+These are adapters, which are joined with their base, models whose vocabularies differ, which are given one, and models
+that are smaller than another, which are written in its shapes.
 """
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmc.checkpoints import adapters, hub, inspect, tokens, vocabulary
+from lmc.checkpoints import adapters, belongings, hub, inspect, load, save, tokens, vocabulary
 from lmc.files import whole_folder
-from lmc.matching.pairing import require_pairable
+from lmc.matching.pairing import require_pairable, to_enlarge
+from lmc.symmetries import enlarge
 from lmc.symmetries.families import Tokens
 
 
@@ -27,8 +29,10 @@ def prepare(names: Sequence[str], place: Path, choice: str | None, again: bool =
         return _shared(names, place, choice, again)
     where = [hub.locate(name) for name in names]
     joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if adapters.is_adapter(source.folder)}
+    if not joined:
+        return _of_one_size(names, place, again)
     ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
-    if joined and not (again and place.is_dir()):
+    if not (again and place.is_dir()):
         with whole_folder(place) as folder:
             for k, adapter in joined.items():
                 adapters.write(adapter, folder / _target(k, adapter.source))
@@ -37,6 +41,23 @@ def prepare(names: Sequence[str], place: Path, choice: str | None, again: bool =
 
 def _target(k: int, source: hub.Source) -> str:
     return f"{k}-{Path(source.name.split('@')[0]).name}"
+
+
+def _of_one_size(names: Sequence[str], place: Path, again: bool) -> list[str]:
+    """The names of parents that are as large as the largest."""
+    blueprints = [inspect(name) for name in names]
+    largest, smaller = to_enlarge([b.model for b in blueprints])
+    folders = [b.source.folder for b in blueprints]
+    for k in smaller:
+        vocabulary.require_same(folders[largest], folders[k], f"model {largest + 1} and model {k + 1}")
+    targets = {k: _target(k, blueprints[k].source) for k in smaller}
+    if smaller and not (again and place.is_dir()):
+        like = load(blueprints[largest])
+        with whole_folder(place) as folder:
+            for k, target in targets.items():
+                kept = {kind: folders[k] for kind in belongings.of(folders[k])}
+                save(enlarge(load(blueprints[k]), like), folder / target, kept)
+    return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 
 def _shared(names: Sequence[str], place: Path, choice: str, again: bool) -> list[str]:
