@@ -51,7 +51,7 @@ book: $(STAMP)  ## run the notebooks and render the book: book/_build/html/index
 	@$(PY) book/make/book.py --profile $(PROFILE) --jobs $(JOBS)
 
 test: $(STAMP)  ## run all tests
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile $(if $(NEWEST),--deselect $(PINNED))
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(NEWEST),--deselect $(PINNED))
 
 notebooks: $(STAMP)  ## run the notebooks only (PROFILE=smoke|laptop|gpu|paper, JOBS=2)
 	@$(PY) -m lmc reproduce --profile $(PROFILE) --jobs $(JOBS)

@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from lmc.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 try:
     import fcntl
@@ -277,12 +278,12 @@ def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     return values
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, "Tensor"]:
     """All tensors of a safetensors file. Raises CheckpointError if it is missing or damaged."""
     return dict(safetensors_of(path))
 
 
-def safetensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
+def safetensors_of(path: Path) -> Iterator[tuple[str, "Tensor"]]:
     """The tensors of a safetensors file one by one, each read when it is asked for. Raises as `read_safetensors`."""
     with open_safetensors(path) as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
@@ -312,9 +313,11 @@ def refuse_pointer(path: Path) -> None:
         )
 
 
-def require_finite(what: str, tensor: Tensor, hint: str = "") -> None:
+def require_finite(what: str, tensor: "Tensor", hint: str = "") -> None:
     """Refuse a tensor with values that are no numbers. Raises CheckpointError, which begins with `what` it is."""
-    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if bool(tensor.sum().isfinite()):  # one pass; a sum of finite numbers may be too large, so the rest is counted
+        return
+    bad = tensor.numel() - int(tensor.isfinite().sum())
     if bad:
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(
@@ -348,8 +351,10 @@ def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> Non
             raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
 
 
-def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, "Tensor"]) -> str:
     """The SHA-256 of named tensors, in hex."""
+    import torch  # here: commands that read no tensor do not wait for it
+
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

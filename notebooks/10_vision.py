@@ -39,12 +39,12 @@ import matplotlib.pyplot as plt
 from lmc import corpora
 from lmc.reproduce import figures, results
 from lmc.reproduce.experiments.comparison import (
-    best_rates,
     compare,
     load_pairs,
     plan,
     record,
 )
+from lmc.reproduce.experiments.rates import best_rates
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training import shipped_pairs
 

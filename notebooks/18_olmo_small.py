@@ -44,9 +44,10 @@ from lmc.reproduce.experiments.chapter import (
     setting,
     settings_table,
 )
-from lmc.reproduce.experiments.comparison import best_rates, record
+from lmc.reproduce.experiments.comparison import record
 from lmc.reproduce.experiments.from_scratch import conduct
 from lmc.reproduce.experiments.published import PAIRS, study
+from lmc.reproduce.experiments.rates import best_rates
 from lmc.reproduce.experiments.stand_ins import tiny
 from lmc.reproduce.kept_runs import KeptRuns
 

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import copies
 import pytest
 from filelock import FileLock
 
@@ -23,6 +24,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = str(ROOT)  # commands and kernels that tests start run the same source as the tests
 
 
+# Files that take a minute or more. They come first: one that came last would leave one of two processes with nothing to
+# do. The first makes the smoke run, which others look at.
+LONG = "notebooks command degenerate campaign book endings headline readme workers export cli"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}.py" for name in LONG.split()]
+    items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
@@ -36,7 +47,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             folder.mkdir()
-            done = reproduce_smoke(folder)
+            with copies.serving() as variables:
+                done = reproduce_smoke(folder, variables)
             folder.with_suffix(".log").write_text(done.stdout + done.stderr)
             folder.with_suffix(".code").write_text(str(done.returncode))
     code = folder.with_suffix(".code").read_text()
@@ -44,10 +56,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def reproduce_smoke(folder: Path) -> "subprocess.CompletedProcess[str]":
+def reproduce_smoke(folder: Path, variables: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """The command a user types, with its outputs sent to `folder`, and what its kernels do noted in `folder`/record."""
     command = [sys.executable, "-m", "lmc", "reproduce", "--profile", "smoke", "--out", str(folder / "executed")]
     environment = {**os.environ, "LMC_RESULTS": str(folder / "results")} | recording(folder / "record")
+    environment |= variables or {}
     environment.pop("MPLBACKEND", None)  # kernels show their figures in the page, to which its text refers
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
 

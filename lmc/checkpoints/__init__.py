@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints.blueprint import Blueprint as Blueprint
     from lmc.checkpoints.blueprint import inspect as inspect
     from lmc.checkpoints.checkpoint import DTYPES as DTYPES
+    from lmc.checkpoints.checkpoint import find as find
     from lmc.checkpoints.checkpoint import load as load
     from lmc.checkpoints.checkpoint import reload as reload
     from lmc.checkpoints.checkpoint import require_tied as require_tied

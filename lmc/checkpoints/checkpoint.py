@@ -11,7 +11,8 @@ and pickled weights are opened by `lmc.checkpoints.conversion` alone.
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +159,25 @@ def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
     `beside`. Raises CheckpointError where it is no reference, the model is gone, or its weights, settings or tokenizer
     are not those of the reference.
     """
-    where, name = _place(reference, beside)
-    dtype = DTYPES[reference["dtype"]]
-    try:
-        blueprint = inspect(where)
+    found = find(reference, beside)
+    with _named(reference, beside):
+        return _read(*found)
+
+
+def find(reference: Mapping[str, Any], beside: Path) -> tuple[Blueprint, torch.dtype, dict[str, Any]]:
+    """Like `resolve`, before weights are read: the checkpoint, the type it was matched in, and its reference."""
+    with _named(reference, beside):
+        blueprint, dtype = inspect(_place(reference, beside)[0]), DTYPES[reference["dtype"]]
         hub.fetch(blueprint.source, blueprint.files)
-        return _read(blueprint, dtype, require_unchanged(reference, blueprint, dtype))
+        return blueprint, dtype, require_unchanged(reference, blueprint, dtype)
+
+
+@contextmanager
+def _named(reference: Mapping[str, Any], beside: Path) -> Iterator[None]:
+    """Says which parent an error is about."""
+    _, name = _place(reference, beside)
+    try:
+        yield
     except LmcError as error:
         counted = " (a path relative to the alignment's folder)" if "folder" in reference else ""
         raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{counted}") from error

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +13,12 @@ STACK = ("torch", "transformers", "timm", "numpy", "scipy", "scikit-learn", "pan
 
 def versions() -> dict[str, str]:
     """Python and the installed libraries that can move a number."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """The same, read once from the files of the installed packages."""
     found = {"python": platform.python_version()}
     for name in STACK:
         try:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders
+    from lmc.matching.streaming import merge_folder as merge_folder
     from lmc.matching.verification import LAST_PATH as LAST_PATH
     from lmc.matching.verification import measured as measured
     from lmc.matching.verification import require_ends as require_ends

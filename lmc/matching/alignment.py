@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from lmc.matching.model_card import card, changes, known
 from lmc.matching.pairing import require_pairable
 from lmc.symmetries import (
     SCALE,
+    ModelSpec,
     Transform,
     canonicalize,
     epsilon,
@@ -38,6 +39,7 @@ from lmc.symmetries import (
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
+PIECE = 2**20  # numbers of a tensor that are averaged at a time
 Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
@@ -79,36 +81,9 @@ class Alignment:
 
     def _mixed(self, weights: list[float]) -> tuple[nn.Module, Iterator[tuple[str, Tensor]]]:
         """The merged model without its weights, and these one by one."""
-        spec = self.transforms[0].spec
-        every: list[tuple[float, Any]] = list(zip(weights, self.models, strict=True))
-        used = [(w, m) for w, m in every if w > 0]
-        outline = hollow(self.models[0])
-        if spec.tied and not all(m.config.tie_word_embeddings for _, m in used):
-            outline.config.tie_word_embeddings = False
-        if len(contexts(self.parents)) > 1:  # none of them has a table of positions
-            outline.config.max_position_embeddings = min(m.config.max_position_embeddings for _, m in every)
-        back = Transform.identity(spec)
-        if spec.epsilon is not None:
-            # √ε moves with s exactly as a writer does: it is averaged; then the model is scaled back to a parent's ε.
-            values = {epsilon(m, spec) for _, m in used}
-            root = sum(w * math.sqrt(epsilon(m, spec)) for w, m in used)
-            parent = epsilon(self.parents[0], spec)
-            value = values.pop() if len(values) == 1 else root**2
-            if self.method != "naive":
-                if not math.isclose(root**2, parent, rel_tol=1e-12):
-                    scale = back.elements[SCALE] * math.sqrt(parent) / root
-                    back = Transform(spec, {**back.elements, SCALE: scale})
-                value = parent
-            set_epsilon(outline, spec, value)
-        _untie(outline, back)
-        states = [(w, state(m)) for w, m in used]
-
-        def tensors() -> Iterator[tuple[str, Tensor]]:
-            for name, first in state(self.models[0]).items():
-                mixed = sum((w * tensors[name].double() for w, tensors in states), torch.zeros((), device=first.device))
-                yield name, (back.moved(name, mixed) if back.scale != 1 else mixed).to(first.dtype)
-
-        return outline, tensors()
+        states = [state(model) for model in self.models]
+        parent = None if self.method == "naive" else epsilon(self.parents[0], self.transforms[0].spec)
+        return mixture(self.transforms[0].spec, self.models, states, weights, parent)
 
     def save(self, directory: str | Path) -> None:
         """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
@@ -231,6 +206,60 @@ class Alignment:
         weights = barycentric(at, len(self.parents))
         notes = changes(self.parents, self._mixed(weights)[0])
         return card(self.method, self.record, [known(p) for p in self.parents], weights, notes=notes)
+
+
+def mixture(
+    spec: ModelSpec,
+    models: Sequence[Any],
+    states: Sequence[Mapping[str, Tensor]],
+    weights: Sequence[float],
+    parent: float | None = None,
+) -> tuple[Any, Iterator[tuple[str, Tensor]]]:
+    """The model at some weights of the simplex without its weights, and these one by one.
+
+    `states` hold the weights of `models`, which may lie on the meta device. `parent`: an ε that the model is scaled
+    back to, if any.
+    """
+    used = [(w, m, s) for w, m, s in zip(weights, models, states, strict=True) if w > 0]
+    outline = hollow(models[0])
+    if spec.tied and not all(m.config.tie_word_embeddings for _, m, _ in used):
+        outline.config.tie_word_embeddings = False
+    if len(contexts(models)) > 1:  # none of them has a table of positions
+        outline.config.max_position_embeddings = min(m.config.max_position_embeddings for m in models)
+    back = Transform.identity(spec)
+    if spec.epsilon is not None:
+        # √ε moves with s exactly as a writer does: it is averaged; then the model is scaled back to a parent's ε.
+        values = {epsilon(m, spec) for _, m, _ in used}
+        root = sum(w * math.sqrt(epsilon(m, spec)) for w, m, _ in used)
+        value = values.pop() if len(values) == 1 else root**2
+        if parent is not None:
+            if not math.isclose(root**2, parent, rel_tol=1e-12):
+                scale = back.elements[SCALE] * math.sqrt(parent) / root
+                back = Transform(spec, {**back.elements, SCALE: scale})
+            value = parent
+        set_epsilon(outline, spec, value)
+    _untie(outline, back)
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for name in outline.state_dict():
+            read = [(w, s[name]) for w, _, s in used]
+            if back.scale == 1:
+                yield name, _average(read, kinds[name])
+            else:
+                yield name, back.moved(name, _average(read, torch.float64)).to(kinds[name])
+
+    kinds = {name: tensor.dtype for name, tensor in state(models[0]).items()}
+    return outline, tensors()
+
+
+def _average(tensors: Sequence[tuple[float, Tensor]], dtype: torch.dtype) -> Tensor:
+    """Σ w·t, summed in float64 a piece at a time: of all of it, that would be several times the tensor."""
+    mixed = torch.empty_like(tensors[0][1], dtype=dtype, memory_format=torch.contiguous_format)
+    flat = [(w, t.flatten()) for w, t in tensors]
+    for start in range(0, mixed.numel(), PIECE):
+        here = slice(start, start + PIECE)
+        mixed.view(-1)[here] = sum((w * t[here].double() for w, t in flat), torch.zeros((), device=mixed.device))
+    return mixed
 
 
 def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:

@@ -7,21 +7,27 @@ Every checkpoint is brought into canonical form once, part by part, into files b
 end (one model's size each). Matching and export read these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lmc import checkpoints
-from lmc.checkpoints import Blueprint, Stored, hub, preprocessing, spill, stored
+from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill, stored
+from lmc.errors import CheckpointError
+from lmc.evaluation import PathResult, is_lower
 from lmc.files import scratch_folder, whole_folder
-from lmc.matching.folder import write
+from lmc.matching.alignment import mixture
+from lmc.matching.folder import describe, elements, require_whole, write
+from lmc.matching.inheritance import inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
+from lmc.matching.pairing import require_pairable
 from lmc.matching.weights import match_all
-from lmc.symmetries import Canonical, ModelSpec, Moved, epsilon, hollow, set_epsilon, warn_untied
+from lmc.symmetries import Canonical, ModelSpec, Moved, Transform, epsilon, hollow, set_epsilon, warn_untied
 from lmc.symmetries.families import spec as spec_of
 
 
@@ -33,44 +39,106 @@ def match_folders(
     seed: int = 0,
     export: bool = False,
     frequencies: Tensor | None = None,
+    method: str = "weights",
 ) -> None:
-    """Write the alignment that `lmc.match(method="weights")` finds into a new folder, as `Alignment.save` does.
+    """Write the alignment that `lmc.match` finds by `weights` or `naive` into a new folder, as `Alignment.save` does.
 
     `export` adds the aligned models, as `Alignment.export` does. `frequencies` as there. Raises CheckpointError.
     """
-    spec = spec_of(blueprints[0].model)
+    spec, naive = spec_of(blueprints[0].model), method == "naive"
     with whole_folder(out) as folder, scratch_folder(".canonical-", folder) as scratch:
         states = []
         for k, blueprint in enumerate(blueprints):
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
-            states.append(_canonical(spec, stored(blueprint, dtype), scratch / str(k), device))
-        _say_untied(spec, blueprints, states)
-        epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
-        transforms, found = match_all(states, spec, epsilons, frequencies)
-        record: dict[str, Any] = {"seed": seed, **found}
+            read = stored(blueprint, dtype)
+            states.append(_finite(read) if naive else _canonical(spec, read, scratch / str(k), device))
+        record: dict[str, Any] = {"seed": seed}
+        transforms = tuple(Transform.identity(spec) for _ in states)
+        if not naive:
+            _say_untied(spec, blueprints, states)
+            epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
+            transforms, found = match_all(states, spec, epsilons, frequencies)
+            record |= found
         references = [checkpoints.refer(b, s.dtype) for b, s in zip(blueprints, states, strict=True)]
-        write(folder, "weights", references, transforms, record)
+        write(folder, method, references, transforms, record)
         if export:
-            outlines = [b.model for b in blueprints]
             (folder / "models").mkdir()
             write_configurations(folder / "models", len(blueprints))
-            for k, (blueprint, transform, state) in enumerate(zip(blueprints, transforms, states, strict=True)):
-                moved = Moved(transform, state)
-                model = _endpoint(blueprint.model, spec, moved)
-                notes = changes(outlines, model)
-                text = card("weights", record, [named(r) for r in references], None, k, notes=notes)
-                place = blueprint.source.folder
-                own = {kind: place for kind in checkpoints.belongings.of(place)}
-                metadata, _ = checkpoints.licence.of_all([checkpoints.licence.of(blueprint.source)])
-                target = folder / "models" / f"endpoint-{k}"
-                checkpoints.save(model, target, own, text, state.dtype, moved.items(), metadata)
+            moved = [Moved(t, s) for t, s in zip(transforms, states, strict=True)]
+            _export(folder / "models", method, record, blueprints, references, moved)
+
+
+def _export(
+    folder: Path,
+    method: str,
+    record: Mapping[str, Any],
+    blueprints: Sequence[Blueprint],
+    references: Sequence[Mapping[str, Any]],
+    states: Sequence[Moved],
+) -> None:
+    """Every aligned endpoint as a stock checkpoint, as `Alignment.export` writes it."""
+    outlines = [blueprint.model for blueprint in blueprints]
+    for k, (blueprint, moved) in enumerate(zip(blueprints, states, strict=True)):
+        outline, dtype = _endpoint(blueprint.model, moved.transform.spec, moved), DTYPES[references[k]["dtype"]]
+        inherited = inherit([outline], [str(blueprint.source.folder)])
+        notes = [*changes(outlines, outline), f"weights: {references[k]['dtype']}"]
+        text = card(method, record, [named(r) for r in references], None, k, notes=notes)
+        target = folder / f"endpoint-{k}"
+        checkpoints.save(outline, target, inherited.sources, text, dtype, moved.items(), inherited.metadata)
+
+
+def merge_folder(
+    directory: Path,
+    out: Path,
+    weights: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    measured: PathResult | None = None,
+    take_from: int = 0,
+) -> str | None:
+    """What `Alignment.load` and `export` do, with one tensor in memory at a time; returns the model card's text.
+
+    None, and nothing is done, where models are needed: for every method but `naive`, whose aligned models are the
+    parents as they are stored, and where an input normalisation is folded in or rounding is measured. Raises what these
+    two raise.
+    """
+    described = describe(directory)
+    if described["method"] != "naive":
+        return None
+    require_whole(directory, described)
+    transforms = [Transform.load(directory / elements(k)) for k in range(len(described["parents"]))]
+    found = [checkpoints.find(reference, directory) for reference in described["parents"]]
+    blueprints, references = [blueprint for blueprint, _, _ in found], [reference for _, _, reference in found]
+    models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
+    if not can_stream(blueprints, dtype) or any(is_lower(dtype, model) for model in models):
+        return None
+    require_pairable(models)
+    spec = spec_of(models[0])
+    for k, transform in enumerate(transforms):
+        if transform.spec != spec:
+            raise CheckpointError(f"{directory / elements(k)}: expected a transform of these parents, found another")
+    for blueprint in blueprints:
+        checkpoints.require_tied(blueprint)
+    outline, tensors = mixture(spec, models, [stored(blueprint, kind) for blueprint, kind, _ in found], weights)
+    inherited = inherit(models, [reference.get("folder", reference["name"]) for reference in references], take_from)
+    notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}", *inherited.notes]
+    inherited.settle(outline, models)
+    text = card("naive", described["record"], [named(r) for r in references], weights, 0, measured, notes)
+    checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
+    return text
 
 
 def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:
     """Whether matching needs no whole model: no input normalisation to fold in, no rounding to be measured."""
     normal = {(p.mean, p.std) for p in (preprocessing.of(b.model) for b in blueprints) if p is not None}
     return len(normal) <= 1 and dtype in (None, torch.float32, torch.float64)
+
+
+def _finite(tensors: Stored) -> Stored:
+    """The tensors as stored, after each was read once: one that is not finite is refused."""
+    for name in tqdm(tensors, "reading", delay=1, leave=False, disable=None):
+        tensors[name]
+    return tensors
 
 
 def _canonical(spec: ModelSpec, tensors: Stored, scratch: Path, device: torch.device | None) -> Stored:

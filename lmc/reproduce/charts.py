@@ -273,16 +273,21 @@ def table(rows: dict[str, dict[str, Any]], digits: int = 3, pairs: Sequence[str]
 
 
 def sweep_table(swept: Sweep) -> Markdown:
-    """A row for every point of a sweep, with the endpoints' quality and the mean barriers.
+    """A row for every point of a sweep, with what is known of the endpoints, and the mean barriers.
 
     >>> sweep_table(results.read("barrier-by-width", "laptop").sweep)
     """
-    described = zip(swept.points, swept.parameters or (), swept.loss or (), swept.accuracy or (), strict=True)
+    described = {"parameters": swept.parameters, "loss": swept.loss, "accuracy": swept.accuracy}
     rows: dict[str, dict[str, Any]] = {}
-    for (x, parameters, loss, accuracy), compared in zip(described, swept.compared, strict=True):
-        barriers = {f"barrier, {name}": compared.barriers(name) for name in compared.methods}
-        quality = {"loss": float(loss), "accuracy": float(accuracy)}
-        rows[f"{x:,g}"] = {"parameters": f"{parameters:,}", **quality, **barriers}
+    for place, (x, compared) in enumerate(zip(swept.points, swept.compared, strict=True)):
+        known = {name: values[place] for name, values in described.items() if values}
+        said: dict[str, Any] = {
+            name: f"{value:,}" if name == "parameters" else float(value) for name, value in known.items()
+        }
+        alike = compared.pairs == swept.pairs  # a point may have fewer pairs: then its mean alone is shown
+        for name in compared.methods:
+            said[f"barrier, {name}"] = compared.barriers(name) if alike else compared.mean(name)
+        rows[f"{x:,g}"] = said
     return table(rows, pairs=swept.pairs)
 
 

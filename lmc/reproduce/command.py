@@ -7,9 +7,12 @@
 A notebook that ran is kept, executed, with the key of everything its numbers depend on; while the key stays the same
 it is not run again. So an interrupted run continues where it stopped.
 
-At profile `gpu` the results come from the campaign instead of notebooks (`experiments`), which only show them.
+At profile `gpu` the results come from the campaign instead of notebooks (`experiments`), which only show them. So do
+those of an entry of figures.yml that names a `command`: it takes hours, and runs only when the figure is asked for.
 """
 
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -63,6 +66,9 @@ def reproduce(
     asked = [ledger[figure]] if figure in ledger else [] if figure else list(ledger.values())
     if chosen := [entry for entry in asked if profile in entry.profiles and entry.by_campaign(profile)]:
         _by_campaign(chosen, profile)
+        return []
+    if chosen := [entry for entry in asked if figure and entry.by_command(profile)]:
+        _by_command(chosen[0], profile)
         return []
     folder = Path(out) if out else executed_folder(profile)
     work = _Work.of(profile, figure, ledger, everything)
@@ -167,6 +173,18 @@ def _by_campaign(chosen: list[Figure], profile: str) -> None:
         ) from None
     for entry in chosen:
         report(entry, profile)
+
+
+def _by_command(entry: Figure, profile: str) -> None:
+    """Run the command that measures a figure, and report it."""
+    minutes = entry.minutes.get(profile)
+    say(f"{entry.id}: {entry.command}" + (f" (about {minutes:g} min on one core)" if minutes else ""))
+    words = [sys.executable if word == "python" else word for word in shlex.split(entry.command)]
+    with if_interrupted(lambda: KEPT):
+        code = subprocess.run(words, cwd=places.checkout(), check=False).returncode
+    if code:
+        raise NotebookError(f"{entry.id}: its command ended with exit code {code}; {KEPT}")
+    report(entry, profile)
 
 
 def _plan(work: _Work, profile: str, ledger: dict[str, Figure]) -> dict[Step, list[Step]]:

@@ -68,7 +68,8 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         seconds = time.monotonic() - began
         executed = _read(path)
         working = _working(executed.cells)
-        made = {"date": datetime.now(UTC).date().isoformat(), "hardware": provenance.hardware()}
+        hardware = provenance.hardware() if redraw else _hardware(made_by(name, profile, ledger), profile)
+        made = {"date": datetime.now(UTC).date().isoformat(), "hardware": hardware}
         _put(target, node, executed, {"key": key, "parameters": given, **made, "seconds": round(seconds)})
     took, computing = provenance.duration(seconds), provenance.duration(working)
     say(f"{name}: {'redrawn' if redraw else 'done'} in {took}, {computing} of it in cells after imports")
@@ -119,6 +120,12 @@ def _copy(target: Path, key: str, mine: list[Figure], profile: str) -> Any | Non
         return copy if copy.metadata.lmc.key == key else None
     except (DataError, ValueError, KeyError, AttributeError, TypeError):  # damaged: run again
         return None
+
+
+def _hardware(mine: list[Figure], profile: str) -> str:
+    """What a notebook computed on, as its results say: its kernel may have used a GPU, which this process did not."""
+    wrote = [results.read(figure.results, profile) for figure in mine if results.exist(figure.results, profile)]
+    return wrote[0].run["hardware"] if wrote else provenance.hardware()
 
 
 def _read(path: Path) -> Any:

@@ -1,22 +1,23 @@
-"""Runs of an experiment that was interrupted: each is kept when it is done, until the results are written.
+"""Finished pieces of long work, a file for each, so that work which was interrupted goes on where it was.
 
->>> keep = KeptRuns.of("vit-digits", "smoke")
->>> run = ["dual", "vit-digits-0", 0.01]
->>> keep.run(run, partial(dict, barrier=0.1))             # a function that would take minutes
+>>> keep = KeptRuns(Path("unfinished"), {"steps": 300})
+>>> keep.piece("dual", partial(dict, barrier=0.1))        # a function that would take minutes
 {'barrier': 0.1}
->>> keep.run(run, partial(dict, barrier=0.2))             # the second time, what was kept is read and nothing is run
+>>> keep.piece("dual", partial(dict, barrier=0.2))        # the second time, what was kept is read and nothing is run
 {'barrier': 0.1}
 >>> keep.clear()
 
-A run is found again by all it depends on: what the caller names, the code that the measuring function reaches, and the
-versions of the stack.
+A file says what was made, when and how long that took, and has a digest of the settings that the folder's pieces were
+made with. A file that was made with other settings is refused; one that is damaged is made again.
 """
 
 import hashlib
 import json
+import math
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,27 +30,49 @@ from lmc.reproduce import places, reach
 
 @dataclass(frozen=True)
 class KeptRuns:
-    """A folder of finished runs, a file each."""
+    """A folder of finished pieces. `settings`: what they depend on besides their names, as plain JSON values."""
 
     folder: Path
+    settings: Any = None
 
     @classmethod
     def of(cls, id: str, profile: str) -> "KeptRuns":
         """Those of the results `id`, beside where these will be."""
         return cls(places.fresh_folder(profile) / "unfinished" / id)
 
-    def run(self, what: Any, make: partial[dict[str, Any]]) -> dict[str, Any]:
-        """What `make` returns (plain JSON values), made now or kept from before. `what` says all it depends on."""
-        text = json.dumps([what, _code(make), provenance.versions()], sort_keys=True)
-        file = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-        if (kept := _read(file)) is None:
-            began = time.time()
-            made = make()
-            write_whole(file, json.dumps({"made": made, "began": began, "seconds": time.time() - began}))
-            kept = read_json(file)
-        return dict(kept["made"])
+    def piece(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """What `make` returns (plain JSON values), made now or kept from before. Raises CheckpointError."""
+        if (kept := self.get(name)) is not None:
+            return kept
+        began = time.time()
+        made = make()
+        found = {"made": made, "of": _digest(self.settings), "began": began, "seconds": time.time() - began}
+        write_whole(self.folder / f"{name}.json", json.dumps(found))
+        return dict(json.loads(json.dumps(made)))  # as it will be read
 
-    def seconds(self, before: float) -> float:
+    def get(self, name: str) -> dict[str, Any] | None:
+        """A piece, if it is made. Raises CheckpointError where it was made with other settings."""
+        file = self.folder / f"{name}.json"
+        kept = _read(file)
+        if kept is not None and kept["of"] != _digest(self.settings):
+            raise CheckpointError(f"{file}: was made with other settings; remove it, or choose another folder")
+        return None if kept is None else dict(kept["made"])
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Every piece that is made, by its name."""
+        found = {file.stem: self.get(file.stem) for file in sorted(self.folder.glob("*.json"))}
+        return {name: made for name, made in found.items() if made is not None}
+
+    def run(self, what: Any, make: partial[dict[str, Any]]) -> dict[str, Any]:
+        """A piece without a name: it is found by `what`, the code that `make` reaches, and the stack's versions.
+
+        >>> KeptRuns(Path("unfinished")).run(["dual", "vit-digits-0", 0.01], partial(dict, barrier=0.1))
+        {'barrier': 0.1}
+        """
+        named = replace(self, settings=[what, _code(make), provenance.versions()])
+        return named.piece(_digest(named.settings), make)
+
+    def seconds(self, before: float = math.inf) -> float:
         """How long those took that were begun before a time (`time.time()`)."""
         found = [_read(file) for file in sorted(self.folder.glob("*.json"))]
         return sum(run["seconds"] for run in found if run is not None and run["began"] < before)
@@ -60,21 +83,25 @@ class KeptRuns:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """A finished run, if it is there and whole; a damaged one is made again."""
+    """A finished piece, if it is there and whole."""
     try:
         kept = read_json(file)
     except CheckpointError:
         return None
-    whole = {"made": dict, "began": float, "seconds": float}
+    whole = {"made": dict, "of": str, "began": float, "seconds": float}
     return kept if all(isinstance(kept.get(key), kind) for key, kind in whole.items()) else None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _code(make: partial[Any]) -> str:
     """A digest of what a function can reach: of everything, if it is not from this package."""
     home = str(make.func.__module__)
-    return _digest(f"import {home}" if home.startswith("lmc.") else reach.EVERYTHING)
+    return _reached(f"import {home}" if home.startswith("lmc.") else reach.EVERYTHING)
 
 
 @cache  # a process runs what it has imported, whatever becomes of the files meanwhile
-def _digest(text: str) -> str:
+def _reached(text: str) -> str:
     return reach.code_digest(text, Path(__file__).parents[1])

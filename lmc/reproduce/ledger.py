@@ -27,6 +27,22 @@ class Expected:
     def met_by(self, measured: float) -> bool:
         return abs(measured - self.value) <= self.tolerance
 
+    def said(self, name: str) -> str | None:
+        """What a reader should expect of another run; None where that says nothing: no chance, or no bound.
+
+        A barrier is expected to stay below a number: a lower one disappoints nobody.
+
+        >>> Expected(0.07, 0.01, 5).said("dual barrier"), Expected(2.08, 0.03, 5).said("dual, loss")
+        ('≤ 0.08', '2.08 ± 0.03')
+        >>> Expected(0.01, 0.03, 5).said("dual barrier"), Expected(5.7, 0.006, 0).said("naive barrier")
+        (None, None)
+        """
+        if not self.runs or self.tolerance >= abs(self.value):
+            return None
+        if any(word in name for word in ("barrier", "÷", "normalised")):
+            return f"≤ {self.value + self.tolerance:.2g}"
+        return f"{self.value:.4g} ± {self.tolerance:.2g}"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -44,6 +60,7 @@ class Figure:
     headline: bool = False
     on_request: bool = False  # too long for `make book`: redrawn from committed results there
     item: int = 0  # of the campaign, which makes the results at profile `gpu`, without a notebook; 0: none
+    command: str = ""  # of hours, which makes the results at profile `laptop`; "": the notebook does
     claim: str = ""
     paper: str = ""  # the paper's figure that this one answers to
     expected: dict[Profile, dict[str, Expected]] = field(default_factory=dict)  # profile -> headline name -> Expected
@@ -53,6 +70,10 @@ class Figure:
     def by_campaign(self, profile: str) -> bool:
         """Whether the results at a profile come from the campaign rather than from the notebook that shows them."""
         return self.item > 0 and profile == "gpu"
+
+    def by_command(self, profile: str) -> bool:
+        """Whether they come from a command of hours, which runs only when it is asked for by name."""
+        return bool(self.command) and profile == "laptop"
 
 
 def figures(path: Path | None = None) -> dict[str, Figure]:
@@ -76,8 +97,9 @@ def figures(path: Path | None = None) -> dict[str, Figure]:
 
 
 def made_by(notebook: str, profile: str, ledger: dict[str, Figure]) -> list[Figure]:
-    """The figures that a notebook makes at a profile."""
-    return [figure for figure in ledger.values() if figure.notebook == notebook and profile in figure.profiles]
+    """The figures that a notebook makes at a profile; those of a command it only shows."""
+    mine = [figure for figure in ledger.values() if figure.notebook == notebook]
+    return [figure for figure in mine if profile in figure.profiles and not figure.by_command(profile)]
 
 
 def reads(notebook: str, profile: str, ledger: dict[str, Figure]) -> set[tuple[str, str]]:

@@ -12,16 +12,18 @@ value for each run, or one for all of them. Means are over pairs (`pair_means`).
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self, TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lmc.errors import DivergedError
-from lmc.evaluation import PathResult
 from lmc.reproduce.pair_means import mean
 
+if TYPE_CHECKING:  # figures are drawn without torch
+    from torch import nn
+
+    from lmc.evaluation import PathResult
+
 T = TypeVar("T")
-Pair = tuple[nn.Module, nn.Module]  # two endpoints
+Pair = tuple["nn.Module", "nn.Module"]  # two endpoints
 Numbers = dict[str, Any]  # plain JSON values, as a results file holds them
 
 # From the least to the most that is done to the endpoints.
@@ -83,7 +85,7 @@ class Run:
     kinds: tuple[str, ...] | None = None
 
     @classmethod
-    def along(cls, method: str, pair: str, walked: PathResult, parents: Parents, settings: Mapping[str, Any]) -> Self:
+    def along(cls, method: str, pair: str, walked: "PathResult", parents: Parents, settings: Mapping[str, Any]) -> Self:
         """A run, from the path between the aligned models and what the models are by themselves."""
         ends = zip((walked.losses[0], walked.losses[-1]), parents.losses, strict=True)
         path = {name: getattr(walked, name) for name in ("lambdas", "losses", "accuracies", "interval", "gap")}

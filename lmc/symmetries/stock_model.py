@@ -1,6 +1,7 @@
 """A stock model's tensors, and a new stock model from new tensors."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,11 @@ def hollow(model: Any) -> Any:
     for parameter in model.parameters():
         placeholder = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
         memo[id(parameter)] = placeholder
+    for (
+        module
+    ) in model.modules():  # each has a dozen tables of hooks: to copy the empty ones would take most of the time
+        tables = [table for table in vars(module).values() if type(table) is OrderedDict and not table]
+        memo |= {id(table): OrderedDict() for table in tables}
     return copy.deepcopy(model, memo)
 
 

@@ -5,7 +5,11 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from zygote import Zygote
 
 from lmc.reproduce.experiments.claims import collected
 
@@ -52,34 +56,41 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
 
 
-def run_in_order(commands: list[str], root: Path, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def zygote(root: Path) -> Iterator[Zygote]:
+    """A process that has imported what the commands need."""
+    with Zygote([f"check data/pairs/{pair}-0/a" for pair in ("vit-digits", "neox-docstrings")], root) as zygote:
+        yield zygote
+
+
+def run_in_order(commands: list[str], zygote: Zygote, root: Path, folder: Path) -> None:
     """Run lmc commands in an empty folder that sees the shipped pairs, as the page says from a clone."""
     (folder / "data").symlink_to(root / "data")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     for command in commands:
-        arguments = [sys.executable, "-m", "lmc", *shlex.split(command, comments=True)[1:]]
-        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert shlex.split(command) == command.split(), "has quotes"
+        done = zygote.lmc(command.removeprefix("lmc "), folder)
+        assert done.code == 0, f"{command}\n{done.err}"
 
 
 def lmc_commands(page: Path) -> list[str]:
     return [line for block in blocks(page, "bash") for line in block.splitlines() if line.startswith("lmc ")]
 
 
-def test_readme_commands_run(root: Path, tmp_path: Path) -> None:
+def test_readme_commands_run(zygote: Zygote, root: Path, tmp_path: Path) -> None:
     commands = lmc_commands(root / "README.md")
     assert [c.split()[1] for c in commands] == ["check", "check", "match", "path", "merge", *["reproduce"] * 3]
-    run_in_order([c + " --steps 3" if " match " in c else c for c in map(strip_comment, commands)], root, tmp_path)
+    short = [c + " --steps 3" if " match " in c else c for c in map(strip_comment, commands)]
+    run_in_order(short, zygote, root, tmp_path)
     import timm
 
     timm.create_model(f"local-dir:{tmp_path / 'merged'}", pretrained=True)
 
 
-def test_own_checkpoints_commands_run(root: Path, tmp_path: Path) -> None:
+def test_own_checkpoints_commands_run(zygote: Zygote, root: Path, tmp_path: Path) -> None:
     commands = lmc_commands(root / "book/own_checkpoints.md")
     assert [c.split()[1] for c in commands] == ["check", "check", "match", "path", "merge", "verify"]
     short = [c + " --steps 2 --batch 2 --limit 32" if " match " in c else c for c in map(strip_comment, commands)]
-    run_in_order([c + " --limit 8 --grid 3" if " path " in c else c for c in short], root, tmp_path)
+    run_in_order([c + " --limit 8 --grid 3" if " path " in c else c for c in short], zygote, root, tmp_path)
     assert (tmp_path / "path.svg").stat().st_size > 1000
 
 

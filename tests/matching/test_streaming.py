@@ -18,7 +18,7 @@ from lmc import checkpoints
 from lmc.checkpoints.lazy import Stored, spill, stored
 from lmc.errors import CheckpointError
 from lmc.matching.pairing import inspect_pair
-from lmc.matching.streaming import can_stream, match_folders
+from lmc.matching.streaming import can_stream, match_folders, merge_folder
 from lmc.symmetries.canonical import Canonical
 from lmc.symmetries.stock_model import state
 
@@ -110,6 +110,52 @@ def test_one_part_is_kept_at_a_time(tmp_path: Path) -> None:
     spill(canonical, canonical.parts, tmp_path / "scratch", torch.float32)
     assert len(alive) == len(source)
     assert worst <= max(len(part) for part in canonical.parts)
+
+
+@pytest.mark.filterwarnings("ignore:.*differ in their context", "ignore:.*tokenizer")
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("llama", [0.25, 0.75]),
+        ("llama", [0.2, 0.3, 0.5]),
+        ("neox tied", [0.0, 1.0]),
+        ("neox of another ε", [0.2, 0.3, 0.5]),
+        ("mixtral", [0.25, 0.75]),
+        ("vit", [0.2, 0.3, 0.5]),
+    ],
+)
+def test_naive_averages_are_those_of_models_in_memory_to_the_byte(
+    name: str, weights: list[float], tmp_path: Path
+) -> None:
+    """Parents in shards, one with a chat template, a licence and stop tokens of its own: every file is the same."""
+    folders = [tmp_path / f"parent-{k}" for k in range(len(weights))]
+    for seed, folder in enumerate(folders):
+        model = MODELS[name](seed)
+        if name == "vit":
+            lmc.save(model, folder)
+        else:
+            if name == "llama":
+                model.config.max_position_embeddings *= 1 + seed
+            model.generation_config.eos_token_id = [seed + 1, 3]
+            model.save_pretrained(folder, max_shard_size=["1GB", "3KB", "7KB"][seed])
+    pico.tokenizer(folders[0])
+    (folders[1] / "chat_template.jinja").write_text("{{ messages }}")
+    (folders[1] / "README.md").write_text("---\nlicense: mit\n---\n")
+    match_folders(inspect_pair([str(folder) for folder in folders]).blueprints, tmp_path / "streamed", method="naive")
+    held = lmc.match([lmc.load(folder) for folder in folders], method="naive")
+    held.save(tmp_path / "held")
+    assert contents(tmp_path / "streamed") == contents(tmp_path / "held")
+    for take_from in (0, 1):
+        expected, merged = tmp_path / f"expected-{take_from}", tmp_path / f"merged-{take_from}"
+        (card,) = held.export(expected, at=weights, take_from=take_from)
+        assert merge_folder(tmp_path / "streamed", merged, weights, take_from=take_from) == card
+        assert contents(merged) == contents(expected)
+    assert merge_folder(tmp_path / "streamed", tmp_path / "lower", weights, torch.bfloat16) is None
+    assert not (tmp_path / "lower").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
 def test_what_is_not_finite_or_not_there_is_named(tmp_path: Path) -> None:

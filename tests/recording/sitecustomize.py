@@ -18,5 +18,14 @@ def note(event: str, arguments: tuple[object, ...]) -> None:
         file.write(json.dumps([EVENTS[event], what]) + "\n")
 
 
-if os.environ.get("RECORD_TO") and any("ipykernel" in argument for argument in sys.orig_argv):
-    sys.addaudithook(note)
+def watch() -> None:
+    if "RECORD_TO" in os.environ:
+        sys.addaudithook(note)
+
+
+if any("ipykernel" in argument for argument in sys.orig_argv):
+    if "COPIES_FROM" in os.environ:
+        import copies
+
+        copies.become_copy(os.environ["COPIES_FROM"])
+    watch()

@@ -16,7 +16,7 @@ from huggingface_hub import constants
 
 from lmc import checkpoints
 from lmc.corpora import prepared
-from lmc.errors import ArgumentError, DataError, DivergedError
+from lmc.errors import ArgumentError, CheckpointError, DataError, DivergedError
 from lmc.evaluation.loss import Data
 from lmc.evaluation.plot import pyplot
 from lmc.files import read_json, read_safetensors
@@ -24,14 +24,25 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.recipe import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
-from lmc.reproduce.experiments import stages
+from lmc.reproduce.experiments import comparison, report
 from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table
 from lmc.reproduce.experiments.from_scratch import Workplace, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, Parents, Run
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.endpoints import endpoint_folder, order_of, train_endpoints
-from lmc.reproduce.training.settings import ITEMS, LAPTOP, LIMITS, SHAKESPEARE, Cost, Curve, Setting, corpora, work
+from lmc.reproduce.training.endpoints import order_of, train_endpoints
+from lmc.reproduce.training.settings import (
+    ITEMS,
+    LAPTOP,
+    LIMITS,
+    SHAKESPEARE,
+    Cost,
+    Curve,
+    Setting,
+    corpora,
+    endpoint_folder,
+    work,
+)
 from lmc.reproduce.training.shapes import Gpt2, Language, Vit
 from lmc.reproduce.training.tasks import Pictures, task_of
 from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
@@ -77,15 +88,14 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
         seen.append(data)
         return SimpleNamespace(models=())
 
-    monkeypatch.setattr("lmc.reproduce.experiments.stages.match", match)
+    monkeypatch.setattr(comparison, "match", match)
 
     def score(alignment, data, grid):
         seen.append(data)
         return SimpleNamespace(barrier=1.0)
 
-    monkeypatch.setattr("lmc.reproduce.experiments.stages.path", score)
+    monkeypatch.setattr(comparison, "path", score)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
-    campaign.folder.mkdir(parents=True)
     campaign.rates((None, None), Alignment("naive", (), (), {}), data)
     matched, scored = seen[:2]
     assert len(scored.labels.unique()) >= 3 and len(matched.labels.unique()) == 4
@@ -277,7 +287,14 @@ def test_a_campaign_that_stops_after_every_piece_gives_the_same_numbers(tmp_path
     assert len(published) > 2 + 1 + len(setting.matching.methods)  # endpoints, their losses, paths, rates
     assert published[0].runs == () and "runs" in published[0].rest["training"]  # what was done is there at once
     assert whole.compared() == published[-1]  # to the last digit: what a clock says is in `costs`
-    assert set(whole.costs()["matching"]["pair-0"]) == {name for name, _, _ in setting.matches(0)}
+    matching = report.costs(setting, tmp_path / "whole")["matching"]
+    assert set(matching["pair-0"]) == {name for name, _, _ in setting.matches(0)}
+    assert all(cost["seconds"] > 0 for cost in matching["pair-0"].values())
+    other = dataclasses.replace(setting, scored=setting.scored // 2)
+    with pytest.raises(CheckpointError, match=r"pair-0/.*\.json: was made with other settings"):
+        Campaign(other, tmp_path / "whole", tmp_path, CPU, PLENTY).run()
+    more = dataclasses.replace(setting, seeds=(*setting.seeds, (8, 9)))
+    assert report.compared(more, tmp_path / "whole").runs == whole.compared().runs  # more pairs are no other settings
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no timer signals on this system")
@@ -337,7 +354,7 @@ def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():
 
 def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_path, monkeypatch):
     setting = smoke("gpt2-shakespeare")
-    learn, rates = stages.match, setting.matching.rates
+    learn, rates = comparison.match, setting.matching.rates
     too_high = {("single", rates["single"][0]), ("dual", rates["dual"][1])}
 
     def match(*models, method, **options):
@@ -345,7 +362,7 @@ def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_p
             raise DivergedError("loss rose")
         return learn(*models, method=method, **options)
 
-    monkeypatch.setattr(stages, "match", match)
+    monkeypatch.setattr(comparison, "match", match)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.run()
     numbers = campaign.compared().to_json()

@@ -1,6 +1,7 @@
 """The orchestration, on notebooks of a few lines in a checkout made for the test."""
 
 import gc
+import importlib
 import json
 import re
 import shutil
@@ -14,10 +15,10 @@ import pytest
 
 from lmc import cli
 from lmc.errors import ArgumentError
-from lmc.reproduce import results
+from lmc.reproduce import command, results
 from lmc.reproduce.draw import drawings
 from lmc.reproduce.execute import is_current
-from lmc.reproduce.ledger import figures
+from lmc.reproduce.ledger import figures, made_by
 from lmc.reproduce.schedule import redrawn, schedule
 from lmc.reproduce.training.settings import work
 
@@ -494,6 +495,32 @@ def test_the_ledger_names_notebooks_and_drawings_that_exist(root: Path) -> None:
         assert {*figure.inputs, *(id for ids in figure.inputs_at.values() for id in ids)} <= written, figure.id
         if figure.by_campaign("gpu"):  # and the campaign knows it under that item
             assert figure.results in [each.id for each in work(figure.item, "full")], figure.id
+
+
+def test_a_figure_of_hours_is_made_by_its_command_and_only_when_asked_for(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    with (checkout / "figures.yml").open("a") as file:
+        for id, code in (("long", 0), ("stops", 3)):
+            file.write(f"{id}: {{title: t, notebook: 01_first, profiles: [laptop], results: long, draw: barrier_bars, ")
+            file.write(f"command: python long.py {code}, minutes: {{laptop: 300}}}}\n")
+    (checkout / "long.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
+    reported: list[str] = []
+    monkeypatch.setattr(command, "report", lambda entry, profile: reported.append(entry.id))
+    ledger = figures(checkout / "figures.yml")
+    assert made_by("01_first", "laptop", ledger) == []  # the notebook shows it and makes none of it
+    assert main(["--figure", "stops"]) == 2 and not reported
+    assert "stops: its command ended with exit code 3; what is finished is kept" in capsys.readouterr().err
+    assert main(["--figure", "long"]) == 0 and reported == ["long"]
+    assert "long: python long.py 0 (about 300 min on one core)" in capsys.readouterr().out
+
+
+def test_every_command_of_the_ledger_is_one_of_ours(root: Path) -> None:
+    for figure in figures(root / "figures.yml").values():
+        if figure.command:
+            start, module = figure.command.split()[:2], figure.command.split()[2]
+            assert start == ["python", "-m"] and hasattr(importlib.import_module(module), "main"), figure.id
+            assert figure.by_command("laptop") and "laptop" in figure.profiles, figure.id
 
 
 def test_the_longest_notebook_comes_first_and_long_ones_only_when_asked(checkout: Path) -> None:

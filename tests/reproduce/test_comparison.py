@@ -13,7 +13,6 @@ from lmc.evaluation.loss import Data
 from lmc.matching.recipe import CLOSED_FORM, LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.experiments.comparison import (
-    best_rates,
     best_start,
     compare,
     learning_rates,
@@ -21,8 +20,9 @@ from lmc.reproduce.experiments.comparison import (
     plan,
     record,
 )
+from lmc.reproduce.experiments.rates import best_rates, probe
 from lmc.reproduce.kept_runs import KeptRuns
-from lmc.reproduce.runs import Comparison, RateGrid, Run
+from lmc.reproduce.runs import RateGrid
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +107,11 @@ def test_learning_rate_grid_has_a_row_per_rate_and_a_column_per_pair(pairs, data
     """And says how it was obtained; what it is scored on was not matched on."""
     seen = {}
 
-    def watch(pairs, match_on, held_out, plan, grid):
-        seen.update(matched=match_on.inputs, scored=held_out.inputs)
-        return compare(pairs, match_on, held_out, plan, grid)
+    def watch(make, scored):
+        seen.update(matched=make.keywords["data"].inputs, scored=scored.inputs)
+        return probe(make, scored)
 
-    monkeypatch.setattr("lmc.reproduce.experiments.comparison.compare", watch)
+    monkeypatch.setattr("lmc.reproduce.experiments.comparison.probe", watch)
     numbers = learning_rates(pairs, data, {method: [1e-3, 1e-2] for method in LEARNED}, steps=1, score=5)
     assert list(numbers["grids"]) == ["single", "dual"]
     for grid in numbers["grids"].values():
@@ -127,16 +127,10 @@ def test_learning_rate_grid_has_a_row_per_rate_and_a_column_per_pair(pairs, data
 def test_rows_of_the_grid_are_rates_and_columns_pairs(pairs, data, monkeypatch):
     """With barriers that tell which run they are of."""
 
-    def told(pairs, match_on, held_out, plan, grid):
-        runs = [
-            Run(method, setting["lr"] + i, name)
-            for method, settings in plan.items()
-            for setting in settings
-            for i, name in enumerate(pairs)
-        ]
-        return Comparison(tuple(runs), "nats per image")
+    def told(make, scored):
+        return make.keywords["lr"] + list(pairs.values()).index(make.args)
 
-    monkeypatch.setattr("lmc.reproduce.experiments.comparison.compare", told)
+    monkeypatch.setattr("lmc.reproduce.experiments.comparison.probe", told)
     numbers = learning_rates(pairs, data, {"single": [0.25], "dual": [0.25, 0.5]}, steps=1, score=5)
     assert numbers["grids"]["dual"] == {"rates": [0.25, 0.5], "barrier": [[0.25, 1.25], [0.5, 1.5]]}
     assert numbers["headline"] == {"best rate, single": 0.25, "best rate, dual": 0.25}

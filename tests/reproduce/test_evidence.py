@@ -11,12 +11,12 @@ import torch
 import lmc
 from lmc.errors import ArgumentError, DataError
 from lmc.evaluation import Data, evaluate
-from lmc.files import read_json
 from lmc.matching import Alignment, Endpoints, Recipe
 from lmc.reproduce import results
 from lmc.reproduce.experiments import (
     after_alignment,
     claims,
+    evidence,
     long_matches,
     one_or_two,
     scaling,
@@ -212,13 +212,14 @@ def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
     study.after(wanted[0].name, 2, 1e-3, 4)
     monkeypatch.setattr(after_alignment, "AGAIN", 2)
     after_alignment.survive(study, wanted[0].name, 2, 1e-3, "train", 4)
-    made = sorted(path.name for path in (tmp_path / "vit-digits-0").glob("*.json"))
-    assert len(made) == 9
-    found = read_json(tmp_path / "vit-digits-0" / f"{wanted[1].name}.json")
+    kept = study.pieces.all()
+    assert len(kept) == 9
+    found = kept[wanted[1].name]
+    assert found["record"]["seconds"] > 0
     assert found["record"]["drawn"] == "adaptive" and found["path"]["samples"] == 24
     assert found["to_better"][1] <= found["to_better"][0] <= found["to_better"][2]
     assert all(-1 <= value <= 1 for value in found["agreement"].values())
-    moved = read_json(tmp_path / "vit-digits-0" / f"after-{wanted[0].name}-train-4x2-0.001.json")
+    moved = kept[f"after-{wanted[0].name}-train-4x2-0.001"]
     assert 0 < moved["share"] < 1
     monkeypatch.setattr(Study, "walk", None)  # nothing is measured again
     study.match(wanted[0])
@@ -227,7 +228,6 @@ def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
     assert where_it_ends.write("vit-digits", tmp_path) == "where-it-ends-vit-digits"
     numbers = results.read("where-it-ends-vit-digits", "laptop").numbers
     assert Sweep.from_json(numbers).to_json() == numbers
-    assert Sweep.from_json(numbers["data"]).to_json() == numbers["data"]
     (end,) = numbers["ends"].values()
     assert numbers["headline"]["barrier of the longest match"] == end["barrier"]
     assert end["barrier"] <= numbers["methods"]["λ: middle"]["barrier"][0][0]  # of equal lengths the lower one
@@ -249,6 +249,39 @@ def test_enough_data_is_where_learning_stays_below_activations():
     assert over.points == (1, 2, 4, 8) and [found.barriers("dual") for found in over.compared] == [[b] for b in learned]
     assert over.rest["enough"] == 8  # at 2 it was below too, but not from there on
     assert where_it_ends.over_data({"x-0": {}}).rest["enough"] is None
+
+
+def walked(barrier):
+    return {"path": {"barrier": barrier, "interval": [barrier, barrier]}}
+
+
+def test_what_lasts_is_put_in_order_of_further_training():
+    def piece(steps, read, barrier):
+        labels = [*evidence.LINES.values(), "old transforms, old endpoints"]
+        return {"steps": steps, "read": read, "lines": {label: walked(barrier) for label in labels}}
+
+    start = {"methods": {"naive": walked(2.0)}}
+    found = {"start": start, "survived-x-500": piece(500, "train", 0.5), "survived-x-50": piece(50, "train", 0.1)}
+    found["survived-x-match"] = piece(150, "match", 0.3)
+    swept = evidence.lasting({"x-0": found})
+    assert swept.points == (50, 500) and [at.mean(evidence.OLD) for at in swept.compared] == [0.1, 0.5]
+    assert swept.rest["before"] == {"naive": [2.0], evidence.OLD: [0.5]}
+    assert swept.rest["other data"]["x-0"][evidence.OLD] == 0.3
+    assert Sweep.from_json(swept.to_json()).to_json() == swept.to_json()
+    assert not evidence.lasting({"x-0": {"start": start}}).points
+
+
+@pytest.mark.usefixtures("few")
+def test_all_evidence_is_made_by_one_command_and_goes_on(tmp_path, monkeypatch, capsys):
+    for name, value in {"STEPS": (2,), "BATCH": {"vit-digits": 4}, "PAIRS": 1}.items():
+        monkeypatch.setattr(evidence, name, value)
+    assert evidence.main(["vit-digits", "--folder", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("written: where-it-ends-vit-digits\n")
+    made = sorted((tmp_path / "vit-digits-0").glob("*.json"))
+    monkeypatch.setattr(Study, "walk", None)  # nothing is measured again
+    assert evidence.main(["vit-digits", "--folder", str(tmp_path)]) == 0
+    assert sorted((tmp_path / "vit-digits-0").glob("*.json")) == made
+    assert "evidence vit-digits" in results.read("where-it-ends-vit-digits", "laptop").run["command"]
 
 
 def test_more_windows_contain_fewer():

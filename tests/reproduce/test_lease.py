@@ -8,8 +8,8 @@ from lmc.evaluation import losses
 from lmc.reproduce import results
 from lmc.reproduce.experiments import lease
 from lmc.reproduce.experiments.__main__ import main
-from lmc.reproduce.experiments.comparison import best_rates
 from lmc.reproduce.experiments.from_scratch import Workplace
+from lmc.reproduce.experiments.rates import best_rates
 from lmc.reproduce.training.budget import Budget
 
 CPU = torch.device("cpu")

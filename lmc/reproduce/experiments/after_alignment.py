@@ -11,8 +11,8 @@ and after a short matching that starts from the old transforms or from nothing.
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ SEEDS = (11, 12)  # for the batches of the two endpoints
 
 def survive(study: Study, of: str, steps: int, lr: float, read: str, batch: int) -> None:
     """One piece: what is left of a match after so many steps of further training."""
-    name = f"survived-{of}-{read}-{batch}x{steps}-{lr:g}"
-    if study.there(name):
-        return
-    began = time.monotonic()
+    make = partial(_survived, study, of, steps, lr, read, batch)
+    study.piece(f"survived-{of}-{read}-{batch}x{steps}-{lr:g}", make)
+
+
+def _survived(study: Study, of: str, steps: int, lr: float, read: str, batch: int) -> dict[str, Any]:
     old = Alignment.load(study.folder / of)
     data, held_out = getattr(study.samples, read), study.samples.eval
     trained = tuple(
@@ -57,8 +58,7 @@ def survive(study: Study, of: str, steps: int, lr: float, read: str, batch: int)
         f"{AGAIN} steps from the old transforms": match(*trained, data=study.samples.train, start=kept, **again),
         f"{AGAIN} steps from nothing": match(*trained, data=study.samples.train, **again),
     }
-    found["lines"] = {label: study.walk(alignment) for label, alignment in lines.items()}
-    study.write(name, found | {"seconds": time.monotonic() - began})
+    return found | {"lines": {label: study.walk(alignment) for label, alignment in lines.items()}}
 
 
 @command

@@ -20,6 +20,7 @@ from lmc.evaluation import Data, PathResult, as_data, evaluate, lowest_midpoint,
 from lmc.files import tensor_digest
 from lmc.matching import CLOSED_FORM, LEARNED, METHODS, Alignment, independence, match
 from lmc.reproduce import results
+from lmc.reproduce.experiments.rates import best_rates, probe
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Numbers, Pair, Parents, RateGrid, Run
 from lmc.reproduce.training.shipped_pairs import shipped
@@ -140,32 +141,28 @@ def learning_rates(
 
     `score` samples of the matching `data` are kept from matching, and the barrier is measured on them. Returns `grids`,
     the best rates as `headline`, `unit`, `steps`, and how many `samples` were `matched` and `scored`. Raises
-    ArgumentError.
+    ArgumentError, and DivergedError where a method diverged at every rate.
     """
     matched, scored = as_data(data, next(iter(pairs.values()))[0]).apart(score)
-    plan = {method: [{"lr": rate, "steps": steps} for rate in grid] for method, grid in rates.items()}
-    compared = compare(pairs, matched, scored, plan, grid=11)
+    starts = {name: best_start(pair, matched, []) for name, pair in pairs.items()}
     grids = {}
     for method, tried in rates.items():
-        barriers = compared.barriers(method)  # rate by rate, of each pair
-        rows = (tuple(barriers[i * len(pairs) :][: len(pairs)]) for i in range(len(tried)))
+        rows: list[tuple[float | None, ...]] = []
+        for rate in tried:
+            row = []
+            for name, pair in pairs.items():
+                options: dict[str, Any] = {"method": method, "start": starts[name], "lr": rate, "steps": steps}
+                row.append(probe(partial(match, *pair, data=matched, **options), scored))
+                print(f"{name}  {method:<12} rate {rate:g}  barrier {row[-1]}")
+            rows.append(tuple(row))
         grids[method] = RateGrid(tuple(tried), tuple(rows))
     return {
         "grids": {method: grid.to_json() for method, grid in grids.items()},
         "headline": {f"best rate, {method}": rate for method, rate in best_rates(grids).items()},
-        "unit": compared.unit,
+        "unit": scored.unit,
         "steps": steps,
         "samples": {"matched": len(matched), "scored": len(scored)},
     }
-
-
-def best_rates(grids: Mapping[str, RateGrid]) -> dict[str, float]:
-    """Per method the rate with the lowest mean barrier.
-
-    >>> best_rates(results.read("vit-digits-rates", "laptop").grids)
-    {'dual': 0.01, 'single': 0.01}
-    """
-    return {method: grid.best for method, grid in grids.items()}
 
 
 def record(id: str, profile: str, numbers: Numbers, seeds: Sequence[int], began: float, **run: Any) -> results.Results:

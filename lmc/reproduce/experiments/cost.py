@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from lmc.evaluation import Data, losses
 from lmc.matching import LEARNED, Endpoints, Learner, Recipe, match
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.endpoints import autocast
 from lmc.reproduce.training.settings import Cost
@@ -25,57 +26,65 @@ from lmc.symmetries import Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
 WARM = 2  # steps before the clock runs
-Publish = Callable[[dict[str, Any]], None]
+KINDS = ("plain", *LEARNED)  # of steps
+Step = Callable[[Data], None]
 
 
-def measure(work: Cost, device: torch.device, budget: Budget, found: dict[str, Any], publish: Publish) -> None:
-    """Measure what `found` does not hold yet, and hand over the numbers so far after each part.
+def measure(work: Cost, device: torch.device, budget: Budget, pieces: KeptRuns, publish: Callable[[], None]) -> None:
+    """Measure each piece that is missing, and publish what is there after each.
 
-    >>> found, cost = {}, Cost("tiny", setting.shape, tokens=(64,), steps=1)
-    >>> measure(cost, torch.device("cpu"), Budget(540), found, publish=lambda so_far: None)
-    >>> list(found)
+    >>> pieces, cost = KeptRuns(Path("tiny")), Cost("tiny", setting.shape, tokens=(64,), steps=1)
+    >>> measure(cost, torch.device("cpu"), Budget(540), pieces, publish=lambda: None)
+    >>> list(measured(cost, pieces))
     ['setting', 'parameters', 'weights', 'steps', 'data_free']
     """
     torch.manual_seed(0)
     with device:
         a = canonicalize(work.shape.build())
-    found |= {
-        "setting": {"model": type(work.shape).__name__} | asdict(work.shape),
-        "parameters": sum(p.numel() for p in a.parameters()),
-        "weights": "random; the second model is the first one rewritten by a random symmetry: cost, not connectivity",
-    }
+    pieces.piece("size", lambda: {"parameters": sum(p.numel() for p in a.parameters())})
     with budget.interrupting():
         b = Transform.random(spec_of(a), seed=1).apply(a)
-        _steps(work, Endpoints.of((a, b), device), budget, found, publish)
-        if work.data_free and "data_free" not in found:
-            found["data_free"] = _data_free(a, b, device)
-            publish(found)
+        endpoints = Endpoints.of((a, b), device)
+        for model in (*endpoints.parents, *endpoints.models):
+            model.cpu()  # where they wait in a real match, too
+        for kind in KINDS:
+            make = _plain if kind == "plain" else _learned
+            step = cache(partial(make, endpoints, kind))  # made once, and only if a piece needs it
+            for tokens in work.tokens:
+                budget.check()
+                pieces.piece(f"{kind}-{tokens}", partial(_timed, work, step, tokens, endpoints.device))
+                publish()
+        if work.data_free:
+            pieces.piece("data_free", partial(_data_free, a, b, device))
+            publish()
 
 
-def _steps(work: Cost, endpoints: Endpoints, budget: Budget, found: dict[str, Any], publish: Publish) -> None:
-    """Every kind of step on every number of tokens; the models wait on the CPU, as they do in a real match."""
-    for model in (*endpoints.parents, *endpoints.models):
-        model.cpu()
-    table = found.setdefault("steps", {})
-    for kind in ("plain", *LEARNED):
-        if all(kind in table.get(str(tokens), {}) for tokens in work.tokens):
+def measured(work: Cost, pieces: KeptRuns) -> dict[str, Any]:
+    """The numbers so far, as a results file has them."""
+    there = pieces.all()
+    steps: dict[str, Any] = {}
+    for tokens in work.tokens:
+        if not (row := {kind: there[f"{kind}-{tokens}"] for kind in KINDS if f"{kind}-{tokens}" in there}):
             continue
-        make = _plain if kind == "plain" else _learned
-        step = make(endpoints, kind)
-        for tokens in work.tokens:
-            budget.check()
-            ids = torch.randint(work.shape.vocabulary, (max(tokens // work.shape.context, 1), work.shape.context))
-            data = Data(ids.to(endpoints.device))
-            row = table.setdefault(str(tokens), {})
-            row[kind] = timed(partial(step, data), work.steps, endpoints.device)
-            if "peak_bytes" in row[kind]:
-                row[kind]["models"] = row[kind]["peak_bytes"] / (4 * found["parameters"])  # in float32
-            row["ratio"] = {k: row[k]["seconds"] / row["plain"]["seconds"] for k in LEARNED if k in row}
-            row["roofline"] = 1 + 2 * work.shape.width / (3 * tokens)  # one pull-back, O(d·|θ|), beside 6·|θ|·T
-            publish(found)
+        for found in row.values():
+            if "peak_bytes" in found:
+                found["models"] = found["peak_bytes"] / (4 * there["size"]["parameters"])  # in float32
+        ratio = {kind: row[kind]["seconds"] / row["plain"]["seconds"] for kind in LEARNED if kind in row}
+        roofline = 1 + 2 * work.shape.width / (3 * tokens)  # one pull-back, O(d·|θ|), beside 6·|θ|·T
+        steps[str(tokens)] = row | {"ratio": ratio, "roofline": roofline}
+    return {
+        "setting": {"model": type(work.shape).__name__} | asdict(work.shape),
+        **there["size"],
+        "weights": "random; the second model is the first one rewritten by a random symmetry: cost, not connectivity",
+        "steps": steps,
+        **{name: there[name] for name in ("data_free", "unrelated") if name in there},
+    }
 
 
-Step = Callable[[Data], None]
+def _timed(work: Cost, step: Callable[[], Step], tokens: int, device: torch.device) -> dict[str, float]:
+    """One kind of step on so many tokens."""
+    ids = torch.randint(work.shape.vocabulary, (max(tokens // work.shape.context, 1), work.shape.context))
+    return timed(partial(step(), Data(ids.to(device))), work.steps, device)
 
 
 def _plain(endpoints: Endpoints, kind: str) -> Step:

@@ -7,14 +7,11 @@
 `conduct(3, "gpt2-shakespeare", "laptop")` goes through all stages, in about 40 minutes on two cores.
 """
 
-import json
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -22,13 +19,12 @@ from huggingface_hub import constants
 
 from lmc.corpora import prepared
 from lmc.errors import ArgumentError
-from lmc.files import read_json, write_whole
 from lmc.reproduce import places, results
 from lmc.reproduce.experiments import cost, report
 from lmc.reproduce.experiments.stages import STAGES, Campaign
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training.budget import UNLIMITED, Budget
 from lmc.reproduce.training.settings import SIZE, SIZES, Cost, Curve, Work, corpora, work
-from lmc.reproduce.training.tasks import describe
 
 
 @dataclass(frozen=True)
@@ -83,15 +79,13 @@ def alone(file: Path, wait: bool) -> Iterator[None]:
 
 
 class Job:
-    """One piece of work, its clock, which goes on over calls, and its results file."""
+    """One piece of work and its results file."""
 
     def __init__(self, size: str, work: Work, budget: Budget, place: Workplace, command: str) -> None:
         """`command`: what makes the results again."""
         self.size, self.work, self.budget, self.place, self.command = size, work, budget, place, command
         self.folder = place.folder / size
-        self.clock = self.folder / work.id / "clock.json"
-        self.began = time.monotonic()
-        self.before = read_json(self.clock)["seconds"] if self.clock.is_file() else 0.0
+        self.pieces = KeptRuns(self.folder / work.id, asdict(work))  # of a cost; a setting's are in its campaign
         settings = [] if isinstance(work, Cost) else [s for _, s in work.points] if isinstance(work, Curve) else [work]
         self.campaigns = [
             Campaign(each, self.folder, place.inputs, place.device, budget, self.publish, place.compiled)
@@ -100,7 +94,7 @@ class Job:
 
     def go(self, stages: tuple[str, ...]) -> None:
         if isinstance(self.work, Cost):
-            cost.measure(self.work, self.place.device, self.budget, self.found(), self.keep_cost)
+            cost.measure(self.work, self.place.device, self.budget, self.pieces, self.publish)
             return
         if isinstance(self.work, Curve):
             for index in range(max(len(each.setting.seeds) for each in self.campaigns)):
@@ -112,39 +106,20 @@ class Job:
 
     def publish(self) -> None:
         """Write the results so far."""
-        first, *_ = self.campaigns
-        found = [campaign.compared() for campaign in self.campaigns]
-        costs: dict[str, Any] = {campaign.setting.id: campaign.costs() for campaign in self.campaigns}
-        if isinstance(self.work, Curve):
-            self._write(report.curve(self.work, found).to_json(), self._data_of(first) | {"costs": costs})
+        if isinstance(self.work, Cost):
+            numbers = cost.measured(self.work, self.pieces)
+            precision, seconds = {"steps": report.precision(bf16=True)}, self.pieces.seconds()
+            made = {"seeds": [0], "precision": precision, "duration_s": seconds, "command": self.command}
         else:
-            self._write(found[0].to_json(), self._data_of(first) | {"costs": costs[first.setting.id]})
-
-    def found(self) -> dict[str, Any]:
-        """What was measured of a cost so far."""
-        kept = self.folder / self.work.id / "found.json"
-        return dict(read_json(kept)) if kept.is_file() else {}
-
-    def keep_cost(self, found: dict[str, Any]) -> None:
-        """Write the cost so far."""
-        kept = self.folder / self.work.id / "found.json"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(found))
-        self._write(found, {"seeds": [0], "precision": {"steps": _precision(bf16=True)}})
-
-    def _data_of(self, campaign: Campaign) -> dict[str, Any]:
-        setting = campaign.setting
-        return {
-            "seeds": [seed for pair in setting.seeds for seed in pair],
-            "corpus": describe(campaign.task, setting.evaluated_on, setting.scored),
-            "precision": {"training, learned matching": _precision(setting.bf16), "evaluation": "float32"},
-        }
-
-    def _write(self, numbers: dict[str, Any], made: dict[str, Any]) -> None:
-        seconds = self.before + time.monotonic() - self.began
-        self.clock.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.clock, json.dumps({"seconds": seconds}))
-        results.write(self.work.id, SIZES[self.size], numbers, made | {"duration_s": seconds, "command": self.command})
+            settings = [campaign.setting for campaign in self.campaigns]
+            made = report.made(settings, self.folder, self.campaigns[0].task, self.command)
+            found = [campaign.compared() for campaign in self.campaigns]
+            costs = {each.id: report.costs(each, self.folder) for each in settings}
+            if isinstance(self.work, Curve):
+                numbers, made["costs"] = report.curve(self.work, found).to_json(), costs
+            else:
+                numbers, made["costs"] = found[0].to_json(), costs[self.work.id]
+        results.write(self.work.id, SIZES[self.size], numbers, made)
 
 
 def _command(item: int, size: str, work: Work) -> str:
@@ -179,7 +154,3 @@ def conduct(item: int, id: str, profile: str) -> results.Results:
             wait=True,
         )
     return results.read(id, profile)
-
-
-def _precision(bf16: bool) -> str:
-    return "bfloat16 autocast" if bf16 else "float32"

@@ -8,26 +8,25 @@ cores found best; results have the same names. Each stage has a time of its own 
 Training is as long as fits: a step is timed, as it is and compiled, and the faster way is taken.
 """
 
-import json
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from lmc.errors import ArgumentError, LmcError
 from lmc.evaluation import losses
-from lmc.files import read_json, write_whole
 from lmc.matching import LEARNED
 from lmc.reproduce import results
-from lmc.reproduce.experiments import cost
-from lmc.reproduce.experiments.comparison import best_rates
+from lmc.reproduce.experiments import cost, report
 from lmc.reproduce.experiments.from_scratch import Job, Workplace, alone
+from lmc.reproduce.experiments.rates import best_rates
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.training.budget import Budget, BudgetSpent
 from lmc.reproduce.training.endpoints import Training, compiled_losses
 from lmc.reproduce.training.settings import Cost, Setting, work
@@ -100,23 +99,17 @@ def run(size: str, budget: Budget, place: Workplace) -> list[str]:
         raise ArgumentError("ITEM=lease: expected a GPU, found none; SIZE=smoke rehearses it on a processor")
     for line in estimates(size):
         print(line, flush=True)
-    unfinished = []
+    unfinished, finished = [], KeptRuns(place.folder / size)
     with alone(place.folder / size / ".lease.lock", wait=False), _unrelated(size, budget, place):
         for name, stage in STAGES.items():
-            finished = place.folder / size / f".{name}.finished"
-            if finished.is_file():
+            if finished.get(name) is not None:
                 continue
             if budget.left() < LEAST * stage.seconds:
                 unfinished.append(f"{name}: skipped, {max(budget.left(), 0):.0f} s are left")
                 continue
             began, clock = time.monotonic(), Budget(min(stage.seconds, budget.left()))
             try:
-                if name == "price":
-                    for each in prices(size):
-                        _job(size, each, clock, place).go(())
-                else:
-                    whole_pair(size, chosen[name], stage, clock, place)
-                finished.touch()
+                finished.piece(name, partial(_whole_stage, size, name, chosen, clock, place))
             except (LmcError, RuntimeError) as error:  # the other stages are worth their time all the same
                 kept = "stopped, kept" if isinstance(error, BudgetSpent) else "failed"
                 unfinished.append(f"{name}: {kept}: {' '.join(str(error).split())[:500]}")
@@ -124,6 +117,18 @@ def run(size: str, budget: Budget, place: Workplace) -> list[str]:
             if on_gpu(place.device):
                 torch.cuda.empty_cache()
     return unfinished
+
+
+def _whole_stage(
+    size: str, name: str, chosen: Mapping[str, Setting], clock: Budget, place: Workplace
+) -> dict[str, Any]:
+    """All of a stage; what it finds is in the results."""
+    if name in chosen:
+        whole_pair(size, chosen[name], STAGES[name], clock, place)
+    else:
+        for each in prices(size):
+            _job(size, each, clock, place).go(())
+    return {}
 
 
 def on_gpu(device: torch.device) -> bool:
@@ -138,15 +143,14 @@ def _job(size: str, each: Cost | Setting, clock: Budget, place: Workplace) -> Jo
 
 def whole_pair(size: str, setting: Setting, stage: Stage, clock: Budget, place: Workplace) -> None:
     """Train, match and measure the first pair of a setting."""
-    file = place.folder / size / setting.id / "pace.json"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
+
+    def measure() -> dict[str, float]:
         pace = measured_pace(setting, place)
         seconds = min(stage.training, clock.left() * stage.training / stage.seconds)
-        write_whole(
-            file, json.dumps(pace | {"steps": fitting_steps(setting.recipe.steps, seconds, min(pace.values()))})
-        )
-    pace = read_json(file)
+        return pace | {"steps": fitting_steps(setting.recipe.steps, seconds, min(pace.values()))}
+
+    kept = replace(report.pieces(setting, place.folder), folder=place.folder / size / "pace")
+    pace = kept.piece(setting.id, measure)
     print(f"{setting.id}: {pace}", flush=True)
     fitting = replace(setting, recipe=replace(setting.recipe, steps=int(pace["steps"])))
     compiled = pace.get("compiled", pace["eager"]) < pace["eager"]
@@ -181,24 +185,25 @@ def _unrelated(size: str, budget: Budget, place: Workplace) -> Iterator[None]:
 
     It may outlast everything else, and is then given up. Without a GPU it has its turn before the rest.
     """
-    first, file = prices(size)[0], place.folder / size / "unrelated.json"
-    beside = multiprocessing.get_context("spawn").Process(target=_search, args=(first.shape, file), daemon=True)
-    if not file.is_file():
-        _search(first.shape, file) if not on_gpu(place.device) else beside.start()
+    first = prices(size)[0]
+    job = _job(size, first, budget, place)
+    search = partial(_search, first.shape, job.pieces)
+    beside = multiprocessing.get_context("spawn").Process(target=search, daemon=True)
+    if not (there := job.pieces.get("unrelated") is not None):
+        beside.start() if on_gpu(place.device) else search()
     try:
         yield
     finally:
         if beside.pid is not None:
             beside.join(max(budget.left(), 0.0))
             beside.kill()
-        job = _job(size, first, budget, place)
-        if file.is_file() and (found := job.found()) and "unrelated" not in found:
-            job.keep_cost(found | {"unrelated": read_json(file)})
+        if not there and {"unrelated", "size"} <= job.pieces.all().keys():
+            job.publish()
 
 
-def _search(shape: Language, file: Path) -> None:
+def _search(shape: Language, pieces: KeptRuns) -> None:
     torch.set_num_threads(max(torch.get_num_threads() // 2, 1))
-    write_whole(file, json.dumps(cost.unrelated(shape)))
+    pieces.piece("unrelated", partial(cost.unrelated, shape))
 
 
 def estimates(size: str) -> list[str]:

@@ -7,17 +7,18 @@
 
 `study.match(wanted)` then measures this match, in minutes, and keeps it under that name.
 
-A piece is a JSON file in the pair's folder, and one that is there is not made again. *Start*: the endpoints, their
-ensemble, and the alignments that need no learning. *Match*: one learned match. *Tune*: a parent trained on with the
-batches that a match of as many steps reads, so that merging is not mistaken for training. *After*: the midpoint of a
-match trained on: where it goes, and how far that is. `where_it_ends` puts the pieces together.
+A piece is a file in the pair's folder (`kept_runs`), and one that is there is not made again. *Start*: the endpoints,
+their ensemble, and the alignments that need no learning. *Match*: one learned match. *Tune*: a parent trained on with
+the batches that a match of as many steps reads, so that merging is not mistaken for training. *After*: the midpoint of
+a match trained on: where it goes, and how far that is. `where_it_ends` puts the pieces together.
 """
 
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,12 +28,12 @@ from torch import Tensor, nn
 from lmc import corpora
 from lmc.errors import ArgumentError
 from lmc.evaluation import RESAMPLES, Data, as_data, evaluate, path
-from lmc.files import write_whole
 from lmc.matching import CLOSED_FORM, Alignment, Endpoints, Learner, Recipe, independence, match
 from lmc.reproduce.experiments.adaptive import AdaptiveLearner
 from lmc.reproduce.experiments.comparison import best_start, load_pairs
 from lmc.reproduce.experiments.controls import Ensemble, finetune
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import logits, state
 
@@ -120,22 +121,28 @@ class LongMatch:
         return whole if self.windows is None else whole[subset(len(whole), self.windows, self.seed)]
 
 
+def pieces(pair: str, folder: Path) -> KeptRuns:
+    """The pieces of one shipped pair that are made."""
+    return KeptRuns(folder / pair, [pair, SCORED, GRID, SEEN, SEEN_GRID, AGREEMENT])
+
+
 class Study:
     """The pieces of one shipped pair, in a folder."""
 
     def __init__(self, pair: str, folder: Path) -> None:
         self.name, self.folder = pair, folder / pair
+        self.pieces = pieces(pair, folder)
         kind, _, index = pair.rpartition("-")
         if not re.fullmatch("[0-9]+", index):
             raise ArgumentError(f"pair: expected a shipped pair, as neox-docstrings-0, found {pair!r}")
         self.pair: Pair = load_pairs(kind, int(index) + 1)[pair]
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.samples = Samples.of(pair, self.pair[0])
 
     def start(self) -> None:
         """The endpoints and what needs no learning."""
-        if self.there("start"):
-            return
+        self.piece("start", self._start)
+
+    def _start(self) -> dict[str, Any]:
         held_out = self.samples.eval
         scores = {"a": self.pair[0], "b": self.pair[1], "ensemble": Ensemble(self.pair)}
         found: dict[str, Any] = {"cosine": independence(*self.pair), "samples": len(held_out)}
@@ -151,32 +158,27 @@ class Study:
             found["methods"][method] = self.walk(alignment) | {"seconds": seconds}
             if method in CLOSED_FORM and not (self.folder / method).is_dir():
                 alignment.save(self.folder / method)
-        self.write("start", found)
+        return found
 
     def match(self, wanted: LongMatch) -> None:
         """One learned match from the better closed form, its paths, and how alike the matched units are."""
-        if self.there(wanted.name):
-            return
-        folder, cost, extra = self.folder / wanted.name, self.folder / f"{wanted.name}.seconds", {}
-        data = wanted.data(self.samples)
+        self.piece(wanted.name, partial(self._match, wanted))
+
+    def _match(self, wanted: LongMatch) -> dict[str, Any]:
+        folder, extra, data = self.folder / wanted.name, {}, wanted.data(self.samples)
         if not folder.is_dir() or wanted.order:  # a finished one is taken up from its state, for the line it saw
-            learner = self._learn(wanted, data, folder, cost)
+            learner = self._learn(wanted, data, folder)
             if isinstance(learner, StraightThrough):
                 line = learner.line(self.samples.eval, [i / (GRID - 1) for i in range(GRID)])
                 extra = {"line": line, "reordered": learner.reordered()}
         alignment = Alignment.load(folder)
         seen = data.draw(SEEN, wanted.seed, step=-1)
-        self.write(
-            wanted.name,
-            asdict(wanted)
-            | {"record": alignment.record, "seconds": float(cost.read_text()) if cost.is_file() else None}
-            | self.walk(alignment)
-            | {"seen": asdict(path(alignment, seen, SEEN_GRID)), "agreement": self._agreement(alignment)}
-            | extra,
-        )
+        found = asdict(wanted) | {"record": alignment.record} | self.walk(alignment)
+        found |= {"seen": asdict(path(alignment, seen, SEEN_GRID)), "agreement": self._agreement(alignment)}
+        return found | extra
 
-    def _learn(self, wanted: LongMatch, data: Data, folder: Path, cost: Path) -> Learner:
-        """Learn, or go on, and save the alignment and the seconds it took; returns what has learned."""
+    def _learn(self, wanted: LongMatch, data: Data, folder: Path) -> Learner:
+        """Learn, or go on, and save the alignment, whose record has the seconds it took; returns what has learned."""
         began = time.monotonic()
         learners: list[Learner] = []
 
@@ -191,48 +193,48 @@ class Study:
         found = endpoints.learn(start.transforms, data, recipe, wanted.seed, partial, learner_of)
         record = {"seed": wanted.seed, "start": start.method, "drawn": wanted.drawn, **recipe.to_json()}
         record |= {"stopped": found.stopped} if found.stopped else {}
+        record |= {"seconds": time.monotonic() - began}
         if not folder.is_dir():
             Alignment(wanted.method, self.pair, found.transforms, record, found.log).save(folder)
-            write_whole(cost, str(time.monotonic() - began))
         return learners[0]
 
     def closed(self, windows: int, seed: int = 0) -> None:
         """Activation matching on so many windows of the training text, against which learning on as many is held."""
-        name = f"activations-train-s{seed}-of{windows}"
-        if self.there(name):
-            return
-        data = LongMatch(1, windows=windows, seed=seed).data(self.samples)
-        found = match(*self.pair, method="activations", data=data, seed=seed)
-        self.write(name, {"windows": windows, "seed": seed, "method": "activations"} | self.walk(found))
+
+        def make() -> dict[str, Any]:
+            data = LongMatch(1, windows=windows, seed=seed).data(self.samples)
+            found = match(*self.pair, method="activations", data=data, seed=seed)
+            return {"windows": windows, "seed": seed, "method": "activations"} | self.walk(found)
+
+        self.piece(f"activations-train-s{seed}-of{windows}", make)
 
     def tune(self, of: str, steps: int, lr: float, batch: int = 16, read: str = "train") -> None:
         """A parent, trained on with the batches that a match of as many steps reads."""
-        name = f"tuned-{of}-{read}-{batch}x{steps}-{lr:g}"
-        if self.there(name):
-            return
         if of not in ("a", "b"):
             raise ArgumentError(f"of: expected a or b, the parent that is trained on, found {of!r}")
         parent = self.pair["ab".index(of)]
-        self.write(name, self._tuned(parent, steps, lr, batch, read) | {"of": of})
+        make = partial(self._tuned, of, parent, steps, lr, batch, read)
+        self.piece(f"tuned-{of}-{read}-{batch}x{steps}-{lr:g}", make)
 
     def after(self, of: str, steps: int, lr: float, batch: int = 16, read: str = "train") -> None:
         """The midpoint of a match, trained on: how much it gains, and how far it goes, in units of |A − B|."""
-        name = f"after-{of}-{read}-{batch}x{steps}-{lr:g}"
-        if self.there(name):
-            return
-        alignment = Alignment.load(self.folder / of)
-        found = self._tuned(alignment.merge(0.5), steps, lr, batch, read)
-        apart = distance(*(state(model) for model in alignment.models))
-        self.write(name, found | {"of": of, "apart": apart, "share": found["moved"] / apart})
 
-    def _tuned(self, model: nn.Module, steps: int, lr: float, batch: int, read: str) -> dict[str, Any]:
-        began = time.monotonic()
+        def make() -> dict[str, Any]:
+            alignment = Alignment.load(self.folder / of)
+            found = self._tuned(of, alignment.merge(0.5), steps, lr, batch, read)
+            apart = distance(*(state(model) for model in alignment.models))
+            return found | {"apart": apart, "share": found["moved"] / apart}
+
+        self.piece(f"after-{of}-{read}-{batch}x{steps}-{lr:g}", make)
+
+    def _tuned(self, of: str, model: nn.Module, steps: int, lr: float, batch: int, read: str) -> dict[str, Any]:
         tuned, _ = finetune(model, getattr(self.samples, read), steps, lr, batch)
         scores = {
             split: [evaluate(each, data)[0].mean().item() for each in (model, tuned)]
             for split, data in {"eval": self.samples.eval, "match": self.samples.match.draw(SCORED, 0, -1)}.items()
         }
         return {
+            "of": of,
             "steps": steps,
             "lr": lr,
             "batch": batch,
@@ -241,7 +243,6 @@ class Study:
             "loss": scores["eval"][1],
             "chosen_by": scores["match"][1],  # rates are compared on text that is neither trained on nor evaluated on
             "moved": distance(state(model), state(tuned)),
-            "seconds": time.monotonic() - began,
         }
 
     def walk(self, alignment: Alignment) -> dict[str, Any]:
@@ -263,13 +264,9 @@ class Study:
         first, second = (_outputs(model, probe.inputs) for model in alignment.models)
         return {name: float(_correlation(x, second[name]).nanmean()) for name, x in first.items()}
 
-    def there(self, name: str) -> bool:
-        """Whether a piece is made."""
-        return (self.folder / f"{name}.json").is_file()
-
-    def write(self, name: str, found: dict[str, Any]) -> None:
-        """Keep a piece."""
-        write_whole(self.folder / f"{name}.json", json.dumps(found))
+    def piece(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
+        """Make a piece, unless it is there, and say what it holds."""
+        found = self.pieces.piece(name, make)
         print(self.name, name, json.dumps({k: v for k, v in found.items() if isinstance(v, float | int | list)}))
 
 

@@ -1,9 +1,10 @@
-"""What a setting's folder says so far, as a `Comparison`: read from the files of its finished pieces.
+"""What a campaign's folder says so far of a setting, as a `Comparison`: read from the files of its finished pieces.
 
 The files are the truth: they are read again after every piece, so that a run that is continued reports like one that
 was never interrupted.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,46 +12,85 @@ from typing import Any
 from lmc.evaluation import PathResult
 from lmc.files import read_json
 from lmc.matching import LEARNED
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Headline, Parents, RateGrid, Run, Sweep
-from lmc.reproduce.training.settings import Curve, Setting
+from lmc.reproduce.training.settings import Curve, Match, Setting, endpoint_folder
+from lmc.reproduce.training.tasks import Task, describe
 
 TIMES = ("seconds", "hardware", "peak_bytes")  # what differs between two equal runs
 
 
-def compared(setting: Setting, folder: Path, endpoints: Path) -> Comparison:
+def pieces(setting: Setting, folder: Path, pair: int | None = None) -> KeptRuns:
+    """The finished pieces of a pair by its number, or those that serve all pairs of a setting."""
+    settings = _described(setting)
+    del settings["seeds"], settings["matching"]["methods"], settings["matching"]["seeds"]  # more of them: no others
+    if pair is None:
+        return KeptRuns(folder / setting.id, settings)
+    return KeptRuns(folder / setting.id / f"pair-{pair}", settings | {"seeds": setting.seeds[pair]})
+
+
+def compared(setting: Setting, folder: Path) -> Comparison:
     """Everything measured so far; with a summary once there is a naive and a dual path.
 
     The first corpus of the setting makes the comparison, any other one is under `also`.
     """
-    pairs = [f"pair-{i}" for i in range(len(setting.seeds))]
-    measured = {p: read_json(folder / p / "endpoints.json") for p in pairs if (folder / p / "endpoints.json").is_file()}
-    first, *others = (_on_corpus(setting, folder, measured, corpus) for corpus in setting.evaluated_on)
-    rest = {"setting": _described(setting), "training": _training(setting, endpoints)}
-    if grids := rate_grids(setting, folder / "rates.json"):
+    kept = {f"pair-{i}": pieces(setting, folder, i).all() for i in range(len(setting.seeds))}
+    first, *others = (_on_corpus(setting, folder, kept, corpus) for corpus in setting.evaluated_on)
+    rest = {"setting": _described(setting), "training": _training(setting, folder)}
+    if grids := rate_grids(setting, folder):
         rest["grids"] = {method: grid.to_json() for method, grid in grids.items()}
     return replace(first, also=dict(zip(setting.evaluated_on[1:], others, strict=True)), rest={**first.rest, **rest})
 
 
-def rate_grids(setting: Setting, file: Path) -> dict[str, RateGrid]:
+def rate_grids(setting: Setting, folder: Path) -> dict[str, RateGrid]:
     """The barriers at the rates that were tried so far, by method."""
-    grids = {}
-    for method, found in (read_json(file) if file.is_file() else {}).items():
-        tried = tuple(rate for rate in setting.matching.rates[method] if f"{rate:g}" in found)
-        grids[method] = RateGrid(tried, tuple((found[f"{rate:g}"],) for rate in tried))
+    kept, grids = pieces(setting, folder).all(), {}
+    for method, rates in setting.matching.rates.items():
+        tried = {rate: kept[rate_piece(method, rate)] for rate in rates if rate_piece(method, rate) in kept}
+        if tried:
+            grids[method] = RateGrid(tuple(tried), tuple((found["barrier"],) for found in tried.values()))
     return grids
 
 
-def costs(setting: Setting, folder: Path, endpoints: Path) -> dict[str, Any]:
+def rate_piece(method: str, rate: float) -> str:
+    """The name of the piece that tries a rate."""
+    return f"rate-{method}-{rate:g}"
+
+
+def costs(setting: Setting, folder: Path) -> dict[str, Any]:
     """Seconds and, on a GPU, peak bytes of every training and match so far: for the record, never among the numbers."""
-    training = {
-        name: {key: run[key] for key in TIMES if key in run} for name, run in _records(setting, endpoints).items()
-    }
-    files = {
-        f"pair-{i}": {name: folder / f"pair-{i}" / f"{name}.cost.json" for name, _, _ in setting.matches(i)}
+    training = {file.stem: _times(run) for file, run in _trained(setting, folder).items()}
+    matching = {
+        f"pair-{i}": {
+            match.name: _times(_record(place))
+            for match in setting.matches(i)
+            if (place := folder / setting.id / f"pair-{i}" / match.name).is_dir()
+        }
         for i in range(len(setting.seeds))
     }
-    matching = {p: {m: read_json(file) for m, file in row.items() if file.is_file()} for p, row in files.items()}
     return {"training": training, "matching": {pair: row for pair, row in matching.items() if row}}
+
+
+def made(settings: Sequence[Setting], folder: Path, task: Task, command: str) -> dict[str, Any]:
+    """How the results of these settings came about. `task`: what the first one trains on."""
+    first = settings[0]
+    training = {file: run["seconds"] for each in settings for file, run in _trained(each, folder).items()}  # some share
+    seconds = [*training.values()]
+    for each in settings:
+        seconds += [cost["seconds"] for row in costs(each, folder)["matching"].values() for cost in row.values()]
+        seconds += [pieces(each, folder, pair).seconds() for pair in (None, *range(len(each.seeds)))]
+    return {
+        "seeds": list(dict.fromkeys(seed for each in settings for pair in each.seeds for seed in pair)),
+        "corpus": describe(task, first.evaluated_on, first.scored),
+        "precision": {"training, learned matching": precision(first.bf16), "evaluation": "float32"},
+        "duration_s": sum(seconds),
+        "command": command,
+    }
+
+
+def precision(bf16: bool) -> str:
+    """What to call the precision of a step."""
+    return "bfloat16 autocast" if bf16 else "float32"
 
 
 def curve(work: Curve, points: list[Comparison]) -> Sweep:
@@ -76,33 +116,43 @@ def _described(setting: Setting) -> dict[str, Any]:
     return described
 
 
-def _training(setting: Setting, endpoints: Path) -> dict[str, Any]:
+def _training(setting: Setting, folder: Path) -> dict[str, Any]:
     """The training curves of the endpoints, also of one that is still in training, and the tokens or images it took."""
     runs = {
-        name: {key: value for key, value in run.items() if key not in TIMES}
-        for name, run in _records(setting, endpoints).items()
+        file.stem: {key: value for key, value in run.items() if key not in TIMES}
+        for file, run in _trained(setting, folder).items()
     }
     length = getattr(setting.shape, "context", 1)
     return {"samples": setting.recipe.steps * setting.recipe.batch * length, "runs": runs}
 
 
-def _records(setting: Setting, endpoints: Path) -> dict[str, dict[str, Any]]:
-    files = {f"seed-{seed}": endpoints / f"seed-{seed}.json" for pair in setting.seeds for seed in pair}
-    return {name: read_json(file) for name, file in files.items() if file.is_file()}
+def _trained(setting: Setting, folder: Path) -> dict[Path, dict[str, Any]]:
+    """The records of the endpoints so far, by their files."""
+    files = [endpoint_folder(setting, folder) / f"seed-{seed}.json" for pair in setting.seeds for seed in pair]
+    return {file: read_json(file) for file in files if file.is_file()}
 
 
-def _on_corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus: str) -> Comparison:
+def _times(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: run[key] for key in TIMES if key in run}
+
+
+def _on_corpus(setting: Setting, folder: Path, kept: Mapping[str, Mapping[str, Any]], corpus: str) -> Comparison:
+    """`kept`: of every pair its pieces."""
+    measured = {pair: found["endpoints"] for pair, found in kept.items() if "endpoints" in found}
     parents = {
         pair: Parents(
             tuple(one[corpus]["losses"]), tuple(one[corpus]["accuracies"]), one["cosine"], one[corpus]["guess"]
         )
         for pair, one in measured.items()
     }
-    made = [(f"pair-{i}", match) for i in range(len(setting.seeds)) for match in setting.matches(i)]
-    files = {(pair, match): folder / pair / f"{match.name}.json" for pair, match in made if pair in parents}
-    walks = {key: PathResult.of(read_json(file)[corpus]) for key, file in files.items() if file.is_file()}
+    wanted = [(f"pair-{i}", match) for i in range(len(setting.seeds)) for match in setting.matches(i)]
+    walks = {
+        (pair, match): PathResult.of(kept[pair][match.name][corpus])
+        for pair, match in wanted
+        if pair in parents and match.name in kept[pair]
+    }
     runs = [
-        Run.along(match.method, pair, walked, parents[pair], _settings(folder / pair / match.name, match.method))
+        Run.along(match.method, pair, walked, parents[pair], _settings(folder / setting.id / pair / match.name, match))
         for (pair, match), walked in walks.items()
     ]
     unit, samples = next(((walked.metric, walked.samples) for walked in walks.values()), (None, None))
@@ -114,8 +164,12 @@ def _on_corpus(setting: Setting, folder: Path, measured: dict[str, Any], corpus:
     return replace(found.summarised(guess), rest={"guess": guess})
 
 
-def _settings(folder: Path, method: str) -> dict[str, Any]:
+def _settings(folder: Path, match: Match) -> dict[str, Any]:
     """How a match was made, from its record."""
-    record = read_json(folder / "alignment.json")["record"]
-    kept = ("seed", "start", "steps", "lr", "batch", "precision") if method in LEARNED else ("seed",)
+    record = _record(folder)
+    kept = ("seed", "start", "steps", "lr", "batch", "precision") if match.method in LEARNED else ("seed",)
     return {key: record[key] for key in kept if key in record}
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    return dict(read_json(folder / "alignment.json")["record"])

@@ -3,18 +3,18 @@
     python -m lmc.reproduce.experiments.scaling width-64 --pair 0 --folder build/scaling  # repeat to go on
     python -m lmc.reproduce.experiments.scaling width-128 --pair 0 --equal loss --folder build/scaling
     python -m lmc.reproduce.experiments.scaling write --folder build/scaling  # results files of what is there
+    python -m lmc.reproduce.experiments.scaling all --folder build/scaling  # everything, days on one core
 
 At equal *tokens* every network is trained on as many. At equal *loss* every network is trained for as long as it takes
 to reach the training loss of the narrowest one, so that size does not come with a better fit; how long that is, is
 found with a seed that serves in no pair. Exit 3: the time given is over, the same command goes on.
 """
 
-import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,18 @@ from scipy.stats import t as student
 
 from lmc.corpora import prepared
 from lmc.errors import ArgumentError
-from lmc.files import read_json, write_whole
-from lmc.reproduce import places, results
+from lmc.files import read_json
+from lmc.reproduce import results
 from lmc.reproduce.experiments import report
-from lmc.reproduce.experiments.stages import Campaign
+from lmc.reproduce.experiments.stages import Campaign, options
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Sweep
 from lmc.reproduce.training.budget import Budget, command
-from lmc.reproduce.training.endpoints import endpoint_folder, train_endpoints
-from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora
+from lmc.reproduce.training.endpoints import train_endpoints
+from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora, endpoint_folder, trained_as
 from lmc.reproduce.training.shapes import NeoX
-from lmc.reproduce.training.tasks import describe, task_of
+from lmc.reproduce.training.tasks import task_of
 from lmc.reproduce.training.trainer import TrainingRecipe
 
 HEAD = 32  # channels of a head at every width
@@ -119,22 +120,21 @@ class Scaling:
         """How many steps of training end at the target, on a curve through a pilot's losses at several lengths."""
         if setting.id == f"width-{NARROW}":
             return setting.recipe.steps
-        file = self._search(setting.id)
-        found = _there(file)
-        if "steps" in found:
-            return int(found["steps"])
-        tried = {int(steps): float(loss) for steps, loss in found.get("tried", {}).items()}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        target = self.target()
+        return int(self._searches(setting).piece(setting.id, partial(self._search, setting))["steps"])
+
+    def _searches(self, setting: Setting) -> KeptRuns:
+        """Where the search of a setting is kept once it is over; until then its pilots are."""
+        return KeptRuns(self.folder / "equal-loss", trained_as(setting))
+
+    def _search(self, setting: Setting) -> dict[str, Any]:
+        target, tried = self.target(), dict[int, float]()
         while len(tried) < PILOTS and not any(abs(loss - target) <= CLOSE for loss in tried.values()):
             steps = next_length(tried, target, setting.recipe.steps)
             if steps in tried:
                 break
             tried[steps] = self.pilot(setting, steps)
-            write_whole(file, json.dumps({"target": target, "tried": tried}))
         best = min(tried, key=lambda steps: abs(tried[steps] - target))
-        write_whole(file, json.dumps({"target": target, "tried": tried, "steps": best}))
-        return best
+        return {"target": target, "tried": tried, "steps": best}
 
     def pilot(self, setting: Setting, steps: int) -> float:
         """The last training loss of a network that is trained for so many steps and serves in no pair."""
@@ -159,7 +159,7 @@ class Scaling:
 
     def _write(self, id: str, axis: str, ids: Sequence[str], equal: str) -> bool:
         settings = self._trained(ids, equal)
-        found = [report.compared(s, self.folder / s.id, endpoint_folder(s, self.folder)) for s in settings]
+        found = [report.compared(s, self.folder) for s in settings]
         done = [(s, compared) for s, compared in zip(settings, found, strict=True) if compared.headline]
         if len(done) < (1 if equal == EQUAL[0] else 2):  # the narrowest is on the curve of equal tokens anyway
             return False
@@ -175,10 +175,14 @@ class Scaling:
             "fits": fits(swept),
         }
         if equal == "loss":
-            files = {s: self._search(s) for s in ids}
-            said["search"] = {s: read_json(file) for s, file in files.items() if file.is_file()}
+            searches = {s: self._searches(self.settings[s]).get(s) for s in ids}
+            said["search"] = {s: search for s, search in searches.items() if search is not None}
         numbers = replace(swept, rest={**swept.rest, **said}).to_json()
-        results.write(id, "laptop", numbers, self._made([s for s, _ in done]))
+        settings = [s for s, _ in done]
+        task = task_of(settings[0].shape, settings[0].corpus, self.inputs, CPU)
+        command = "python -m lmc.reproduce.experiments.scaling all --folder build/scaling"
+        run = report.made(settings, self.folder, task, command) | {"threads": torch.get_num_threads()}
+        results.write(id, "laptop", numbers, run | {"costs": {s.id: report.costs(s, self.folder) for s in settings}})
         return True
 
     def _trained(self, ids: Sequence[str], equal: str) -> list[Setting]:
@@ -186,28 +190,8 @@ class Scaling:
         settings = [self.settings[id] for id in ids]
         if equal == "tokens":
             return settings
-        known = [s for s in settings if s.id == f"width-{NARROW}" or "steps" in _there(self._search(s.id))]
+        known = [s for s in settings if s.id == f"width-{NARROW}" or self._searches(s).get(s.id) is not None]
         return [of_length(s, self.steps_to_target(s)) for s in known]
-
-    def _search(self, id: str) -> Path:
-        """The file that keeps the search for equal loss."""
-        return self.folder / "equal-loss" / f"{id}.json"
-
-    def _made(self, settings: Sequence[Setting]) -> dict[str, Any]:
-        """How the results of these came about."""
-        spent = {s.id: report.costs(s, self.folder / s.id, endpoint_folder(s, self.folder)) for s in settings}
-        return {
-            "seeds": sorted({seed for s in settings for pair in s.seeds for seed in pair}),
-            "corpus": describe(
-                task_of(settings[0].shape, settings[0].corpus, self.inputs, CPU),
-                settings[0].evaluated_on,
-                settings[0].scored,
-            ),
-            "duration_s": sum(_seconds(each) for each in spent.values()),
-            "command": "python -m lmc.reproduce.experiments.scaling SETTING, for every setting and pair",
-            "costs": spent,
-            "threads": torch.get_num_threads(),
-        }
 
 
 def fits(swept: Sweep) -> dict[str, Any]:
@@ -254,44 +238,26 @@ def power_law(sizes: Sequence[int], barriers: Sequence[Sequence[float]]) -> dict
     return {"exponent": slope, "interval": [slope - reach, slope + reach], "points": len(points)}
 
 
-def _there(file: Path) -> dict[str, Any]:
-    """What a file keeps; nothing where there is none."""
-    return dict(read_json(file)) if file.is_file() else {}
-
-
 def _parameters(setting: Setting) -> int:
     return sum(p.numel() for p in setting.shape.build().parameters())
 
 
-def _seconds(costs: Mapping[str, Any]) -> float:
-    training = sum(run["seconds"] for run in costs["training"].values())
-    return float(training + sum(cost["seconds"] for row in costs["matching"].values() for cost in row.values()))
-
-
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
+    parser = options("scaling", "How the barrier scales.")
+    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; write, or all")
+    parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="what all shapes share: %(default)s")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    scaling = Scaling(given.folder, given.inputs or places.checkout() / "build" / "inputs", Budget(60 * given.minutes))
-    if given.setting == "write":
+    scaling = Scaling(given.folder, given.inputs, Budget(60 * given.minutes))
+    for id in scaling.settings if given.setting == "all" else ():
+        for equal in EQUAL:
+            scaling.pair(id, given.pair, equal)
+    if given.setting in ("write", "all"):
         for id in scaling.write():
             print(f"written: {id}")
     else:
         scaling.pair(given.setting, given.pair, given.equal)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lmc.reproduce.experiments.scaling", description="How the barrier scales."
-    )
-    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; or write")
-    parser.add_argument("--pair", type=int, help="one pair only, by its number")
-    parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="what all shapes share: %(default)s")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after these: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads: %(default)s")
-    parser.add_argument("--folder", type=Path, required=True, help="endpoints and matches")
-    parser.add_argument("--inputs", type=Path, help="prepared corpora: build/inputs of the clone")
-    return parser
 
 
 if __name__ == "__main__":

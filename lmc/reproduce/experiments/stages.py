@@ -4,12 +4,13 @@ Every piece (an endpoint, a match, a walk along the line) is kept in the setting
 results so far are handed to `publish` after each, so that a run that is cut off keeps what it has.
 """
 
-import json
+import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock
@@ -17,16 +18,31 @@ from filelock import FileLock
 from lmc import checkpoints
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, evaluate, losses, lowest_midpoint, path
-from lmc.files import read_json, write_whole
 from lmc.matching import CLOSED_FORM, LEARNED, Alignment, independence, match
-from lmc.reproduce.experiments.report import compared, costs, rate_grids
+from lmc.reproduce import places
+from lmc.reproduce.experiments import report
+from lmc.reproduce.experiments.rates import best_rates, probe
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Pair
 from lmc.reproduce.training.budget import Budget
-from lmc.reproduce.training.endpoints import compiled_losses, endpoint_folder, train_endpoints
-from lmc.reproduce.training.settings import Match, Setting
+from lmc.reproduce.training.endpoints import compiled_losses, train_endpoints
+from lmc.reproduce.training.settings import Match, Setting, endpoint_folder
 from lmc.reproduce.training.tasks import Task, task_of
 
 STAGES = ("train", "match", "evaluate")
+T = TypeVar("T")
+
+
+def options(module: str, says: str) -> argparse.ArgumentParser:
+    """The options of a command that works on settings, pair by pair, on processor cores."""
+    parser = argparse.ArgumentParser(prog=f"python -m lmc.reproduce.experiments.{module}", description=says)
+    parser.add_argument("--pair", type=int, help="one pair only, by its number")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after these: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads: %(default)s")
+    parser.add_argument("--folder", type=Path, required=True, help="endpoints and matches")
+    inputs = places.checkout() / "build" / "inputs"
+    parser.add_argument("--inputs", type=Path, default=inputs, help="prepared corpora: build/inputs of the clone")
+    return parser
 
 
 class Campaign:
@@ -48,7 +64,7 @@ class Campaign:
     ) -> None:
         """`folder`: where endpoints and everything made from them is kept. `publish`: called after every piece."""
         self.setting, self.device, self.budget, self.compiled = setting, device, budget, compiled
-        self.folder, self.endpoints = folder / setting.id, endpoint_folder(setting, folder)
+        self.folder, self.endpoints = folder, endpoint_folder(setting, folder)
         self._publish = publish
         self.task: Task = task_of(setting.shape, setting.corpus, inputs, device)
 
@@ -71,11 +87,7 @@ class Campaign:
 
     def compared(self) -> Comparison:
         """The results so far."""
-        return compared(self.setting, self.folder, self.endpoints)
-
-    def costs(self) -> dict[str, Any]:
-        """What everything took so far."""
-        return costs(self.setting, self.folder, self.endpoints)
+        return report.compared(self.setting, self.folder)
 
     def _train(self, seeds: Sequence[int]) -> None:
         self.endpoints.parent.mkdir(parents=True, exist_ok=True)
@@ -87,28 +99,29 @@ class Campaign:
         self._publish()
 
     def _pair(self, index: int, matches: list[Match], stages: tuple[str, ...]) -> None:
-        folder, seeds = self.folder / f"pair-{index}", self.setting.seeds[index]
-        if all((folder / f"{name}.json").is_file() for name in ("endpoints", *(match.name for match in matches))):
+        keep, seeds = report.pieces(self.setting, self.folder, index), self.setting.seeds[index]
+        if {"endpoints", *(match.name for match in matches)} <= keep.all().keys():
             return
         missing = [str(seed) for seed in seeds if not (self.endpoints / f"seed-{seed}").is_dir()]
         if missing:
             raise ArgumentError(f"{self.setting.id}: expected trained endpoints, seeds {', '.join(missing)} are not")
-        folder.mkdir(parents=True, exist_ok=True)
         pair: Pair = tuple(checkpoints.load(self.endpoints / f"seed-{seed}") for seed in seeds)  # type: ignore[assignment]
-        self._piece(folder / "endpoints.json", lambda: self._measure(pair))
+        self._piece(keep, "endpoints", partial(self._measure, pair))
         for each in matches:
-            if "match" in stages and not (folder / each.name).is_dir():
-                self._match(folder, pair, each)
+            if "match" in stages and not (keep.folder / each.name).is_dir():
+                self._match(keep.folder, pair, each)
             if "evaluate" in stages:
-                self._piece(folder / f"{each.name}.json", lambda each=each: self._walk(folder / each.name))  # type: ignore[misc]
+                self._piece(keep, each.name, partial(self._walk, keep.folder / each.name))
 
-    def _piece(self, file: Path, make: Callable[[], dict[str, Any]]) -> None:
-        """Compute what belongs into a file, unless it is there."""
-        if not file.is_file():
-            with self.budget.interrupting():
-                made = make()
-            write_whole(file, json.dumps(made))
+    def _piece(self, keep: KeptRuns, name: str, make: Callable[[], dict[str, Any]]) -> None:
+        """Make a piece within the time, unless it is there."""
+        if keep.get(name) is None:
+            keep.piece(name, partial(self._in_time, make))
             self._publish()
+
+    def _in_time(self, make: Callable[[], T]) -> T:
+        with self.budget.interrupting():
+            return make()
 
     def _measure(self, pair: Pair) -> dict[str, Any]:
         """The endpoints' own losses, the loss of guessing, and how similar the endpoints' weights are."""
@@ -129,13 +142,13 @@ class Campaign:
         """One match, kept as an alignment folder; the learned ones at the best of their rates."""
         settings = self.setting.matching
         seen = self.task.samples(settings.samples)
+        options: dict[str, Any] = {}
+        if wanted.method in LEARNED:
+            start = self._in_time(partial(self._start, folder, pair, seen))
+            rates = self.rates(pair, start, seen)
+            options = self._options(start, settings.steps, rates[wanted.method])
+            options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
         with self.budget.interrupting():
-            options: dict[str, Any] = {}
-            if wanted.method in LEARNED:
-                start = self._start(folder, pair, seen)
-                rates = self.rates(pair, start, seen)
-                options = self._options(start, settings.steps, rates[wanted.method])
-                options |= {"seed": wanted.seed, "resume": folder / f"{wanted.name}.partial"}
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             began = time.monotonic()
@@ -143,8 +156,7 @@ class Campaign:
             cost = {"seconds": time.monotonic() - began}
             if self.device.type == "cuda":
                 cost["peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
-            write_whole(folder / f"{wanted.name}.cost.json", json.dumps(cost))
-            found.save(folder / wanted.name)
+            replace(found, record=found.record | cost).save(folder / wanted.name)
 
     def _start(self, folder: Path, pair: Pair, seen: Data) -> Alignment:
         """The better of the setting's closed forms, found before or now."""
@@ -164,31 +176,19 @@ class Campaign:
         It is scored on an eighth of the matching data that the probes do not see; evaluation data plays no part. A rate
         at which learning diverges has no barrier. Where every grid has one rate there is nothing to find.
         """
-        file, settings = self.folder / "rates.json", self.setting.matching
+        settings, keep = self.setting.matching, report.pieces(self.setting, self.folder)
         if all(len(rates) == 1 for rates in settings.rates.values()):
             return {method: rate for method, (rate,) in settings.rates.items()}
-        grids: dict[str, dict[str, float | None]] = read_json(file) if file.is_file() else {}
         matched, scored = seen.apart(len(seen) // 8)  # at random: pictures come class by class
         for method in (m for m in LEARNED if m in settings.methods):
             for rate in settings.rates[method]:
-                if f"{rate:g}" in grids.get(method, {}):
-                    continue
                 options = self._options(start, settings.probe, rate)
-                try:
-                    found = match(*pair, method=method, data=matched, device=self.device, **options)
-                    barrier: float | None = path(self._there(found), scored, grid=11).barrier
-                except DivergedError:
-                    barrier = None
-                grids.setdefault(method, {})[f"{rate:g}"] = barrier
-                write_whole(file, json.dumps(grids))
-                self._publish()
-        best = {}
-        for method, grid in rate_grids(self.setting, file).items():
-            try:
-                best[method] = grid.best
-            except DivergedError as error:
-                raise DivergedError(f"{self.setting.id}: {method} {error}") from None
-        return best
+                tried = partial(probe, partial(self._found, pair, method, matched, options), scored)
+                self._piece(keep, report.rate_piece(method, rate), lambda tried=tried: {"barrier": tried()})  # type: ignore[misc]
+        try:
+            return best_rates(report.rate_grids(self.setting, self.folder))
+        except DivergedError as error:
+            raise DivergedError(f"{self.setting.id}: {error}") from None
 
     def _walk(self, folder: Path) -> dict[str, Any]:
         """The loss along the line on every held-out corpus."""
@@ -200,6 +200,9 @@ class Campaign:
             walked = path(alignment, self.task.held_out(corpus, self.setting.scored), self.setting.grid)
             walks[corpus] = asdict(walked)
         return walks
+
+    def _found(self, pair: Pair, method: str, data: Data, options: dict[str, Any]) -> Alignment:
+        return self._there(match(*pair, method=method, data=data, device=self.device, **options))
 
     def _there(self, alignment: Alignment) -> Alignment:
         """The same alignment, whose models are merged and evaluated on the device."""

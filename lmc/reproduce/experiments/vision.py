@@ -7,7 +7,6 @@ Endpoints are augmented by shifts and mirroring (`tasks.Pictures`). Two processo
 training that is cut off loses a minute. Exit 3: the time given is over, the same command goes on.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,13 @@ from pathlib import Path
 import torch
 
 from lmc.corpora import prepared
-from lmc.reproduce import places, results
+from lmc.reproduce import results
 from lmc.reproduce.experiments import report
-from lmc.reproduce.experiments.stages import Campaign
+from lmc.reproduce.experiments.stages import Campaign, options
 from lmc.reproduce.training.budget import Budget, command
-from lmc.reproduce.training.endpoints import endpoint_folder
 from lmc.reproduce.training.settings import Matching, Setting, corpora
 from lmc.reproduce.training.shapes import Vit
-from lmc.reproduce.training.tasks import describe, task_of
+from lmc.reproduce.training.tasks import task_of
 from lmc.reproduce.training.trainer import TrainingRecipe
 
 CPU = torch.device("cpu")
@@ -73,52 +71,29 @@ def write(folder: Path, inputs: Path) -> list[str]:
     """A results file for every setting that has an endpoint or more, by its id."""
     written = []
     for id, setting in SETTINGS.items():
-        endpoints = endpoint_folder(setting, folder)
-        compared = report.compared(setting, folder / id, endpoints)
+        compared = report.compared(setting, folder)
         if not compared.rest["training"]["runs"]:
             continue
-        costs = report.costs(setting, folder / id, endpoints)
-        seconds = [run["seconds"] for run in costs["training"].values()]
-        seconds += [cost["seconds"] for row in costs["matching"].values() for cost in row.values()]
-        run = {
-            "seeds": [seed for pair in setting.seeds for seed in pair],
-            "corpus": describe(
-                task_of(setting.shape, setting.corpus, inputs, CPU), setting.evaluated_on, setting.scored
-            ),
-            "duration_s": sum(seconds),
-            "command": f"python -m lmc.reproduce.experiments.vision {id}",
-            "costs": costs,
-        }
-        results.write(id, "laptop", compared.to_json(), run)
+        task = task_of(setting.shape, setting.corpus, inputs, CPU)
+        run = report.made([setting], folder, task, f"python -m lmc.reproduce.experiments.vision {id}")
+        results.write(id, "laptop", compared.to_json(), run | {"costs": report.costs(setting, folder)})
         written.append(id)
     return written
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
+    parser = options("vision", "Vision that classifies.")
+    parser.add_argument("setting", choices=(*SETTINGS, "write"))
+    given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    inputs = given.inputs or places.checkout() / "build" / "inputs"
     if given.setting == "write":
-        for id in write(given.folder, inputs):
+        for id in write(given.folder, given.inputs):
             print(f"written: {id}")
     else:
         setting = SETTINGS[given.setting]
-        prepared.prepare(corpora([setting]), inputs)
-        Campaign(setting, given.folder, inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lmc.reproduce.experiments.vision", description="Vision that classifies."
-    )
-    parser.add_argument("setting", choices=(*SETTINGS, "write"))
-    parser.add_argument("--pair", type=int, help="one pair only, by its number")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after these: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads: %(default)s")
-    parser.add_argument("--folder", type=Path, required=True, help="endpoints and matches")
-    parser.add_argument("--inputs", type=Path, help="prepared corpora: build/inputs of the clone")
-    return parser
+        prepared.prepare(corpora([setting]), given.inputs)
+        Campaign(setting, given.folder, given.inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
 
 
 if __name__ == "__main__":

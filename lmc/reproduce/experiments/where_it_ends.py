@@ -8,7 +8,8 @@
     ends neox-docstrings write
 
 A command makes one piece (`long_matches` says which there are), kept in a file of its own; one that is there is not
-made again, and a match that was cut off goes on. `write` puts the pieces of all pairs of a kind together.
+made again, and a match that was cut off goes on. `write` puts the pieces of all pairs of a kind together; `evidence`
+makes all that the book shows.
 """
 
 import argparse
@@ -22,33 +23,37 @@ import torch
 
 from lmc import corpora
 from lmc.errors import DataError
-from lmc.files import read_json
 from lmc.reproduce import results
+from lmc.reproduce.experiments import long_matches
 from lmc.reproduce.experiments.long_matches import DRAWN, ORDERS, RATES, READ, LongMatch, Study
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
 
 Pieces = Mapping[str, Mapping[str, Any]]  # of every pair its pieces, by name
+BOUND = "lower bound, "  # before the names of what matching on the evaluation samples gave
 
 
 def write(kind: str, folder: Path) -> str:
     """The results file of all pairs of a kind: what is there of every piece, and the curve over matching steps."""
-    pairs = sorted(path.name for path in folder.glob(f"{kind}-*") if (path / "start.json").is_file())
-    if not pairs:
+    kept = {path.name: long_matches.pieces(path.name, folder) for path in sorted(folder.glob(f"{kind}-*"))}
+    pieces = {pair: found for pair, keep in kept.items() if "start" in (found := keep.all())}
+    if not pieces:
         raise DataError(f"{kind}: expected pieces of its pairs, found none")
-    pieces = {pair: {file.stem: read_json(file) for file in sorted((folder / pair).glob("*.json"))} for pair in pairs}
+    pairs = list(pieces)
     id, first = f"where-it-ends-{kind}", pieces[pairs[0]]["start"]["methods"]["naive"]["path"]
     ended = ends(pieces)
-    longest = [row["barrier"] for row in ended.values() if "barrier" in row]
-    headline = Headline({"barrier of the longest match": mean(longest)} if longest else {}, pairs=pairs)
+    known = {"barrier": "barrier of the longest match", BOUND + "barrier": "barrier, matched on the evaluation samples"}
+    values = {name: [row[key] for row in ended.values() if key in row] for key, name in known.items()}
+    headline = Headline({name: mean(found) for name, found in values.items() if found}, pairs=pairs)
     numbers = {"unit": first["metric"], "samples": first["samples"], "pieces": pieces, "ends": ended}
-    numbers |= over_steps(pieces).to_json() | {"data": over_data(pieces).to_json()} | headline.to_json()
-    seconds = sum(piece.get("seconds") or 0 for found in pieces.values() for piece in found.values())
+    numbers["losses"] = told_apart(pieces)
+    numbers |= over_steps(pieces).to_json() | headline.to_json()
+    seconds = sum(kept[pair].seconds() for pair in pairs)
     seeds = sorted({piece.get("seed", 0) for found in pieces.values() for piece in found.values()})
     corpus = "embedded" if kind == "neox-docstrings" else "digits"
     run = {"seeds": seeds, "duration_s": seconds, "corpus": corpora.describe(corpus, "eval")}
-    command = f"python -m lmc.reproduce.experiments.where_it_ends {kind}-0 start, and every other piece of every pair"
+    command = f"python -m lmc.reproduce.experiments.evidence {kind} --folder build/ends"
     results.write(id, "laptop", numbers, run | {"command": command})
     return id
 
@@ -98,7 +103,7 @@ def ends(pieces: Pieces) -> dict[str, dict[str, Any]]:
     for pair, kept in pieces.items():
         row: dict[str, Any] = {"losses": kept["start"]["losses"]}
         plain = [piece for piece in kept.values() if _is_plain(piece)]
-        for read, name in (("train", ""), ("eval", "lower bound, ")):
+        for read, name in (("train", ""), ("eval", BOUND)):
             runs = [p for p in plain if p["read"] == read]
             if runs:
                 last = max(runs, key=lambda p: (p["steps"], -p["path"]["barrier"]))
@@ -113,6 +118,28 @@ def ends(pieces: Pieces) -> dict[str, dict[str, Any]]:
         row["after"] = [{key: p[key] for key in ("of", "steps", "before", "loss", "share")} for p in after]
         found[pair] = row
     return found
+
+
+def told_apart(pieces: Pieces) -> dict[str, dict[str, Any]]:
+    """Held-out losses of what a merge must be compared with: of each pair that has it, and their mean.
+
+    The midpoints are those of the longest match of each way to draw λ.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for pair, kept in pieces.items():
+        losses, found = kept["start"]["losses"], dict[str, float]()
+        found["better parent"], found["ensemble"] = min(losses["a"], losses["b"]), losses["ensemble"]
+        for piece in sorted((p for p in kept.values() if _is_plain(p)), key=lambda p: p["steps"]):
+            where = "on these samples" if piece["read"] == "eval" else f"λ: {piece['drawn']}"
+            found[f"midpoint, {where}"] = piece["midpoint"]  # the longest is the last
+        for name, piece in kept.items():
+            if name.startswith("tuned-a"):
+                found["first parent"], found["first parent, trained on"] = piece["before"], piece["loss"]
+            elif name.startswith("after-"):
+                found["midpoint, trained on"] = piece["loss"]
+        for name, loss in found.items():
+            rows.setdefault(name, {})[pair] = loss
+    return {name: {"mean": mean(list(row.values())), "pairs": row} for name, row in rows.items()}
 
 
 def over_data(pieces: Pieces) -> Sweep:

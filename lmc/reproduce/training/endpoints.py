@@ -1,11 +1,9 @@
 """Endpoints on a device: trained in pieces that a time budget allows, kept as stock checkpoints."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from lmc.checkpoints import provenance
 from lmc.evaluation import Data, losses
 from lmc.files import read_json, refuse_other_run, write_whole
 from lmc.reproduce.training.budget import Budget, BudgetSpent
-from lmc.reproduce.training.settings import Setting
+from lmc.reproduce.training.settings import Setting, trained_as
 from lmc.reproduce.training.tasks import Task
 from lmc.reproduce.training.trainer import ORDER_SEED, Trainer
 
@@ -59,7 +57,7 @@ def train_endpoints(
     same compiled. Raises BudgetSpent when the time is over, with everything kept for the next call, and CheckpointError
     where the folder holds endpoints of other settings.
     """
-    refuse_other_run(folder, _trained_as(setting))
+    refuse_other_run(folder, trained_as(setting))
     done = [folder / f"seed-{seed}" for seed in seeds]
     missing = [seed for seed, end in zip(seeds, done, strict=True) if not end.is_dir()]
     if not missing:
@@ -145,15 +143,3 @@ class Training:
 def order_of(seed: int, step: int) -> torch.Generator:
     """What draws the batch of a step: it depends on seed and step alone, so a run taken up again sees the same."""
     return torch.Generator().manual_seed((ORDER_SEED + seed) * 1_000_003 + step)
-
-
-def endpoint_folder(setting: Setting, folder: Path) -> Path:
-    """Where the setting's endpoints are: settings that train the same ones share them."""
-    key = hashlib.sha256(json.dumps(_trained_as(setting), sort_keys=True).encode()).hexdigest()[:12]
-    return folder / "endpoints" / key
-
-
-def _trained_as(setting: Setting) -> dict[str, Any]:
-    """All that decides an endpoint, but its seed."""
-    shape = {"model": type(setting.shape).__name__} | asdict(setting.shape)
-    return {"shape": shape, "corpus": setting.corpus, "recipe": asdict(setting.recipe), "bf16": setting.bf16}

@@ -8,8 +8,11 @@ ones, where they are stated) or `smoke` (tiny ones on synthetic data, which rehe
 nothing about connectivity).
 """
 
+import hashlib
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmc.errors import ArgumentError
@@ -347,3 +350,15 @@ def smoke_setting(setting: Setting) -> Setting:
         scored=8,
         grid=3,
     )
+
+
+def endpoint_folder(setting: Setting, folder: Path) -> Path:
+    """Where the setting's endpoints are: settings that train the same ones share them."""
+    key = hashlib.sha256(json.dumps(trained_as(setting), sort_keys=True).encode()).hexdigest()[:12]
+    return folder / "endpoints" / key
+
+
+def trained_as(setting: Setting) -> dict[str, Any]:
+    """All that decides an endpoint, but its seed."""
+    shape = {"model": type(setting.shape).__name__} | asdict(setting.shape)
+    return {"shape": shape, "corpus": setting.corpus, "recipe": asdict(setting.recipe), "bf16": setting.bf16}

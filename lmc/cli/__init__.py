@@ -9,13 +9,11 @@ It parses, says what happens and leaves the work to the package. A user's mistak
 before a weight is read where that is possible. torch and the model libraries are imported when a command runs.
 """
 
-import math
 import os
-import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmc.cli.numbers import WHOLE, count, decimal, real
 from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
 
 if TYPE_CHECKING:
@@ -45,62 +44,26 @@ TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged mo
 STEPS = 300  # of learned matching, by default
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
-
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # Python itself takes 1_0 and the digits of every script, too
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-
-
-def _decimal(text: object) -> float:
-    """A number as people write it, in digits 0 to 9. Raises ValueError, also for one that no float holds."""
-    if not _DECIMAL.fullmatch(str(text)) or math.isinf(found := float(str(text))):
-        raise ValueError(text)
-    return found
-
-
-def _whole(low: int, high: int = 10**18) -> Callable[[object], int]:
-    """Reads whole numbers from `low` to `high`."""
-
-    def read(text: object) -> int:
-        if not _WHOLE.fullmatch(str(text)) or not low <= int(str(text)) <= high:
-            limits = f"at least {low}" if high == 10**18 else f"from {low} to {high}"
-            raise typer.BadParameter(f"expected a whole number, {limits}, found {str(text)!r}")
-        return int(str(text))
-
-    return read
-
-
-def _real(text: object) -> float:
-    try:
-        return _decimal(text)
-    except ValueError:
-        raise typer.BadParameter(f"expected a number, found {str(text)!r}") from None
-
-
-def _count(words: str, low: int = 1, high: int = 10**18) -> Any:
-    """An option that takes a whole number."""
-    return typer.Option(parser=_whole(low, high), metavar="INTEGER", help=words)
-
-
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
 Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
 Aligned = Annotated[Path, typer.Argument(help="An alignment folder, made by lmc match.")]
 Out = Annotated[Path, typer.Option(help="A new folder.")]
 Data = Annotated[str | None, typer.Option(help=f"The corpus: {CORPUS}.")]
-Limit = Annotated[int | None, _count("Use at most that many windows or images.")]
+Limit = Annotated[int | None, count("Use at most that many windows or images.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, …")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …; as stored but at least float32 by default.")]
-Seed = Annotated[int, _count("Decides every random choice.", 0, 2**32 - 1)]
+Seed = Annotated[int, count("Decides every random choice.", 0, 2**32 - 1)]
 Method = Annotated[str, typer.Option(help="naive, canonical, weights, activations, single or dual.")]
-Steps = Annotated[int, _count("Steps of learned matching.")]
+Steps = Annotated[int, count("Steps of learned matching.")]
 Rate = Annotated[
-    float | None, typer.Option(parser=_real, metavar="FLOAT", help="Learning rate (default: the method's own).")
+    float | None, typer.Option(parser=real, metavar="FLOAT", help="Learning rate (default: the method's own).")
 ]
-Batch = Annotated[int | None, _count("Windows or images in a step.")]
-Accumulate = Annotated[int, _count("Parts a batch is cut into, to need less memory.")]
+Batch = Annotated[int | None, count("Windows or images in a step.")]
+Accumulate = Annotated[int, count("Parts a batch is cut into, to need less memory.")]
 Precision = Annotated[str, typer.Option(help="Of learning's matrix products: float32 or bfloat16.")]
 Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice, keep none.")]
 LOOKS = "Stop after that many checks (every 50 steps) without a better midpoint."
-Patience = Annotated[int | None, _count(LOOKS)]
+Patience = Annotated[int | None, count(LOOKS)]
 Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")]
 FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
@@ -200,9 +163,10 @@ def match(
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
-        if method == "weights" and can_stream(pair.blueprints, kind):
+        if method in ("naive", "weights") and can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
-            match_folders(pair.blueprints, out, kind, place, seed, export, counts)
+            if leader:
+                match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
@@ -338,7 +302,7 @@ def _write(alignment: "Alignment", folder: Path | None, export: bool, dtype: "to
 def path(
     alignment: Aligned,
     data: Annotated[str, typer.Option(help=f"The corpus, its evaluation part: {CORPUS}.")],
-    grid: Annotated[int | None, _count("Points on the line, 25 for two models.", 2)] = None,
+    grid: Annotated[int | None, count("Points on the line, 25 for two models.", 2)] = None,
     limit: Limit = None,
     seed: Seed = 0,
     plot: Annotated[
@@ -412,7 +376,7 @@ def merge(
     kind = _dtype(dtype)
     from lmc import corpora
     from lmc.files import refuse_occupied
-    from lmc.matching import barycentric, describe
+    from lmc.matching import barycentric, describe, merge_folder
 
     refuse_occupied(out)
     if data is not None:
@@ -421,13 +385,16 @@ def merge(
     parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:
-        barycentric(weights, count)
+        weights = barycentric(weights, count)
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
     measured = _measured(alignment)
-    aligned = _loaded(alignment, verify)
-    samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
-    (card,) = aligned.export(out, weights, kind, samples, measured, parent)
+    # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
+    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
+    if card is None:
+        aligned = _loaded(alignment, verify)
+        samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
+        (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 
@@ -480,7 +447,7 @@ def reproduce(
     profile: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper.")] = "laptop",
     figure: Annotated[str | None, typer.Option(help="Only this figure, with what it needs.")] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the figures and exit.")] = False,
-    jobs: Annotated[int, _count("Notebooks run at once.")] = 2,
+    jobs: Annotated[int, count("Notebooks run at once.")] = 2,
     redraw: Annotated[
         bool, typer.Option("--redraw", help="Draw from the results that are there; compute nothing.")
     ] = False,
@@ -615,7 +582,7 @@ def _state_folder(out: Path, resume: bool) -> Path:
 def _parent(name: str, count: int) -> int:
     """The parent that a word or a number stands for, counted from 0."""
     words = ("first", "second", "third", "fourth")
-    number = words.index(name) if name in words else int(name) - 1 if _WHOLE.fullmatch(name) else -1
+    number = words.index(name) if name in words else int(name) - 1 if WHOLE.fullmatch(name) else -1
     if not 0 <= number < count:
         known = ", ".join(words[:count])
         raise ArgumentError(f"--take-from: expected {known} or a number from 1 to {count}, found {name!r}")
@@ -624,7 +591,7 @@ def _parent(name: str, count: int) -> int:
 
 def _weights(at: str) -> float | list[float]:
     try:
-        weights = [_decimal(part.strip()) for part in at.split(",")]
+        weights = [decimal(part.strip()) for part in at.split(",")]
     except ValueError:
         raise ArgumentError(f"--at: expected a number, or weights like 0.2,0.3,0.5, found {at!r}") from None
     return weights[0] if len(weights) == 1 else weights
