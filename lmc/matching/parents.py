@@ -30,7 +30,9 @@ def prepare(names: Sequence[str], place: Path, choice: str | None, again: bool =
     where = [hub.locate(name) for name in names]
     joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if adapters.is_adapter(source.folder)}
     if not joined:
-        return _of_one_size(names, place, again)
+        settings = [source.folder / "config.json" for source in where]
+        same = all(file.is_file() and file.read_bytes() == settings[0].read_bytes() for file in settings)
+        return list(names) if same else _of_one_size(names, place, again)
     ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
     if not (again and place.is_dir()):
         with whole_folder(place) as folder:
