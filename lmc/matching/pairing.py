@@ -20,7 +20,7 @@ from torch import nn
 
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import CheckpointError, IncompatibleModelsError
-from lmc.matching.estimate import COPIES, process_memory
+from lmc.matching.memory import COPIES, process_memory
 from lmc.symmetries import hollow, require_room
 from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
