@@ -105,6 +105,8 @@ def parts_of(spec: ModelSpec, pieces: Sequence[Piece]) -> list[Part]:
 def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: float = 1e-7) -> Solution:
     """The best of a few deterministic starts, each descended to convergence (relative gain per sweep < tolerance).
 
+    Where sweeps are dear, as they are for models of hundreds of millions of weights, a small gain ends it: see `CHEAP`.
+
     The starts differ in how far the residual rotation that the free-axis tensors alone suggest (embeddings, head,
     positions) is trusted: its weak directions are noise where both models were trained, and exact where one is the
     other rewritten. The identity is returned where nothing better is found.
