@@ -214,7 +214,7 @@ results.write(
     seeds | {"duration_s": time.monotonic() - began},
 )
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "One pair of vision transformers, matched step by step. Each curve joins the same two functions; only the rewriting differs.", "name": "fig-matching-steps"}, "image": {"alt": "Loss over λ for the six methods. From naive, about five nats high, each step lowers the curve; single and dual stay close to the endpoints."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "One pair of vision transformers, matched step by step. Each curve joins the same two functions; only the rewriting differs.", "name": "fig-matching-steps"}, "image": {"alt": "Loss over λ for the six methods. Naive and canonical are high hills ({{matching-steps: naive}} and {{matching-steps: canonical}} nats); weights and activations are lower ones ({{matching-steps: weights}} and {{matching-steps: activations}}); single and dual stay close to the endpoints ({{matching-steps: single}} and {{matching-steps: dual}})."}}
 figures.path_figure(results.read("matching-steps", profile).comparison)
 plt.show()
 

@@ -12,7 +12,7 @@ solves the part's own spaces, adds what they say about the rotation to a [d, d] 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -24,6 +24,7 @@ from lmc.symmetries import (
     SCALE,
     SIGN,
     STREAM,
+    Axis,
     Block,
     Invertible,
     ModelSpec,
@@ -263,15 +264,17 @@ class _Problem:
         """
         spec = replace(self.spec, free={**self.spec.free, space.name: space.group.n}, spaces=tuple(inner), rules={})
         axes = (*space.over, space.name)
-        present = _Problem(spec, [replace(piece) for piece in pieces])
-        present.sweep()
-        rows = []
+        kept_axes = {*axes, *(name for each in inner for name in (each.name, *each.over))}
+        rows, own = [], []
         for i in range(space.group.n):
-            row = _Problem(spec, [_against(piece, space.name, i) for piece in pieces])
+            against = [_against(piece, space.name, i, kept_axes) for piece in pieces]
+            own.append([_entry(piece, space.name, i) for piece in against])
+            row = _Problem(spec, against)
             row.guess()
             row.sweep()
             rows.append((row.worth(axes), row.elements))
-            del row
+        present = _Problem(spec, [_joined(entries, space.name) for entries in zip(*own, strict=True)])
+        present.sweep()
         worth, kept = torch.stack([found for found, _ in rows], -2), present.worth(axes)
         matched = worth.diagonal(0, -2, -1)
         better = kept > matched
@@ -357,10 +360,37 @@ def _beside(index: Tensor, axes: Sequence[str], spec: ModelSpec, inside: Space, 
     return index.reshape([*shape, *[1] * (ndim - len(shape))])
 
 
-def _against(piece: Piece, axis: str, i: int) -> Piece:
-    """Entry i of A along an axis, beside every entry of B."""
+def _against(piece: Piece, axis: str, i: int, kept: Container[str]) -> Piece:
+    """Entry i of A along an axis, beside every entry of B.
+
+    Only products of A and B count, and A has few rows here: where they are fewer than what the axes that are not kept
+    hold, B is taken in their coordinates, and A becomes the unit matrix.
+    """
+    names = piece.block.names
+    a = piece.a.narrow(names.index(axis), i, 1)
+    own = [dim for dim, name in enumerate(names) if name in kept]
+    rest = [dim for dim in range(len(names)) if dim not in own]
+    rows = [a.shape[dim] for dim in own]
+    size = math.prod(rows)
+    if not rest or size >= a.numel() // size:
+        return Piece(piece.block, a.expand_as(piece.b), piece.b)
+    flat = a.permute(*own, *rest).reshape(size, -1)
+    b = piece.b.permute(*own, *rest).flatten(len(own)) @ flat.mT
+    unit = torch.eye(size, dtype=b.dtype, device=b.device).view(*rows, size)
+    return Piece(Block((*(piece.block.axes[dim] for dim in own), Axis("row")), (), ()), unit.expand_as(b), b)
+
+
+def _entry(piece: Piece, axis: str, i: int) -> Piece:
+    """One entry along an axis, of which the others need not be kept."""
     dim = piece.block.dim(axis)
-    return Piece(piece.block, piece.a.narrow(dim, i, 1).expand_as(piece.b), piece.b)
+    return Piece(piece.block, piece.a.narrow(dim, i, 1), piece.b.narrow(dim, i, 1).clone())
+
+
+def _joined(pieces: Sequence[Piece], axis: str) -> Piece:
+    """Entries along an axis as one piece again."""
+    block = pieces[0].block
+    a, b = (torch.cat([getattr(piece, side) for piece in pieces], block.dim(axis)) for side in "ab")
+    return Piece(block, a, b)
 
 
 def _add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
