@@ -1,4 +1,4 @@
-"""Folders of strangers: what leaves a checkpoint is not followed, what is no file is not opened, what is no text is named."""
+"""Folders of strangers: links out of them are not followed, pipes are not opened, and what is no text is named."""
 
 import os
 import shutil
