@@ -1,7 +1,10 @@
 """Every error a user can cause: one line that names what, where, expected and found."""
 
+import re
 from typing import Any
 
+# What Markdown or HTML could take for markup: emphasis, code, tags, links, tables, formulas, addresses.
+_MARKUP = re.compile(r"[\\`*~<>&|$\[\]]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)")
 MOST = 1000  # bytes of a message: what is longer is cut in the middle, as the next step stands at the end
 
 
@@ -20,6 +23,15 @@ def shown(text: object) -> str:
         return line
     head, tail = raw[: MOST * 3 // 5], raw[-MOST * 3 // 8 :]
     return f"{head.decode(errors='ignore')} … {tail.decode(errors='ignore')}"
+
+
+def inert(text: object) -> str:
+    """Text from anywhere, which a page made of the card shows as it is: one line, nothing in it is markup.
+
+    >>> inert("<b>")
+    '&#60;b&#62;'
+    """
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", shown(text))
 
 
 class LmcError(Exception):

@@ -26,6 +26,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+MANY = 2**22  # values of a JSON file, some 100 bytes each in memory; the largest tokenizers have half of it
+HEADER = 2**24  # bytes of a safetensors header, some 100 a tensor
+DEEPEST = 400  # folders one in another; Python makes and removes them by recursion
+UNFINISHED = ".unfinished"  # how the name of a folder ends that is being written
 LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
 
 
@@ -55,7 +59,10 @@ def require_utf8(path: Path) -> None:
 
 
 def refuse_occupied(directory: str | Path) -> Path:
-    """The path, if nothing is there but at most an empty folder, and one can be made. Raises CheckpointError."""
+    """The path, if nothing is there but at most an empty folder, and one can be made. Raises CheckpointError.
+
+    What killed processes began to write for this place is removed; one that is alive is waited for by nobody.
+    """
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
     if not directory.name or directory.name == "..":
         raise CheckpointError(f"{directory}: expected the name of a new folder")
@@ -63,15 +70,18 @@ def refuse_occupied(directory: str | Path) -> Path:
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty; choose another name")
+    _clear_leftovers(directory)
     return refuse_no_place(directory)
 
 
 def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     require_utf8(path)
+    if len(path.absolute().parents) > DEEPEST:
+        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
-        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix="-try", dir=above))
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
     except OSError as error:
         found = f"not writable ({error.strerror})" if above.is_dir() else "a file"
         raise CheckpointError(f"{_place_of(path)}: expected a place to write, found that {above} is {found}") from None
@@ -91,8 +101,7 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
     """
     directory = refuse_occupied(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(directory)
-    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", suffix=UNFINISHED, dir=directory.parent))
     with _unfinished(aside, directory):
         held = _hold(aside)
         yield aside
@@ -104,11 +113,14 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
         os.close(held)
 
 
-def _hold(folder: Path) -> int | None:
-    """Keep a folder marked as one that a living process writes; None where the system has no such marks."""
+def _hold(path: Path) -> int | None:
+    """Keep a file or folder marked as one that a living process writes; None where it is, or where no marks can be."""
     if fcntl is None:
         return None
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -121,7 +133,7 @@ def _clear_leftovers(directory: Path) -> None:
     """Remove what killed processes began to write for this place. Raises CheckpointError where one is still alive."""
     if fcntl is None:  # who is alive cannot be known
         return
-    for old in directory.parent.glob(f".{glob.escape(directory.name)}-????????"):
+    for old in directory.parent.glob(f".{glob.escape(directory.name)}-????????{UNFINISHED}"):
         held = _hold(old) if old.is_dir() and not old.is_symlink() else None
         if held is None and old.is_dir() and not old.is_symlink():
             raise CheckpointError(
@@ -241,11 +253,19 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected a file")
     path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f".{'[0-9a-f]' * 8}-{glob.escape(path.name)}"):
+        if (held := _hold(old)) is not None:  # its writer is dead
+            old.unlink(missing_ok=True)
+            os.close(held)
     aside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")  # threads may write one file, too
     with _unfinished(aside, path):
+        aside.touch()
+        held = _hold(aside)
         yield aside
         _open_up(aside)
         aside.replace(path)
+    if held is not None:
+        os.close(held)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -267,7 +287,10 @@ def read_json_lines(path: Path) -> list[dict]:
 def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     try:
         require_plain(path)
-        values = [json.loads(part) for part in split(path.read_text(encoding="utf8"))]
+        text = path.read_text(encoding="utf8")
+        if sum(map(text.count, ",[{")) > MANY:  # two bytes each here, and some hundred once they are read
+            raise CheckpointError(f"{path}: expected at most {MANY:,} values, found more")
+        values = [json.loads(part) for part in split(text)]
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -295,7 +318,10 @@ def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
     """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
         require_plain(path, largest=None)
-        path.open("rb").close()  # without rights: the library would say that the file is not there
+        with path.open("rb") as opened:  # without rights the library would say that the file is not there
+            length = int.from_bytes(opened.read(8), "little")
+        if HEADER < length < path.stat().st_size:
+            raise CheckpointError(f"{path}: expected a header of at most {HEADER:,} bytes, found {length:,}")
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
@@ -325,6 +351,15 @@ def require_finite(what: str, tensor: "Tensor", hint: str = "") -> None:
         )
 
 
+def read_text(path: Path) -> str:
+    """A text from a file in UTF-8. Raises CheckpointError naming the file."""
+    try:
+        require_plain(path)
+        return path.read_text(encoding="utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not readable as text ({error})") from None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with path.open("rb") as f:
@@ -347,6 +382,11 @@ def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> Non
         file = folder / name
         if file.is_symlink() or not file.is_file():
             raise CheckpointError(f"{file}: expected a file of the folder, found none; {hint}")
+        if file.stat().st_size > LARGEST:  # a hole of a terabyte takes no disk, and an hour
+            require_plain(file, None if file.suffix == ".safetensors" else LARGEST)
+            if file.suffix == ".safetensors":
+                with open_safetensors(file):  # whose header says how long it is
+                    pass
         if (found := sha256(file)) != before:
             raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
 

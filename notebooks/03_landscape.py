@@ -90,9 +90,9 @@ def survey(id: str, kind: str, match_on, held_out, grid: int) -> None:
         barriers, [name for name, _ in made], seedless=["direct barrier"]
     )
     numbers = {
-        "unit": maps["single"]["unit"],
+        "unit": maps["single"].unit,
         "steps": steps,
-        "planes": maps,
+        "planes": {title: plane.to_json() for title, plane in maps.items()},
         **headline.to_json(),
     }
     record(id, profile, numbers, sorted({at for _, at in made}), began)
@@ -113,13 +113,13 @@ if recompute:
     survey("landscape-vit", "vit-digits", match_on, held_out, grid)
 found = results.read("landscape-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of vision transformers in two planes of weight space, one colour scale. Dashed: the direct line between endpoints that were not matched to each other. Solid: the matched line. Distances are Euclidean and the same along both axes.", "name": "fig-landscape-vit"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of vision transformers in two planes of weight space, one colour scale. Dashed: the direct line between endpoints that were not matched to each other. Solid: the matched line. Distances are Euclidean and the same along both axes.", "name": "fig-landscape-vit"}, "image": {"alt": "Two maps of the loss, dark where it is high. In both, a dashed line from the first endpoint to the one at its right crosses a dark ridge ({{landscape-vit: direct barrier}} nats on average over pairs). A solid line to the endpoint above stays in a light valley ({{landscape-vit: single barrier}} for single on the left, {{landscape-vit: dual barrier}} for dual on the right)."}}
 charts.landscape_figure(found.numbers)
 plt.show()
 
 # %% [markdown]
-# Every white dot is one of two functions: matching changed where a network lies, not what it computes. On the direct
-# line the loss climbs above what guessing costs; on the matched line it stays in the valley.
+# In {numref}`fig-landscape-vit` every white dot is one of two functions: matching changed where a network lies, not what
+# it computes. On the direct line the loss climbs above what guessing costs; on the matched line it stays in the valley.
 #
 # ## Language
 
@@ -141,7 +141,11 @@ if recompute:
     )
 found = results.read("landscape-text", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for two language models of Pythia's architecture.", "name": "fig-landscape-text"}}
+# %% [markdown]
+# {numref}`fig-landscape-text` has the same ridge and the same valley. The valley's floor is less even: what is left is
+# a larger part of the ridge.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for two language models of Pythia's architecture.", "name": "fig-landscape-text"}, "image": {"alt": "The same two maps for language models. The ridge under the dashed line is {{landscape-text: direct barrier}} nats high on average; along the solid line there remain {{landscape-text: single barrier}} (single) and {{landscape-text: dual barrier}} (dual)."}}
 charts.landscape_figure(found.numbers)
 plt.show()
 
@@ -161,28 +165,6 @@ charts.table(
 )
 
 # %% [markdown]
-# ## What made these figures
-
-# %% tags=["remove-input"]
-results.read("landscape-vit", profile)
-
-# %% tags=["remove-input"]
-results.read("landscape-text", profile)
-
-# %% [markdown]
-# ```{exercise}
-# :label: ex-plane
-# The two planes look alike. Must they? Give `lmc.evaluation.landscape.plane` the three networks $A$, $B$ and $g_A^{-1} g_B B$ of
-# the dual alignment, and compare its losses with those of the dual plane.
-# ```
-#
-# ```{solution} ex-plane
-# :class: dropdown
-# They are the same numbers: the plane of dual matching is the plane of a single one, moved as a whole by $g_A$, which
-# changes no function. Distances stay the same too where $g_A$ is orthogonal, as the stream's rotation is.
-# ```
-
-# %% [markdown]
 # :::{admonition} What we found
 # :class: important
 #
@@ -191,4 +173,120 @@ results.read("landscape-text", profile)
 # - All endpoints on a map are one of two functions. Matching moved the points, not the functions.
 # :::
 #
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-smallest
+# The smallest landscape has two weights: the network $x \mapsto u\,v\,x$ and the loss $(uv - 1)^2$. Both
+# $(2, \tfrac12)$ and $(-2, -\tfrac12)$ are perfect. How high is the barrier between them? Which rewriting of the
+# second removes it?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-smallest
+# :class: dropdown
+# ```
+#
+# Half way lies $(0, 0)$, which computes nothing and loses 1. Changing the sign of both weights changes no product: the
+# second network becomes the first.
+
+# %%
+import numpy as np
+
+
+def barrier(start, end):
+    line = [(1 - t) * start + t * end for t in np.linspace(0, 1, 101)]
+    return max((u * v - 1) ** 2 for u, v in line)
+
+
+first, second = np.array([2, 0.5]), np.array([-2, -0.5])
+assert round(barrier(first, second), 6) == 1
+assert barrier(first, -second) == 0
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-flat
+# A map is true if its distances are. Write `flat(p, q, r)`: where three points of weight space lie on their plane,
+# with $p$ at the origin and $q$ to its right. Check the three distances for random points of 1,000 weights.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-flat
+# :class: dropdown
+# ```
+#
+# One axis points from $p$ to $q$. What is left of $r - p$ without its part along that axis points up.
+
+
+# %%
+def flat(p, q, r):
+    along, up = q - p, r - p
+    length = np.linalg.norm(along)
+    across = up @ along / length
+    height = np.linalg.norm(up - across * along / length)
+    return np.array([[0, 0], [length, 0], [across, height]])
+
+
+points = np.random.default_rng(0).normal(size=(3, 1000))
+drawn = flat(*points)
+for i, j in ((0, 1), (0, 2), (1, 2)):
+    there = np.linalg.norm(points[i] - points[j])
+    assert np.isclose(np.linalg.norm(drawn[i] - drawn[j]), there)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-plane
+# The two planes look alike. Must they? Rewrite $A$ and $B$ by one and the same random rotation of the stream, and
+# compare their distance and their outputs with those of before.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-plane
+# :class: dropdown
+# ```
+#
+# They must. The plane of dual matching is a plane of single matching, moved as a whole by $g_A$. That changes no
+# function, and no distance either where $g_A$ is orthogonal, as the stream's rotation is.
+
+# %%
+import torch
+
+from lmc.symmetries import Transform, state
+
+pair = load_pairs("vit-digits", 1)["vit-digits-0"]
+pair = [lmc.canonicalize(model) for model in pair]
+turn = Transform.random(lmc.spec(pair[0]), seed).only("stream")
+moved = [turn.apply(model) for model in pair]
+pictures, _ = corpora.images(
+    "digits", "eval", size=8, mean=(0.5,), std=(0.5,), limit=4
+)
+for before, after in zip(pair, moved, strict=True):
+    assert torch.allclose(before(pictures), after(pictures), atol=1e-3)
+
+
+def distance(one, other):
+    tensors = zip(state(one).values(), state(other).values(), strict=True)
+    return float(sum(((p - q) ** 2).sum() for p, q in tensors)) ** 0.5
+
+
+assert abs(distance(*moved) / distance(*pair) - 1) < 1e-4
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # **Next question.** Which rewritings are there? Part II begins with the easiest: {doc}`04_reordering`.
+#
+# ## What made these figures
+
+# %% tags=["remove-input"]
+results.read("landscape-vit", profile)
+
+# %% tags=["remove-input"]
+results.read("landscape-text", profile)

@@ -272,14 +272,34 @@ for _ in range(20):
 #
 # ```{exercise}
 # :label: ex-not-exact
-# Where does the proof fail if $g_A$ changes the function a little?
+# Where does the proof fail if $g_A$ changes the function a little? Look at the network $x \mapsto u\,v\,x$ and a map that doubles both
+# weights, at the endpoints $(1, 0)$ and $(0, 1)$ and half way between them.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-not-exact
+# :class: dropdown
 # ```
 #
-# ```{solution} ex-not-exact
-# :class: dropdown
-# In its last step: the bracket is not one of the endpoints but a merged network, and $g_A$ must leave *its* function alone too. A relaxed map
-# that is nearly exact at the endpoints may be far from it there. That is one reason why exactness matters even when only
+# In its last step: the bracket is not one of the endpoints but a merged network, and $g_A$ must leave *its* function alone too. Both
+# endpoints compute 0 before and after, so the map looks exact there. Half way, ¼ becomes 1. That is one reason why exactness matters even when only
 # the merged network is used.
+
+
+# %%
+def factor(weights):
+    return weights[0] * weights[1]
+
+
+first, second = (1, 0), (0, 1)
+half_way = tuple((p + q) / 2 for p, q in zip(first, second, strict=True))
+doubled = {w: (2 * w[0], 2 * w[1]) for w in (first, second, half_way)}
+assert factor(doubled[first]) == factor(first) == 0
+assert factor(doubled[second]) == factor(second) == 0
+assert (factor(half_way), factor(doubled[half_way])) == (0.25, 1)
+
+# %% [markdown]
+# ```{solution-end}
 # ```
 #
 # **Next question.** Does it work, on pictures ({doc}`10_vision`) and on text ({doc}`11_text`)?

@@ -111,16 +111,26 @@ found = record(
 
 # %% [markdown]
 # ## Along the line
+#
+# {numref}`fig-vit-path` shows how the loss goes: two hills, two lower ones, and two curves that lie on the ground.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-vit-path"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-vit-path"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-digits: naive}} and {{vit-digits: canonical}} nats per image; weights ({{vit-digits: weights}}) and activations ({{vit-digits: activations}}) are flatter hills; single ({{vit-digits: single}}) and dual ({{vit-digits: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Accuracy along the same lines.", "name": "fig-vit-accuracy"}}
+# %% [markdown]
+# {numref}`fig-vit-accuracy` is its mirror image in digits read right. Half way, the naive average reads about as many
+# as chance would, one in ten.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Accuracy along the same lines.", "name": "fig-vit-accuracy"}, "image": {"alt": "Accuracy over λ. Naive and canonical fall into a deep trough: half way the first naive pair reads {{vit-digits: % methods.naive.accuracies.0.12}} of the digits. Weights and activations are shallower troughs. Single and dual stay level at the endpoints' accuracy: {{vit-digits: % methods.dual.accuracies.0.12}} half way for dual."}}
 figures.accuracy_figure(found.comparison)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run, with its 95 % interval over held-out images.", "name": "fig-vit-bars"}}
+# %% [markdown]
+# In {numref}`fig-vit-bars` every run is a dot with its interval: pairs differ from each other more than their
+# intervals are wide.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every run, with its 95 % interval over held-out images.", "name": "fig-vit-bars"}, "image": {"alt": "A bar for each method, from left to right: naive {{vit-digits: naive}}, canonical {{vit-digits: canonical}}, weights {{vit-digits: weights}}, activations {{vit-digits: activations}}, single {{vit-digits: single}} and dual {{vit-digits: dual}} nats per image. The last two can hardly be seen. Three dots on the first four, five on the last two, with intervals that touch zero."}}
 figures.barrier_bars(found.comparison)
 plt.show()
 
@@ -148,7 +158,10 @@ found
 # %%
 {"steps": rates.numbers["steps"], "images": rates.numbers["samples"]}
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-vit-rates"}}
+# %% [markdown]
+# {numref}`fig-vit-rates` shows both grids. The best rate of each is inside its grid.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-vit-rates"}, "image": {"alt": "Barrier over four learning rates from 0.005 to 0.04, for single and dual. Both curves are lowest at {{vit-digits-rates: best rate, dual}} and rise to the right, dual higher than single at 0.04; at 0.005 single is higher."}}
 figures.rate_figure(rates.grids, rates.numbers["unit"])
 plt.show()
 
@@ -162,5 +175,93 @@ rates
 # - Averaging as they are: {{vit-digits: naive}} nats per image. Matched by weights: {{vit-digits: weights}}, by activations: {{vit-digits: activations}}.
 # - Learned: dual {{vit-digits: dual}}, single {{vit-digits: single}}, that is {{vit-digits: dual / naive}} and {{vit-digits: single / naive}} of naive. The intervals overlap: no difference between the two can be told from chance here.
 # :::
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-again
+# Compute the barrier of the first dual run from its losses: `run = found.comparison.methods["dual"][0]` has `lambdas`,
+# `losses` and `barrier`. Compare with the last.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-again
+# :class: dropdown
+# ```
+
+# %%
+run = found.comparison.methods["dual"][0]
+ends = run.losses[0], run.losses[-1]
+above = [
+    loss - (1 - lam) * ends[0] - lam * ends[1]
+    for lam, loss in zip(run.lambdas, run.losses, strict=True)
+]
+assert abs(max(above) - run.barrier) < 1e-5
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-mean-share
+# The table's `÷ naive` is {{vit-digits: % summary.dual.ratio}} for dual matching. Is it the mean of the runs' shares,
+# or the share of the means? And how is a pair counted that was matched with three seeds?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-mean-share
+# :class: dropdown
+# ```
+#
+# It is the mean of shares: each run is divided by the naive barrier of its own pair. Seeds are averaged first, so that
+# every pair counts once. (At profile smoke there is one run, and all of these are the same.)
+
+# %%
+naive = {run.pair: run.barrier for run in found.comparison.methods["naive"]}
+shares = {}
+for run in found.comparison.methods["dual"]:
+    shares.setdefault(run.pair, []).append(run.barrier / naive[run.pair])
+means = [sum(row) / len(row) for row in shares.values()]
+share = sum(means) / len(means)
+assert abs(share - found.comparison.summary["dual"].ratio) < 1e-6
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-bootstrap
+# Where does an interval come from? Draw 450 losses at random from 450 losses, *with* replacement, and take their mean;
+# do so 1,000 times. Between which two values lie 95 % of the means? How much narrower does it get with four times as
+# many images?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-bootstrap
+# :class: dropdown
+# ```
+#
+# Half as wide: the spread of a mean falls with the root of the number of samples. The intervals of this chapter are
+# made like this, from the difference between points of the line on the same images (a *paired* bootstrap).
+
+# %%
+import numpy as np
+
+draw = np.random.default_rng(0)
+
+
+def interval(losses):
+    drawn = draw.choice(losses, size=(1000, len(losses)))
+    return np.quantile(drawn.mean(axis=1), [0.025, 0.975])
+
+
+few, many = draw.exponential(size=450), draw.exponential(size=1800)
+low, high = interval(few)
+assert low < few.mean() < high
+assert 1.6 < (high - low) / np.ptp(interval(many)) < 2.5
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # **Next question.** And on text? {doc}`11_text`.

@@ -15,12 +15,12 @@
 # - **Question.** Which kind of rewriting lowers the barrier?
 # - **Afterwards you can** tell what a symmetry does alone from what it adds to others.
 # - **You need** part II, {doc}`10_vision`.
-# - **Time.** 6 minutes to read; computing it took 20.
+# - **Time.** 6 minutes to read; computing it took 9.
 # :::
 #
-# {doc}`04_reordering` lists what can be rewritten: the residual stream can be rotated (and, where the architecture
-# allows, scaled), heads and hidden units reordered, values and queries and keys changed of basis inside each head.
-# Figure 3 of {cite:t}`li2026dual` takes such parts away one at a time. Here every kind is tried alone, and left out
+# Part II showed what can be rewritten: the residual stream can be rotated (and, where the architecture allows, scaled),
+# heads and hidden units reordered, values and queries and keys changed of basis inside each head.
+# A part of Figure 3 in {cite:t}`li2026dual` takes such kinds away one at a time. Here every kind is tried alone, and left out
 # alone, on three pairs, the first of them with three seeds.
 #
 # A kind that is left out is left out of everything. It is reset to the identity in the starting point, which otherwise
@@ -96,7 +96,10 @@ if recompute:
     )
 found = results.read("ablation-vit", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}}
+# %% [markdown]
+# {numref}`fig-ablation-vit` has three groups of bars: one kind alone, one kind left out, and all.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}, "image": {"alt": "A horizontal bar for each variant. None is long ({{ablation-vit: none}} nats per image). Alone, head order and hidden order leave no less, queries and keys {{ablation-vit: only queries and keys}}, values {{ablation-vit: only values}}, and stream rotation {{ablation-vit: only stream rotation}}. With one kind left out all bars are short; without stream rotation is the longest of these ({{ablation-vit: without stream rotation}}). All: {{ablation-vit: all}}."}}
 charts.ablation_figure(found.comparison)
 plt.show()
 
@@ -130,7 +133,10 @@ if recompute:
     )
 found = results.read("ablation-text", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}}
+# %% [markdown]
+# {numref}`fig-ablation-text` is to be read in the same way.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same for language models, with the residual scale.", "name": "fig-ablation-text"}, "image": {"alt": "The same bars for language models. None: {{ablation-text: none}} nats per byte. Alone, stream rotation leaves least ({{ablation-text: only stream rotation}}), then values ({{ablation-text: only values}}). Left out, stream rotation costs most ({{ablation-text: without stream rotation}}), then queries and keys ({{ablation-text: without queries and keys}}). All: {{ablation-text: all}}; with the stream's scale {{ablation-text: all and stream scale}}."}}
 charts.ablation_figure(found.comparison)
 plt.show()
 
@@ -154,16 +160,91 @@ found
 # - Reordering hidden units alone leaves {{ablation-vit: only hidden order}} and {{ablation-text: only hidden order}}: methods that only permute miss most of it.
 # :::
 #
-# ## Exercise
+# ## Exercises
 #
 # ```{exercise}
 # :label: ex-alone
-# A symmetry alone leaves much, and left out it costs nothing. What does that say about it?
+# A symmetry alone achieves much, and left out it costs nothing. What does that say about it? Build a case: a loss of
+# two numbers $s$ and $t$, where each alone can reach zero.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-alone
+# :class: dropdown
 # ```
 #
-# ```{solution} ex-alone
+# That the others make up for it. It is not needed beside them. In $(s + t - 1)^2$ either number can do what the other
+# does.
+
+
+# %%
+def loss(s, t):
+    return (s + t - 1) ** 2
+
+
+assert loss(0, 0) == 1  # none
+assert loss(1, 0) == loss(0, 1) == 0  # only one of them
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-both
+# Take the numbers of vision, `results.read("ablation-vit", "laptop").comparison`. For each kind, by how much does it
+# lower the barrier alone, and by how much is the barrier higher without it? Which kind is first in both?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-both
 # :class: dropdown
-# That the others make up for it. It is not needed beside them.
+# ```
+#
+# The rotation of the stream.
+
+# %%
+barrier = results.read("ablation-vit", "laptop").comparison.mean
+names = ["stream rotation", "head order", "hidden order"]
+names += ["values", "queries and keys"]
+alone = {n: barrier("none") - barrier(f"only {n}") for n in names}
+missed = {n: barrier(f"without {n}") - barrier("all") for n in names}
+for name in names:
+    print(f"{name:<16}  {alone[name]:+.2f}  {missed[name]:+.2f}")
+assert max(alone, key=alone.get) == "stream rotation"
+assert max(missed, key=missed.get) == "stream rotation"
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-numbers
+# Perhaps the stream is ahead because it has more numbers to turn? Count the free numbers of a rotation of 64 channels
+# that leaves $\mathbb 1$ alone, and of the rotations inside a head of 16 channels, of which there are four in each of
+# four layers.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-numbers
+# :class: dropdown
+# ```
+#
+# A rotation of $n$ directions has $n(n-1)/2$ free numbers, and one direction is fixed, so $n = 63$. The stream has
+# about as many as all values together have in rotations, in one single matrix that every layer has to agree with. (The
+# values' full group, all invertible matrices, has $16^2$ for each head.)
+
+
+# %%
+def free(n):
+    return n * (n - 1) // 2
+
+
+assert free(64 - 1) == 1953
+assert 4 * 4 * free(16) == 1920
+assert 4 * 4 * 16**2 == 4096
+
+# %% [markdown]
+# ```{solution-end}
 # ```
 #
 # **Next question.** The barrier is low now. Is the merged network any good? {doc}`13_controls`.

@@ -15,7 +15,7 @@
 # - **Question.** Does the barrier fall with size, and how much data does matching need?
 # - **Afterwards you can** say what a curve of three or four points can show, and what not.
 # - **You need** {doc}`10_vision`.
-# - **Time.** 8 minutes to read; computing it took 25.
+# - **Time.** 8 minutes to read; computing it took 22.
 # :::
 #
 # One thing varied at a time: the size of the networks, how long they were trained, how much data matching sees. The
@@ -40,7 +40,7 @@ import matplotlib.pyplot as plt
 from lmc import corpora
 from lmc.reproduce import charts, figures, results
 from lmc.reproduce.experiments.comparison import load_pairs, record
-from lmc.reproduce.experiments.dependence import sweep, train_pairs
+from lmc.reproduce.experiments.dependence import Point, sweep, train_pairs
 from lmc.reproduce.runs import Headline, Sweep
 from lmc.reproduce.training.tasks import Digits
 from lmc.reproduce.training.trainer import TrainingRecipe
@@ -66,7 +66,7 @@ seeds = (
 
 def dual(points: dict, steps: int) -> list[dict]:
     """Dual matching of every pair, and of the first one with two more seeds."""
-    first = list(next(iter(points.values()))["pairs"])[:1]
+    first = list(next(iter(points.values())).pairs)[:1]
     again = [
         {"steps": steps, "seed": other, "pairs": first}
         for other in run_seeds[1:]
@@ -100,10 +100,8 @@ if recompute:
     )
     points = {}
     for width in (8, 16) if small else (16, 32, 64, 128):
-        points[width] = {
-            "pairs": train_pairs(Digits(width=width), recipe, seeds),
-            "match_on": match_on,
-        }
+        pairs = train_pairs(Digits(width=width), recipe, seeds)
+        points[width] = Point(pairs, match_on)
     methods = {**closed, "dual": dual(points, 1 if small else 60)}
     record(
         "barrier-by-width",
@@ -114,7 +112,10 @@ if recompute:
     )
 found = results.read("barrier-by-width", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point, with its 95 % interval over held-out images. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}}
+# %% [markdown]
+# In {numref}`fig-barrier-by-width` three lines rise to the right, and one falls.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of vision transformers on digits, four layers: means over pairs, each run as a point, with its 95 % interval over held-out images. The vertical axis is linear below 0.01 and logarithmic above.", "name": "fig-barrier-by-width"}, "image": {"alt": "Barrier over width, 16 to 128. Naive rises from {{barrier-by-width: methods.naive.barrier.0}} to {{barrier-by-width: methods.naive.barrier.3}} nats per image, activations from {{barrier-by-width: methods.activations.barrier.0}} to {{barrier-by-width: methods.activations.barrier.3}}. Weights stay at about {{barrier-by-width: methods.weights.barrier.0}} up to width 64 and jump to {{barrier-by-width: methods.weights.barrier.3}} at 128. Dual falls from {{barrier-by-width: methods.dual.barrier.0}} to almost zero."}}
 charts.sweep_figure(found.sweep)
 plt.show()
 
@@ -163,18 +164,16 @@ if recompute:
             lr=2e-3,
             warmup=1 if small else min(200, length // 3),
         )
-        points[length] = {
-            "pairs": train_pairs(Digits(), recipe, seeds),
-            "match_on": match_on,
-        }
+        pairs = train_pairs(Digits(), recipe, seeds)
+        points[length] = Point(pairs, match_on)
     shipped = dict(
         zip(
-            points[length]["pairs"],
+            pairs,
             load_pairs("vit-digits", len(seeds)).values(),
             strict=True,
         )
     )
-    points[3000] = {"pairs": shipped, "match_on": match_on}
+    points[3000] = Point(shipped, match_on)
     methods = {**closed, "dual": dual(points, 1 if small else 60)}
     swept = sweep(
         points, held_out, methods, "training steps of the endpoints", grid
@@ -182,7 +181,10 @@ if recompute:
     record("barrier-by-training", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-training", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over pairs, each run as a point.", "name": "fig-barrier-by-training"}}
+# %% [markdown]
+# {numref}`fig-barrier-by-training` shows the four lengths.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the number of steps that both endpoints were trained for: means over pairs, each run as a point.", "name": "fig-barrier-by-training"}, "image": {"alt": "Barrier over training steps, 100 to 3,000. Naive rises from {{barrier-by-training: methods.naive.barrier.0}} to {{barrier-by-training: methods.naive.barrier.3}} nats per image. Weights and activations rise up to 1,000 steps ({{barrier-by-training: methods.weights.barrier.2}} and {{barrier-by-training: methods.activations.barrier.2}}) and then fall. Dual is zero at 100 and 300 steps, {{barrier-by-training: methods.dual.barrier.2}} at 1,000, {{barrier-by-training: methods.dual.barrier.3}} at 3,000."}}
 charts.sweep_figure(found.sweep)
 plt.show()
 
@@ -211,7 +213,7 @@ if recompute:
         drawn = corpora.tokens(
             "embedded", "train", tokenizer, length, limit=windows
         )
-        points[drawn.numel()] = {"pairs": chosen, "match_on": drawn}
+        points[drawn.numel()] = Point(chosen, drawn)
     fewer = {"activations": [{}], "dual": dual(points, 1 if small else 50)}
     swept = sweep(
         points, text_held_out, fewer, "tokens seen by matching", grid
@@ -219,7 +221,10 @@ if recompute:
     record("barrier-by-data", profile, headed(swept), run_seeds, began)
 found = results.read("barrier-by-data", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of three pairs of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}}
+# %% [markdown]
+# In {numref}`fig-barrier-by-data` the two lines cross: with very little text, the closed form is the better choice.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of three pairs of language models over the number of tokens that matching sees.", "name": "fig-barrier-by-data"}, "image": {"alt": "Barrier over the tokens that matching sees, 512 to 131,072. Activations fall little, from {{barrier-by-data: methods.activations.barrier.0}} to {{barrier-by-data: methods.activations.barrier.4}} nats per byte. Dual begins above them at {{barrier-by-data: methods.dual.barrier.0}}, is near them at 2,048 tokens, and falls to {{barrier-by-data: methods.dual.barrier.4}}, flattening at the right."}}
 charts.sweep_figure(found.sweep)
 plt.show()
 
@@ -238,16 +243,86 @@ found
 # - **Data.** With 512 tokens dual ({{barrier-by-data: dual barrier, tokens seen by matching 512}}) is worse than activations ({{barrier-by-data: methods.activations.barrier.0}}): likely because it fits these few and nothing else, which was not tested. With 131,072 it leaves {{barrier-by-data: dual barrier, tokens seen by matching 131072}}, activations {{barrier-by-data: methods.activations.barrier.4}}.
 # :::
 #
-# ## Exercise
+# ## Exercises
 #
 # ```{exercise}
 # :label: ex-ratio
-# From the widths 16 and 128 of the first figure, compute the share of the naive barrier that weight matching leaves. Does wider mean easier?
+# From the widths 16 and 128 of {numref}`fig-barrier-by-width`, compute the share of the naive barrier that weight
+# matching leaves (`results.read("barrier-by-width", "laptop").sweep`). Does wider mean easier?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-ratio
+# :class: dropdown
 # ```
 #
-# ```{solution} ex-ratio
+# About as much as naive at both: so by this measure it does not get easier with width. Only the learned method gets
+# better.
+
+# %%
+swept = results.read("barrier-by-width", "laptop").sweep
+for i in (0, -1):
+    at = swept.compared[i]
+    share = at.mean("weights") / at.mean("naive")
+    print(f"width {swept.points[i]:g}: {share:.2f}")
+    assert share > 0.9
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-law
+# "The barrier falls as a power of the amount of data." Between each two neighbouring points of
+# {numref}`fig-barrier-by-data`, compute the power for dual matching: the difference of the logarithms of the barriers
+# over that of the tokens. Is it one number?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-law
 # :class: dropdown
-# About as much as naive at both: so by this measure it does not get easier with width. Only the learned method gets better.
+# ```
+#
+# No: from about −½ at the left it comes close to 0 at the right. A straight line through all five points would hide
+# that more text stops helping.
+
+# %%
+import math
+
+swept = results.read("barrier-by-data", "laptop").sweep
+left = [one.mean("dual") for one in swept.compared]
+powers = [
+    math.log(left[i + 1] / left[i])
+    / math.log(swept.points[i + 1] / swept.points[i])
+    for i in range(len(left) - 1)
+]
+print([round(power, 2) for power in powers])
+assert min(powers) < -0.4 and max(powers) > -0.1
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-epochs
+# Matching took 50 steps of 16 windows. How often did it see each window where it had 4 of them, and where it had
+# 1,024?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-epochs
+# :class: dropdown
+# ```
+#
+# Two hundred times, and not even once. So the right end of the curve is limited by steps, not by text.
+
+# %%
+looks = 50 * 16
+assert looks / 4 == 200
+assert looks / 1024 < 1
+
+# %% [markdown]
+# ```{solution-end}
 # ```
 #
 # **Next question.** And if matching simply goes on? {doc}`22_where_it_ends`.

@@ -70,11 +70,18 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(7, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-tiny-imagenet"}}
+# %% [markdown]
+# {numref}`fig-vit-tiny-imagenet` shows the loss, by method.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-tiny-imagenet"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-tiny-imagenet: naive}} and {{vit-tiny-imagenet: canonical}} nats per image; weights ({{vit-tiny-imagenet: weights}}) and activations ({{vit-tiny-imagenet: activations}}) are flatter hills; single ({{vit-tiny-imagenet: single}}) and dual ({{vit-tiny-imagenet: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same lines.", "name": "fig-vit-tiny-imagenet-accuracy"}}
+# %% [markdown]
+# {numref}`fig-vit-tiny-imagenet-accuracy` shows the accuracy. Mind its axis: the best endpoints tell one picture in
+# eleven.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same lines.", "name": "fig-vit-tiny-imagenet-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints tell {{vit-tiny-imagenet: % methods.dual.accuracies.0.0}} of the pictures (first pair). Naive and canonical fall to {{vit-tiny-imagenet: % methods.naive.accuracies.0.12}} half way; dual stays near the endpoints, {{vit-tiny-imagenet: % methods.dual.accuracies.0.12}} half way."}}
 figures.accuracy_figure(found.comparison)
 plt.show()
 
@@ -155,17 +162,17 @@ if published and recompute:
 if published:
     whole = results.read("vit-imagenet", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-vit-imagenet"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-vit-imagenet"}, "image": {"alt": "A bar for each method, as high as its mean barrier over the published pairs, and a dot for each pair."}}
 if published:
     figures.barrier_bars(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-vit-imagenet-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-vit-imagenet-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each published pair."}}
 if published:
     charts.scaling_figure(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the lines.", "name": "fig-vit-imagenet-accuracy"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the lines.", "name": "fig-vit-imagenet-accuracy"}, "image": {"alt": "Top-1 accuracy over λ between published models, a curve for each method."}}
 if published:
     figures.accuracy_figure(whole.comparison)
     plt.show()
@@ -191,5 +198,88 @@ whole.numbers[
 # - The networks are poor classifiers, and a low barrier between poor networks is easier to have.
 # - ViT-S, B and L on ImageNet were not measured: {doc}`../unmeasured`.
 # :::
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-share-lost
+# The networks tell few of the 200 classes. How much top-1 accuracy does the path of the first dual run lose, in
+# percentage points, and as a share of the worse endpoint? Which of the two says more?
+# (`results.read("vit-tiny-imagenet", "laptop")`)
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-share-lost
+# :class: dropdown
+# ```
+#
+# Less than one point sounds like nothing. As a share it is eleven times as much, since the endpoints have so little to
+# lose.
+
+# %%
+run = (
+    results.read("vit-tiny-imagenet", "laptop")
+    .comparison.methods["dual"][0]
+    .accuracies
+)
+worse = min(run[0], run[-1])
+points, share = worse - min(run), 1 - min(run) / worse
+print(f"{points:.1%} of the pictures, {share:.1%} of the accuracy")
+assert points < 0.02 < share
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-layerscale
+# *LayerScale* multiplies what a layer adds to the stream by a vector: $x + s \odot (W h + b)$. Write a layer without
+# it that computes the same.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-layerscale
+# :class: dropdown
+# ```
+#
+# Multiply the rows of $W$ and the entries of $b$ by $s$. So two recipes, one with LayerScale and one without, may hold
+# the same function.
+
+# %%
+import torch
+
+draw = torch.Generator().manual_seed(0)
+s, b = torch.randn(2, 6, generator=draw)
+w, h = torch.randn(6, 4, generator=draw), torch.randn(4, generator=draw)
+folded_w, folded_b = s[:, None] * w, s * b
+assert torch.allclose(s * (w @ h + b), folded_w @ h + folded_b, atol=1e-5)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-normalise
+# One recipe shows its network $(x - m)/\sigma$, the other $x$ as it is. Move $m$ and $\sigma$ into the first layer,
+# $W (x - m)/\sigma + b$.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-normalise
+# :class: dropdown
+# ```
+#
+# $W/\sigma$ and $b - W m/\sigma$. After that both networks read the same pictures.
+
+# %%
+x, m = torch.randn(2, 4, generator=draw)
+sigma = 0.5 + torch.rand(4, generator=draw)
+normalised = w @ ((x - m) / sigma) + b
+moved = (w / sigma) @ x + (b - w @ (m / sigma))
+assert torch.allclose(normalised, moved, atol=1e-5)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # **Next question.** And the paper's language models? {doc}`17_pythia_small`.

@@ -74,7 +74,10 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(1, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of Pythia's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-pythia-wikipedia"}}
+# %% [markdown]
+# {numref}`fig-pythia-wikipedia` shows the loss on held-out articles.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of Pythia's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-pythia-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{pythia-wikipedia: naive}} and {{pythia-wikipedia: canonical}} nats per token; weights ({{pythia-wikipedia: weights}}) and activations ({{pythia-wikipedia: activations}}) are flatter hills; single ({{pythia-wikipedia: single}}) and dual ({{pythia-wikipedia: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -84,8 +87,10 @@ figures.method_table(found.comparison)
 # %% [markdown]
 # And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora.corpus`), another
 # text than the one the networks and the matching learned from:
+#
+# {numref}`fig-pythia-wikipedia-wikitext` shows it.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-pythia-wikipedia-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-pythia-wikipedia-wikitext"}, "image": {"alt": "The same curves on WikiText-2: naive {{pythia-wikipedia: also.wikitext2-2048.summary.naive.barrier}} nats per token, weights {{pythia-wikipedia: also.wikitext2-2048.summary.weights.barrier}}, single {{pythia-wikipedia: also.wikitext2-2048.summary.single.barrier}} and dual {{pythia-wikipedia: also.wikitext2-2048.summary.dual.barrier}}, in the same order from top to bottom."}}
 other = found.comparison.also.get(
     "wikitext2-2048", found.comparison
 )  # smoke has one text only
@@ -114,7 +119,7 @@ found
 on_gpu = ["pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m"]
 measured_on_gpu(on_gpu)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over size: the small networks above, and what a GPU has measured; a point for every match. Vocabularies and lengths of training differ.", "name": "fig-pythia-by-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over size: the small networks above, and what a GPU has measured; a point for every match. Vocabularies and lengths of training differ.", "name": "fig-pythia-by-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each match."}}
 by_size(
     "pythia-wikipedia", on_gpu
 )  # nothing as long as there is nothing to compare with
@@ -181,12 +186,12 @@ if published and recompute:
 if published:
     whole = results.read("pythia-wikitext", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-pythia-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-pythia-wikitext"}, "image": {"alt": "A bar for each method, as high as its mean barrier over the published pairs, and a dot for each pair."}}
 if published:
     figures.barrier_bars(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-pythia-wikitext-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-pythia-wikitext-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each published pair."}}
 if published:
     charts.scaling_figure(whole.comparison)
     plt.show()
@@ -212,5 +217,88 @@ whole.numbers[
 # - In perplexity: a factor of {{pythia-wikipedia: exp naive}} becomes one of {{pythia-wikipedia: exp dual}}. On WikiText-2 see {doc}`../claims`.
 # - Published Pythia models were not measured: {doc}`../unmeasured`.
 # :::
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-cosine
+# How can one tell from the weights alone that two networks are independent? Compute the cosine between two random
+# vectors of 100,000 weights; then between two that begin at the same point and move away from it by as much as it is
+# long, in random directions.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-cosine
+# :class: dropdown
+# ```
+#
+# Close to 0 for independent ones, about ½ for those with a common start. `lmc` warns when the cosine is far from 0.
+
+# %%
+import torch
+
+draw = torch.Generator().manual_seed(0)
+start, one, other = torch.randn(3, 100_000, generator=draw)
+cosine = torch.nn.functional.cosine_similarity
+assert abs(float(cosine(one, other, dim=0))) < 0.02
+assert abs(float(cosine(start + one, start + other, dim=0)) - 0.5) < 0.02
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-shared-id
+# All rare tokens share one id here. Does that make the loss higher or lower? Compare the entropy $-\sum p \ln p$ of a
+# frequency table before and after its last four entries are joined.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-shared-id
+# :class: dropdown
+# ```
+#
+# Lower: nobody has to say any more *which* of the rare ones comes next. So losses, and barriers, of different
+# vocabularies do not compare.
+
+# %%
+p = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.05, 0.05])
+joined = torch.cat([p[:2], p[2:].sum()[None]])
+
+
+def entropy(p):
+    return float(-(p * p.log()).sum())
+
+
+assert entropy(joined) < entropy(p)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-other-text
+# Does what matching found on Wikipedia hold on WikiText-2? Compute which share of the naive barrier dual matching
+# leaves on either text, from `results.read("pythia-wikipedia", "laptop").comparison` and its
+# `.also["wikitext2-2048"]`.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-other-text
+# :class: dropdown
+# ```
+#
+# It leaves about as little: what was found belongs to the networks, not to the text.
+
+# %%
+wikipedia = results.read("pythia-wikipedia", "laptop").comparison
+texts = {"Wikipedia": wikipedia} | dict(wikipedia.also)
+left = {n: c.mean("dual") / c.mean("naive") for n, c in texts.items()}
+print({name: f"{share:.1%}" for name, share in left.items()})
+assert len(left) == 2 and max(left.values()) < 0.05
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # **Next question.** Another architecture, the same text: {doc}`18_olmo_small`.

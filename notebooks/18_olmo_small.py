@@ -70,7 +70,10 @@ found = results.read(id, at)
 # %% tags=["remove-input"]
 settings_table({id: setting(5, id, at)})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}}
+# %% [markdown]
+# {numref}`fig-olmo-wikipedia` shows the loss on held-out articles.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{olmo-wikipedia: naive}} and {{olmo-wikipedia: canonical}} nats per token; weights ({{olmo-wikipedia: weights}}) and activations ({{olmo-wikipedia: activations}}) are flatter hills; single ({{olmo-wikipedia: single}}) and dual ({{olmo-wikipedia: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -80,8 +83,10 @@ figures.method_table(found.comparison)
 # %% [markdown]
 # And on WikiText-2's test set {cite:p}`merity2017pointer` (its tokenised form undone by the rule of {mod}`lmc.corpora.corpus`), another
 # text than the one the networks and the matching learned from:
+#
+# {numref}`fig-olmo-wikipedia-wikitext` shows it.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-olmo-wikipedia-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same lines on WikiText-2.", "name": "fig-olmo-wikipedia-wikitext"}, "image": {"alt": "The same curves on WikiText-2: naive {{olmo-wikipedia: also.wikitext2-2048.summary.naive.barrier}} nats per token, weights {{olmo-wikipedia: also.wikitext2-2048.summary.weights.barrier}}, single {{olmo-wikipedia: also.wikitext2-2048.summary.single.barrier}} and dual {{olmo-wikipedia: also.wikitext2-2048.summary.dual.barrier}}."}}
 other = found.comparison.also.get(
     "wikitext2-2048", found.comparison
 )  # smoke has one text only
@@ -158,12 +163,12 @@ if published and recompute:
 if published:
     whole = results.read("olmo-wikitext", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-olmo-wikitext"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier by method; a point for every pair.", "name": "fig-olmo-wikitext"}, "image": {"alt": "A bar for each method, as high as its mean barrier over the published pairs, and a dot for each pair."}}
 if published:
     figures.barrier_bars(whole.comparison)
     plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-olmo-wikitext-size"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The same barriers over the size of the models.", "name": "fig-olmo-wikitext-size"}, "image": {"alt": "Barrier over the number of parameters, a line for each method and a mark for each published pair."}}
 if published:
     charts.scaling_figure(whole.comparison)
     plt.show()
@@ -188,5 +193,112 @@ whole.numbers[
 # - On Wikipedia: naive {{olmo-wikipedia: naive}} nats per token, dual {{olmo-wikipedia: dual}}, single {{olmo-wikipedia: single}}. Dual leaves {{olmo-wikipedia: dual / naive}} of naive, about as much as with Pythia's architecture ({{pythia-wikipedia: dual / naive}}).
 # - Models of a billion parameters were not measured: {doc}`../unmeasured`.
 # :::
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-no-gain
+# OLMo's norm subtracts the mean, divides by the spread, and has no gain. Check on random numbers that it commutes with
+# every rotation that leaves $\mathbb 1$ alone; and that a norm *with* gains does not.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-no-gain
+# :class: dropdown
+# ```
+#
+# Without gains nothing ties the norm to the axes. With them, they have to be moved into the readers first: that is the
+# canonical form of {doc}`05_rotating`.
+
+# %%
+import torch
+
+draw = torch.Generator().manual_seed(0)
+basis = torch.randn(8, 8, generator=draw, dtype=torch.float64)
+basis[:, 0] = 1  # the first direction is that of the mean
+basis, _ = torch.linalg.qr(basis)
+turn = torch.eye(8, dtype=torch.float64)
+turn[1:, 1:], _ = torch.linalg.qr(
+    torch.randn(7, 7, generator=draw, dtype=torch.float64)
+)
+q = basis @ turn @ basis.T
+x, gain = torch.randn(2, 8, generator=draw, dtype=torch.float64)
+
+
+def norm(x):
+    return torch.nn.functional.layer_norm(x, (8,))
+
+
+assert torch.allclose(norm(q @ x), q @ norm(x))
+assert not torch.allclose(gain * norm(q @ x), q @ (gain * norm(x)))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-gate
+# A gated layer computes $W_{\text{down}}\,(\mathrm{silu}(W_{\text{gate}}x) \odot W_{\text{up}}x)$. Which rows and
+# columns may be multiplied by 3 and divided by 3, and which not? A ReLU had such a freedom in both
+# ({doc}`02_two_units`).
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-gate
+# :class: dropdown
+# ```
+#
+# A row of $W_{\text{up}}$ and the column of $W_{\text{down}}$ that reads it: the product is linear in what `up` gives.
+# A row of $W_{\text{gate}}$ goes through the bend of the SiLU and may not.
+
+
+# %%
+def gated(gate, up, down, x):
+    return down @ (torch.nn.functional.silu(gate @ x) * (up @ x))
+
+
+gate, up = torch.randn(2, 5, 8, generator=draw, dtype=torch.float64)
+down = torch.randn(3, 5, generator=draw, dtype=torch.float64)
+factor = torch.tensor([3.0, 1, 1, 1, 1], dtype=torch.float64)
+before = gated(gate, up, down, x)
+scaled = factor[:, None]
+assert torch.allclose(gated(gate, scaled * up, down / factor, x), before)
+assert not torch.allclose(gated(scaled * gate, up, down / factor, x), before)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-two-architectures
+# Dual matching leaves {{olmo-wikipedia: dual / naive}} of the naive barrier here and
+# {{pythia-wikipedia: dual / naive}} with Pythia's architecture. Do the pairs of each differ by more than that? Print
+# the share of every run from `results.read("olmo-wikipedia", "laptop").comparison` and its sibling.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-two-architectures
+# :class: dropdown
+# ```
+#
+# They overlap: the worst run here leaves more than the best one there. Three pairs do not tell the architectures
+# apart.
+
+
+# %%
+def shares(id):
+    found = results.read(id, "laptop").comparison.methods
+    naive = {run.pair: run.barrier for run in found["naive"]}
+    return [run.barrier / naive[run.pair] for run in found["dual"]]
+
+
+here, there = shares("olmo-wikipedia"), shares("pythia-wikipedia")
+print([f"{share:.1%}" for share in sorted(here)])
+print([f"{share:.1%}" for share in sorted(there)])
+assert max(here) > min(there)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # **Next question.** How does it compare with what the predecessor published? {doc}`19_from_scratch`.

@@ -23,8 +23,9 @@
 # and `activations` rewrite one side in closed form, `single` learns to rewrite one side, `dual` both. Numbers are means over
 # pairs that share no endpoint; the range of the runs is in the chapters.
 #
-# The third figure of the paper shows dual matching for vision transformers of several sizes and for language models
-# {cite:p}`li2026dual`. This is the same comparison on the networks that were at hand here: other networks, and smaller ones.
+# Figure 3 of the paper shows dual matching for vision transformers of several sizes and for language models
+# {cite:p}`li2026dual`; its other part, which leaves kinds of symmetry out, is {doc}`12_which_symmetry`. This is the same
+# comparison on the networks that were at hand here: other networks, and smaller ones.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "laptop"  # smoke | laptop
@@ -69,7 +70,11 @@ shown = record(
     drawn_from=list(experiments),
 )
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean barrier of every method in every experiment; the horizontal axis is logarithmic but for its first thousandth of a nat.", "name": "fig-every-experiment"}}
+# %% [markdown]
+# In {numref}`fig-every-experiment` nearly every row has the same order: naive right, closed forms in the middle,
+# learned methods left. The exceptions are networks that were trained briefly.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean barrier of every method in every experiment; the horizontal axis is logarithmic but for its first thousandth of a nat.", "name": "fig-every-experiment"}, "image": {"alt": "A row for each experiment and a mark for each method, on a logarithmic axis of barriers. In every row naive and canonical stand far right, weights and activations in the middle, and dual (with single, where it was run) far left: on digits from {{vit-digits: naive}} (naive) to {{vit-digits: dual}} (dual), on documentation from {{neox-docstrings: naive}} to {{neox-docstrings: dual}} nats."}}
 charts.overview_figure(compared)
 plt.show()
 
@@ -95,5 +100,89 @@ figures.Markdown(
 # - Dual and single differ by less than their intervals in most: {{one-or-two: % together.all.best.mean}} of the naive barrier over {{one-or-two: together.all.best.pairs}} pairs.
 # - Closed forms lie in between, and which of the two is better depends on the experiment.
 # :::
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-closed
+# Weights or activations: in how many of these experiments does each of the two closed forms leave less?
+# (`compared[title].barriers`)
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-closed
+# :class: dropdown
+# ```
+#
+# Each is ahead in some. There is no rule here that says which to take; start from whichever has the lower midpoint, as
+# `lmc` does.
+
+# %%
+wins = {"weights": 0, "activations": 0}
+for one in compared.values():
+    wins[min(wins, key=one.barriers.get)] += 1
+print(wins)
+assert sum(wins.values()) == len(compared)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-coin
+# In how many of the experiments that ran both does dual leave less than single? How often would a fair coin fall at
+# least so unevenly?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-coin
+# :class: dropdown
+# ```
+#
+# Six of seven. A coin does that in one of eight tries, so it proves nothing; and most of these differences are smaller
+# than their intervals ({doc}`09_one_side_or_two`).
+
+# %%
+from math import comb
+
+rows = results.read("every-experiment", "laptop").numbers["experiments"]
+both = [row["barriers"] for row in rows.values()]
+both = [one for one in both if "single" in one]
+less, n = sum(one["dual"] < one["single"] for one in both), len(both)
+uneven = [k for k in range(n + 1) if abs(k - n / 2) >= abs(less - n / 2)]
+chance = sum(comb(n, k) for k in uneven) / 2**n
+print(f"{less} of {n}; by chance {chance:.0%}")
+assert chance > 0.05
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-which-mean
+# Why is there no row "mean of all experiments"? Compute the mean dual barrier as it is, and the mean share of the
+# naive one. Which experiment decides the first?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-which-mean
+# :class: dropdown
+# ```
+#
+# The first is ruled by whichever experiment has the largest barriers, nats per image and per token are added, and a
+# network of 35 % accuracy counts as much as one of 97 %. The share is better, but still mixes questions.
+
+# %%
+dual = {title: row["barriers"]["dual"] for title, row in rows.items()}
+shares = {title: row["ratio"] for title, row in rows.items()}
+largest = max(dual, key=dual.get)
+part = dual[largest] / sum(dual.values())
+print(f"{largest}: {part:.0%} of the sum")
+print(f"mean share of naive: {sum(shares.values()) / len(shares):.1%}")
+assert part > 1 / len(dual)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # **Next question.** How to do it with your own models: {doc}`../own_checkpoints`.

@@ -104,6 +104,21 @@ plt.show()
 # {{few-samples-neox-docstrings: enough}} windows on it is better ({numref}`fig-few-samples`), and it goes on getting better
 # where activation matching stands still.
 #
+# ## Learning the order of units too
+#
+# So far learning turns the stream and rescales, and keeps the order of hidden units that weight matching found. The
+# predecessor {cite:p}`theus2025generalized` learns the order too, by matrices of scores. *Straight-through* takes the
+# permutation that the scores ask for, and pretends that its gradient is theirs. *Soft* mixes units, which is no symmetry;
+# what counts in the end is the nearest permutation. All rows are 300 steps on the first pair.
+
+# %% tags=["remove-input"]
+charts.table(text.numbers["orders"])
+
+# %% [markdown]
+# With straight-through, {{where-it-ends-neox-docstrings: % orders.dual, straight-through.share of units moved}} of the hidden
+# units found another partner, and the barrier is the same as without. Either the order of weight matching is as good as any
+# that can be found so, or the rotations make up for it: {doc}`12_which_symmetry` says that the order costs next to nothing.
+#
 # ## After alignment
 #
 # Networks are rarely finished. Both endpoints are now trained on, each with batches of its own. Do the transforms that

@@ -271,6 +271,16 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "match a b --method weights --by-frequency --out x",
         "--data: the method weights needs a corpus",
     ),
+    "a start of what does not learn": (
+        nothing,
+        "match a b --method weights --start canonical --out x",
+        "--start: expected a method that learns (single or dual), found weights",
+    ),
+    "a start that is none": (
+        nothing,
+        "match a b --data text.txt --start wieghts --out x",
+        "--start: expected one of canonical, weights, activations or an alignment folder: wieghts: not found",
+    ),
     "missing option": (nothing, "match a b", "Missing option '--out'"),
     "no number": (nothing, "check a --seed many", "--seed"),
     "no such folder": (nothing, "check ./c", "./c: no such folder"),
@@ -514,6 +524,19 @@ def test_memory_that_is_short_is_one_line(
         assert main(command.split()) == 2
         assert capsys.readouterr().err.startswith("error: out of memory: close other work")
     assert not (tmp_path / "merged").exists() and not (tmp_path / "other").exists()
+
+
+def test_learning_begins_where_it_is_told(here: Path, run: Callable[..., Outcome]) -> None:
+    """At a closed form, or at an alignment of the same models; not at one of others."""
+    line = "match a b --data text.txt --steps 1 --batch 2 --limit 8 --start {0} --out from-{0}"
+    assert run("match b a --method canonical --out others")[0] == 0
+    for start, method in {"canonical": "canonical", "weights": "weights", "from-weights": "dual"}.items():
+        assert run(line.format(start))[0] == 0
+        assert json.loads((here / f"from-{start}" / "alignment.json").read_text())["record"]["start"] == method
+        assert not (here / f"from-{start}.partial").exists()
+    code, _, err = run(line.format("others"))
+    assert code == 2
+    assert "start: expected an alignment of the same 2 models, found one of others" in err
 
 
 def test_three_models_are_merged_in_the_middle(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pico
@@ -17,7 +18,8 @@ from zygote import Done, Zygote
 
 import lmc
 from lmc import corpora
-from lmc.files import whole_file, whole_folder
+from lmc.cli import main
+from lmc.files import refuse_occupied, whole_file, whole_folder
 
 COMMANDS = {
     "check": "check a b",
@@ -212,17 +214,36 @@ def test_the_second_run_into_one_folder_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     """A mark that another process holds, as the kernel keeps it, not a file that says so."""
-    live, dead = tmp_path / ".out-aaaaaaaa", tmp_path / ".out-bbbbbbbb"
-    live.mkdir()
-    dead.mkdir()
+    live, dead, users = (
+        tmp_path / f".out-{name}" for name in ("aaaaaaaa.unfinished", "bbbbbbbb.unfinished", "20261127")
+    )
+    for folder in (live, dead, users):
+        folder.mkdir()
     handle = os.open(live, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(lmc.CheckpointError, match="another process"), whole_folder(tmp_path / "out"):
-        pass
+    for refusing in (whole_folder, lambda place: nullcontext(refuse_occupied(place))):  # and before the work
+        with pytest.raises(lmc.CheckpointError, match="another process"), refusing(tmp_path / "out"):
+            pass
     os.close(handle)
     with whole_folder(tmp_path / "out"):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out-20261127", "out"]
+
+
+def test_what_was_left_of_a_file_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Not what a living process writes, and not a user's own hidden file."""
+    live, dead, users = (tmp_path / f".{name}-r.json" for name in ("0123abcd", "89abcdef", "my-notes"))
+    for file in (live, dead, users):
+        file.touch()
+    handle = os.open(live, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with whole_file(tmp_path / "r.json") as aside:
+        aside.write_text("{}")
+        with whole_file(tmp_path / "r.json") as another:  # another thread
+            another.write_text("[]")
+    os.close(handle)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, users.name, "r.json"]
+    assert (tmp_path / "r.json").read_text() == "{}"
 
 
 def test_a_file_that_may_not_grow_is_one_line(zygote: Zygote, here: Path) -> None:
@@ -254,6 +275,32 @@ TOO_LONG = {
 }
 
 
+@pytest.mark.parametrize(
+    "command", ["merge aligned --out {}", "path aligned --data text.txt --json {}", "convert old {}"]
+)
+def test_a_place_too_deep_is_refused_before_the_work(
+    here: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python makes folders by recursion, and would break at the end of the work."""
+    monkeypatch.chdir(here)
+    before = listing(here)
+    assert main(command.format("b/" * 1000 + "c").split()) == 2
+    out, err = capsys.readouterr()
+    (said,) = lines(err)
+    assert "expected at most 400 folders one in another" in said and "logits" not in out and listing(here) == before
+
+
+@pytest.mark.parametrize("name", ["alignment.json", "transform-0.json", "transform-1.safetensors", "log.jsonl"])
+def test_a_result_does_not_replace_a_file_of_the_alignment(
+    here: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    before = (here / "aligned" / name).read_bytes()
+    assert main(["path", "aligned", "--data", "text.txt", "--json", f"./aligned/../aligned/{name}"]) == 2
+    assert "is a file of the alignment itself; choose another name" in capsys.readouterr().err
+    assert (here / "aligned" / name).read_bytes() == before
+
+
 @pytest.mark.parametrize("line", TOO_LONG)
 def test_a_name_too_long_is_refused_before_the_work(zygote: Zygote, here: Path, line: str) -> None:
     before = listing(here)
@@ -271,8 +318,6 @@ def test_names_of_any_bytes(
     here: Path, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Folders and outputs called so are read, matched and merged; what is shown of them is plain."""
-    from lmc.cli import main
-
     odd = os.fsdecode(ODD[name])
     monkeypatch.chdir(here)
     if name == "not UTF-8":  # the library of weights opens no such path, which is said before the work

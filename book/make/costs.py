@@ -41,11 +41,14 @@ def _memory(numbers: dict[str, Any]) -> list[str]:
 
 
 def _weights(numbers: dict[str, Any]) -> list[str]:
-    rows = ["| shape | parameters | seconds | processor seconds | peak memory, GiB | A to aligned B, relative |"]
-    rows += ["|---|---|---|---|---|---|"]
+    rows = [
+        "| shape | parameters | seconds | processor seconds | peak memory, GiB | sweeps | A to aligned B, relative |"
+    ]
+    rows += ["|---|---|---|---|---|---|---|"]
     for shape, row in sorted(numbers.items(), key=lambda item: item[1]["parameters"]):
         times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} | {row['peak_gib']:.1f}"
-        rows.append(f"| {shape} | {row['parameters']:,} | {times} | {row['distance']:.0e} |")
+        apart = f"{row['distance']:.0e}" if "distance" in row else "–"
+        rows.append(f"| {shape} | {row['parameters']:,} | {times} | {row['sweeps']} | {apart} |")
     return rows
 
 

@@ -11,26 +11,33 @@ name: every field that is set and does not stand below.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os.path import isdir  # False also for a name that is too long, of which Path.is_dir raises
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import belongings, blueprint, headers, hub, licence
+from lmc.checkpoints import belongings, blueprint, headers, hub, licence, references
 from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.lazy import stored
-from lmc.errors import CheckpointError, LmcError
-from lmc.files import open_safetensors, read_json, require_finite
+from lmc.errors import CheckpointError, LmcError, inert
+from lmc.files import open_safetensors, read_json, require_finite, sha256
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # What is read here, and what changes nothing once training is over. Of some fields one value is as good as none.
-_READ = {"base_model_name_or_path", "revision", "r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora"}
+_READ = {"base_model_name_or_path", "revision", "r", "lora_alpha", "alpha_pattern", "rank_pattern"}
 _READ |= {"modules_to_save", "target_modules", "exclude_modules", "layers_to_transform"}
 _IDLE = {"lora_dropout", "inference_mode", "task_type", "auto_mapping", "layers_pattern", "eva_config", "peft_version"}
 _IDLE |= {"megatron_core", "fan_in_fan_out", "qalora_group_size", "ensure_weight_tying", "loftq_config"}
-_PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian", "eva")}
+_PLAIN: dict[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, "gaussian", "eva"),
+}
+_PLAIN |= {"use_rslora": (True, False, None)}
+_LARGEST = 1e30  # no α is as large
 _PREFIX = "base_model.model."
 _PARTS = re.compile(r"(.+)\.lora_(embedding_)?([AB])(\.weight)?")
 
@@ -63,12 +70,21 @@ def inspect(name: str | Path) -> Adapter:
                 f"{path}: {field}: expected {expected}, found {str(value)[:60]}; merge the adapter with peft "
                 "(merge_and_unload) and use the model that it saves"
             )
+    _require_factors(path, config)
     base = _base(source, path, config)
     if WEIGHTS not in hub.names(source):
         raise CheckpointError(f"{source.folder / WEIGHTS}: not found; save the adapter again with peft, as safetensors")
     hub.fetch(source, (WEIGHTS,))
     found = headers.headers(source.folder, (WEIGHTS,))
     return Adapter(source, config, base, _changes(source.folder / WEIGHTS, found, base, config))
+
+
+def refer(adapter: Adapter) -> dict[str, Any]:
+    """Everything that `write` writes depends on, by its SHA-256: of the adapter, and of its base wherever that lies."""
+    base, folder = adapter.base, adapter.source.folder
+    hub.fetch(base.source, base.files)
+    own = {name: sha256(folder / name) for name in (CONFIG, WEIGHTS)}
+    return {"base": {**references.refer(base, base.dtype), "folder": None}, "adapter": own | belongings.of(folder)}
 
 
 def write(adapter: Adapter, folder: str | Path) -> None:
@@ -78,7 +94,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     places = (base.folder, adapter.source.folder)  # what the adapter has itself comes last, and so before the base's
     sources = {kind: place for place in places for kind in belongings.of(place)}
     metadata, _ = licence.of_all([licence.of(adapter.source)])
-    text = f"{adapter.source.name}, a LoRA adapter, and its base {base.name} as one model.\n"
+    text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
     save(adapter.base.model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
 
 
@@ -91,7 +107,7 @@ def _base(source: hub.Source, path: Path, config: Mapping[str, Any]) -> Blueprin
         )
     beside = source.folder / name
     revision = config.get("revision")
-    given = beside if beside.is_dir() else f"{name}@{revision}" if revision and not Path(name).is_dir() else name
+    given = beside if isdir(beside) else f"{name}@{revision}" if revision and not isdir(name) else name
     try:
         return blueprint.inspect(given)
     except LmcError as error:
@@ -121,6 +137,10 @@ def _changes(
     for target, roles in changes.items():
         wanted = shapes[target][::-1] if set(roles) != {"new"} and _turned(model, target) else shapes[target]
         _require_shape(file, target, {r: found[n].shape for r, n in roles.items()}, wanted)
+        if set(roles) != {"new"}:
+            _require_rank(file, target, found[roles["A"]].shape[0], config)
+    if not changes:
+        raise CheckpointError(f"{file}: expected tensors that change the base, found none; save the adapter again")
     return {target: tuple(roles[r] for r in sorted(roles)) for target, roles in changes.items()}
 
 
@@ -138,6 +158,14 @@ def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]
     if made != wanted:
         what = f"expected a change of shape {list(wanted)}, found {list(made)}"
         raise CheckpointError(f"{file}: {target}: {what}; was it made for another base?")
+
+
+def _require_rank(file: Path, target: str, rank: int, config: Mapping[str, Any]) -> None:
+    """The factor is α/r, so the rank that the settings tell must be that of the weights."""
+    more = config.get("rank_pattern") or {}
+    told = [config.get("r", rank), *(more.values() if isinstance(more, dict) else ())]
+    if rank < 1 or rank not in told:
+        raise CheckpointError(f"{file}: {target}: expected a rank r of {told}, found {rank}; save the adapter again")
 
 
 def _turned(model: Any, target: str) -> bool:
@@ -162,13 +190,28 @@ def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
                 yield name, tensors[name]
 
 
+def _require_factors(path: Path, config: Mapping[str, Any]) -> None:
+    """Numbers for α, and patterns that end: one with groups, or many repetitions, may be tried without end."""
+    patterns = config.get("alpha_pattern") or {}
+    numbers = [config.get("lora_alpha", 8), *(patterns.values() if isinstance(patterns, dict) else [patterns])]
+    for number in numbers:
+        if type(number) not in (int, float) or not abs(number) < _LARGEST:
+            raise CheckpointError(
+                f"{path}: lora_alpha and alpha_pattern: expected numbers, found {str(number)[:40]}; save it again"
+            )
+    for key in patterns:
+        if "(" in key or sum(map(key.count, "*+?{")) > 3 or not _is_pattern(key):
+            raise CheckpointError(f"{path}: alpha_pattern: expected names of layers, found {key[:60]!r}; {_AGAIN}")
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        return bool(re.compile(text))
+    except (re.error, OverflowError, RecursionError):
+        return False
+
+
 def _scale(adapter: Adapter, name: str, rank: int) -> float:
     config, module = adapter.config, name.removesuffix(".weight")
-    try:
-        own = [a for key, a in (config.get("alpha_pattern") or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
-        return float([*own, config.get("lora_alpha", 8)][0]) / (rank**0.5 if config.get("use_rslora") else rank)
-    except (TypeError, ValueError, AttributeError, re.error) as error:
-        where = adapter.source.folder / CONFIG
-        raise CheckpointError(
-            f"{where}: lora_alpha and alpha_pattern: expected numbers ({error}); save it again"
-        ) from None
+    own = [a for key, a in (config.get("alpha_pattern") or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
+    return float([*own, config.get("lora_alpha", 8)][0]) / (rank**0.5 if config.get("use_rslora") else rank)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmc.errors import CheckpointError
-from lmc.files import read_json
+from lmc.files import read_json, read_text
 
 GENERATION = "generation settings"  # stop tokens among them; a model carries them, so no file is copied
 TOKENIZER = "tokenizer"
@@ -39,6 +39,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "processor": ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
     GENERATION: ("generation_config.json",),
 }
+
+_HALVES = re.compile("[\ud800-\udfff]")  # JSON can spell these, a file in UTF-8 cannot hold them
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,12 @@ def _templates(folder: Path) -> dict[str, str]:
                     found[name] = text
     for path in _files(folder, _TEMPLATES):
         if path.suffix == ".jinja":
-            found["default" if path.parent == folder else path.stem] = path.read_text(encoding="utf8")
+            found["default" if path.parent == folder else path.stem] = read_text(path)
+    for name, text in found.items():
+        if _HALVES.search(text):
+            raise CheckpointError(
+                f"{folder}: chat template {name}: expected text, found half a character (a surrogate)"
+            )
     return found
 
 

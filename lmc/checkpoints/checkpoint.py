@@ -103,7 +103,7 @@ def save(
         record(folder)
         head = ModelCardData(library_name=family.library, **(metadata or {})).to_yaml()
         text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"
-        (folder / "README.md").write_text(f"---\n{head}\n---\n\n{text}", encoding="utf8")
+        (folder / "README.md").write_bytes(f"---\n{head}\n---\n\n{text}".encode(errors="backslashreplace"))
 
 
 def record(folder: Path) -> None:

@@ -46,7 +46,7 @@ def locate(name: str | Path) -> Source:
     folder = Path(name).expanduser()
     if not str(name).strip():
         raise CheckpointError("model: expected a folder or a repository, found an empty name")
-    if folder.is_dir():
+    if _is_folder(folder):
         require_utf8(folder.resolve())
         _require_plain(folder.resolve())
         return Source(folder.resolve().name, folder.resolve())
@@ -71,6 +71,13 @@ def locate(name: str | Path) -> Source:
 
     copy = Path(_ask(text, repository, download, "; and there is no such folder here"))
     return Source(f"{repository}@{copy.name}", copy, repository, copy.name)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # a name that is too long
+        raise CheckpointError(f"{path}: no such folder ({error.strerror})") from None
 
 
 def _require_plain(folder: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmc.checkpoints.hub import Source
+from lmc.errors import inert
 
 LARGEST_CARD = 2**20  # bytes
 
@@ -44,7 +45,7 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
         return {"license": licences[0]} | metadata, []
     if not any(licences):
         return metadata, []
-    found = "; ".join(f"parent {k}: {licence or 'not stated'}" for k, licence in enumerate(licences))
+    found = "; ".join(f"parent {k}: {inert(licence or 'not stated')}" for k, licence in enumerate(licences))
     return metadata, [f"licence: {found}; look which of them hold for both before you publish this"]
 
 
@@ -58,5 +59,5 @@ def _metadata(source: Source) -> dict[str, Any]:
         return {}
     try:
         return metadata_load(card) or {}
-    except (YAMLError, ValueError, OSError):
+    except (YAMLError, ValueError, OSError, RecursionError):
         return {}

@@ -35,8 +35,9 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """A stock model on the meta device, in evaluation mode."""
+    create = timm().create_model  # imported before the device is chosen: torch 2.6 computes while it is imported
     with torch.device("meta"):
-        return timm().create_model(name, pretrained=False, **arguments).eval()
+        return create(name, pretrained=False, **arguments).eval()
 
 
 def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:

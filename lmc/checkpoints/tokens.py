@@ -24,7 +24,7 @@ from lmc.checkpoints import belongings, licence, vocabulary
 from lmc.checkpoints.blueprint import STOCK, Blueprint
 from lmc.checkpoints.checkpoint import record, save
 from lmc.checkpoints.lazy import Stored, stored
-from lmc.errors import ArgumentError, IncompatibleModelsError
+from lmc.errors import ArgumentError, IncompatibleModelsError, inert
 from lmc.files import read_json
 from lmc.symmetries import ROWS
 from lmc.symmetries.families import Tokens
@@ -116,7 +116,9 @@ def write(blueprints: Sequence[Blueprint], shared: Plan, k: int, folder: Path) -
     owner = blueprints[shared.owner].source.folder
     sources = {kind: source.folder for kind in belongings.of(source.folder)} | {"tokenizer": owner}
     metadata, _ = licence.of_all([licence.of(source)])
-    text = f"{source.name} with a vocabulary of {len(shared.rows[k]):,} rows that it shares with another model.\n"
+    text = (
+        f"{inert(source.name)} with a vocabulary of {len(shared.rows[k]):,} rows that it shares with another model.\n"
+    )
     model = outline(blueprints[k], shared, k)
     save(model, folder, sources, text, blueprints[k].dtype, _tensors(blueprints, shared, k), metadata)
     if shared.changed:

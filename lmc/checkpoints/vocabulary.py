@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
-from lmc.files import read_json, sha256
+from lmc.files import read_json, read_text, sha256
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 MOST = 2**31  # no id is as large
@@ -171,7 +171,4 @@ def _added(folder: Path) -> dict[str, int]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not readable as text ({error})") from None
+    return read_text(path).rstrip("\n").split("\n")

@@ -26,7 +26,6 @@ from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, 
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from lmc.evaluation import PathResult
     from lmc.matching import Alignment, Pairing, Recipe
@@ -69,6 +68,8 @@ FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
 VOCABULARY = "Where tokens differ, the vocabulary that all are brought to: first, second, union or common."
 Vocabulary = Annotated[str | None, typer.Option(help=VOCABULARY)]
+START = "Where learning begins: canonical, weights, activations or an alignment (default: the better of the last two)."
+Start = Annotated[str | None, typer.Option(help=START)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
@@ -137,6 +138,7 @@ def match(
     shard: Shard = False,
     by_frequency: ByFrequency = False,
     vocabulary: Vocabulary = None,
+    start: Start = None,
     resume: Resume = False,
     export: Export = False,
 ) -> None:
@@ -155,11 +157,13 @@ def match(
     with _named_as_options():
         recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
+    _require_start(recipe, start)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
     with workers.process_group(place) as leader:
-        models = _prepared(models, out, vocabulary, resume)
+        with _named_as_options():
+            models = _prepared(models, out, vocabulary)
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
@@ -171,10 +175,8 @@ def match(
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
-                alignment = align(loaded, recipe, samples, place, seed, state, frequencies=counts)
+                alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
-            if state is not None and leader:
-                shutil.rmtree(state, ignore_errors=True)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 
@@ -204,6 +206,27 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
         raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
 
 
+def _require_start(recipe: "Recipe", start: str | None) -> None:
+    """A start of learning that is known, or the folder of an alignment."""
+    from lmc.matching import STARTS, describe
+
+    if start is not None and not recipe.learned:
+        raise ArgumentError(f"--start: expected a method that learns (single or dual), found {recipe.method}")
+    if start is not None and start not in STARTS:
+        try:
+            describe(start)
+        except CheckpointError as error:
+            known = ", ".join(STARTS)
+            raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
+
+
+def _start(start: str | None) -> Any:
+    """What `align` begins from: a name as it is, an alignment read from its folder."""
+    from lmc.matching import STARTS, Alignment
+
+    return start if start is None or start in STARTS else Alignment.load(start)
+
+
 def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
     """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
     from lmc.matching import inspect_pair, require_fit
@@ -214,15 +237,15 @@ def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
     return pair
 
 
-def _prepared(models: list[str], out: Path, vocabulary: str | None, resume: bool) -> list[str]:
+def _prepared(models: list[str], out: Path, vocabulary: str | None) -> list[str]:
     """The models, adapters joined with their base, and with one vocabulary where that is asked for."""
     from lmc.matching import prepare, workers
 
     place = out.with_name(f"{out.name}.parents")
     if workers.first():
-        prepare(models, place, vocabulary, resume)
+        prepare(models, place, vocabulary)
     workers.wait()
-    ready = prepare(models, place, vocabulary, again=True)
+    ready = prepare(models, place, vocabulary)
     if ready != models:
         _say(f"wrote {place}: the parents as they are matched; keep it beside {out}")
     return ready
@@ -272,6 +295,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         best = next(folder for folder in names if not folder.exists())
         error.alignment.save(best)
         raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
+    if state is not None and leader:
+        shutil.rmtree(state, ignore_errors=True)
 
 
 @contextmanager
@@ -321,7 +346,7 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_place
-    from lmc.matching import LAST_PATH, describe, fingerprint
+    from lmc.matching import LAST_PATH, describe, fingerprint, refuse_own
 
     corpora.kind(data)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -331,6 +356,7 @@ def path(
     for file in (plot, result_file):
         if file is not None:
             refuse_no_place(file)
+            refuse_own(alignment, file)
     aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
@@ -513,7 +539,7 @@ def _say(line: str) -> None:
 
 
 def _samples(
-    corpus: str, model: "nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
+    corpus: str, model: "torch.nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
 ) -> Any:
     from lmc import checkpoints, corpora
     from lmc.symmetries.families import Tokens, family_of
@@ -523,7 +549,7 @@ def _samples(
     return corpora.load(corpus, model, split, tokenizer, limit, seed)
 
 
-def _counts(samples: Any, model: "nn.Module") -> "torch.Tensor":
+def _counts(samples: Any, model: "torch.nn.Module") -> "torch.Tensor":
     """How often each token of the vocabulary occurs."""
     import torch
 

@@ -14,12 +14,12 @@ from lmc import face
 if TYPE_CHECKING:
     from lmc.corpora import prepared as prepared
     from lmc.corpora.corpus import LONGEST as LONGEST
-    from lmc.corpora.corpus import byte_tokenizer as byte_tokenizer
     from lmc.corpora.corpus import describe as describe
     from lmc.corpora.corpus import images as images
     from lmc.corpora.corpus import kind as kind
     from lmc.corpora.corpus import load as load
     from lmc.corpora.corpus import text as text
     from lmc.corpora.corpus import tokens as tokens
+    from lmc.corpora.encoding import byte_tokenizer as byte_tokenizer
 else:
     __getattr__, __dir__ = face(__name__)

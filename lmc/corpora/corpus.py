@@ -1,6 +1,6 @@
 """Data for matching and evaluation: text as token ids, pictures as tensors, in splits that do not share anything.
 
->>> ids = tokens("text.txt", "eval", byte_tokenizer(), length=128)             # (n, 128)
+>>> ids = tokens("text.txt", "eval", lmc.corpora.byte_tokenizer(), length=128)     # (n, 128)
 >>> x, labels = images("digits", "eval", size=8, mean=(0.5,), std=(0.5,))      # (n, 1, 8, 8), (n,)
 >>> data = load("text.txt", lmc.load("run-1"), "eval", tokenizer="run-1")      # whatever the model reads
 
@@ -10,9 +10,7 @@ matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: on
 """
 
 import hashlib
-import itertools
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,8 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
+from lmc.corpora.encoding import encode
 from lmc.errors import DataError, one_line
-from lmc.symmetries import transformers
 from lmc.symmetries.families import Tokens, family_of
 
 if TYPE_CHECKING:
@@ -40,9 +38,6 @@ NAMES = {
     "imagenet": "images",
 }
 LONGEST = 2048  # tokens in a window, however long the model's context
-BARE = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-PIECE = 1 << 15  # characters given to a tokenizer at once, and a few more up to the next place to cut
-WORD = re.compile(r"(?<=\S) (?=[A-Za-z])")  # such a place: one blank between a character and a letter
 MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds
 
 
@@ -84,7 +79,7 @@ def tokens(
 ) -> Tensor:
     """A split's text as non-overlapping windows of token ids, int64 `[n, length]`.
 
-    >>> tokens("text.txt", "eval", byte_tokenizer(), length=64, limit=10).shape
+    >>> tokens("text.txt", "eval", lmc.corpora.byte_tokenizer(), length=64, limit=10).shape
     torch.Size([10, 64])
 
     What is left over after the last whole window is dropped. `limit` draws that many windows at random by `seed`, and
@@ -94,7 +89,7 @@ def tokens(
     if split != "eval":
         content = content[:MATCHING_TEXT]
     try:
-        ids = torch.as_tensor(encode(tokenizer, content), dtype=torch.int64)
+        ids = torch.from_numpy(encode(tokenizer, content))
     except (MemoryError, OSError):
         raise
     except Exception as error:  # the library raises nothing narrower, where its files do not fit one another
@@ -104,7 +99,9 @@ def tokens(
         raise DataError(f"corpus '{corpus}' ({split}): {what}") from error
     count = len(ids) // length
     if count == 0:
-        raise DataError(f"corpus '{corpus}' ({split}) is too short: {len(ids)} tokens, but one sequence has {length}")
+        short = f"is too short: {len(ids)} tokens, but one sequence has {length}"
+        hint = "; of one file the last tenth is held out, from the next line on" if split == "eval" else ""
+        raise DataError(f"corpus '{corpus}' ({split}) {short}; give more text{hint}")
     return ids[: count * length].view(count, length)[_draw(count, limit, seed)]
 
 
@@ -206,27 +203,6 @@ def describe(corpus: str, split: str) -> dict[str, str]:
     return {"corpus": name, "split": split, "sha256": digest.hexdigest()}
 
 
-def byte_tokenizer() -> "PreTrainedTokenizerBase":
-    """A stock tokenizer whose 256 entries are the bytes: a token's id is the byte's value.
-
-    >>> byte_tokenizer()("naïve").input_ids == list("naïve".encode())
-    True
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.BPE(vocab=_byte_vocabulary(), merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return transformers().PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
-
-
-def _byte_vocabulary() -> dict[str, int]:
-    """Byte-level tokenizers write bytes as printable characters: those that are stand for themselves, others follow."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
 def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = None) -> None:
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'; expected one of {', '.join(SPLITS)}")
@@ -236,27 +212,6 @@ def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = No
         raise DataError(
             f"corpus '{corpus}' holds {kind(corpus)}, but {reader} reads {expected}: {options}, or a folder"
         )
-
-
-def encode(tokenizer: Any, content: str) -> Any:
-    """The ids of a long text. Byte-level tokenizers get it in pieces: several times faster, with the same result.
-
-    The pieces are cut where one space stands between a character and a letter. There a new token always begins.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or not repr(backend.pre_tokenizer).startswith("ByteLevel"):
-        return list(tokenizer(content, **BARE).input_ids)
-    alone = repr(backend.pre_tokenizer).startswith("ByteLevel(add_prefix_space=False") and backend.normalizer is None
-    if alone and tokenizer.get_vocab() == _byte_vocabulary():  # ids are bytes: a thousand times faster
-        return np.frombuffer(content.encode(), dtype=np.uint8).astype(np.int64)
-    pieces, start = [], 0
-    while match := WORD.search(content, start + PIECE):
-        pieces.append(content[start : match.start()])
-        start = match.start()
-    pieces.append(content[start:])
-    if backend.truncation is None and backend.padding is None:  # faster than the wrapper
-        return [id for piece in backend.encode_batch_fast(pieces, add_special_tokens=False) for id in piece.ids]
-    return list(itertools.chain.from_iterable(tokenizer(pieces, **BARE).input_ids))
 
 
 def _tokenizer(tokenizer: Any) -> Any:

@@ -14,15 +14,20 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lmc.corpora import texts
+from lmc.corpora.encoding import encode
 from lmc.errors import ArgumentError, DataError
 from lmc.files import whole_file
+from lmc.symmetries import transformers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "eval")
 SOURCE = "LMC_TEST_DATA"  # the environment variable that names a folder of corpora
@@ -149,7 +154,7 @@ def _token_file(name: str, split: str, folder: Path) -> Path:
     if not place:
         raise DataError(f"corpus '{name}': expected a folder {corpus.folder} in ${SOURCE}, found none")
     tokenizer = _tokenizer(corpus.tokenizer, source)
-    ids = _encode(tokenizer, texts.read(place, split)[1])
+    ids = encode(tokenizer, texts.read(place, split)[1]).astype(np.uint16)
     if corpus.kept is not None:
         counts = np.bincount(_load(_token_file(corpus.ranked, "train", folder)), minlength=2**16)
         frequent = np.argsort(-counts, kind="stable")[: corpus.kept]
@@ -161,26 +166,18 @@ def _token_file(name: str, split: str, folder: Path) -> Path:
     return file
 
 
-def _encode(tokenizer: Any, text: str) -> np.ndarray:
-    """Token ids, uint16, a million characters or so at a time, cut at line ends."""
-    pieces, piece = [], 2**20
-    while text:
-        cut = text.find("\n", piece) + 1 or len(text)
-        pieces.append(np.array(tokenizer.encode(text[:cut]).ids, dtype=np.uint16))
-        text = text[cut:]
-    return np.concatenate(pieces)
-
-
-def _tokenizer(name: str, source: Path | None) -> Any:
+def _tokenizer(name: str, source: Path | None) -> "PreTrainedTokenizerBase":
     from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
     try:
         if source is None or not (source / "tokenizers").is_dir():
-            return Tokenizer.from_pretrained(TOKENIZERS[name])
-        folder = source / "tokenizers"
-        if name == "neox":
-            return Tokenizer.from_file(str(folder / "pythia_20B_tokenizer.json"))
-        return ByteLevelBPETokenizer(str(folder / "gpt2_vocab.json"), str(folder / "gpt2_merges.txt"))
+            found = Tokenizer.from_pretrained(TOKENIZERS[name])
+        elif name == "neox":
+            found = Tokenizer.from_file(str(source / "tokenizers/pythia_20B_tokenizer.json"))
+        else:
+            files = (str(source / f"tokenizers/gpt2_{part}") for part in ("vocab.json", "merges.txt"))
+            found = Tokenizer.from_str(ByteLevelBPETokenizer(*files).to_str())
+        return transformers().PreTrainedTokenizerFast(tokenizer_object=found)  # type: ignore[no-any-return]
     except Exception as error:  # the library raises nothing narrower
         reason = " ".join(str(error).split())
         raise DataError(f"tokenizer {TOKENIZERS[name]}: not here, and cannot be fetched: {reason}") from None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.folder import describe as describe
     from lmc.matching.folder import fingerprint as fingerprint
+    from lmc.matching.folder import refuse_own as refuse_own
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.methods import Endpoints as Endpoints
     from lmc.matching.methods import align as align
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
+    from lmc.matching.recipe import STARTS as STARTS
     from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.streaming import can_stream as can_stream

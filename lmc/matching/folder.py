@@ -15,7 +15,7 @@ from typing import Any
 
 from lmc import __version__
 from lmc.checkpoints import provenance
-from lmc.errors import CheckpointError
+from lmc.errors import ArgumentError, CheckpointError
 from lmc.files import read_json, require_digests, seal, sha256
 from lmc.matching.recipe import METHODS
 from lmc.symmetries import Transform
@@ -98,6 +98,17 @@ def describe(directory: str | Path) -> dict[str, Any]:
     if signed(found) != found:
         raise CheckpointError(f"{file}: sha256: expected that of its other fields: one was changed by hand; {AGAIN}")
     return found
+
+
+def refuse_own(directory: str | Path, file: Path) -> None:
+    """Raise ArgumentError for a file to be written that is one of an alignment's own.
+
+    >>> refuse_own("aligned", Path("figure.png"))
+    """
+    folder = Path(directory)
+    own = (DESCRIPTION, *files(len(describe(folder)["parents"])))
+    if file.resolve() in [(folder / name).resolve() for name in own]:
+        raise ArgumentError(f"{file}: is a file of the alignment itself; choose another name")
 
 
 def require_whole(folder: Path, described: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable, to_enlarge
-from lmc.matching.recipe import CLOSED_FORM, IMAGES, WINDOWS, Choices, Recipe
+from lmc.matching.recipe import CLOSED_FORM, IMAGES, STARTS, WINDOWS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, state
 from lmc.symmetries.families import Tokens, family_of
@@ -42,7 +42,7 @@ def match(
     device: str | torch.device | None = None,
     seed: int = 0,
     resume: str | Path | None = None,
-    start: Alignment | None = None,
+    start: Alignment | str | None = None,
     frequencies: Tensor | None = None,
     **choices: Unpack[Choices],
 ) -> Alignment:
@@ -56,8 +56,8 @@ def match(
     `activations` (closed form on cross-covariances), `single` and `dual` (learned, arXiv 2506.22712 and 2606.23607).
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches.
     `frequencies`: how often each token occurs [vocabulary]; `weights` then counts each row of the embedding by it.
-    `start`: an alignment of the same models from which learning begins, instead of the better of `weights` and
-    `activations`. `resume`: a folder that keeps the state of a learned run and continues it.
+    `start`: where learning begins, instead of at the better of `weights` and `activations`: `canonical`, one of these
+    two, or an alignment of the same models. `resume`: a folder that keeps the state of a learned run and continues it.
 
     `steps`, `lr`, `batch` and the rarer `choices` are those of `Recipe`: `lambdas`, `kinds` (`stream`, `value`, …),
     what needs less memory (`accumulate`, `precision="bfloat16"`, `checkpointing`), `patience` (keep a tenth of the data
@@ -79,7 +79,7 @@ def align(
     device: str | torch.device | None = None,
     seed: int = 0,
     resume: str | Path | None = None,
-    start: Alignment | None = None,
+    start: Alignment | str | None = None,
     frequencies: Tensor | None = None,
 ) -> Alignment:
     """`lmc.match`, for choices that were made and checked already.
@@ -93,7 +93,7 @@ def align(
     parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)
     require_fit(recipe, parents[0], frequencies)
-    if start is not None:
+    if start is not None and start not in STARTS:
         _require_same(start, parents)
     if recipe.method == "naive":  # an average of the weights as they are: nothing is computed here
         still = Transform.identity(spec_of(parents[0]))
@@ -105,7 +105,11 @@ def align(
     if recipe.batch is None:
         recipe = replace(recipe, batch=WINDOWS if samples.labels is None else IMAGES)
     if recipe.learned:
-        return _learned(endpoints, start or _best_start(endpoints, samples, seed), samples, recipe, seed, resume)
+        if start is None:
+            start = _best_start(endpoints, samples, seed)
+        elif not isinstance(start, Alignment):
+            start = _closed_form(endpoints, start, samples, seed)
+        return _learned(endpoints, start, samples, recipe, seed, resume)
     return _closed_form(endpoints, recipe.method, samples, seed, frequencies)
 
 
@@ -188,10 +192,10 @@ def require_fit(recipe: Recipe, model: nn.Module, frequencies: Tensor | None = N
         raise ArgumentError("frequencies: expected counts ≥ 0, not all of them 0, found others")
 
 
-def _require_same(start: Alignment, parents: Sequence[nn.Module]) -> None:
+def _require_same(start: Alignment | str, parents: Sequence[nn.Module]) -> None:
     """Raise ArgumentError unless a start is an alignment of these models: the same objects, or the same weights."""
     if not isinstance(start, Alignment):
-        raise ArgumentError(f"start: expected an alignment, found {type(start).__name__}")
+        raise ArgumentError(f"start: expected an alignment or one of {', '.join(STARTS)}, found {start!r}")
     if start.parents != parents:
         mine, theirs = ([tensor_digest(state(m)) for m in models] for models in (parents, start.parents))
         if mine != theirs:
@@ -228,8 +232,9 @@ class Endpoints:
         first, *others = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
         with extreme_numbers(*(state(model) for model in (first, *others))):
             solutions = [match_activations(first, other, self.spec, samples) for other in others]
+            fared = report(solutions)
         moved = (s.transform @ g for s, g in zip(solutions, self.gauge[1:], strict=True))
-        return (self.gauge[0], *moved), report(solutions)
+        return (self.gauge[0], *moved), fared
 
     def learn(
         self,

@@ -1,7 +1,6 @@
 """The model card of an aligned or merged model: what it is, what it was made of, and only what is known."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,15 +8,12 @@ from torch import nn
 
 from lmc import __version__, checkpoints
 from lmc.checkpoints import preprocessing, provenance
-from lmc.errors import shown
+from lmc.errors import inert
 from lmc.evaluation import PathResult
 from lmc.files import tensor_digest
 from lmc.symmetries import state
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
-
-# What Markdown or HTML could take for markup: emphasis, code, tags, links, tables, formulas, addresses.
-_MARKUP = re.compile(r"[\\`*~<>&|$\[\]]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)")
 
 
 def card(
@@ -51,15 +47,6 @@ def card(
     versions = {"lmc": __version__, **provenance.versions()}
     lines.append(f"- made with: {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return "\n".join([f"# {title}", "", first, "", *lines]) + "\n"
-
-
-def inert(text: object) -> str:
-    """Text from anywhere, which a page made of the card shows as it is: one line, nothing in it is markup.
-
-    >>> inert("<b>")
-    '&#60;b&#62;'
-    """
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", shown(text))
 
 
 def _value(value: object) -> str:

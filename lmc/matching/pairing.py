@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
-from lmc.errors import IncompatibleModelsError
+from lmc.errors import CheckpointError, IncompatibleModelsError
 from lmc.symmetries import hollow, require_room
 from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
@@ -205,6 +205,7 @@ def independence(a: nn.Module, b: nn.Module) -> float:
     """The cosine between two models' weight matrices, taken as one vector: near 0 for independent initialisations.
 
     From `SHARED` on, a shared initialisation is likely: such a pair says little about linear mode connectivity.
+    Raises CheckpointError for a model whose matrices are zero.
     """
     dot = norm_a = norm_b = 0.0
     others = dict(b.named_parameters())
@@ -212,6 +213,8 @@ def independence(a: nn.Module, b: nn.Module) -> float:
         if parameter.ndim > 1 and name in others:  # a tied head has no weights of its own
             p, q = (w.double().flatten().cpu() for w in (parameter, others[name]))
             dot, norm_a, norm_b = dot + float(p @ q), norm_a + float(p @ p), norm_b + float(q @ q)
+    if not norm_a or not norm_b:
+        raise CheckpointError("weights: expected matrices of a trained model, found all of them zero; was it damaged?")
     return dot / (norm_a * norm_b) ** 0.5
 
 

@@ -7,62 +7,104 @@ These are adapters, which are joined with their base, models whose vocabularies 
 that are smaller than another, which are written in its shapes.
 """
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from lmc.checkpoints import adapters, belongings, hub, inspect, load, save, tokens, vocabulary
-from lmc.files import whole_folder
+from lmc.checkpoints import (
+    adapters,
+    belongings,
+    hub,
+    inspect,
+    load,
+    refer,
+    require_written,
+    save,
+    tokens,
+    vocabulary,
+)
+from lmc.errors import CheckpointError
+from lmc.files import read_json, whole_folder
 from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.symmetries import enlarge
 from lmc.symmetries.families import Tokens
 
+MADE_OF = "made_of.json"  # in the folder of prepared parents: what they were made of
 
-def prepare(names: Sequence[str], place: Path, choice: str | None, again: bool = False) -> list[str]:
+
+def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
     """The names of parents that can be matched, those that need it written into the new folder `place`.
 
     An adapter is joined with its base. `choice`: one of `tokens.CHOICES`, the vocabulary that all are brought to.
-    `again`: what an earlier run has written is used. All is checked before a weight is read. Raises
+    What an earlier run has written there from the very same is used. All is checked before a weight is read. Raises
     IncompatibleModelsError, CheckpointError.
     """
     if choice is not None:
-        return _shared(names, place, choice, again)
+        return _shared(names, place, choice)
     where = [hub.locate(name) for name in names]
     joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if adapters.is_adapter(source.folder)}
     if not joined:
         settings = [source.folder / "config.json" for source in where]
         same = all(file.is_file() and file.read_bytes() == settings[0].read_bytes() for file in settings)
-        return list(names) if same else _of_one_size(names, place, again)
-    ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
-    if not (again and place.is_dir()):
-        with whole_folder(place) as folder:
-            for k, adapter in joined.items():
-                adapters.write(adapter, folder / _target(k, adapter.source))
-    return ready
+        return list(names) if same else _of_one_size(names, place)
+    made_of = [adapters.refer(joined[k]) if k in joined else None for k in range(len(names))]
+
+    def write(folder: Path) -> None:
+        for k, adapter in joined.items():
+            adapters.write(adapter, folder / _target(k, adapter.source))
+
+    _fill(place, {"parents": made_of}, write)
+    return [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
+
+
+def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """Let `write` fill the folder, unless an earlier run has filled it from the very same. Raises CheckpointError."""
+    if place.is_dir() and any(place.iterdir()):
+        if not (place / MADE_OF).is_file() or read_json(place / MADE_OF) != json.loads(json.dumps(made_of)):
+            raise CheckpointError(
+                f"{place}: expected what these models become, found it made of others or for another vocabulary; "
+                "delete it, or choose another name for the output"
+            )
+        for folder in place.iterdir():
+            if folder.is_dir():
+                require_written(folder)
+        return
+    with whole_folder(place) as folder:
+        write(folder)
+        (folder / MADE_OF).write_text(json.dumps(made_of, indent=1) + "\n")
 
 
 def _target(k: int, source: hub.Source) -> str:
     return f"{k}-{Path(source.name.split('@')[0]).name}"
 
 
-def _of_one_size(names: Sequence[str], place: Path, again: bool) -> list[str]:
+def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
     """The names of parents that are as large as the largest."""
     blueprints = [inspect(name) for name in names]
     largest, smaller = to_enlarge([b.model for b in blueprints])
+    if not smaller:
+        return list(names)
     folders = [b.source.folder for b in blueprints]
     for k in smaller:
         vocabulary.require_same(folders[largest], folders[k], f"model {largest + 1} and model {k + 1}")
+    for blueprint in blueprints:
+        hub.fetch(blueprint.source, blueprint.files)
     targets = {k: _target(k, blueprints[k].source) for k in smaller}
-    if smaller and not (again and place.is_dir()):
+
+    def write(folder: Path) -> None:
         like = load(blueprints[largest])
-        with whole_folder(place) as folder:
-            for k, target in targets.items():
-                kept = {kind: folders[k] for kind in belongings.of(folders[k])}
-                save(enlarge(load(blueprints[k]), like), folder / target, kept)
+        for k, target in targets.items():
+            kept = {kind: folders[k] for kind in belongings.of(folders[k])}
+            save(enlarge(load(blueprints[k]), like), folder / target, kept)
+
+    made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
+    _fill(place, {"size of": largest, "parents": made_of}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 
-def _shared(names: Sequence[str], place: Path, choice: str, again: bool) -> list[str]:
+def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
     """The names of parents with one vocabulary."""
     blueprints = [inspect(name) for name in names]
     found = tokens.require_tokens(blueprints)
@@ -78,12 +120,16 @@ def _shared(names: Sequence[str], place: Path, choice: str, again: bool) -> list
     stays = [shared.stays(k) and not cuts[k] and len(shared.rows[k]) == size for k, size in enumerate(sizes)]
     targets = [_target(k, b.source) for k, b in enumerate(blueprints)]
     ready = [name if same else str(place / to) for name, same, to in zip(names, stays, targets, strict=True)]
-    if all(stays) or (again and place.is_dir()):
+    if all(stays):
         return ready
-    with whole_folder(place) as folder:
-        for blueprint in blueprints:
-            hub.fetch(blueprint.source, blueprint.files)
+    for blueprint in blueprints:
+        hub.fetch(blueprint.source, blueprint.files)
+
+    def write(folder: Path) -> None:
         for k, target in enumerate(targets):
             if not stays[k]:
                 tokens.write(blueprints, shared, k, folder / target)
+
+    made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
+    _fill(place, {"vocabulary": choice, "parents": made_of}, write)
     return ready

@@ -14,6 +14,7 @@ from lmc.errors import ArgumentError
 METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 CLOSED_FORM = ("weights", "activations")
 LEARNED = ("single", "dual")
+STARTS = ("canonical", *CLOSED_FORM)  # from which learning may begin
 PRECISIONS = ("float32", "bfloat16")
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching
 LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift

@@ -12,17 +12,19 @@ solves the part's own spaces, adds what they say about the rotation to a [d, d] 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from lmc.matching import workers
 from lmc.symmetries import (
     SCALE,
     SIGN,
     STREAM,
+    Axis,
     Block,
     Invertible,
     ModelSpec,
@@ -45,6 +47,10 @@ INNER_SWEEPS = 2  # of the small problem inside a candidate pair; later outer sw
 # squared distance below the second share (1.4e-5 of their size) counts as equality.
 CLOSE, EXACT = 1e-5, 1e-10
 TRUSTS = (1e-6, 1e-1)  # one start for each, see `solve`
+# Multiply-adds of rotating weights, which are some tenth of all. A descent may spend the first number on gains of any
+# size; then a sweep that gains less than the share of the bound is the last. Where a sweep takes more than the second,
+# only the start that is ahead after one look is descended.
+CHEAP, ONE_START, VISIBLE = 5e11, 1e11, 2e-4
 
 
 @dataclass
@@ -103,39 +109,50 @@ def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: 
     positions) is trusted: its weak directions are noise where both models were trained, and exact where one is the
     other rewritten. The identity is returned where nothing better is found.
     """
-    found: list[Solution] = []
+    descents: list[_Descent] = []
     for trust in TRUSTS:
-        descent = _Descent(spec, parts)
-        found.append(descent.run(trust, sweeps, tolerance))
-        if descent.exact:  # no other start can do better
+        descents.append(_Descent(spec, parts, trust))
+        if descents[-1].exact:  # no other start can do better
             break
-    best = max(found, key=lambda solution: solution.objective[-1])
-    if best.objective[-1] - descent.before <= tolerance * best.bound:
-        return Solution(Transform.identity(spec), (descent.before,), best.bound)
+    ahead = max(descents, key=lambda descent: descent.objective[0])
+    if ahead.exact or ahead.cost > ONE_START:
+        descents = [ahead]
+    best = max([descent.run(sweeps, tolerance) for descent in descents], key=lambda solution: solution.objective[-1])
+    if best.objective[-1] - ahead.before <= tolerance * best.bound:
+        return Solution(Transform.identity(spec), (ahead.before,), best.bound)
     return best
 
 
 class _Descent:
-    """One start, descended: the elements found so far."""
+    """One start, looked at and then descended: the elements found so far."""
 
-    def __init__(self, spec: ModelSpec, parts: Sequence[Part]) -> None:
+    def __init__(self, spec: ModelSpec, parts: Sequence[Part], trust: float) -> None:
         self.spec, self.parts = spec, parts
         self.stream, self.signs = spec.space(STREAM), spec.inner(STREAM)
         self.elements = dict(Transform.identity(spec).elements)
         self.moved: set[str] = set()  # spaces whose element is not the identity any more
         self.before = self.bound = 0.0  # the objective of the identity, and its largest possible value
-        self.exact = False
+        self.cost = 0.0  # multiply-adds of rotating all weights once
+        self.objective: list[float] = []  # after every sweep
+        self.objective.append(self._start(trust))
+        close = self.bound - self.objective[0] <= CLOSE * self.bound
+        self.exact = close and self._distance() <= EXACT * self.bound
 
-    def run(self, trust: float, sweeps: int, tolerance: float) -> Solution:
-        """Descend from a start until a sweep gains less than the tolerance."""
-        objective = [self._start(trust)]
-        if self.bound - objective[0] <= CLOSE * self.bound:
-            self.exact = self._distance() <= EXACT * self.bound
-        converged = self.exact
-        while not converged and len(objective) <= sweeps:
-            objective.append(self._sweep())
-            converged = objective[-1] - objective[-2] <= tolerance * self.bound
-        return Solution(Transform(self.spec, self.elements), tuple(objective), self.bound, converged)
+    def run(self, sweeps: int, tolerance: float) -> Solution:
+        """Descend until a sweep gains less than the tolerance, or where sweeps are dear no more than no loss shows."""
+        found, converged, visible = self.objective, self.exact, True
+        while not converged and visible and len(found) <= sweeps:
+            found.append(self._sweep())
+            gain = found[-1] - found[-2]
+            converged = gain <= tolerance * self.bound
+            visible = gain > VISIBLE * self.bound or self.cost * len(found) <= CHEAP
+        return Solution(Transform(self.spec, self.elements), tuple(found), self.bound, converged)
+
+    def _watched(self) -> Iterable[Part]:
+        """The parts; of a sweep of more than a second it is shown how far it is, and when it ends."""
+        cosine = f", cosine {self.objective[-1] / self.bound:.4f}" if self.bound else ""
+        text = f"matching: sweep {len(self.objective)}{cosine}, part"
+        return tqdm(self.parts, text, delay=1, leave=False, disable=None if workers.first() else True)
 
     def _start(self, trust: float) -> float:
         """Guess the rotation from the tensors whose other axes no group moves, match everything else under it, then
@@ -145,15 +162,15 @@ class _Descent:
             if not part.spaces:
                 _add(anchored, evidence(self.stream, self.signs, _seeing(self.stream, part.read())))
         if not anchored:
-            return self._sweep(first=True)
+            return self._sweep()
         if self.stream.group.discrete:
             self._take(settle(self.stream, self.signs, anchored)[0])
-            return self._sweep(first=True)
+            return self._sweep()
         left, values, right = torch.linalg.svd(anchored[STREAM])
         trusted = values / (values + trust * values[0])
-        return self._sweep(left @ (trusted[:, None] * right), first=True)
+        return self._sweep(left @ (trusted[:, None] * right))
 
-    def _sweep(self, guess: Tensor | None = None, first: bool = False) -> float:
+    def _sweep(self, guess: Tensor | None = None) -> float:
         """Every part's own spaces, then the stream's; returns the objective.
 
         A guess of the rotation, which need not be in the group, serves for the parts' own spaces alone.
@@ -161,9 +178,10 @@ class _Descent:
         rotation = self.elements if guess is None else self.elements | {STREAM: guess}
         total: dict[str, Tensor] = {}
         rest = 0.0
-        for part in self.parts:
+        for part in self._watched():
             pieces = part.read()
-            if first:
+            if not self.objective:
+                self.cost += self.stream.group.n * sum(p.b.numel() for p in pieces)
                 self.before += _agreement(pieces)
                 self.bound += sum(math.sqrt(_inner(p.a, p.a) * _inner(p.b, p.b)) for p in pieces)
             if part.spaces:
@@ -212,9 +230,14 @@ class _Problem:
         permutations = {s.name for s in spaces if isinstance(s.group, Permutation)}
         self.outer = [s for s in spaces if not permutations.intersection(s.over)]
 
-    def objective(self) -> float:
-        """⟨A, gB⟩ over the pieces."""
-        return _agreement(self.pieces)
+    def worth(self, axes: Sequence[str]) -> Tensor:
+        """⟨A, gB⟩ over the pieces, for every index of these axes, which all of them have."""
+        total = torch.zeros([self.spec.sizes[name] for name in axes], dtype=torch.float64)
+        for piece in self.pieces:
+            kept = [piece.block.dim(name) for name in axes]
+            products = (piece.a * piece.b).movedim(kept, [*range(len(kept))]).flatten(len(kept))
+            total += products.sum(-1, dtype=torch.float64).cpu()
+        return total
 
     def improve(self, space: Space, pieces: Sequence[Piece] | None = None) -> None:
         """Give one outer space, and everything inside it, its optimum: by these pieces, or by all that show it."""
@@ -235,39 +258,45 @@ class _Problem:
     def _assign_nested(self, space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
         """Like `improve`, for a permutation whose entries hold several maps of their own, as groups of queries do.
 
-        How much a candidate pair is worth is then a smaller problem of the same kind, solved for every pair. For the
-        pairs that are matched now it is also solved from their present elements, so that the objective cannot fall.
+        How much a candidate pair (i, j) is worth is then a smaller problem of the same kind. All pairs of one i are
+        solved at the same time: every j has its own maps inside, so to these the axis is one that no group moves. The
+        pairs that are matched now are also solved from their present maps, so that the objective cannot fall.
         """
-        without = [replace(s, over=tuple(name for name in s.over if name != space.name)) for s in inner]
-        spec = replace(self.spec, spaces=tuple(without), rules={})
-
-        def solve_pair(i: int, j: int, guess: bool) -> _Problem:
-            chosen = []
-            for piece in pieces:
-                dim = piece.block.dim(space.name)
-                axes = tuple(axis for axis in piece.block.axes if axis.name != space.name)
-                chosen.append(Piece(Block(axes, (), ()), piece.a.select(dim, i), piece.b.select(dim, j)))
-            problem = _Problem(spec, chosen)
-            if guess:
-                problem.guess()
-            for _ in range(INNER_SWEEPS):
-                for outer in problem.outer:
-                    problem.improve(outer)
-            return problem
-
-        size = space.group.n
-        worth = torch.zeros(size, size, dtype=torch.float64)
-        inside: dict[tuple[int, int], dict[str, Tensor]] = {}
-        for i, j in product(range(size), range(size)):
-            tries = [solve_pair(i, j, guess=True)] + ([solve_pair(i, j, guess=False)] if i == j else [])
-            best = max(tries, key=_Problem.objective)
-            worth[i, j], inside[i, j] = best.objective(), best.elements
-        assigned = space.group.nearest(worth)
-        step = {space.name: assigned}
+        spec = replace(self.spec, free={**self.spec.free, space.name: space.group.n}, spaces=tuple(inner), rules={})
+        axes = (*space.over, space.name)
+        kept_axes = {*axes, *(name for each in inner for name in (each.name, *each.over))}
+        rows, own = [], []
+        for i in range(space.group.n):
+            against = [_against(piece, space.name, i, kept_axes) for piece in pieces]
+            own.append([_entry(piece, space.name, i) for piece in against])
+            row = _Problem(spec, against)
+            row.guess()
+            row.sweep()
+            rows.append((row.worth(axes), row.elements))
+        present = _Problem(spec, [_joined(entries, space.name) for entries in zip(*own, strict=True)])
+        present.sweep()
+        worth, kept = torch.stack([found for found, _ in rows], -2), present.worth(axes)
+        matched = worth.diagonal(0, -2, -1)
+        better = kept > matched
+        matched.copy_(torch.where(better, kept, matched))
+        chosen = space.group.nearest(worth)
+        better &= chosen == torch.arange(space.group.n)
+        step = {space.name: chosen}
         for each in inner:
-            chosen = torch.stack([inside[i, int(assigned[i])][each.name] for i in range(size)])
-            step[each.name] = chosen.movedim(0, each.over.index(space.name))
+            dim, ndim = each.over.index(space.name), present.elements[each.name].ndim
+            found = [
+                elements[each.name].take_along_dim(_beside(chosen[..., i], space.over, spec, each, ndim), dim)
+                for i, (_, elements) in enumerate(rows)
+            ]
+            keep = _beside(better, axes, spec, each, ndim)
+            step[each.name] = torch.where(keep, present.elements[each.name], torch.cat(found, dim))
         return step
+
+    def sweep(self) -> None:
+        """A few rounds over all spaces."""
+        for _ in range(INNER_SWEEPS):
+            for space in self.outer:
+                self.improve(space)
 
     def guess(self) -> None:
         """A first element for every space, from the pieces that show no other space that is still open."""
@@ -301,18 +330,67 @@ def settle(space: Space, inner: Sequence[Space], found: dict[str, Tensor]) -> tu
     if not isinstance(space.group, Permutation):
         element = space.group.nearest(found[space.name])
         return {space.name: element}, _inner(found[space.name], element)
-    size = space.group.n
-    worth = found.get(space.name, torch.zeros(size, size, dtype=torch.float64))
+    size, batch = space.group.n, len(space.over)
     settled = [inside for inside in inner if inside.name in found]
+    worth = found.get(space.name, torch.zeros(size, size, dtype=torch.float64))
     for inside in settled:
-        worth = worth + inside.group.support(found[inside.name]).reshape(size, size, -1).sum(-1)
+        support = _batch_first(inside.group.support(found[inside.name]), space, inside)
+        worth = worth + support.reshape(*support.shape[: batch + 2], -1).sum(-1)
     chosen = space.group.nearest(worth)
-    rows = torch.arange(size)
+    index = chosen[..., None]
     step = {space.name: chosen}
     for inside in settled:
-        pairs = found[inside.name][rows, chosen]
-        step[inside.name] = inside.group.nearest(pairs.movedim(0, inside.over.index(space.name)))
-    return step, float(worth[rows, chosen].sum())
+        pairs = _batch_first(found[inside.name], space, inside)
+        pairs = pairs.take_along_dim(index.reshape(*index.shape, *[1] * (pairs.ndim - index.ndim)), batch + 1)
+        names = [*space.over, space.name, *(n for n in inside.over if n not in (*space.over, space.name))]
+        order = [names.index(name) for name in inside.over]
+        step[inside.name] = inside.group.nearest(pairs.squeeze(batch + 1).permute(*order, -2, -1))
+    return step, float(worth.gather(-1, index).sum())
+
+
+def _batch_first(pairs: Tensor, space: Space, inside: Space) -> Tensor:
+    """Candidate pairs [i, j, *what `inside` is over, …] as [*what `space` is over, i, j, …]."""
+    rest = [name for name in inside.over if name != space.name]
+    return pairs.movedim([2 + rest.index(name) for name in space.over], [*range(len(space.over))])
+
+
+def _beside(index: Tensor, axes: Sequence[str], spec: ModelSpec, inside: Space, ndim: int) -> Tensor:
+    """An index [*axes] laid beside the elements of a space, which have `ndim` axes: of size 1 along all others."""
+    shape = [spec.sizes[name] if name in axes else 1 for name in inside.over]
+    return index.reshape([*shape, *[1] * (ndim - len(shape))])
+
+
+def _against(piece: Piece, axis: str, i: int, kept: Container[str]) -> Piece:
+    """Entry i of A along an axis, beside every entry of B.
+
+    Only products of A and B count, and A has few rows here: where they are fewer than what the axes that are not kept
+    hold, B is taken in their coordinates, and A becomes the unit matrix.
+    """
+    names = piece.block.names
+    a = piece.a.narrow(names.index(axis), i, 1)
+    own = [dim for dim, name in enumerate(names) if name in kept]
+    rest = [dim for dim in range(len(names)) if dim not in own]
+    rows = [a.shape[dim] for dim in own]
+    size = math.prod(rows)
+    if not rest or size >= a.numel() // size:
+        return Piece(piece.block, a.expand_as(piece.b), piece.b)
+    flat = a.permute(*own, *rest).reshape(size, -1)
+    b = piece.b.permute(*own, *rest).flatten(len(own)) @ flat.mT
+    unit = torch.eye(size, dtype=b.dtype, device=b.device).view(*rows, size)
+    return Piece(Block((*(piece.block.axes[dim] for dim in own), Axis("row")), (), ()), unit.expand_as(b), b)
+
+
+def _entry(piece: Piece, axis: str, i: int) -> Piece:
+    """One entry along an axis, of which the others need not be kept."""
+    dim = piece.block.dim(axis)
+    return Piece(piece.block, piece.a.narrow(dim, i, 1), piece.b.narrow(dim, i, 1).clone())
+
+
+def _joined(pieces: Sequence[Piece], axis: str) -> Piece:
+    """Entries along an axis as one piece again."""
+    block = pieces[0].block
+    a, b = (torch.cat([getattr(piece, side) for piece in pieces], block.dim(axis)) for side in "ab")
+    return Piece(block, a, b)
 
 
 def _add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint
-from lmc.errors import CheckpointError, LmcError, one_line
+from lmc.errors import CheckpointError, LmcError, one_line, shown
 from lmc.evaluation import PathResult
 from lmc.matching.alignment import Alignment
 from lmc.matching.folder import DESCRIPTION, describe, elements, fingerprint, require_whole
@@ -102,8 +102,20 @@ def _of_models(folder: Path) -> list[Row]:
     rows = [_row("parents", parents)]
     if loaded:
         rows += [_row(f"λ at model {k}", lambda k=k: _end(loaded[0], k)) for k in range(len(loaded[0].parents))]  # type: ignore[misc]
-        for place in sorted((folder / "models").glob("endpoint-*")):
-            rows += [replace(row, what=f"models/{place.name}: {row.what}") for row in _of_checkpoint(place, loaded[0])]
+        rows += _of_exported(folder / "models", loaded[0])
+    return rows
+
+
+def _of_exported(folder: Path, alignment: Alignment) -> list[Row]:
+    """The aligned models that were written into an alignment's folder, one for each parent, and nothing else there."""
+    rows = []
+    numbers = {f"endpoint-{k}": k for k in range(len(alignment.parents))}
+    for place in sorted(folder.glob("endpoint-*")):
+        if place.name in numbers:
+            found = _of_checkpoint(place, alignment.endpoints[numbers[place.name]])
+            rows += [replace(row, what=f"models/{place.name}: {row.what}") for row in found]
+        else:
+            rows.append(Row(f"models/{shown(place.name)}", False, "belongs to none of the parents; remove it"))
     return rows
 
 
@@ -155,13 +167,13 @@ def _measured(folder: Path) -> str:
     return "measured on this alignment"
 
 
-def _of_checkpoint(folder: Path, alignment: Alignment | None = None) -> list[Row]:
+def _of_checkpoint(folder: Path, parent: nn.Module | None = None) -> list[Row]:
     """A folder with a model: its files, what the stock library alone reads from it, and what that computes.
 
-    One that an alignment exported computes what its model does.
+    One that an alignment exported computes what its parent does.
     """
     found: list[tuple[Blueprint, nn.Module]] = []
-    if not (folder / "config.json").exists():
+    if parent is None and not (folder / "config.json").exists():
         checkpoints.inspect(folder)  # says what is missing
 
     def weights() -> str:
@@ -170,20 +182,26 @@ def _of_checkpoint(folder: Path, alignment: Alignment | None = None) -> list[Row
         return f"{type(blueprint.model).__name__}, {len(blueprint.tensors)} tensors, all finite"
 
     def reloaded() -> str:
-        (blueprint, model), number = found[0], folder.name.rpartition("-")[2]
+        blueprint, model = found[0]
+        if parent is not None and _shapes(model) != _shapes(parent):
+            raise CheckpointError(f"expected {type(parent).__name__} of the parent's shapes, found another model")
         dtype, inputs = next(model.parameters()).dtype, example_inputs(model)
         with torch.no_grad():
             stock = logits(checkpoints.reload(blueprint).to(dtype), inputs)
-            mine = logits(model if alignment is None else alignment.endpoints[int(number)], inputs)
+            mine = logits(model if parent is None else parent, inputs)
         if not bool(stock.isfinite().all()):
             raise CheckpointError("expected finite logits, found NaN or infinity")
         if not (error := relative_change(mine, stock)) <= tolerance(blueprint.dtype):
             raise CheckpointError(f"expected the model's logits, found a change of {error:.1e}; write it again")
-        what = "the same logits" if alignment is None else f"logits are those of model {number}"
+        what = "the same logits" if parent is None else "logits are the parent's"
         return f"by {blueprint.family.library} alone: {what}, to {error:.1e}"
 
     rows = [_row("files", lambda: _written(folder)), _row("checkpoint", weights)]
     return [*rows, _row("stock reload", reloaded)] if found else rows
+
+
+def _shapes(model: nn.Module) -> tuple[type, dict[str, torch.Size]]:
+    return type(model), {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def _written(folder: Path) -> str:

@@ -38,9 +38,10 @@ def match_all(
     others = (Moved(g, s) for g, s in zip(gauges[1:], states[1:], strict=True))
     with extreme_numbers(*states):
         solutions = [match_weights(first, other, spec, frequencies) for other in others]
+        fared = report(solutions)
     transforms = (gauges[0], *(s.transform @ g for s, g in zip(solutions, gauges[1:], strict=True)))
     counted = {} if frequencies is None else {"tokens counted": int(frequencies.sum())}
-    return transforms, report(solutions) | counted
+    return transforms, fared | counted
 
 
 def same_epsilon(spec: ModelSpec, epsilons: Sequence[float]) -> tuple[Transform, ...]:

@@ -16,7 +16,7 @@ from lmc.evaluation import COLOURS, frame, look, row_of_frames
 from lmc.reproduce.every_experiment import Experiment
 from lmc.reproduce.figures import Markdown, logarithmic, unit, whiskers
 from lmc.reproduce.pair_means import mean
-from lmc.reproduce.runs import Comparison, Sweep, by_effort
+from lmc.reproduce.runs import Comparison, Plane, Sweep, by_effort
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,27 +29,24 @@ FINE = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 4, 6, 8, 10, 15, 
 def landscape_figure(numbers: Mapping[str, Any]) -> "Figure":
     """The loss over planes through three models, side by side, in one colour scale; lines join the endpoints.
 
-    `planes`: title -> what `evaluation.plane` returned, with `names` of its three models and `lines` between them.
+    `planes`: title -> a `Plane`, as a results file holds it.
     """
-    planes = by_effort(numbers["planes"])
+    planes = {title: Plane.from_json(plain) for title, plain in by_effort(numbers["planes"]).items()}
     figure, axes = row_of_frames(len(planes), width=5.2, height=4.6)
-    values = [loss for plane in planes.values() for row in plane["losses"] for loss in row]
+    values = [loss for plane in planes.values() for row in plane.losses for loss in row]
     low, high = math.log(min(values)), math.log(max(values))
     levels = [math.exp(low + (high - low) * i / 24) for i in range(25)]
     from matplotlib.colors import LogNorm
 
     for place, (title, plane) in zip(axes, planes.items(), strict=True):
         norm = LogNorm(levels[0], levels[-1])
-        filled = place.contourf(
-            plane["x"], plane["y"], plane["losses"], levels, norm=norm, cmap="cividis_r", extend="both"
-        )
-        place.contour(plane["x"], plane["y"], plane["losses"], levels[::3], colors="white", linewidths=0.5, alpha=0.6)
-        points = dict(zip(plane["names"], (plane["points"][key] for key in ("first", "second", "third")), strict=True))
-        for (start, end), style in zip(plane["lines"].values(), ("--", "-"), strict=False):
-            across, up = zip(points[start], points[end], strict=True)
-            place.plot(across, up, style, color="white", linewidth=4.5, solid_capstyle="round")
-            place.plot(across, up, style, color="black", linewidth=2)
-        for name, (across, up) in points.items():
+        filled = place.contourf(plane.x, plane.y, plane.losses, levels, norm=norm, cmap="cividis_r", extend="both")
+        place.contour(plane.x, plane.y, plane.losses, levels[::3], colors="white", linewidths=0.5, alpha=0.6)
+        for (start, end), style in zip(plane.lines.values(), ("--", "-"), strict=True):
+            ends = list(zip(plane.points[start], plane.points[end], strict=True))
+            place.plot(*ends, style, color="white", linewidth=4.5, solid_capstyle="round")
+            place.plot(*ends, style, color="black", linewidth=2)
+        for name, (across, up) in plane.points.items():
             place.plot(across, up, "o", color="white", markeredgecolor="black", markersize=8)
             box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
             side = -16 if up == 0 else 12

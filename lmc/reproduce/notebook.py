@@ -55,6 +55,8 @@ def notebook(source: Path) -> Any:
     for cell in node.cells:
         if cell.cell_type == "markdown":
             cell.source = quoted(cell.source)
+        elif picture := cell.metadata.get("mystnb", {}).get("image"):
+            picture["alt"] = quoted(picture["alt"])
     node.cells.insert(0, new_code_cell(bootstrap(source.parents[1]), metadata={"tags": ["colab", "remove-cell"]}))
     return settle_ids(node, source.stem)
 

@@ -39,6 +39,7 @@ PER_RUN = (
 )  # columns with a value for each run
 PER_POINT = ("barrier", "interval", "to_better")  # those that are kept of a sweep
 EMPTY = (("barrier", "interval"),)  # and those of one without points
+ORDER = ("first", "second", "third")  # of the models of a plane, as its file calls them
 COMMON = ("lambdas", "kinds")  # columns with one value for all runs
 HEADLINE = {"headline", "spread", "pairs", "seedless"}  # what `Headline` reads of a results file
 
@@ -270,6 +271,37 @@ def joined(found: Sequence[Comparison]) -> Comparison:
     endpoints = {pair: parents for one in found for pair, parents in (one.endpoints or {}).items()}
     last = found[-1]
     return Comparison(tuple(run for one in found for run in one.runs), last.unit, last.samples, endpoints)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The loss over the plane through three models: `losses` [row][column] at `x` and `y`.
+
+    `points`: where each model lies, by the name that is shown; `lines`: the names at both ends of each.
+    """
+
+    unit: str
+    x: Sequence[float]
+    y: Sequence[float]
+    losses: Sequence[Sequence[float]]
+    points: Mapping[str, tuple[float, float]]
+    lines: Mapping[str, tuple[str, str]]
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], names: Sequence[str]) -> Self:
+        """What `evaluation.plane` found. The first model is joined with the second (direct) and the third (matched)."""
+        first, second, third = names
+        lines = {"direct": (first, second), "matched": (first, third)}
+        points = {name: tuple(found["points"][k]) for name, k in zip(names, ORDER, strict=True)}
+        return cls(found["unit"], found["x"], found["y"], found["losses"], points, lines)
+
+    @classmethod
+    def from_json(cls, plain: Numbers) -> Self:
+        return cls.of(plain, plain["names"])
+
+    def to_json(self) -> Numbers:
+        points = dict(zip(ORDER, self.points.values(), strict=True))
+        return {**asdict(self), "points": points, "names": list(self.points)}
 
 
 @dataclass(frozen=True)

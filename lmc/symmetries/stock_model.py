@@ -1,6 +1,7 @@
 """A stock model's tensors, and a new stock model from new tensors."""
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,11 +36,20 @@ def extreme_numbers(*states: Mapping[str, Tensor]) -> Iterator[None]:
     except (torch.linalg.LinAlgError, OverflowError, ZeroDivisionError, ValueError) as error:
         if isinstance(error, ValueError) and "invalid numeric entries" not in str(error):
             raise  # of scipy's assignment: a cost that is no number
-        k, name = max(((k, n) for k, s in enumerate(states) for n in s), key=lambda at: largest(states[at[0]][at[1]]))
+        every = [(k, name) for k, tensors in enumerate(states) for name in tensors]
+        k, name = max(every, key=lambda at: _strangeness(states[at[0]][at[1]]))
         raise CheckpointError(
             f"tensor {name}: expected values of a trained model, found up to {largest(states[k][name]):.1e}, "
             "which cannot be computed with; was the checkpoint damaged?"
         ) from None
+
+
+def _strangeness(tensor: Tensor) -> float:
+    """How many powers of ten a tensor is away from 1. Zero counts as 30, but for vectors: 0 is usual there."""
+    found = largest(tensor)
+    if not math.isfinite(found):
+        return math.inf
+    return abs(math.log10(found)) if found else 30.0 * (tensor.ndim > 1)
 
 
 def epsilon(model: Any, spec: ModelSpec) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -98,10 +99,40 @@ def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ids = pico.inputs(joined)
     difference = (pico.logits(merged, ids) - pico.logits(joined, ids)).abs().max()
     assert difference <= 1e-4 * pico.logits(joined, ids).abs().max()
-    assert sorted(path.name for path in Path("aligned.parents").iterdir()) == ["1-lora"]
+    assert sorted(path.name for path in Path("aligned.parents").iterdir()) == ["1-lora", "made_of.json"]
     capsys.readouterr()
     assert main(["check", "lora"]) == 2
     assert "holds an adapter (adapter_config.json); lmc match takes it as it is, else join" in capsys.readouterr().err
+
+
+CHANGES: dict[str, Callable[[], Any]] = {
+    "nothing": lambda: None,
+    "the base": lambda: shutil.copytree("other", "base", dirs_exist_ok=True),
+    "the adapter": lambda: tensor(f"{QUERY}.lora_A.weight", torch.ones(4, 16))(Path("lora")),
+    "its factor": lambda: field(lora_alpha=7)(Path("lora")),
+    "its tokenizer": lambda: shutil.copy("base/tokenizer.json", "lora/tokenizer.json"),
+    "what was made": lambda: shutil.copy("base/model.safetensors", "aligned.parents/1-lora/model.safetensors"),
+    "the record": lambda: Path("aligned.parents/made_of.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_prepared_parents_are_used_again_only_for_what_they_were_made_of(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A run that was interrupted after they were written, and is started again once something has changed."""
+    monkeypatch.chdir(tmp_path)
+    adapter(tmp_path / "lora")
+    lmc.save(pico.llama(5, torch.float32), "other", tokenizer_from="base")
+    line = ["match", "other", "lora", "--method", "naive", "--out", "aligned"]
+    assert main(line) == 0
+    shutil.rmtree("aligned")
+    CHANGES[what]()
+    capsys.readouterr()
+    assert main(line) == (0 if what == "nothing" else 2)
+    assert Path("aligned").exists() == (what == "nothing")
+    if what != "nothing":
+        assert "aligned.parents" in capsys.readouterr().err
 
 
 def tensor(name: str, value: Tensor) -> Callable[[Path], None]:
@@ -129,7 +160,27 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no base": (field(base_model_name_or_path=None), "base_model_name_or_path: expected the base model, found None"),
     "a base that is gone": (field(base_model_name_or_path="no/such/base"), "base_model_name_or_path: no/such/base"),
     "no number": (field(lora_alpha="much"), "lora_alpha and alpha_pattern: expected numbers"),
-    "no pattern": (field(alpha_pattern={"(": 1}), "lora_alpha and alpha_pattern: expected numbers"),
+    "a number beyond floats": (field(lora_alpha=10**400), "lora_alpha and alpha_pattern: expected numbers, found 1000"),
+    "an infinite number": (field(lora_alpha=math.inf), "lora_alpha and alpha_pattern: expected numbers, found inf"),
+    "a truth for a number": (field(lora_alpha=True), "lora_alpha and alpha_pattern: expected numbers, found True"),
+    "a number for a word": (field(use_rslora="no"), "use_rslora: expected True or False or None, found no"),
+    "a list of patterns": (field(alpha_pattern=[1]), "lora_alpha and alpha_pattern: expected numbers, found [1]"),
+    "no pattern": (field(alpha_pattern={"[": 1}), "alpha_pattern: expected names of layers, found '['"),
+    "a pattern that never ends": (field(alpha_pattern={"(([a-z_.0-9]+)+)+!": 1}), "alpha_pattern: expected names of"),
+    "a pattern that ends late": (field(alpha_pattern={"[a-z.]*" * 9 + "!": 1}), "alpha_pattern: expected names of"),
+    "another rank": (field(r=7), "model.layers.0.self_attn.q_proj.weight: expected a rank r of [7], found 4"),
+    "no rank": (
+        lambda f: [
+            tensor(f"{layer}.lora_{p}.weight", torch.ones(s))(f)
+            for layer, p, s in ((QUERY, "A", (0, 16)), (QUERY, "B", (16, 0)))
+        ],
+        "expected a rank r of [4], found 0",
+    ),
+    "nothing": (
+        lambda f: save_file({}, f / "adapter_model.safetensors"),
+        "expected tensors that change the base, found",
+    ),
+    "a base of too long a name": (field(base_model_name_or_path="x" * 5000), "adapter_config.json: base_model_name_"),
     "pickled": (lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"), "save the adapter again"),
     "magnitudes": (tensor(f"{QUERY}.lora_magnitude_vector", torch.ones(16)), "not one that changes LlamaForCausalLM"),
     "half a change": (

@@ -4,6 +4,7 @@ import json
 import lzma
 import os
 import resource
+import shutil
 import socket
 import zipfile
 from collections import deque
@@ -15,7 +16,7 @@ import pico
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc.checkpoints import hub
@@ -127,6 +128,24 @@ def test_absurd_settings(old: Path, field: str, value: Any, capsys: pytest.Captu
     refused(capsys, "convert old new")
 
 
+@pytest.mark.parametrize("inside", ["[],", "{},", "0,", '"aa",'])
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+def test_settings_of_millions_of_values(old: Path, name: str, inside: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of a few megabytes that would be a hundred times as large in memory."""
+    shutil.copytree(old, "b")
+    for folder in (old, Path("b")):
+        save_file(torch.load(folder / "pytorch_model.bin"), folder / "model.safetensors")
+    (old / name).write_text(f'{{"a": [{inside * 2**22}0]}}')
+    refused(capsys, "match b old --method naive --out new", f"old/{name}: expected at most 4,194,304 values")
+
+
+def test_a_header_of_millions_of_tensors(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = b",".join(b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % i for i in range(320_000))
+    header = b"{" + entries + b"}"
+    (old / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b" " * 8)
+    refused(capsys, "check old", "old/model.safetensors: expected a header of at most 16,777,216 bytes")
+
+
 @pytest.mark.parametrize("number", [-1, 10**30, 10**12, 2**31, 1.5, "x", None, [], True])
 def test_absurd_token_ids(old: Path, number: object, capsys: pytest.CaptureFixture[str]) -> None:
     (old / "vocab.json").write_text(json.dumps({"a": 0, "b\x1b[31m": number}))
@@ -188,7 +207,7 @@ def test_no_file_of_an_alignment_is_waited_for(
         os.mkfifo(file)
     elif what == "huge":
         with file.open("wb") as stream:
-            stream.truncate(2**28)
+            stream.truncate(2**40)  # a hole: it takes no disk, and would take an hour to read
     else:
         file.symlink_to("/dev/zero" if what == "device" else name)
     code = main(command.split())

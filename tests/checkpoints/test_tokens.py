@@ -1,6 +1,7 @@
 """Vocabularies that differ, brought to one: every model keeps its logits for its own tokens, at both ends of a path."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,21 @@ def test_what_cannot_be_is_refused(tmp_path: Path, run: Any, monkeypatch: pytest
     code, _, err = run("match a c --method naive --vocabulary first --out aligned")
     assert code == 2 and "differ in shape of" in err
     assert not any(tmp_path.glob("aligned*"))
+
+
+def test_one_vocabulary_is_used_again_only_for_what_was_asked(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was interrupted once its parents were written, and is started again with others, or another choice."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "a", 0, W)
+    checkpoint(tmp_path / "b", 1, W[::-1])
+    checkpoint(tmp_path / "c", 2, W[::-1])
+    line = "match a b --method naive --vocabulary first --out aligned"
+    assert run(line)[0] == 0
+    shutil.rmtree("aligned")
+    for other in (line.replace("first", "second"), line.replace("a b", "a c")):
+        code, _, err = run(other)
+        assert code == 2 and not Path("aligned").exists()
+        assert "aligned.parents: expected what these models become, found it made of others" in err
+    assert run(line)[0] == 0

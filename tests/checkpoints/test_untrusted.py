@@ -96,6 +96,55 @@ def test_an_endless_small_file_is_refused_by_its_size(here: Path, capsys: pytest
     assert "b/tokenizer.json: expected at most" in refused(capsys)
 
 
+BOMBS = {  # cards of which nothing is taken: the licence is then not stated
+    "deep": b"[" * 20000,
+    "wide": b"[x]\na0: &a0 [x]\n"
+    + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b",".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 30))
+    + b"base_model: *a29",
+    "code": b"!!python/object/apply:os.system ['touch ran']",
+    "no text": b"\xff\xfe",
+    "a date": b"2020-01-01",
+    "a long number": b"9" * 5000,
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_a_card_that_is_none_states_nothing(here: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        (here / name / "README.md").write_bytes(b"---\nlicense: " + BOMBS[what] + b"\n---\n")
+    assert main(["match", "a", "b", "--method", "naive", "--out", "out"]) == 0
+    assert main(["merge", "out", "--out", "merged"]) == 0
+    assert "license" not in Path("merged/README.md").read_text() and not Path("ran").exists()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_a_card_states_is_shown_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A licence that is markup, and would end the line, is told where the parents' differ."""
+    odd = '"mit\\n# Free <b>beer</b> [here](http://x) \\e[31m"'
+    (here / "a/README.md").write_text(f"---\nlicense: {odd}\n---\n")
+    assert main(["match", "a", "b", "--method", "naive", "--out", "out"]) == 0
+    assert main(["merge", "out", "--out", "merged"]) == 0
+    for told in (capsys.readouterr().out, Path("merged/README.md").read_text()):
+        (line,) = [x for x in told.splitlines() if x.startswith("- licence: parent 0: mit")]
+        assert not set("<>[\x1b") & set(line) and "\n# Free" not in told
+
+
+TEMPLATES = {
+    "chat_template.jinja": b"\xff\xfe{{ messages }}",
+    "additional_chat_templates/tools.jinja": b"\xff",
+    "chat_template.json": b'{"chat_template": "half a character: \\ud83d"}',
+    "tokenizer_config.json": b'{"chat_template": "half a character: \\ud83d"}',
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_that_is_no_text_is_named(here: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "b/additional_chat_templates").mkdir()
+    (here / "b" / name).write_bytes(TEMPLATES[name])
+    said = refused(capsys)
+    assert ("half a character" in said) == name.endswith(".json") and (name.endswith(".json") or name in said), said
+
+
 @pytest.mark.parametrize(("field", "value"), [("num_hidden_layers", 10**9), ("num_hidden_layers", 1e300)])
 def test_absurd_sizes_are_refused_in_bounded_memory(here: Path, field: str, value: float) -> None:
     plain = json.loads((here / "b/config.json").read_text())

@@ -17,7 +17,8 @@ from PIL import Image
 
 from lmc import corpora
 from lmc.corpora import docstrings, pictures, texts
-from lmc.corpora.corpus import BARE, SPLITS
+from lmc.corpora.corpus import SPLITS
+from lmc.corpora.encoding import BARE, encode
 from lmc.errors import DataError
 
 TRUE_DATA = Path(os.environ.get("LMC_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -438,7 +439,7 @@ def test_text_in_pieces_gives_the_tokens_of_the_whole():
     code = "def f(x):\n    return x  # 'naïve' \U0001f600 it's\n\n\t- a  b c\n" * 3000
     for text in (corpora.text(true_data("wikitext2"), "eval")[:600_000], code):
         for tokenizer, size in ((gpt2, 50257), (neox, 50277), (corpora.byte_tokenizer(), 256)):
-            found = list(corpora.corpus.encode(tokenizer, text))
+            found = list(encode(tokenizer, text))
             assert found == tokenizer(text, **BARE).input_ids
             assert len(tokenizer) == size and max(found) < size
 

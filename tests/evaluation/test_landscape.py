@@ -1,6 +1,7 @@
 """The plane shows each network where it lies, and the loss that it has."""
 
 import copy
+import json
 
 import pico
 import pytest
@@ -11,6 +12,7 @@ from lmc.errors import ArgumentError
 from lmc.evaluation.landscape import affine_weights, coordinates, plane
 from lmc.evaluation.loss import evaluate
 from lmc.reproduce.experiments.planes import planes
+from lmc.reproduce.runs import Plane
 from lmc.symmetries.stock_model import state
 
 
@@ -67,9 +69,10 @@ def test_single_and_dual_planes_are_the_same_landscape(models, data):
     for (name, plane_), names in zip(
         found.items(), (["$A$", "$B$", r"$g\,B$"], ["$g_A A$", "$g_A B$", "$g_B B$"]), strict=True
     ):
-        assert plane_["names"] == names, name
-        assert plane_["lines"] == {"direct": names[:2], "matched": [names[0], names[2]]}
-    inside = found["single"]["losses"][1][1], found["dual"]["losses"][1][1]
+        assert list(plane_.points) == names, name
+        assert plane_.lines == {"direct": (names[0], names[1]), "matched": (names[0], names[2])}
+        assert Plane.from_json(json.loads(json.dumps(plane_.to_json(), sort_keys=True))) == plane_
+    inside = found["single"].losses[1][1], found["dual"].losses[1][1]
     assert inside[0] == pytest.approx(inside[1], rel=0.05)  # the grids differ where gA is not orthogonal (values)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 import lmc
 from lmc.errors import ArgumentError
 from lmc.evaluation.loss import Data
+from lmc.matching import solver
 from lmc.matching.activations import CrossCovariance, activation_pieces
 from lmc.matching.methods import Endpoints
 from lmc.matching.recipe import CLOSED_FORM
@@ -119,13 +120,28 @@ def test_running_statistics_need_the_same_memory_for_any_number_of_samples():
         assert kept == 6 * 6 + 4 * 6
 
 
-def test_objective_is_what_the_transform_achieves():
-    """The solver's last objective is ⟨θ_A, g·θ_B⟩ recomputed from scratch with its transform."""
-    a, b = canonical(pico.neox(seed=0)), canonical(pico.neox(seed=1))
+@pytest.mark.parametrize("make", [pico.neox, pico.llama, pico.mixtral])
+def test_objective_is_what_the_transform_achieves(make):
+    """The solver's last objective is ⟨θ_A, g·θ_B⟩ recomputed from scratch with its transform, and it never fell."""
+    a, b = canonical(make(seed=0)), canonical(make(seed=1))
     spec = lmc.spec(a)
     solution = match_weights(state(a), state(b), spec)
+    assert min(torch.tensor(solution.objective).diff()) >= -1e-9 * solution.objective[-1]
     again = weight_pieces(state(a), state(solution.transform.apply(b)), spec)
     assert float(sum((p.a * p.b).sum() for p in again)) == pytest.approx(solution.objective[-1], rel=1e-9)
+
+
+def test_dear_sweeps_end_when_a_gain_is_small(monkeypatch):
+    """Then one start is descended, as long as a sweep gains what a loss shows; cheap ones go on to the last digit."""
+    a, b = (canonical(pico.neox(seed=seed)) for seed in (0, 1))
+    full = match_weights(state(a), state(b), lmc.spec(a))
+    monkeypatch.setattr(solver, "CHEAP", 0)
+    monkeypatch.setattr(solver, "ONE_START", 0)
+    short = match_weights(state(a), state(b), lmc.spec(a))
+    gains = torch.tensor(short.objective).diff() / short.bound
+    assert len(short.objective) < len(full.objective)
+    assert (gains[:-1] > solver.VISIBLE).all() and gains[-1] <= solver.VISIBLE
+    assert full.converged and not short.converged
 
 
 def test_matched_weights_are_a_local_optimum():

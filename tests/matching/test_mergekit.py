@@ -1,5 +1,6 @@
 """Aligned endpoints into mergekit: what is exported is all that it needs, and it merges what is aligned."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import pico
 import pytest
 import torch
-import yaml
 
 import lmc
 from lmc.cli import main
+from lmc.errors import CheckpointError, MissingExtraError
 from lmc.matching import mergekit
+from lmc.reproduce.experiments import with_mergekit
 
 
 @pytest.mark.parametrize("method", ["canonical", "weights"])  # in memory, and from file to file
@@ -29,22 +31,24 @@ def test_configurations_stand_beside_the_endpoints(
     ]
 
 
-@pytest.mark.parametrize("method", mergekit.METHODS)
-def test_mergekit_merges_them(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mergekit")
-    from mergekit.config import MergeConfiguration
-    from mergekit.merge import MergeOptions, run_merge
-
+def test_mergekit_merges_them(tmp_path: Path) -> None:
+    if not (named := os.environ.get("LMC_MERGEKIT")):
+        pytest.skip(with_mergekit.INSTALL)
     pair: list[Any] = [pico.llama(k, torch.float32) for k in range(2)]
     alignment = lmc.match(*pair, method="weights")
     alignment.export(tmp_path / "models")
-    for k in range(2):
-        pico.tokenizer(tmp_path / "models" / f"endpoint-{k}")
-    monkeypatch.chdir(tmp_path / "models")
-    plain = MergeConfiguration.model_validate(yaml.safe_load(Path(f"mergekit-{method}.yml").read_text()))
-    run_merge(plain, "merged", MergeOptions(copy_tokenizer=False, quiet=True))
-    merged = lmc.load("merged")
-    assert sys.modules["mergekit"] and all(bool(t.isfinite().all()) for t in merged.state_dict().values())
-    if method == "linear":
-        for name, tensor in alignment.merge(0.5).state_dict().items():
-            assert (merged.state_dict()[name] - tensor).abs().max() <= 1e-5, name
+    plans = [(method, 0.25) for method in mergekit.METHODS]
+    made = with_mergekit.merged(with_mergekit.python(named), tmp_path / "models", plans)
+    found = {method: model.state_dict() for (method, _), model in zip(plans, made, strict=True)}
+    assert all(bool(tensor.isfinite().all()) for model in found.values() for tensor in model.values())
+    for name, tensor in alignment.merge(0.25).state_dict().items():
+        assert (found["linear"][name] - tensor).abs().max() <= 1e-5, name
+
+
+def test_without_mergekit_one_line_says_what_to_do() -> None:
+    with pytest.raises(
+        MissingExtraError, match=r"^LMC_MERGEKIT: .*found 'nowhere'; install mergekit .*name the Python"
+    ):
+        with_mergekit.python("nowhere")
+    with pytest.raises(CheckpointError, match=r"mergekit failed \(.*mergekit.*\); install mergekit"):
+        with_mergekit.version(Path(sys.executable))  # an environment that has none

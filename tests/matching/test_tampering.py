@@ -433,3 +433,37 @@ def test_verify_says_what_holds_and_what_does_not(here: Path, capsys: pytest.Cap
     (row,) = [x for x in capsys.readouterr().out.splitlines() if " NO " in x]
     assert row.startswith("parents") and "sha256" in row
     assert main(["verify", "nowhere"]) == 2
+
+
+EXPORTED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "one too many": (lambda f: shutil.copytree(f / "endpoint-0", f / "endpoint-7"), "models/endpoint-7 "),
+    "an odd name": (lambda f: (f / "endpoint-\x1b[31m").mkdir(), "models/endpoint-\\x1b[31m "),
+    "no settings": (lambda f: (f / "endpoint-1/config.json").unlink(), "models/endpoint-1: checkpoint "),
+    "another model": (
+        lambda f: (
+            shutil.rmtree(f / "endpoint-1"),
+            lmc.save(pico.qwen2(0, torch.float32, vocab_size=50), f / "endpoint-1"),
+        ),
+        "models/endpoint-1: stock reload ",
+    ),
+    "the other one": (
+        lambda f: (shutil.rmtree(f / "endpoint-1"), shutil.copytree(f / "endpoint-0", f / "endpoint-1")),
+        "models/endpoint-1: stock reload ",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", EXPORTED)
+def test_exported_models_are_those_of_the_alignment(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, side in enumerate("ab"):
+        lmc.save(pico.llama(seed, torch.float32), side)
+    assert main(["match", "a", "b", "--method", "canonical", "--out", "aligned", "--export"]) == 0
+    assert main(["verify", "aligned"]) == 0
+    capsys.readouterr()
+    EXPORTED[what][0](Path("aligned/models"))
+    assert main(["verify", "aligned"]) == 1
+    found = [line for line in capsys.readouterr().out.splitlines() if " NO " in line]
+    assert found and any(line.startswith(EXPORTED[what][1]) for line in found), found

@@ -42,6 +42,7 @@ def serving() -> Iterator[dict[str, str]]:
 
 def become_copy(place: str) -> None:
     """Have a copy do what this process was started for, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Jupyter sends it to a kernel that it has asked to end
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(place)
         order = {"argv": sys.orig_argv, "environ": dict(os.environ), "cwd": os.getcwd()}

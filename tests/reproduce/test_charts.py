@@ -11,6 +11,7 @@ from lmc.reproduce.ledger import figures
 from lmc.reproduce.runs import Comparison, Run, Sweep
 
 PLANE = {
+    "unit": "nats",
     "x": [0.0, 1.0, 2.0],
     "y": [0.0, 1.0, 2.0],
     "losses": [[0.1, 5.0, 0.1], [0.5, 2.0, 1.0], [0.1, 0.2, 3.0]],

@@ -251,6 +251,26 @@ def test_enough_data_is_where_learning_stays_below_activations():
     assert where_it_ends.over_data({"x-0": {}}).rest["enough"] is None
 
 
+def test_what_learning_the_order_gains_is_compared_at_as_many_steps():
+    def piece(steps, barrier, order=None, **more):
+        known = {
+            "steps": steps,
+            "method": "dual",
+            "drawn": "middle",
+            "read": "train",
+            "order": order,
+            **walked(barrier),
+        }
+        return known | ({"reordered": 0.5} if order else {}) | more
+
+    found = {"plain": piece(300, 0.2), "longer": piece(1000, 0.1), "few": piece(300, 0.9, windows=4)}
+    assert where_it_ends.orders({"x-0": found}) == {}  # nothing to compare with
+    found["order"] = piece(300, 0.3, "soft")
+    rows = where_it_ends.orders({"x-0": found})
+    assert rows["dual, order as it is"] == {"pairs": 1, "barrier": 0.2}
+    assert rows["dual, soft"] == {"pairs": 1, "barrier": 0.3, "share of units moved": 0.5}
+
+
 def walked(barrier):
     return {"path": {"barrier": barrier, "interval": [barrier, barrier]}}
 

@@ -8,7 +8,7 @@ import lmc
 from lmc.evaluation.loss import Data, evaluate
 from lmc.reproduce.experiments.ablation import ablate, restricted, variants
 from lmc.reproduce.experiments.controls_table import ORDER, barriers_on, beside_controls, four_alignments, sayings
-from lmc.reproduce.experiments.dependence import sweep, train_pairs
+from lmc.reproduce.experiments.dependence import Point, sweep, train_pairs
 from lmc.reproduce.training.tasks import Digits
 from lmc.reproduce.training.trainer import TrainingRecipe
 from lmc.symmetries.families.family import spec as spec_of
@@ -68,7 +68,7 @@ def test_a_sweep_compares_at_every_point(pair, data):
     [(name, (a, b))] = trained.items()
     assert name == "seeds 0 and 1" and a.embed_dim == 8 and len(a.blocks) == 1
     assert not torch.equal(a.head.weight, b.head.weight)
-    points = {4: {"pairs": {"p": pair}, "match_on": data}, 16: {"pairs": {"p": pair}, "match_on": data}}
+    points = {4: Point({"p": pair}, data), 16: Point({"p": pair}, data)}
     found = sweep(points, data, {"naive": [{}], "activations": [{}]}, "samples", grid=3)
     assert found.points == (4, 16) and found.varied == "samples"
     assert found.parameters == (sum(p.numel() for p in pair[0].parameters()),) * 2

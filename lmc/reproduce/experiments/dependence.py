@@ -1,6 +1,6 @@
 """One thing varied, everything else held: the size of the models, how long they trained, how much data matching sees.
 
->>> points = {count: {"pairs": {"pair-0": (a, b)}, "match_on": match_on[:count]} for count in (16, 64)}
+>>> points = {count: Point({"pair-0": (a, b)}, match_on[:count]) for count in (16, 64)}
 >>> found = sweep(points, held_out, {"naive": [{}], "dual": [{"steps": 2}]}, "windows to match on", grid=3)
 windows to match on 16 ...
 >>> found.points
@@ -8,13 +8,20 @@ windows to match on 16 ...
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmc.reproduce.experiments.comparison import compare
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Pair, Parents, Sweep
 from lmc.reproduce.training.tasks import Task
 from lmc.reproduce.training.trainer import TrainingRecipe, train
+
+
+class Point(NamedTuple):
+    """What is compared at one value of what is varied: pairs by name, and the data that matching reads."""
+
+    pairs: Mapping[str, Pair]
+    match_on: object
 
 
 def train_pairs(task: Task, recipe: TrainingRecipe, seeds: Iterable[tuple[int, int]]) -> dict[str, Pair]:
@@ -30,19 +37,19 @@ def train_pairs(task: Task, recipe: TrainingRecipe, seeds: Iterable[tuple[int, i
 
 
 def sweep(
-    points: Mapping[float, Mapping[str, Any]],
+    points: Mapping[float, Point],
     held_out: object,
     plan: Mapping[str, Sequence[Mapping[str, Any]]],
     varied: str,
     grid: int = 11,
 ) -> Sweep:
-    """`lmc.reproduce.experiments.comparison.compare` at every point; a point has `pairs` and `match_on`."""
+    """`lmc.reproduce.experiments.comparison.compare` at every point."""
     found = {}
     for x, point in points.items():
         print(f"{varied} {x:g}")
-        found[x] = compare(point["pairs"], point["match_on"], held_out, plan, grid)
+        found[x] = compare(point.pairs, point.match_on, held_out, plan, grid)
     parents: list[list[Parents]] = [list((compared.endpoints or {}).values()) for compared in found.values()]
-    first = [next(iter(point["pairs"].values()))[0] for point in points.values()]
+    first = [next(iter(point.pairs.values()))[0] for point in points.values()]
     return Sweep(
         varied,
         tuple(points),

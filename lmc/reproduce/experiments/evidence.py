@@ -18,7 +18,7 @@ import torch
 
 from lmc.reproduce import results
 from lmc.reproduce.experiments import after_alignment, where_it_ends
-from lmc.reproduce.experiments.long_matches import RATES, LongMatch, Study
+from lmc.reproduce.experiments.long_matches import ORDERS, RATES, LongMatch, Study
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
 
@@ -51,6 +51,9 @@ def make(kind: str, folder: Path) -> None:
         if kind != "neox-docstrings":
             continue
         study.match(LongMatch(ALIGNED, "adaptive", "eval", **given))
+        for method, rate in (("dual", RATES[kind]), ("single", 2 * RATES[kind])):
+            for order in (None, *ORDERS):
+                study.match(LongMatch(FEW, batch=BATCH[kind], lr=rate, method=method, order=order))
         for windows in WINDOWS:
             study.match(LongMatch(FEW, windows=windows, **given))
             study.closed(windows)

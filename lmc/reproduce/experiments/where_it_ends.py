@@ -45,9 +45,9 @@ def write(kind: str, folder: Path) -> str:
     ended = ends(pieces)
     known = {"barrier": "barrier of the longest match", BOUND + "barrier": "barrier, matched on the evaluation samples"}
     values = {name: [row[key] for row in ended.values() if key in row] for key, name in known.items()}
-    headline = Headline({name: mean(found) for name, found in values.items() if found}, pairs=pairs)
+    headline = Headline({name: mean(found) for name, found in values.items() if found})
     numbers = {"unit": first["metric"], "samples": first["samples"], "pieces": pieces, "ends": ended}
-    numbers["losses"] = told_apart(pieces)
+    numbers["losses"], numbers["orders"] = told_apart(pieces), orders(pieces)
     numbers |= over_steps(pieces).to_json() | headline.to_json()
     seconds = sum(kept[pair].seconds() for pair in pairs)
     seeds = sorted({piece.get("seed", 0) for found in pieces.values() for piece in found.values()})
@@ -140,6 +140,27 @@ def told_apart(pieces: Pieces) -> dict[str, dict[str, Any]]:
         for name, loss in found.items():
             rows.setdefault(name, {})[pair] = loss
     return {name: {"mean": mean(list(row.values())), "pairs": row} for name, row in rows.items()}
+
+
+def orders(pieces: Pieces) -> dict[str, dict[str, Any]]:
+    """What permuting hidden units while learning gains: matches that do, and those of as many steps that do not.
+
+    Of each the mean barrier of the pairs that have such matches, and of the share of units that found another partner.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for kept in pieces.values():
+        lengths = {piece["steps"] for piece in kept.values() if piece.get("order")}
+        for piece in kept.values():
+            alike = piece.get("steps") in lengths and piece.get("drawn") == "middle" and piece.get("read") == "train"
+            if alike and not piece.get("windows"):
+                row = rows.setdefault(f"{piece['method']}, {piece.get('order') or 'order as it is'}", {"barrier": []})
+                row["barrier"].append(piece["path"]["barrier"])
+                if piece.get("order"):
+                    row.setdefault("share of units moved", []).append(piece["reordered"])
+    return {
+        name: {"pairs": len(row["barrier"])} | {k: mean(v) for k, v in row.items()}
+        for name, row in sorted(rows.items())
+    }
 
 
 def over_data(pieces: Pieces) -> Sweep:

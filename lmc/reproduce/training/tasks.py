@@ -127,10 +127,10 @@ class Texts(Task):
 
 @final
 class Docstrings(Texts):
-    """The documentation of Python packages, byte by byte, for Pythia's architecture in small."""
+    """The documentation of Python packages, byte by byte, for a small model, of Pythia's architecture by default."""
 
-    def __init__(self) -> None:
-        super().__init__(NeoX(layers=2, width=128, heads=4, context=128, vocabulary=256), "embedded", Path())
+    def __init__(self, shape: Language | None = None) -> None:
+        super().__init__(shape or NeoX(2, 128, heads=4, context=128, vocabulary=256), "embedded", Path())
 
     def read(self, corpus: str, split: str) -> Tensor:
         return torch.frombuffer(bytearray(corpora.text(corpus, split).encode()), dtype=torch.uint8)

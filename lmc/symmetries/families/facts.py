@@ -87,10 +87,12 @@ def kinds(family: Family) -> dict[tuple[str, ...], list[str]]:
 
 def _smallest(family: Family, name: str) -> Any:
     """A model of a class at the library's default width, with one layer, on the meta device."""
+    if family.library == "timm":
+        create = timm().create_model  # imported before the device is chosen: torch 2.6 computes while it is imported
+        with torch.device("meta"):
+            return create("vit_base_patch16_224", pretrained=False, depth=1)
+    stock = getattr(transformers(), name)
     with torch.device("meta"):
-        if family.library == "timm":
-            return timm().create_model("vit_base_patch16_224", pretrained=False, depth=1)
-        stock = getattr(transformers(), name)
         return stock(stock.config_class(num_hidden_layers=1, bos_token_id=None, eos_token_id=None))
 
 

@@ -1,0 +1,156 @@
+"""Merges of another tool, mergekit: of parents as they are, and of the aligned endpoints of `lmc match --export`.
+
+    LMC_MERGEKIT=FOLDER/bin/python lmc reproduce --figure mergekit
+
+mergekit wants versions of its own, so it has an environment of its own, and the variable names the Python there. What
+it is given are the configurations of the export, in the middle or, for methods that have a line, at other places of it.
+The pairs are GPT-2: of Pythia's architecture mergekit 0.1.5 expects buffers that transformers no longer writes.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from lmc.checkpoints import load, save
+from lmc.errors import CheckpointError, MissingExtraError
+from lmc.evaluation import Data, evaluate
+from lmc.matching import Alignment, match
+from lmc.reproduce.experiments.comparison import runs
+from lmc.reproduce.runs import Headline, Numbers, Pair
+from lmc.reproduce.training.shapes import Gpt2
+from lmc.reproduce.training.tasks import Docstrings
+from lmc.reproduce.training.trainer import TrainingRecipe, train
+
+LINES = ("linear", "slerp")  # methods that merge at any place between two models
+ONCE = ("ties", "dare_ties")  # and those that only merge
+PLACES = (0.25, 0.5, 0.75)
+TASK = Docstrings(Gpt2(2, 64, heads=4, context=64, vocabulary=256))
+RECIPE = TrainingRecipe(700, 16, 4e-3)
+BEFORE, AFTER = "as they are", "aligned"
+INSTALL = "install mergekit into an environment of its own, and let LMC_MERGEKIT name the Python there"
+MERGE = """
+import sys, yaml
+from mergekit.config import MergeConfiguration
+from mergekit.merge import MergeOptions, run_merge
+seed, *names = sys.argv[1:]
+for name in names:
+    plan = MergeConfiguration.model_validate(yaml.safe_load(open(name + ".yml")))
+    run_merge(plan, name, MergeOptions(copy_tokenizer=False, quiet=True, random_seed=int(seed)))
+"""
+Plan = tuple[str, float]  # a method, and where between the first model and the second
+
+
+def python(named: str) -> Path:
+    """The Python of mergekit's environment. Raises MissingExtraError.
+
+    >>> python("")
+    Traceback (most recent call last):
+    lmc.errors.MissingExtraError: LMC_MERGEKIT: expected mergekit's Python, found ''; install mergekit into an ...
+    """
+    found = shutil.which(named) if named else None
+    if found is None:
+        raise MissingExtraError(f"LMC_MERGEKIT: expected mergekit's Python, found {named!r}; {INSTALL}")
+    return Path(found)
+
+
+def endpoints(folder: Path, count: int) -> dict[str, Pair]:
+    """So many disjoint pairs, trained into the folder in about a minute each, or read from there."""
+    for seed in range(2 * count):
+        if not (place := folder / f"seed-{seed}").is_dir():
+            save(train(TASK, RECIPE, seed)[0], place)
+    return {f"pair-{k}": (load(folder / f"seed-{2 * k}"), load(folder / f"seed-{2 * k + 1}")) for k in range(count)}
+
+
+def version(mergekit: Path) -> str:
+    """The version of the mergekit in that Python's environment. Raises CheckpointError."""
+    return _run(mergekit, ["-c", "from importlib.metadata import version; print(version('mergekit'))"], Path())
+
+
+def merged(mergekit: Path, folder: Path, plans: Iterable[Plan], seed: int = 0) -> list[nn.Module]:
+    """What mergekit makes of the endpoints in an exported folder, with its configurations there.
+
+    Beside them are written, in one run of mergekit, configurations and models `METHOD-PLACE`. Raises CheckpointError.
+    """
+    names = []
+    for method, at in plans:
+        chosen = yaml.safe_load((folder / f"mergekit-{method}.yml").read_text(encoding="utf-8"))
+        if method == "slerp":
+            chosen["parameters"]["t"] = at
+        elif method == "linear":
+            for model, weight in zip(chosen["models"], (1 - at, at), strict=True):
+                model["parameters"]["weight"] = weight
+        names.append(f"{method}-{at}")
+        (folder / f"{names[-1]}.yml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    _run(mergekit, ["-c", MERGE, str(seed), *names], folder)
+    return [load(folder / name) for name in names]
+
+
+def _run(program: Path, arguments: Sequence[str], folder: Path) -> str:
+    """What a program in another environment prints."""
+    alone = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(program), *arguments], cwd=folder, env=alone | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        raise CheckpointError(f"{program}: mergekit failed ({said}); {INSTALL}")
+    return done.stdout.strip()
+
+
+def merges(mergekit: Path, alignment: Alignment, held_out: Data, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Per method the held-out loss of its merge in the middle; for those with a line also the barrier on it."""
+
+    def loss(model: nn.Module) -> float:
+        return float(evaluate(model, held_out)[0].mean())
+
+    ends = [loss(model) for model in alignment.models]
+    found: dict[str, dict[str, float]] = {"parents": {"loss": sum(ends) / 2}}
+    plans = [*((method, at) for method in LINES for at in PLACES), *((method, 0.5) for method in ONCE)]
+    with tempfile.TemporaryDirectory(prefix="lmc-") as aside:
+        folder = Path(aside) / "models"
+        alignment.export(folder)
+        losses = dict(zip(plans, map(loss, merged(mergekit, folder, plans, seed)), strict=True))
+    for method in (*LINES, *ONCE):
+        found[method] = {"loss": losses[method, 0.5]}
+    for method in LINES:
+        above = [losses[method, at] - (1 - at) * ends[0] - at * ends[1] for at in PLACES]
+        found[method]["barrier"] = max(0.0, *above)
+    return found
+
+
+def study(
+    mergekit: Path,
+    pairs: Mapping[str, Pair],
+    match_on: object,
+    held_out: Data,
+    steps: int,
+    rate: float,
+    seeds: Sequence[int],
+) -> Numbers:
+    """All merges of every pair as it is and after dual matching, which takes the first pair with every seed."""
+    before = {name: merges(mergekit, match(*pair, method="naive"), held_out) for name, pair in pairs.items()}
+    made = runs(list(pairs), seeds)
+    after = []
+    for name, seed in made:
+        aligned = match(*pairs[name], method="dual", data=match_on, steps=steps, lr=rate, seed=seed)
+        after.append(merges(mergekit, aligned, held_out, seed))
+    models: dict[str, Any] = {"parents": {"loss": [row["parents"]["loss"] for row in before.values()]}}
+    for method in (*LINES, *ONCE):
+        for when, rows in ((BEFORE, list(before.values())), (AFTER, after)):
+            models[f"{method}, {when}"] = {key: [row[method][key] for row in rows] for key in rows[0][method]}
+    of = [name for name, _ in made]
+    known = {f"{name}, {key}": values for name, row in models.items() for key, values in row.items()}
+    fixed = [name for name in known if AFTER not in name and "dare" not in name]  # dare draws what it drops
+    return {
+        "unit": held_out.unit,
+        "models": models,
+        "order": list(models),
+        **Headline.of(known, of, seedless=fixed).to_json(),
+    }
