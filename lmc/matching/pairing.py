@@ -20,6 +20,7 @@ from torch import nn
 
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import CheckpointError, IncompatibleModelsError
+from lmc.matching.estimate import COPIES, process_memory
 from lmc.symmetries import hollow, require_room
 from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
@@ -172,14 +173,17 @@ class Pairing:
         return 4 * (self.parameters + self.untied)
 
     def __str__(self) -> str:
-        free = shutil.disk_usage(Path.cwd()).free
+        free, model = shutil.disk_usage(Path.cwd()).free, self.blueprints[0].model
         rows = {
             "parameters each": f"{self.parameters:,}",
             "memory for matching": f"{_size(self.memory)} and activations",
+            "without learning": ", ".join(f"{_size(process_memory(model, m))} for {m}" for m in COPIES)
+            + " (estimates for the whole process)",
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
         }
         if self.untied:
-            rows["of that, its own head"] = f"{_size(4 * self.untied)}; the parents' is tied, naive keeps it so"
+            kept = "the parents' is tied, as naive and gains of 1 keep it"
+            rows["of that, its own head"] = f"{_size(4 * self.untied)}; {kept}"
         return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
 
 

@@ -49,6 +49,7 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
         settings = [source.folder / "config.json" for source in where]
         same = all(file.is_file() and file.read_bytes() == settings[0].read_bytes() for file in settings)
         return list(names) if same else _of_one_size(names, place)
+    ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
     made_of = [adapters.refer(joined[k]) if k in joined else None for k in range(len(names))]
 
     def write(folder: Path) -> None:
@@ -56,7 +57,7 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
             adapters.write(adapter, folder / _target(k, adapter.source))
 
     _fill(place, {"parents": made_of}, write)
-    return [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
+    return ready
 
 
 def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
@@ -100,7 +101,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
             save(enlarge(load(blueprints[k]), like), folder / target, kept)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
-    _fill(place, {"size of": largest, "parents": made_of}, write)
+    _fill(place, {"like": largest, "parents": made_of}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 

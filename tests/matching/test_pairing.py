@@ -14,6 +14,7 @@ import lmc
 from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
 from lmc.matching import estimate, pairing
 from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable
+from lmc.reproduce.training.shapes import PYTHIA
 
 ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
 
@@ -270,3 +271,14 @@ def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytes
     assert estimate.step_seconds(pico.bert(dtype=torch.float32)) is None
     monkeypatch.undo()
     assert 0 < (estimate.step_seconds(model) or 0) < 60
+
+
+def test_the_memory_of_a_process_is_what_was_measured() -> None:
+    """Within a factor of two, for every shape that the bench has measured."""
+    root = Path(__file__).resolve().parents[2]
+    measured = json.loads((root / "data/results/bench/weights.json").read_text())
+    assert len(measured) >= 5
+    for name, row in measured.items():
+        with torch.device("meta"):
+            model = PYTHIA[name.split(",")[0]].build()
+        assert 0.5 < estimate.process_memory(model, "weights") / (row["peak_gib"] * 2**30) < 2, name
