@@ -1,4 +1,4 @@
-"""How long matching will take here, measured in a moment, and what memory its process needs."""
+"""How long matching will take here, measured in a moment."""
 
 import time
 from collections.abc import Callable
@@ -11,8 +11,6 @@ from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
 CALIBRATION = 768  # rows of the matrix product that is timed
-LIBRARIES = 2**29  # bytes that a process needs before it has read a weight
-COPIES = {"naive": 3, "weights": 11}  # of the largest tensor in float32: as measured, see the test and `make bench`
 
 
 @torch.no_grad()
@@ -40,17 +38,6 @@ def step_seconds(model: nn.Module) -> float | None:
     per_product = seconds_of(lambda: square @ square) / CALIBRATION**3
     weights = sum(p.numel() for p in model.parameters())
     return 3 * forward * share + (0 if stream.discrete else 2 * stream.n * weights * per_product)
-
-
-def process_memory(model: nn.Module, method: str) -> int:
-    """About the bytes that the whole process of `naive` or `weights` needs, which read a part at a time.
-
-    >>> process_memory(a, "naive") < process_memory(a, "weights")
-    True
-
-    The model may lie on the meta device. An estimate: within a factor of two of what was measured.
-    """
-    return LIBRARIES + COPIES[method] * 4 * max(p.numel() for p in model.parameters())
 
 
 def seconds_of(work: Callable[[], Tensor]) -> float:

@@ -20,7 +20,7 @@ from torch import nn
 
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import CheckpointError, IncompatibleModelsError
-from lmc.matching.estimate import COPIES, process_memory
+from lmc.matching.memory import COPIES, process_memory
 from lmc.symmetries import hollow, require_room
 from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
@@ -51,8 +51,8 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
 def to_enlarge(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
     """Which model is the largest, and which others can be written in its shapes and have to be. Warns of them.
 
-    >>> to_enlarge((model, large))
-    (1, [0])
+    >>> to_enlarge((a, b))
+    (0, [])
 
     The models may lie on the meta device.
     """

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 import lmc
 from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
-from lmc.matching import estimate, pairing
+from lmc.matching import estimate, memory, pairing
 from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable
 from lmc.reproduce.training.shapes import PYTHIA
 
@@ -281,4 +281,4 @@ def test_the_memory_of_a_process_is_what_was_measured() -> None:
     for name, row in measured.items():
         with torch.device("meta"):
             model = PYTHIA[name.split(",")[0]].build()
-        assert 0.5 < estimate.process_memory(model, "weights") / (row["peak_gib"] * 2**30) < 2, name
+        assert 0.5 < memory.process_memory(model, "weights") / (row["peak_gib"] * 2**30) < 2, name
