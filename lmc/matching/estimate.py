@@ -1,4 +1,4 @@
-"""How long learned matching will take here, measured in a moment."""
+"""How long matching will take here, measured in a moment."""
 
 import time
 from collections.abc import Callable

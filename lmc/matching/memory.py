@@ -1,4 +1,4 @@
-"""What memory matching without learning needs."""
+"""What memory matching needs, where it reads a part of a model at a time."""
 
 from torch import nn
 

@@ -51,8 +51,8 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
 def to_enlarge(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
     """Which model is the largest, and which others can be written in its shapes and have to be. Warns of them.
 
-    >>> to_enlarge((model, large))
-    (1, [0])
+    >>> to_enlarge((a, b))
+    (0, [])
 
     The models may lie on the meta device.
     """

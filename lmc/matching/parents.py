@@ -90,6 +90,8 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
     folders = [b.source.folder for b in blueprints]
     for k in smaller:
         vocabulary.require_same(folders[largest], folders[k], f"model {largest + 1} and model {k + 1}")
+    for blueprint in blueprints:
+        hub.fetch(blueprint.source, blueprint.files)
     targets = {k: _target(k, blueprints[k].source) for k in smaller}
 
     def write(folder: Path) -> None:

@@ -184,7 +184,7 @@ def test_the_table_counts_every_flat_direction(build: Any, config: dict[str, Any
         (pico.llama, {**ONE, "rms_norm_eps": 0.1}, {"num_hidden_layers": 2, "intermediate_size": 6}),
         (
             pico.hf_vit,
-            {**HF, "layer_norm_eps": 0.1, "num_hidden_layers": 1},
+            {**HF, "layer_norm_eps": 0.1},
             {"hidden_size": 8, "intermediate_size": 6},
         ),
     ],
