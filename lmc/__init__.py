@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from lmc.symmetries import Transform as Transform
     from lmc.symmetries import canonicalize as canonicalize
     from lmc.symmetries import check as check
+    from lmc.symmetries import enlarge as enlarge
     from lmc.symmetries import float64 as float64
     from lmc.symmetries.families import families as families
     from lmc.symmetries.families import spec as spec

@@ -185,4 +185,4 @@ assert part > 1 / len(dual)
 # ```{solution-end}
 # ```
 #
-# **Next question.** How to do it with your own models: {doc}`../own_checkpoints`.
+# **Next question.** And where parents are less alike? {doc}`23_other_parents`.

@@ -263,6 +263,20 @@ def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interruption_inside_a_program_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `main` is called by other Python code, Ctrl-C is an exception."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("lmc.matching.verify", interrupted)
+    assert main(["verify", "aligned"]) == 130
+    assert lines(capsys.readouterr().err) == ["interrupted"]
+
+
 LONGEST = "x" * 250
 TOO_LONG = {
     "match": f"match a b --method dual --data text.txt --out {LONGEST}",

@@ -43,6 +43,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("examples")
     a, b, c = (pico.neox(seed=seed, dtype=torch.float32) for seed in range(3))
     vits = [pico.vit(seed=0, dtype=torch.float32), pico.vit(seed=1, dtype=torch.float32, no_embed_class=True)]
+    larger = {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 3, "intermediate_size": 30}
     tokens, held_out = (pico.inputs(a, n=64, seed=seed) for seed in (1, 2))
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.chdir(folder)
@@ -66,6 +67,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         "torch": torch,
         "Path": Path,
         **{"model": a, "a": a, "b": b, "c": c, "vit": vits[0], "other_vit": vits[1]},
+        "large": pico.neox(dtype=torch.float32, **larger),
         **{"tokens": tokens, "match_on": tokens, "held_out": held_out},
         **{"alignment": alignment, "merged": alignment.merge(0.5), "naive": lmc.match(a, b, method="naive")},
         **{"dual": alignment, "single": lmc.match(a, b, method="single", data=tokens, steps=2)},

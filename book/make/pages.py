@@ -79,8 +79,8 @@ def claims(folder: Path) -> None:
         sections.append(f"## {claim[0].upper()}{claim[1:]}\n\n{body}")
     short += [
         "",
-        f"*Near zero* means: at most {NEAR:.0%} of the naive barrier, at the upper end of the interval. Accuracy *stays up*",
-        f"where no path loses more than {STAYS:.0%} of the worse endpoint's.",
+        f"*Near zero* means: at most {NEAR:.0%} of the naive barrier, at the upper end of the interval. Accuracy",
+        f"*stays up* where no path loses more than {STAYS:.0%} of the worse endpoint's.",
     ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "claims.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")

@@ -110,7 +110,7 @@ def cover(
             continue
         file = f"{where}/{found_entry.file}"
         if own not in expected:
-            what = f"found {list(found_entry.shape)}{_advice(name)}"
+            what = f"found {list(found_entry.shape)}{_advice(name, where)}"
             raise CheckpointError(f"{file}: tensor {name}: not one of the model's, {what}")
         if own in matched:
             raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
@@ -164,7 +164,8 @@ def unwrapped(name: str) -> str:
     return ".".join(parts[1:] if parts[0] == "module" else parts)  # DistributedDataParallel's, always the first
 
 
-def _advice(name: str) -> str:
-    """What to do about a name that is not the model's, where it is only wrapped."""
-    wrapped = unwrapped(name) != name
-    return "; training code wrapped its name: make a stock copy with: lmc convert OLD NEW" if wrapped else _OTHERS
+def _advice(name: str, folder: str) -> str:
+    """What to do about a name that is not the model's: most often it is only wrapped."""
+    if unwrapped(name) == name:
+        return _OTHERS
+    return f"; training code wrapped its name: make a stock copy with: lmc convert {folder} NEW"

@@ -499,7 +499,10 @@ def main(arguments: list[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), warned)
         try:
-            return app(arguments, standalone_mode=False) or 0
+            code = app(arguments, standalone_mode=False) or 0
+            if code == 130:  # what some versions of typer make of Ctrl-C, without a word
+                print("interrupted", file=sys.stderr)
+            return code
         except UsageError as error:
             help_for = error.ctx.command_path if error.ctx else "lmc"
             return _fail(f"{error.format_message()} (see {help_for} --help)")
@@ -507,14 +510,16 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(str(error))
         except OSError as error:  # no permission, disk full: the user's to repair
             return _fail(str(error))
+        except (KeyboardInterrupt, typer.Abort) as error:  # an Abort is a RuntimeError, so this comes first
+            if isinstance(error.__cause__, EOFError):  # which typer takes for an end of what is typed
+                raise error.__cause__ from None
+            print("interrupted", file=sys.stderr)
+            return 130
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             said = "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
             return _fail(f"{said}; this was: lmc {' '.join(arguments)}")
-        except (KeyboardInterrupt, typer.Abort):
-            print("interrupted", file=sys.stderr)
-            return 130
 
 
 def _fail(line: str) -> int:

@@ -14,6 +14,7 @@ from lmc import face
 
 if TYPE_CHECKING:
     from lmc.matching import workers as workers
+    from lmc.matching.activations import match_activations as match_activations
     from lmc.matching.alignment import Alignment as Alignment
     from lmc.matching.alignment import barycentric as barycentric
     from lmc.matching.descent import EVERY as EVERY
@@ -44,5 +45,6 @@ if TYPE_CHECKING:
     from lmc.matching.verification import measured as measured
     from lmc.matching.verification import require_ends as require_ends
     from lmc.matching.verification import verify as verify
+    from lmc.matching.weights import match_weights as match_weights
 else:
     __getattr__, __dir__ = face(__name__)

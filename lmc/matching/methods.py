@@ -22,10 +22,10 @@ from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
-from lmc.matching.pairing import require_pairable
+from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.matching.recipe import CLOSED_FORM, IMAGES, STARTS, WINDOWS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
-from lmc.symmetries import ModelSpec, Transform, canonicalize, epsilon, extreme_numbers, state
+from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, state
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
@@ -51,6 +51,7 @@ def match(
     >>> alignment = lmc.match(a, b, method="dual", data=tokens, steps=10)
     >>> alignment = lmc.match([a, b, c], method="dual", data=tokens, steps=10)
 
+    Models smaller than the largest are first written in its shapes (`lmc.enlarge`), and a warning says so.
     `method`: `naive` (average the raw weights), `canonical` (norms absorbed, balanced), `weights` (data-free),
     `activations` (closed form on cross-covariances), `single` and `dual` (learned, arXiv 2506.22712 and 2606.23607).
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches.
@@ -88,6 +89,8 @@ def align(
     """
     if recipe.reads_data and data is None:
         raise ArgumentError(f"data: the method {recipe.method} needs some, found none")
+    largest, smaller = to_enlarge(parents)
+    parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)
     require_fit(recipe, parents[0], frequencies)
     if start is not None and start not in STARTS:

@@ -20,7 +20,8 @@ from torch import nn
 
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import CheckpointError, IncompatibleModelsError
-from lmc.symmetries import hollow
+from lmc.matching.memory import COPIES, process_memory
+from lmc.symmetries import hollow, require_room
 from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
@@ -47,6 +48,26 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
             warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
 
 
+def to_enlarge(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
+    """Which model is the largest, and which others can be written in its shapes and have to be. Warns of them.
+
+    >>> to_enlarge((a, b))
+    (0, [])
+
+    The models may lie on the meta device.
+    """
+    shapes = [{name: t.shape for name, t in model.state_dict().items()} for model in models]
+    counts = [sum(shape.numel() for shape in own.values()) for own in shapes]
+    largest = counts.index(max(counts))
+    smaller = [k for k, own in enumerate(shapes) if own != shapes[largest]]
+    if any(_why_not(models[k], models[largest]) for k in smaller):
+        return largest, []
+    for k in smaller:
+        what = f"model {k + 1} ({counts[k]:,} numbers) is smaller than model {largest + 1} ({counts[largest]:,})"
+        warnings.warn(f"{what}: it is written in the larger one's shapes first, the same function", stacklevel=1)
+    return largest, smaller
+
+
 def _require(a: Any, b: Any, which: str) -> None:
     if type(a) is not type(b):
         raise _differ(which, "class", type(a).__name__, type(b).__name__)
@@ -58,7 +79,8 @@ def _require(a: Any, b: Any, which: str) -> None:
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
             first, second = (found.get(name, "no such tensor") for found in (here, there))
-            raise _differ(which, f"shape of {name}", first, second, _rewriting(family.alike, a, b))
+            hint = _rewriting(family.alike, a, b) or _about_sizes(a, b)
+            raise _differ(which, f"shape of {name}", first, second, hint)
     mine, theirs = family.settings(a), family.settings(b)
     for name in sorted(mine.keys() | theirs.keys()):
         # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
@@ -88,6 +110,25 @@ def _rewriting(alike: Callable[[Any, Any], nn.Module] | None, a: Any, b: Any) ->
     except IncompatibleModelsError:
         return ""
     return f"; the second can be written in the form of the first: {alike.__module__}.{alike.__name__}(second, first)"
+
+
+def _about_sizes(a: nn.Module, b: nn.Module) -> str:
+    """What to say of two models whose shapes differ: how the smaller becomes as large, or why it cannot."""
+    small, large = sorted((a, b), key=lambda model: sum(t.numel() for t in model.state_dict().values()))
+    why_not = _why_not(small, large)
+    return f"; {why_not}" if why_not else "; lmc match and lmc.enlarge write the smaller one in the larger one's shapes"
+
+
+def _why_not(small: Any, large: Any) -> str:
+    """Why a model cannot be written in another one's shapes to be matched; its tokens have to be the same ones."""
+    try:
+        require_room(small, large)
+    except IncompatibleModelsError as error:
+        return str(error)
+    here, there = (family_of(model).inputs(model) for model in (small, large))
+    if isinstance(here, Tokens) and isinstance(there, Tokens) and here.vocabulary != there.vocabulary:
+        return "their vocabularies differ"
+    return ""
 
 
 def _differ(which: str, what: str, first: object, second: object, hint: str = "") -> IncompatibleModelsError:
@@ -132,14 +173,17 @@ class Pairing:
         return 4 * (self.parameters + self.untied)
 
     def __str__(self) -> str:
-        free = shutil.disk_usage(Path.cwd()).free
+        free, model = shutil.disk_usage(Path.cwd()).free, self.blueprints[0].model
         rows = {
             "parameters each": f"{self.parameters:,}",
             "memory for matching": f"{_size(self.memory)} and activations",
+            "without learning": ", ".join(f"{_size(process_memory(model, m))} for {m}" for m in COPIES)
+            + " (estimates for the whole process)",
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
         }
         if self.untied:
-            rows["of that, its own head"] = f"{_size(4 * self.untied)}; the parents' is tied, naive keeps it so"
+            kept = "the parents' is tied, as naive and gains of 1 keep it"
+            rows["of that, its own head"] = f"{_size(4 * self.untied)}; {kept}"
         return "\n".join(f"{name:<24} {value}" for name, value in rows.items())
 
 

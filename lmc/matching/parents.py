@@ -3,7 +3,8 @@
 >>> prepare(["run-1", "run-2"], Path("aligned.parents"), None)
 ['run-1', 'run-2']
 
-These are adapters, which are joined with their base, and models whose vocabularies differ, which are given one.
+These are adapters, which are joined with their base, models whose vocabularies differ, which are given one, and models
+that are smaller than another, which are written in its shapes.
 """
 
 import json
@@ -12,10 +13,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmc.checkpoints import adapters, hub, inspect, refer, require_written, tokens, vocabulary
+from lmc.checkpoints import (
+    adapters,
+    belongings,
+    hub,
+    inspect,
+    load,
+    refer,
+    require_written,
+    save,
+    tokens,
+    vocabulary,
+)
 from lmc.errors import CheckpointError
 from lmc.files import read_json, whole_folder
-from lmc.matching.pairing import require_pairable
+from lmc.matching.pairing import require_pairable, to_enlarge
+from lmc.symmetries import enlarge
 from lmc.symmetries.families import Tokens
 
 MADE_OF = "made_of.json"  # in the folder of prepared parents: what they were made of
@@ -32,15 +45,18 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
         return _shared(names, place, choice)
     where = [hub.locate(name) for name in names]
     joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if adapters.is_adapter(source.folder)}
+    if not joined:
+        settings = [source.folder / "config.json" for source in where]
+        same = all(file.is_file() and file.read_bytes() == settings[0].read_bytes() for file in settings)
+        return list(names) if same else _of_one_size(names, place)
     ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
-    if joined:
-        made_of = [adapters.refer(joined[k]) if k in joined else None for k in range(len(names))]
+    made_of = [adapters.refer(joined[k]) if k in joined else None for k in range(len(names))]
 
-        def write(folder: Path) -> None:
-            for k, adapter in joined.items():
-                adapters.write(adapter, folder / _target(k, adapter.source))
+    def write(folder: Path) -> None:
+        for k, adapter in joined.items():
+            adapters.write(adapter, folder / _target(k, adapter.source))
 
-        _fill(place, {"parents": made_of}, write)
+    _fill(place, {"parents": made_of}, write)
     return ready
 
 
@@ -63,6 +79,30 @@ def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -
 
 def _target(k: int, source: hub.Source) -> str:
     return f"{k}-{Path(source.name.split('@')[0]).name}"
+
+
+def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
+    """The names of parents that are as large as the largest."""
+    blueprints = [inspect(name) for name in names]
+    largest, smaller = to_enlarge([b.model for b in blueprints])
+    if not smaller:
+        return list(names)
+    folders = [b.source.folder for b in blueprints]
+    for k in smaller:
+        vocabulary.require_same(folders[largest], folders[k], f"model {largest + 1} and model {k + 1}")
+    for blueprint in blueprints:
+        hub.fetch(blueprint.source, blueprint.files)
+    targets = {k: _target(k, blueprints[k].source) for k in smaller}
+
+    def write(folder: Path) -> None:
+        like = load(blueprints[largest])
+        for k, target in targets.items():
+            kept = {kind: folders[k] for kind in belongings.of(folders[k])}
+            save(enlarge(load(blueprints[k]), like), folder / target, kept)
+
+    made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
+    _fill(place, {"like": largest, "parents": made_of}, write)
+    return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 
 def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:

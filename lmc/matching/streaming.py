@@ -47,11 +47,12 @@ def match_folders(
     """
     spec, naive = spec_of(blueprints[0].model), method == "naive"
     with whole_folder(out) as folder, scratch_folder(".canonical-", folder) as scratch:
-        states = []
+        states, references = [], []
         for k, blueprint in enumerate(blueprints):
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
             read = stored(blueprint, dtype)
+            references.append(checkpoints.refer(blueprint, read.dtype))  # first: what changes from now on is noticed
             states.append(_finite(read) if naive else _canonical(spec, read, scratch / str(k), device))
         record: dict[str, Any] = {"seed": seed}
         transforms = tuple(Transform.identity(spec) for _ in states)
@@ -60,7 +61,6 @@ def match_folders(
             epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
             transforms, found = match_all(states, spec, epsilons, frequencies)
             record |= found
-        references = [checkpoints.refer(b, s.dtype) for b, s in zip(blueprints, states, strict=True)]
         write(folder, method, references, transforms, record)
         if export:
             (folder / "models").mkdir()

@@ -6,7 +6,7 @@ degrees of freedom, the test that all of it is exact. No file, data set or loss 
 
 Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, then
 `canonical` (where gains and biases go) and `transform` (an element applied; a scale moves the ε of norms with it, which
-`stock_model` writes).
+`stock_model` writes). `enlargement` writes a network in the shapes of a larger one, if that has `room`.
 """
 
 from typing import TYPE_CHECKING
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from lmc.symmetries.canonical import canonicalize as canonicalize
     from lmc.symmetries.canonical import warn_untied as warn_untied
     from lmc.symmetries.degrees_of_freedom import dimensions as dimensions
+    from lmc.symmetries.enlargement import enlarge as enlarge
     from lmc.symmetries.exactness import Report as Report
     from lmc.symmetries.exactness import check as check
     from lmc.symmetries.exactness import check_copies as check_copies
     from lmc.symmetries.exactness import example_inputs as example_inputs
     from lmc.symmetries.exactness import relative_change as relative_change
     from lmc.symmetries.exactness import tolerance as tolerance
+    from lmc.symmetries.groups import Fixed as Fixed
     from lmc.symmetries.groups import Group as Group
     from lmc.symmetries.groups import Invertible as Invertible
     from lmc.symmetries.groups import Orthogonal as Orthogonal
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.pattern import parse as parse
     from lmc.symmetries.pattern import split_axes as split_axes
     from lmc.symmetries.precision import float64 as float64
+    from lmc.symmetries.room import require_room as require_room
     from lmc.symmetries.spec import ROWS as ROWS
     from lmc.symmetries.spec import Dead as Dead
     from lmc.symmetries.spec import Epsilon as Epsilon
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.spec import Move as Move
     from lmc.symmetries.spec import Norm as Norm
     from lmc.symmetries.spec import Reader as Reader
+    from lmc.symmetries.spec import Root as Root
     from lmc.symmetries.spec import Space as Space
     from lmc.symmetries.spec import layered as layered
     from lmc.symmetries.stock_libraries import timm as timm

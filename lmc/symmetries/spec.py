@@ -14,6 +14,7 @@ The text of a rule is explained in `pattern`, the groups in `groups`.
 import dataclasses
 import math
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -128,6 +129,25 @@ class Epsilon:
 
 
 @dataclass(frozen=True)
+class Root:
+    """What a stock class does with sizes: it multiplies by the root of the number of channels along `axes`.
+
+    Or, with a `power` of −1, divides by it; what it multiplies is what `tensor` holds. That norms do so with what they
+    read of the stream goes without saying. `single`: the class holds the root as a number of single precision.
+    """
+
+    tensor: str
+    axes: tuple[str, ...]
+    power: int
+    single: bool = False
+
+    def of(self, spec: "ModelSpec") -> float:
+        """The root, for the sizes of a table; an axis that it does not have is one channel."""
+        exact = math.sqrt(math.prod(spec.sizes.get(axis, 1) for axis in self.axes))
+        return struct.unpack("f", struct.pack("f", exact))[0] if self.single else exact
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything the algorithms know about a model. Built by a family from the model's configuration and shapes."""
 
@@ -141,6 +161,7 @@ class ModelSpec:
     means: tuple[Mean, ...] = ()
     moves: tuple[Move, ...] = ()
     dead: tuple[Dead, ...] = ()
+    roots: tuple[Root, ...] = ()
     epsilon: Epsilon | None = None  # where the residual scale may change it
     logits: tuple[str, ...] = ()  # the output head: a vector added to all its rows changes no probability
     tied: tuple[str, str] | None = None  # (head, embedding) that may share storage; canonical models never do
@@ -258,6 +279,7 @@ class ModelSpec:
                 "means": tuple(Mean(**m) for m in plain["means"]),
                 "moves": tuple(Move(**m) for m in plain["moves"]),
                 "dead": tuple(Dead(**d) for d in plain["dead"]),
+                "roots": tuple(Root(**{**r, "axes": tuple(r["axes"])}) for r in plain["roots"]),
                 "logits": tuple(plain["logits"]),
                 "tied": plain["tied"] and tuple(plain["tied"]),
                 "epsilon": plain["epsilon"] and Epsilon(**plain["epsilon"]),

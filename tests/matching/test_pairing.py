@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 
 import lmc
 from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
-from lmc.matching import estimate, pairing
+from lmc.matching import estimate, memory, pairing
 from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable
+from lmc.reproduce.training.shapes import PYTHIA
 
 ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
 
@@ -21,7 +22,7 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "class": (pico.neox, pico.vit, "class: expected GPTNeoXForCausalLM, found VisionTransformer"),
     "vocabulary": (pico.neox, lambda: pico.neox(vocab_size=41), "vocab_size: expected 40, found 41"),
     "width": (pico.neox, lambda: pico.neox(hidden_size=8), r"shape of .*: expected \[.*16.*\], found \[.*8.*\]"),
-    "depth": (pico.neox, lambda: pico.neox(num_hidden_layers=3), r"layers\.2\..*: expected no such tensor"),
+    "depth": (pico.neox, lambda: pico.neox(num_hidden_layers=3), r"layers\.2\..*: expected no such tensor.*lmc match"),
     "bias": (pico.neox, lambda: pico.neox(attention_bias=False), r"bias: expected \[16\], found no such tensor"),
     "heads": (pico.neox, lambda: pico.neox(num_attention_heads=4), "num_attention_heads: expected 2, found 4"),
     "activation": (pico.neox, lambda: pico.neox(hidden_act="relu"), "hidden_act: expected gelu, found relu"),
@@ -270,3 +271,14 @@ def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytes
     assert estimate.step_seconds(pico.bert(dtype=torch.float32)) is None
     monkeypatch.undo()
     assert 0 < (estimate.step_seconds(model) or 0) < 60
+
+
+def test_the_memory_of_a_process_is_what_was_measured() -> None:
+    """Within a factor of two, for every shape that the bench has measured."""
+    root = Path(__file__).resolve().parents[2]
+    measured = json.loads((root / "data/results/bench/weights.json").read_text())
+    assert len(measured) >= 5
+    for name, row in measured.items():
+        with torch.device("meta"):
+            model = PYTHIA[name.split(",")[0]].build()
+        assert 0.5 < memory.process_memory(model, "weights") / (row["peak_gib"] * 2**30) < 2, name

@@ -173,6 +173,34 @@ def test_the_table_counts_every_flat_direction(build: Any, config: dict[str, Any
     assert measured == counted.total + UNDECLARED.get(build, 0), counted
 
 
+@pytest.mark.parametrize(
+    ("build", "config", "more"),
+    [
+        (
+            pico.neox,
+            {**NEOX, "layer_norm_eps": 0.1, "num_hidden_layers": 1},
+            {"hidden_size": 12, "num_attention_heads": 3},
+        ),
+        (pico.llama, {**ONE, "rms_norm_eps": 0.1}, {"num_hidden_layers": 2, "intermediate_size": 6}),
+        (
+            pico.hf_vit,
+            {**HF, "layer_norm_eps": 0.1},
+            {"hidden_size": 8, "intermediate_size": 6},
+        ),
+    ],
+)
+def test_what_an_enlarged_network_holds_more_of_is_flat(
+    build: Any, config: dict[str, Any], more: dict[str, Any]
+) -> None:
+    """No weight that was added changes the function to first order, and those that were there do what they did."""
+    small = build(**config)
+    large = lmc.enlarge(small, like=build(**(config | more)))
+    measured, above, below = flat_directions(large)
+    assert above > 1e-8 and below < 1e-13, "no clear gap: the rank is not decided"
+    added = sum(p.numel() for p in large.parameters()) - sum(p.numel() for p in small.parameters())
+    assert measured == dimensions(lmc.spec(small)).total + added
+
+
 def test_without_epsilon_the_residual_scale_is_one_more() -> None:
     model = canonical(pico.neox, NEOX, epsilon=0.0)
     counted = dimensions(lmc.spec(model))

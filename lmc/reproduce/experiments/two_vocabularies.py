@@ -1,5 +1,7 @@
 """Pairs of language models with two tokenizers: trained on one text, brought to one vocabulary, matched and measured.
 
+    python -m lmc.reproduce.experiments.two_vocabularies --folder build/vocabularies    # may be stopped, and goes on
+
 >>> cut = tokenizers("The first text, which one of them learns from. " * 50, size=260)
 >>> sorted(cut)
 ['first', 'other text', 'renumbered']
@@ -9,10 +11,13 @@ Endpoints of kind `renumbered` have the tokens of the first in another order, an
 falls into others.
 """
 
+import argparse
 import json
 import random
+import sys
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,15 +31,19 @@ from lmc.checkpoints import tokens
 from lmc.evaluation import evaluate
 from lmc.files import whole_folder
 from lmc.matching import prepare
-from lmc.reproduce.experiments.comparison import compare, plan
+from lmc.reproduce import results
+from lmc.reproduce.experiments.comparison import compare, plan, record
+from lmc.reproduce.experiments.rates import best_rates
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Numbers, Pair
+from lmc.reproduce.training.budget import command
 from lmc.reproduce.training.shapes import NeoX
 from lmc.reproduce.training.tasks import Texts
 from lmc.reproduce.training.trainer import TrainingRecipe, train
 from lmc.symmetries import transformers
 
-KINDS = ("renumbered", "other text")  # of the second endpoint's tokenizer
+KINDS = {"vocabulary-renumbered": "renumbered", "vocabulary-other-text": "other text"}  # results: second's tokenizer
+SEEDS = (0, 1, 2)  # of learned matching
 PADDING = 64  # rows without a token of a renumbered endpoint
 
 
@@ -122,7 +131,12 @@ def tasks(profile: str) -> dict[str, Lines]:
 
 
 def study(
-    kind: str, profile: str, folder: Path, seeds: list[int], rates: Mapping[str, float], keep: KeptRuns | None = None
+    kind: str,
+    profile: str,
+    folder: Path,
+    seeds: Sequence[int],
+    rates: Mapping[str, float],
+    keep: KeptRuns | None = None,
 ) -> Numbers:
     """Every method on the pairs of a kind, after both endpoints were brought to the tokenizer of the first.
 
@@ -175,3 +189,24 @@ def _brought(folders: list[Path], place: Path) -> Pair:
         names = prepare([str(one) for one in folders], place, "first")
     a, b = (checkpoints.load(name) for name in names)
     return a, b
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make what is missing, and write the results of every kind."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lmc.reproduce.experiments.two_vocabularies", description="Pairs with two tokenizers."
+    )
+    parser.add_argument("--profile", default="laptop", choices=SIZES, help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, required=True, help="for endpoints")
+    given = parser.parse_args(arguments)
+    # Not searched again: the rates that were best for this architecture on this text.
+    rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)
+    for id, kind in KINDS.items():
+        began, keep = time.monotonic(), KeptRuns.of(id, given.profile)
+        numbers = study(kind, given.profile, given.folder / given.profile, SEEDS, rates, keep)
+        record(id, given.profile, numbers, SEEDS, began, corpus=corpora.describe("embedded", "eval"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,29 +1,38 @@
 """Merges of another tool, mergekit: of parents as they are, and of the aligned endpoints of `lmc match --export`.
 
-    LMC_MERGEKIT=FOLDER/bin/python lmc reproduce --figure mergekit
+    LMC_MERGEKIT=FOLDER/bin/python python -m lmc.reproduce.experiments.with_mergekit --folder build/mergekit
 
 mergekit wants versions of its own, so it has an environment of its own, and the variable names the Python there. What
 it is given are the configurations of the export, in the middle or, for methods that have a line, at other places of it.
 The pairs are GPT-2: of Pythia's architecture mergekit 0.1.5 expects buffers that transformers no longer writes.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from torch import nn
 
+from lmc import corpora
 from lmc.checkpoints import load, save
 from lmc.errors import CheckpointError, MissingExtraError
 from lmc.evaluation import Data, evaluate
 from lmc.matching import Alignment, match
-from lmc.reproduce.experiments.comparison import runs
+from lmc.reproduce import results
+from lmc.reproduce.experiments.comparison import record
+from lmc.reproduce.experiments.rates import best_rates
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Headline, Numbers, Pair
+from lmc.reproduce.training.budget import command
 from lmc.reproduce.training.shapes import Gpt2
 from lmc.reproduce.training.tasks import Docstrings
 from lmc.reproduce.training.trainer import TrainingRecipe, train
@@ -126,31 +135,46 @@ def merges(mergekit: Path, alignment: Alignment, held_out: Data, seed: int = 0) 
 
 
 def study(
-    mergekit: Path,
-    pairs: Mapping[str, Pair],
-    match_on: object,
-    held_out: Data,
-    steps: int,
-    rate: float,
-    seeds: Sequence[int],
+    mergekit: Path, pairs: Mapping[str, Pair], samples: int, scored: int, steps: int, rate: float, keep: KeptRuns
 ) -> Numbers:
-    """All merges of every pair as it is and after dual matching, which takes the first pair with every seed."""
-    before = {name: merges(mergekit, match(*pair, method="naive"), held_out) for name, pair in pairs.items()}
-    made = runs(list(pairs), seeds)
-    after = []
-    for name, seed in made:
-        aligned = match(*pairs[name], method="dual", data=match_on, steps=steps, lr=rate, seed=seed)
-        after.append(merges(mergekit, aligned, held_out, seed))
-    models: dict[str, Any] = {"parents": {"loss": [row["parents"]["loss"] for row in before.values()]}}
-    for method in (*LINES, *ONCE):
-        for when, rows in ((BEFORE, list(before.values())), (AFTER, after)):
-            models[f"{method}, {when}"] = {key: [row[method][key] for row in rows] for key in rows[0][method]}
-    of = [name for name, _ in made]
-    known = {f"{name}, {key}": values for name, row in models.items() for key, values in row.items()}
-    fixed = [name for name in known if AFTER not in name and "dare" not in name]  # dare draws what it drops
-    return {
-        "unit": held_out.unit,
-        "models": models,
-        "order": list(models),
-        **Headline.of(known, of, seedless=fixed).to_json(),
+    """All merges of every pair, as it is and after dual matching. Pieces that `keep` has are not made again."""
+    held_out = TASK.held_out(TASK.corpus, scored)
+
+    def made(name: str, **how: Any) -> dict[str, dict[str, float]]:
+        return merges(mergekit, match(*pairs[name], **how), held_out)
+
+    dual: dict[str, Any] = {"method": "dual", "data": TASK.samples(samples), "steps": steps, "lr": rate}
+    ways: dict[str, dict[str, Any]] = {BEFORE: {"method": "naive"}, AFTER: dual}
+    found = {
+        when: [keep.piece(f"{name}-{when.replace(' ', '-')}", partial(made, name, **how)) for name in pairs]
+        for when, how in ways.items()
     }
+    models: dict[str, Any] = {"parents": {"loss": [row["parents"]["loss"] for row in found[BEFORE]]}}
+    for method in (*LINES, *ONCE):
+        for when, rows in found.items():
+            models[f"{method}, {when}"] = {key: [row[method][key] for row in rows] for key in rows[0][method]}
+    known = {f"{name}, {key}": values for name, row in models.items() for key, values in row.items()}
+    fixed = [name for name in known if AFTER not in name and "dare" not in name]  # DARE draws what it drops
+    headline = Headline.of(known, list(pairs), seedless=fixed).to_json()
+    return {"unit": held_out.unit, "steps": steps, "models": models, "order": list(models), **headline}
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make what is missing, and write the results. Raises MissingExtraError before anything starts."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lmc.reproduce.experiments.with_mergekit", description="Merges of mergekit, before and after."
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="for endpoints")
+    folder = parser.parse_args(arguments).folder
+    mergekit, began = python(os.environ.get("LMC_MERGEKIT", "")), time.monotonic()
+    used, rate = version(mergekit), best_rates(results.read("neox-docstrings-rates", "laptop").grids)["dual"]
+    pairs, keep = endpoints(folder, count=3), KeptRuns.of("mergekit", "laptop")
+    numbers = study(mergekit, pairs, samples=4096, scored=256, steps=300, rate=rate, keep=keep)
+    text = corpora.describe(TASK.corpus, "eval")
+    again = "LMC_MERGEKIT=FOLDER/bin/python lmc reproduce --figure mergekit"
+    record("mergekit", "laptop", numbers, [0], began, mergekit=used, corpus=text, command=again)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

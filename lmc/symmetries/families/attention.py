@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant
-from lmc.symmetries.spec import Dead, Move, Space
+from lmc.symmetries.spec import Dead, Move, Root, Space
 
 ATTENTION = "model.layers.{l}.self_attn."
 
@@ -76,3 +76,15 @@ def dead(layers: int, present: Container[str]) -> Iterator[Dead]:
         keys, norm = (ATTENTION + "k_proj.").format(l=layer), f"model.layers.{layer}.input_layernorm.bias"
         if keys + "bias" in present or norm in present:
             yield Dead(keys + ("bias" if keys + "bias" in present else "weight"), f"pass.{layer}*")
+
+
+def whole_norms(config: Any, present: Container[str]) -> Iterator[Root]:
+    """Norms over the queries of all heads, and over the keys of all: more heads are more channels to them."""
+    for layer in range(config.num_hidden_layers):
+        shared = (f"query.{layer}",) if config.num_attention_heads > config.num_key_value_heads else ()
+        for part, axes in (("q", (f"head.{layer}", *shared)), ("k", (f"head.{layer}",))):
+            here = ATTENTION.format(l=layer) + part
+            yield Root(here + "_norm.weight", axes, 1)
+            yield from (
+                Root(here + f"_proj.{n}", axes, -1) for n in ("weight", "bias") if here + f"_proj.{n}" in present
+            )

@@ -13,7 +13,7 @@ from lmc.symmetries.families.attention import ATTENTION
 from lmc.symmetries.families.decoder import LAYER, decoder, pre_norms
 from lmc.symmetries.groups import Orthogonal, Permutation, Scale
 from lmc.symmetries.pattern import SIGN, STREAM
-from lmc.symmetries.spec import Epsilon, ModelSpec, Space
+from lmc.symmetries.spec import Epsilon, ModelSpec, Root, Space
 
 AFTER = {LAYER + f"post_{part}_layernorm.weight": "stream" for part in ("attention", "feedforward")}
 
@@ -32,4 +32,5 @@ def spec(model: Any) -> ModelSpec:
         more={ATTENTION + f"{part}_norm.weight": "(plane freq)" for part in "qk"} | ({} if first else AFTER),
         epsilon=Epsilon("rms_norm_eps", "eps") if first else None,
     )
-    return replace(table, norms=tuple(replace(norm, offset=1.0) for norm in table.norms))
+    norms = tuple(replace(norm, offset=1.0) for norm in table.norms)
+    return replace(table, norms=norms, roots=(Root("model.embed_tokens.weight", (STREAM,), 1, single=True),))

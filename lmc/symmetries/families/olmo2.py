@@ -8,6 +8,7 @@ Not declared: quarter turns of planes, and the sign that a gain shares with the 
 
 from typing import Any
 
+from lmc.symmetries.families.attention import whole_norms
 from lmc.symmetries.families.decoder import decoder
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
 from lmc.symmetries.pattern import SIGN, STREAM
@@ -26,6 +27,7 @@ def spec(model: Any) -> ModelSpec:
             Space(SIGN, Orthogonal(1), over=(STREAM,)),
         ),
         phases=False,
+        roots=tuple(whole_norms(config, set(model.state_dict()))),
         own=(Space("gain", Invertible(1), over=("head", "freq")),),
         more={
             here + "self_attn.q_norm.weight": f"({query} plane gain freq)",

@@ -7,7 +7,7 @@ the maps of values permutations are left.
 
 from typing import Any
 
-from lmc.symmetries.families.attention import ATTENTION
+from lmc.symmetries.families.attention import ATTENTION, whole_norms
 from lmc.symmetries.families.decoder import decoder, pre_norms
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
 from lmc.symmetries.spec import ModelSpec, Space
@@ -23,6 +23,7 @@ def spec(model: Any) -> ModelSpec:
         "olmoe",
         stream=(Space("stream", Orthogonal(config.hidden_size)),),
         phases=False,
+        roots=tuple(whole_norms(config, set(model.state_dict()))),
         value=Permutation if clipped else Invertible,
         norms=pre_norms(model),
         own=() if clipped else (Space("gain", Invertible(1), over=("head", "freq")),),

@@ -35,6 +35,19 @@ _IRRELEVANT = frozenset(
 # Older files say with these fields what newer ones say with `rope_parameters`, the only one that a stock class reads.
 _BEFORE = frozenset(("rotary_pct", "rotary_emb_base", "partial_rotary_factor", "rope_theta", "rope_scaling"))
 
+# Fields that say how large a part is, or follow from such a number.
+_SIZES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        hidden_size n_embd word_embed_proj_dim num_hidden_layers n_layer num_attention_heads n_head num_heads
+        num_key_value_heads head_dim intermediate_size n_inner ffn_dim mlp_ratio moe_intermediate_size
+        shared_expert_intermediate_size num_experts num_local_experts type_vocab_size
+        out_features out_indices stage_names
+        """,
+    )
+)
+
 
 def settings(model: Any) -> dict[str, object]:
     """Every field of a transformers configuration that changes the function and is not visible in a shape."""
@@ -62,6 +75,17 @@ def same_setting(first: object, second: object) -> bool:
     values = torch.linspace(-12, 12, 97, dtype=torch.float64)
     one, other = (ACT2FN[name](values) for name in (first, second))
     return bool((one - other).abs().max() <= 1e-9)
+
+
+def same_but_for_size(name: str, first: object, second: object) -> bool:
+    """Whether a setting of a smaller model is that of a larger one, sizes and what further layers have left aside.
+
+    >>> same_but_for_size("hidden_size", 16, 32), same_but_for_size("sliding_window", 16, 32)
+    (True, False)
+    """
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        second = second[: len(first)]  # an entry for each layer
+    return name in _SIZES or same_setting(first, second)
 
 
 def _is_read(field: str, stock: Any) -> bool:

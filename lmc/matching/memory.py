@@ -1,0 +1,17 @@
+"""What memory matching needs, where it reads a part of a model at a time."""
+
+from torch import nn
+
+LIBRARIES = 2**29  # bytes that a process needs before it has read a weight
+COPIES = {"naive": 3, "weights": 11}  # of the largest tensor in float32: as measured, see the test and `make bench`
+
+
+def process_memory(model: nn.Module, method: str) -> int:
+    """About the bytes that the whole process of `naive` or `weights` needs, which read a part at a time.
+
+    >>> process_memory(a, "naive") < process_memory(a, "weights")
+    True
+
+    The model may lie on the meta device. An estimate: within a factor of two of what was measured.
+    """
+    return LIBRARIES + COPIES[method] * 4 * max(p.numel() for p in model.parameters())
