@@ -105,8 +105,9 @@ for lam in (0, 0.25, 0.5, 0.75, 1):
 #
 # $$
 # \begin{aligned}
-# \text{barrier} = \max_{0\le\lambda\le1}\;\; & L(\theta_\lambda) \\
-# & - (1-\lambda)\,L(\theta_A) - \lambda\,L(\theta_B).
+# \text{barrier} = \max_{0\le\lambda\le1}\; & L(\theta_\lambda) \\
+# & - (1-\lambda)\,L(\theta_A) \\
+# & - \lambda\,L(\theta_B).
 # \end{aligned}
 # $$
 # :::

@@ -20,11 +20,14 @@
 #
 # Figure 2 of {cite:t}`li2026dual` sketches the loss as a landscape with valleys, and matching as a way to bring two
 # endpoints into one valley. Here the landscape is computed: the held-out loss of every network in a plane of weight
-# space, on a grid.
+# space, on a grid. (*Weight space* has an axis for each weight, so a network is a point of it.)
 #
-# A plane needs three networks. For *single* matching they are $A$, $B$ and the rewriting $g\,B$ that was found: the
-# plane holds both the direct line from $A$ to $B$ and the matched one from $A$ to $g\,B$. For *dual* matching both
-# endpoints are rewritten, so $A$ and $B$ themselves lie elsewhere. But $g_A A$ and $g_A B$ have the same line between
+# How a matching rewriting is found is the subject of part III. Here only its result matters: $g\,B$ is another way to
+# write $B$, such as a swap of units, chosen to fit $A$. *Single* matching rewrites $B$ only, *dual* matching both.
+#
+# A plane needs three networks. For single matching they are $A$, $B$ and $g\,B$: the plane holds both the direct line
+# from $A$ to $B$ and the matched one from $A$ to $g\,B$. For dual matching both endpoints are rewritten, as $g_A A$ and
+# $g_B B$, so $A$ and $B$ themselves lie elsewhere. But $g_A A$ and $g_A B$ have the same line between
 # them as $A$ and $B$, loss by loss ({doc}`08_matching`), and $g_A A$, $g_A B$, $g_B B$ span a plane.
 #
 # The shipped pairs are small: a vision transformer on digits and a language model of Pythia's architecture on English
@@ -168,7 +171,7 @@ charts.table(
 # :::{admonition} What we found
 # :class: important
 #
-# - Between two networks as they were trained lies a ridge: its barrier is {{landscape-vit: direct barrier}} nats for vision, {{landscape-text: direct barrier}} for text, in canonical form.
+# - Between two networks as they were trained lies a ridge: its barrier is {{landscape-vit: direct barrier}} nats for vision, {{landscape-text: direct barrier}} for text (both in the canonical form of {doc}`05_rotating`).
 # - Between the same two functions, written in another way, lies a valley: {{landscape-vit: single barrier}} and {{landscape-text: single barrier}} nats after 80 steps of learning.
 # - All endpoints on a map are one of two functions. Matching moved the points, not the functions.
 # :::

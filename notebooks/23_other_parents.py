@@ -58,6 +58,9 @@ settings_table(
     {"olmoe-shakespeare": setting(8, "olmoe-shakespeare", profile)}
 )
 
+# %% [markdown]
+# {numref}`fig-olmoe-shakespeare` shows the loss along the line, by method.
+
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two small mixtures of experts trained on Tiny Shakespeare, by method: the mean over three disjoint pairs, and each run faintly.", "name": "fig-olmoe-shakespeare"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{olmoe-shakespeare: naive}} and {{olmoe-shakespeare: canonical}} nats per token; weights leave {{olmoe-shakespeare: weights}}, activations {{olmoe-shakespeare: activations}}, single {{olmoe-shakespeare: single}} and dual {{olmoe-shakespeare: dual}}."}}
 figures.path_figure(experts.comparison)
 plt.show()
@@ -96,6 +99,9 @@ measured_on_gpu(["olmoe-shakespeare"])
 # %% tags=["hide-input"]
 renumbered = results.read("vocabulary-renumbered", "laptop")
 
+# %% [markdown]
+# {numref}`fig-vocabulary-renumbered` shows the loss in the tokens of the first.
+
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line, tokens renumbered: the mean over three pairs, and each run faintly.", "name": "fig-vocabulary-renumbered"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vocabulary-renumbered: naive}} and {{vocabulary-renumbered: canonical}} nats per token; weights leave {{vocabulary-renumbered: weights}}, activations {{vocabulary-renumbered: activations}}, single {{vocabulary-renumbered: single}} and dual {{vocabulary-renumbered: dual}}."}}
 figures.path_figure(renumbered.comparison)
 plt.show()
@@ -124,6 +130,9 @@ renumbered
 
 # %% tags=["hide-input"]
 tool = results.read("mergekit", "laptop")
+
+# %% [markdown]
+# In {numref}`fig-mergekit` every method has two rows: the endpoints as they are, and aligned.
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of what mergekit makes of two small GPT-2, as they are and aligned: diamonds are means over three pairs, dots the runs, the dashed line the parents' mean.", "name": "fig-mergekit"}, "image": {"alt": "A row for each of mergekit's methods before and after alignment, with the loss of its merge on a horizontal axis. As they are: linear {{mergekit: linear, as they are, loss}}, SLERP {{mergekit: slerp, as they are, loss}}, TIES {{mergekit: ties, as they are, loss}}, DARE {{mergekit: dare_ties, as they are, loss}} nats per byte. Aligned: {{mergekit: linear, aligned, loss}}, {{mergekit: slerp, aligned, loss}}, {{mergekit: ties, aligned, loss}} and {{mergekit: dare_ties, aligned, loss}}. A dashed line marks the parents at {{mergekit: parents, loss}}."}}
 charts.control_figure(tool.numbers)
@@ -159,6 +168,9 @@ tool
 # ```{solution-start} ex-router
 # :class: dropdown
 # ```
+#
+# The scores move with the experts, so the same two are used. Between equal scores the library decides by place, and a new order may
+# choose another expert.
 
 # %%
 import torch
@@ -170,8 +182,6 @@ tied = torch.tensor([0.5, 0.5, 0.5, 0.9])
 assert 3 in order[tied[order].topk(2).indices].tolist()  # the other: any
 
 # %% [markdown]
-# The scores move with the experts, so the same two are used. Between equal scores the library decides by place, and a new order may
-# choose another expert.
 # ```{solution-end}
 # ```
 #
@@ -185,13 +195,42 @@ assert 3 in order[tied[order].topk(2).indices].tolist()  # the other: any
 # ```{solution-start} ex-slerp
 # :class: dropdown
 # ```
+#
+# To 0.71 of it. Matching learned the straight line: it chose the rewriting whose shortened averages work. SLERP lengthens them again.
 
 # %%
 a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
 assert abs(((a + b) / 2).norm() - 2**-0.5) < 1e-6
 
 # %% [markdown]
-# To 0.71 of it. Matching learned the straight line: it chose the rewriting whose shortened averages work. SLERP lengthens them again.
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-renumber
+# A vocabulary is renumbered. Which rows must move in the embedding, and which in the head, so that the model says the same about the
+# same text? Check it with an embedding of five tokens, a head, and a new number for each token.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-renumber
+# :class: dropdown
+# ```
+#
+# The same rows in both: a token's vector and its logit move to its new number.
+
+# %%
+draw = torch.Generator().manual_seed(0)
+embedding, head = torch.randn(2, 5, 3, generator=draw)
+number = torch.tensor([3, 0, 4, 1, 2])  # token i is now number[i]
+new_embedding, new_head = torch.empty(2, 5, 3)
+new_embedding[number], new_head[number] = embedding, head
+text = torch.tensor([0, 2, 2, 4])
+before = embedding[text] @ head.T
+after = new_embedding[number[text]] @ new_head.T
+assert torch.equal(after[:, number], before)
+
+# %% [markdown]
 # ```{solution-end}
 # ```
 #

@@ -274,7 +274,7 @@ def test_an_interruption_inside_a_program_is_one_line(
     monkeypatch.chdir(here)
     monkeypatch.setattr("lmc.matching.verify", interrupted)
     assert main(["verify", "aligned"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert lines(capsys.readouterr().err) == ["interrupted"]
 
 
 LONGEST = "x" * 250

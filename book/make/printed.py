@@ -26,7 +26,7 @@ LOOK = """<style>
   body, .bd-main, .bd-main .bd-content, .leaf { display: block !important; margin: 0; max-width: none;
     padding: 0 !important; width: 100%; }
   section.leaf { break-before: page; }
-  pre, code { overflow-wrap: anywhere; white-space: pre-wrap !important; }
+  pre, code, code span { overflow-wrap: anywhere; white-space: pre-wrap !important; }
   .bd-content table { display: table; table-layout: auto; width: 100%; }
   .bd-content table :is(td, th) { font-size: 0.7rem; overflow-wrap: anywhere; padding: 0.15rem 0.3rem; }
   .bd-content img { max-width: 100%; }

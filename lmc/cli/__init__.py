@@ -499,7 +499,10 @@ def main(arguments: list[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), warned)
         try:
-            return app(arguments, standalone_mode=False) or 0
+            code = app(arguments, standalone_mode=False) or 0
+            if code == 130:  # what some versions of typer make of Ctrl-C, without a word
+                print("interrupted", file=sys.stderr)
+            return code
         except UsageError as error:
             help_for = error.ctx.command_path if error.ctx else "lmc"
             return _fail(f"{error.format_message()} (see {help_for} --help)")

@@ -111,6 +111,7 @@ def test_an_archive_larger_inside_than_outside(old: Path, capsys: pytest.Capture
         ("num_labels", 10**9),
         ("num_labels", 10**30),
         ("num_hidden_layers", 10**9),
+        ("num_hidden_layers", 1e300),
         ("head_dim", 10**9),
         ("pad_token_id", 10**30),
         ("num_attention_heads", -1),

@@ -1,11 +1,7 @@
-"""Folders of strangers: what leaves a checkpoint is not followed, what is no file is not opened, memory stays small."""
+"""Folders of strangers: links out of them are not followed, pipes are not opened, and what is no text is named."""
 
-import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pico
@@ -24,7 +20,6 @@ LINKED = (
     "merges.txt",
     "generation_config.json",
 )
-MEMORY = 4 * 2**30  # bytes of address space a refusal may take: torch alone maps most of it
 
 
 @pytest.fixture
@@ -143,19 +138,3 @@ def test_a_template_that_is_no_text_is_named(here: Path, name: str, capsys: pyte
     (here / "b" / name).write_bytes(TEMPLATES[name])
     said = refused(capsys)
     assert ("half a character" in said) == name.endswith(".json") and (name.endswith(".json") or name in said), said
-
-
-@pytest.mark.parametrize(("field", "value"), [("num_hidden_layers", 10**9), ("num_hidden_layers", 1e300)])
-def test_absurd_sizes_are_refused_in_bounded_memory(here: Path, field: str, value: float) -> None:
-    plain = json.loads((here / "b/config.json").read_text())
-    (here / "b/config.json").write_text(json.dumps(plain | {field: value}))
-    done = subprocess.run(
-        [sys.executable, "-m", "lmc", "check", "a", "b"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
-    )
-    assert done.returncode == 2, done.stderr
-    assert f"b/config.json: {field}: expected at most" in done.stderr.replace(str(here) + "/", "")
