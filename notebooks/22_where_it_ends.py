@@ -43,11 +43,11 @@ figures.use_style()
 text = results.read("where-it-ends-neox-docstrings", profile)
 vision = results.read("where-it-ends-vit-digits", profile)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models: barrier over the number of steps of dual matching, for two ways to draw λ. Each run is a point, with its 95 % interval over 256 held-out windows. Below 0.01 the vertical axis is linear.", "name": "fig-ends-text"}, "image": {"alt": "Barrier over steps, 100 to 3,000. Both curves fall: middle from {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} nats per byte, adaptive from {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}}. They begin together, and at the right adaptive is far lower."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models: barrier over the number of steps of dual matching, for two ways to draw λ. Three pairs up to 1,000 steps, two at 3,000; each run is a point, with its 95 % interval over 256 held-out windows. Below 0.01 the vertical axis is linear.", "name": "fig-ends-text"}, "image": {"alt": "Barrier over steps, 100 to 3,000. Both curves fall: middle from {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} nats per byte, adaptive from {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}}. They begin together, and at the right adaptive is far lower."}}
 charts.sweep_figure(text.sweep)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Vision transformers on digits: the same.", "name": "fig-ends-vision"}, "image": {"alt": "The same on digits. Middle falls from {{where-it-ends-vit-digits: methods.λ: middle.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: middle.barrier.3}} nats per image, adaptive from {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.3}}; from 300 steps on both lie near zero."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Vision transformers on digits, one pair: the same.", "name": "fig-ends-vision"}, "image": {"alt": "The same on digits. Middle falls from {{where-it-ends-vit-digits: methods.λ: middle.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: middle.barrier.3}} nats per image, adaptive from {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.3}}; from 300 steps on both lie near zero."}}
 charts.sweep_figure(vision.sweep)
 plt.show()
 
@@ -64,7 +64,8 @@ plt.show()
 # ## What a merge must be compared with
 #
 # Matching reads text. So does training: a parent that is trained on for as many steps gets better too. The table shows
-# held-out losses of the language models, means over the pairs that have them.
+# held-out losses of the language models, means over the pairs that have them. The midpoints are those of the longest match
+# of each pair.
 
 # %% tags=["remove-input"]
 charts.table(
@@ -83,7 +84,7 @@ charts.table(
 #   the symmetries can go if the text is known.
 # - *Trained on* continues training at a rate of 0.001, which was not searched.
 #
-# Matched on the evaluation samples, the barrier is
+# Matched on the evaluation samples, the barrier of the first pair is
 # {{where-it-ends-neox-docstrings: barrier, matched on the evaluation samples}}. There is thus a rewriting of these networks
 # whose line has no barrier on this text. What a longer matching on *other* text leaves is a question of *data* and of
 # steps; the symmetries themselves do not stand in the way.
@@ -92,7 +93,7 @@ charts.table(
 #
 # Here 300 steps read the same windows again and again, 128 bytes each: 16 of them, or 64, 256, 1,024.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models: barrier over the number of windows that matching may read, for dual matching (300 steps) and for activation matching on the same windows.", "name": "fig-few-samples"}, "image": {"alt": "Barrier over windows, 16 to 1,024. Dual falls steeply from {{few-samples-neox-docstrings: methods.dual.barrier.0}} to {{few-samples-neox-docstrings: methods.dual.barrier.3}} nats per byte and crosses activations, which stay between {{few-samples-neox-docstrings: methods.activations.barrier.0}} and {{few-samples-neox-docstrings: methods.activations.barrier.3}}."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the number of windows that matching may read, for dual matching (300 steps) and for activation matching on the same windows.", "name": "fig-few-samples"}, "image": {"alt": "Barrier over windows, 16 to 1,024. Dual falls steeply from {{few-samples-neox-docstrings: methods.dual.barrier.0}} to {{few-samples-neox-docstrings: methods.dual.barrier.3}} nats per byte and crosses activations, which stay between {{few-samples-neox-docstrings: methods.activations.barrier.0}} and {{few-samples-neox-docstrings: methods.activations.barrier.3}}."}}
 charts.sweep_figure(
     results.read("few-samples-neox-docstrings", profile).sweep
 )
@@ -109,7 +110,7 @@ plt.show()
 # So far learning turns the stream and rescales, and keeps the order of hidden units that weight matching found. The
 # predecessor {cite:p}`theus2025generalized` learns the order too, by matrices of scores. *Straight-through* takes the
 # permutation that the scores ask for, and pretends that its gradient is theirs. *Soft* mixes units, which is no symmetry;
-# what counts in the end is the nearest permutation. All rows are 300 steps on the first pair.
+# what counts in the end is the nearest permutation. All rows are 300 steps on the first pair, with one seed.
 
 # %% tags=["remove-input"]
 charts.table(text.numbers["orders"])
@@ -124,7 +125,7 @@ charts.table(text.numbers["orders"])
 # Networks are rarely finished. Both endpoints are now trained on, each with batches of its own. Do the transforms that
 # were found before still align them? Training moved every endpoint by a fifth of its length in 500 steps.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models: barrier over the steps for which both endpoints were trained on after the alignment. Old transforms: those found before. The other two lines match again for 100 steps, from the old transforms or from nothing.", "name": "fig-lasting"}, "image": {"alt": "Barrier over the steps of further training, 50 to 500. Naive is highest ({{lasting-neox-docstrings: methods.naive.barrier.-1}} nats per byte at the right). The old transforms rise from {{lasting-neox-docstrings: methods.old transforms.barrier.0}} to {{lasting-neox-docstrings: old transforms, 500 steps}}; matched again from the old transforms the barrier is lowest at the right, below what a hundred steps from nothing reach."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the steps for which both endpoints were trained on after the alignment. Old transforms: those found before. The other two lines match again for 100 steps, from the old transforms or from nothing.", "name": "fig-lasting"}, "image": {"alt": "Barrier over the steps of further training, 50 to 500. Naive is highest ({{lasting-neox-docstrings: methods.naive.barrier.-1}} nats per byte at the right). The old transforms rise from {{lasting-neox-docstrings: methods.old transforms.barrier.0}} to {{lasting-neox-docstrings: old transforms, 500 steps}}; matched again from the old transforms the barrier is lowest at the right, below what a hundred steps from nothing reach."}}
 charts.sweep_figure(results.read("lasting-neox-docstrings", profile).sweep)
 plt.show()
 
@@ -139,8 +140,8 @@ plt.show()
 # :class: important
 #
 # - **Steps.** The barrier goes on falling: {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.1}} nats after 300 steps, {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} after 3,000; {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}} if $\lambda$ is drawn where the line is high. On digits it reaches zero within its interval.
-# - **What remains.** Matched on the evaluation text itself the barrier is {{where-it-ends-neox-docstrings: barrier, matched on the evaluation samples}}: the symmetries suffice. So what is left is too few steps and other text.
-# - **Is it worth it?** The best midpoint has a loss of {{where-it-ends-neox-docstrings: losses.midpoint, λ: middle.mean}}; the better parent has {{where-it-ends-neox-docstrings: losses.better parent.mean}}, the ensemble {{where-it-ends-neox-docstrings: losses.ensemble.mean}}, and a parent that is trained on for 1,000 steps {{where-it-ends-neox-docstrings: losses.first parent, trained on.mean}}. Long matching closes the gap to the parents and does not pass them.
+# - **What remains.** Matched on the evaluation text itself the barrier (first pair) is {{where-it-ends-neox-docstrings: barrier, matched on the evaluation samples}}: the symmetries suffice. So what is left is too few steps and other text.
+# - **Is it worth it?** For the first pair, the midpoint after 3,000 steps has a loss of {{where-it-ends-neox-docstrings: losses.midpoint, λ: middle.pairs.neox-docstrings-0}}; the better parent has {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0}}, the ensemble {{where-it-ends-neox-docstrings: losses.ensemble.pairs.neox-docstrings-0}}, and a parent that is trained on for 1,000 steps {{where-it-ends-neox-docstrings: losses.first parent, trained on.mean}}. Long matching closes the gap to the parents and does not pass them.
 # - **It wears off.** An alignment survives 50 steps of further training of both endpoints with {{lasting-neox-docstrings: methods.old transforms.barrier.0}}, and 500 steps with {{lasting-neox-docstrings: old transforms, 500 steps}}.
 # :::
 #
