@@ -131,7 +131,7 @@ plt.show()
 
 # %% [markdown]
 # The alignment wears off, slowly. It began at {{lasting-neox-docstrings: before.old transforms}} nats. After
-# 50 steps the old transforms leave {{lasting-neox-docstrings: methods.old transforms.barrier.0}}, and after
+# 50 steps of training the old transforms leave {{lasting-neox-docstrings: methods.old transforms.barrier.0}}, and after
 # 500 steps {{lasting-neox-docstrings: old transforms, 500 steps}}, where no alignment at all leaves
 # {{lasting-neox-docstrings: methods.naive.barrier.-1}} ({numref}`fig-lasting`). A hundred steps of matching from the old
 # transforms repair much of it, and start ahead of a hundred steps from nothing.
@@ -141,7 +141,7 @@ plt.show()
 #
 # - **Steps.** The barrier goes on falling: {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.1}} nats after 300 steps, {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} after 3,000; {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}} if $\lambda$ is drawn where the line is high. On digits it reaches zero within its interval.
 # - **What remains.** Matched on the evaluation text itself the barrier (first pair) is {{where-it-ends-neox-docstrings: barrier, matched on the evaluation samples}}: the symmetries suffice. So what is left is too few steps and other text.
-# - **Is it worth it?** For the first pair, the midpoint after 3,000 steps has a loss of {{where-it-ends-neox-docstrings: losses.midpoint, λ: middle.pairs.neox-docstrings-0}}; the better parent has {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0}}, the ensemble {{where-it-ends-neox-docstrings: losses.ensemble.pairs.neox-docstrings-0}}, and a parent that is trained on for 1,000 steps {{where-it-ends-neox-docstrings: losses.first parent, trained on.mean}}. Long matching closes the gap to the parents and does not pass them.
+# - **Is it worth it?** For the first pair, the midpoint after 3,000 steps has a loss of {{where-it-ends-neox-docstrings: losses.midpoint, λ: middle.pairs.neox-docstrings-0}}; the better parent has {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0}}, the ensemble {{where-it-ends-neox-docstrings: losses.ensemble.pairs.neox-docstrings-0}}, and a parent that is trained on for 1,000 steps {{where-it-ends-neox-docstrings: losses.first parent, trained on.mean}}. On the two pairs matched that long the midpoint is as good as the better parent, within the interval, and not better.
 # - **It wears off.** An alignment survives 50 steps of further training of both endpoints with {{lasting-neox-docstrings: methods.old transforms.barrier.0}}, and 500 steps with {{lasting-neox-docstrings: old transforms, 500 steps}}.
 # :::
 #

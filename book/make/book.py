@@ -135,6 +135,7 @@ def configuration() -> dict[str, Any]:
     """
     written = yaml.safe_load((ROOT / "book/_config.yml").read_text(encoding="utf-8"))
     written["html"]["extra_footer"] = f"<p>lmc {__version__}</p>"
+    written["sphinx"]["config"]["html_search_scorer"] = str(ROOT / "book/_static/scorer.js")
     if url := repository(ROOT):
         written["repository"] = {"url": url, "path_to_book": "", "branch": f"v{__version__}"}
         written["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from browser import Browser, chromium
 
 from book import chapters, configuration
 from lmc.reproduce.ledger import figures
@@ -130,6 +131,19 @@ def test_it_reads_without_a_network(book: Path) -> None:
         assert not loaded, page
     assert (book / "_static/mathjax/tex-mml-chtml.js").is_file()
     assert list((book / "_static/mathjax/output/chtml/fonts").rglob("*.woff"))
+
+
+FIRST = "document.querySelector('#search-results li > a')?.getAttribute('href')"
+FOUND = f"new Promise(done => {{ const look = () => {FIRST} ? done({FIRST}) : setTimeout(look, 50); look(); }})"
+
+
+@pytest.mark.skipif(chromium() is None, reason="Chromium is not installed")
+def test_search_finds_chapters_first(book: Path) -> None:
+    chapters = {"barrier": "01_one_line", "perplexity": "01_one_line", "rotation": "05_rotating"}
+    with Browser() as browser:
+        for word, chapter in chapters.items():
+            page = browser.open((book / "search.html").resolve().as_uri() + f"?q={word}")
+            assert page.evaluate(FOUND).startswith(f"notebooks/{chapter}.html"), word
 
 
 def test_rendering_again_without_a_change_does_nothing(book: Path, smoke: Path, root: Path) -> None:

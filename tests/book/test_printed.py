@@ -12,7 +12,7 @@ import pytest
 from browser import Browser, chromium
 
 LONG = "word = " + "x" * 400
-PAGE = """<html><head><title>{name}</title><script>let theme</script>
+PAGE = """<html><head><title>{name}</title><style>code span {{white-space: nowrap}}</style><script>let theme</script>
 <script>window.MathJax = {{startup: {{promise: Promise.resolve()}}}}</script></head>
 <body><nav><a href="menu.html">menu</a></nav><article class="bd-article">{body}</article></body></html>"""
 
@@ -25,6 +25,7 @@ def html(tmp_path: Path) -> Path:
     chapter = (
         f'<h1 id="there">Two</h1><a href="../intro.html">back</a><a href="https://a.org/x#y">out</a><pre>{LONG}</pre>'
     )
+    chapter += f'<table><tr><td><code><span class="pre">{LONG}</span></code></td></tr></table>'
     chapter += '<img src="../_images/a.svg"><details><p>solution</p></details><script>let later</script>'
     for name, body in {"intro": intro, "notebooks/01_one_line": chapter}.items():
         (tmp_path / f"{name}.html").write_text(PAGE.format(name=name, body=body), encoding="utf-8")
@@ -50,7 +51,9 @@ def test_on_paper_code_is_whole_and_nothing_is_folded(html: Path) -> None:
     (html / "whole.html").write_text(printed.whole(html, printed.contents(html)), encoding="utf-8")
     with Browser() as browser:
         page = printed.opened(browser, html / "whole.html")
-        widest = "Math.max(...[...document.querySelectorAll('pre')].map(e => Math.max(e.scrollWidth, e.clientWidth)))"
+        widest = (
+            "Math.max(...[...document.querySelectorAll('pre, table')].map(e => Math.max(e.scrollWidth, e.clientWidth)))"
+        )
         assert 0 < page.evaluate(widest) <= 680
         assert page.evaluate("[...document.querySelectorAll('details')].every(one => one.open)")
         assert printed.pdf(page).startswith(b"%PDF")

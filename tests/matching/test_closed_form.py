@@ -126,7 +126,7 @@ def test_objective_is_what_the_transform_achieves(make):
     a, b = canonical(make(seed=0)), canonical(make(seed=1))
     spec = lmc.spec(a)
     solution = match_weights(state(a), state(b), spec)
-    assert min(torch.tensor(solution.objective).diff()) >= -1e-9 * solution.objective[-1]
+    assert min(torch.tensor(solution.objective, dtype=torch.float64).diff()) >= -1e-9 * solution.objective[-1]
     again = weight_pieces(state(a), state(solution.transform.apply(b)), spec)
     assert float(sum((p.a * p.b).sum() for p in again)) == pytest.approx(solution.objective[-1], rel=1e-9)
 
@@ -138,7 +138,7 @@ def test_dear_sweeps_end_when_a_gain_is_small(monkeypatch):
     monkeypatch.setattr(solver, "CHEAP", 0)
     monkeypatch.setattr(solver, "ONE_START", 0)
     short = match_weights(state(a), state(b), lmc.spec(a))
-    gains = torch.tensor(short.objective).diff() / short.bound
+    gains = torch.tensor(short.objective, dtype=torch.float64).diff() / short.bound
     assert len(short.objective) < len(full.objective)
     assert (gains[:-1] > solver.VISIBLE).all() and gains[-1] <= solver.VISIBLE
     assert full.converged and not short.converged

@@ -1,0 +1,171 @@
+"""Neighbours: what others do with two networks, each a line (or a curve) that `lmc.path` can walk.
+
+>>> line = narrowed((a, b), "permutations, by weights")
+>>> lmc.path(line, held_out, grid=3).barrier >= 0
+True
+
+What others match with is our closed form with fewer groups: `ROWS` says which. Their code was not run.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.checkpoints import preprocessing
+from lmc.evaluation import as_data, losses
+from lmc.matching import Alignment, barycentric, match_activations, match_weights
+from lmc.reproduce.runs import Pair
+from lmc.symmetries import SCALE, Fixed, ModelSpec, Permutation, Space, Transform, canonicalize, rebuild, state
+from lmc.symmetries.families import spec as spec_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """Which group each kind of space keeps (`None`: its own); kinds that are not named stay as they are."""
+
+    paper: str
+    by: str  # weights or activations
+    groups: Mapping[str, type[Permutation] | None]
+
+
+_ORDERS: dict[str, type[Permutation] | None] = {"stream": Permutation, "head": Permutation, "hidden": Permutation}
+_INSIDE: dict[str, type[Permutation] | None] = {"value": None, "qk": None, "pass": None, "plane": None}
+ROWS = {
+    "permutations, by weights": Row("2209.04836", "weights", _ORDERS),
+    "permutations, by activations": Row("2403.00986", "activations", _ORDERS),
+    "rotations inside heads": Row("2502.00264", "weights", {"hidden": Permutation, **_INSIDE}),
+}
+
+
+def narrowed(pair: Pair, name: str, data: object = None) -> Alignment:
+    """The alignment that a row of `ROWS` finds, both ends exact.
+
+    >>> found = narrowed((a, b), "rotations inside heads").transforms[1]
+    >>> bool((found.elements["stream"] == torch.eye(16)).all())
+    True
+    """
+    row, spec = ROWS[name], spec_of(pair[0])
+    first, second = (canonicalize(model) for model in preprocessing.common(pair))
+    smaller = replace(spec, spaces=tuple(_space(s, row, spec) for s in spec.spaces))
+    if row.by == "weights":
+        found = match_weights(state(first), state(second), smaller).transform
+    else:
+        found = match_activations(first, second, smaller, as_data(data, first).draw(512, 0, 0)).transform
+    elements = {s.name: _as_element(found.elements[s.name], s) for s in spec.spaces}
+    return Alignment(name, pair, (Transform.identity(spec), Transform(spec, elements)), {"seed": 0})
+
+
+def _space(space: Space, row: Row, spec: ModelSpec) -> Space:
+    kind = spec.kind(space.name)
+    kept = row.groups.get(kind, Fixed) if kind != SCALE else None
+    return space if kept is None else replace(space, group=kept(space.group.n))
+
+
+def _as_element(found: Tensor, space: Space) -> Tensor:
+    """An order of axes as a matrix, where the space's own group is one of matrices."""
+    if isinstance(space.group, Permutation) or found.is_floating_point():
+        return found
+    return torch.eye(space.group.n, dtype=torch.float64)[found]
+
+
+@dataclass(frozen=True)
+class SoftLine:
+    """The line from one network to another whose units were mixed, so that its second end is another function."""
+
+    parents: tuple[nn.Module, nn.Module]
+    ends: tuple[nn.Module, nn.Module]
+
+    def merge(self, at: Any, /) -> nn.Module:
+        """The point at λ."""
+        first, second = (state(model) for model in self.ends)
+        one, other = barycentric(at, 2)
+        mixed = {n: one * first[n] + other * second[n] for n in first}
+        return rebuild(self.ends[0], spec_of(self.ends[0]), mixed)
+
+
+def transported(start: Alignment, regularised: float = 0.05) -> SoftLine:
+    """Optimal-transport fusion (1910.05653, 2310.05719): hidden units of the second are mixed by a transport plan.
+
+    >>> transported(narrowed((a, b), "permutations, by weights")).ends  # doctest: +SKIP
+
+    The plan between the units' incoming weights comes from the POT library (`pip install pot`); it has entropy, so
+    units are mixed and not only reordered. What is fused is the pair as `start` leaves it.
+    """
+    import ot  # type: ignore[import-not-found,import-untyped,unused-ignore]  # an optional library
+
+    first, second = start.models
+    spec, mine, theirs = start.transforms[0].spec, state(start.models[0]), dict(state(start.models[1]))
+    for space in spec.spaces:
+        if spec.kind(space.name) != "hidden":
+            continue
+        uses = [(name, block) for name, block in spec.uses(space.name)]
+        writers = [(n, b) for n, b in uses if not spec.writes(n)]
+        x, y = (
+            torch.cat([_rows(b.of(s[n]), b.dim(space.name)) for n, b in writers], 1).double() for s in (mine, theirs)
+        )
+        cost = torch.cdist(x, y).square()
+        n = space.group.n
+        even = torch.full((n,), 1 / n, dtype=torch.float64).numpy()
+        plan = ot.sinkhorn(even, even, (cost / cost.max()).numpy(), regularised)
+        soft = n * torch.from_numpy(plan)  # doubly stochastic, [units of the first, units of the second]
+        for name, block in uses:
+            dim, tensor = block.dim(space.name), theirs[name].clone()
+            view = block.of(tensor)
+            view.copy_(torch.tensordot(soft.to(view), view, ([1], [dim])).movedim(0, dim))
+            theirs[name] = tensor
+    return SoftLine(start.parents, (first, rebuild(second, spec, theirs)))  # type: ignore[arg-type]
+
+
+def _rows(view: Tensor, dim: int) -> Tensor:
+    return view.movedim(dim, 0).flatten(1) if view.ndim > 1 else view[:, None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quadratic Bézier curve: both ends fixed, the point that bends it trained."""
+
+    parents: tuple[nn.Module, ...]
+    ends: tuple[nn.Module, nn.Module]
+    bend: Mapping[str, Tensor]
+
+    def merge(self, at: Any, /) -> nn.Module:
+        """The point at λ."""
+        t = barycentric(at, 2)[1]
+        first, second = (state(model) for model in self.ends)
+        return rebuild(
+            self.ends[0], spec_of(self.ends[0]), {n: _bent(t, first[n], self.bend[n], second[n]) for n in first}
+        )
+
+
+def _bent(t: float, first: Tensor, bend: Tensor, second: Tensor) -> Tensor:
+    return (1 - t) ** 2 * first + 2 * t * (1 - t) * bend + t**2 * second
+
+
+def curved(line: Alignment, data: object, steps: int, lr: float = 1e-2, batch: int | None = None) -> Curve:
+    """A curve trained between the ends of a line (Garipov et al., 1802.10026), t drawn from [0, 1] at every step.
+
+    >>> lmc.path(curved(naive, match_on, steps=2), held_out, grid=3).barrier >= 0
+    True
+    """
+    ends = line.models
+    samples, draw = as_data(data, ends[0]), torch.Generator().manual_seed(0)
+    first, second = (state(model) for model in ends)
+    bend = {name: (first[name] + second[name]) / 2 for name in first}
+    optimizer = torch.optim.Adam(list(bend.values()), lr=lr, betas=(0.9, 0.99))
+    work = copy.deepcopy(ends[0]).requires_grad_(True)
+    size = batch or (16 if samples.labels is None else 64)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+        t = float(torch.rand((), generator=draw))
+        work.load_state_dict({name: _bent(t, first[name], bend[name], second[name]) for name in first})
+        work.zero_grad()
+        losses(work, samples.draw(size, 0, step)).mean().backward()
+        for name, parameter in work.named_parameters():
+            if parameter.grad is not None:
+                bend[name].grad = 2 * t * (1 - t) * parameter.grad
+        optimizer.step()
+    return Curve(line.parents, ends, bend)  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""Two sizes, fine-tunes that move, and the neighbours' methods: what is exact is exact, what is not says so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+
+import lmc
+from lmc.evaluation import Data
+from lmc.reproduce import results
+from lmc.reproduce.experiments import beyond, neighbours
+from lmc.reproduce.experiments.analyses import similarity
+from lmc.reproduce.experiments.controls import finetune
+from lmc.reproduce.experiments.fine_tunes import carried, learned, unmoved
+from lmc.reproduce.experiments.long_matches import Samples
+from lmc.symmetries.exactness import relative_change
+from lmc.symmetries.groups import Permutation
+
+
+def data_of(model: Any, n: int = 24) -> Data:
+    inputs = pico.inputs(model, n=n)
+    return Data(inputs) if inputs.dtype == torch.int64 else Data(inputs, torch.arange(n) % 10)
+
+
+@pytest.mark.parametrize("build", [pico.neox, pico.llama, pico.vit])
+def test_a_change_moves_exactly_between_symmetric_copies(build: Any) -> None:
+    """What A was taught, carried to B = g·A through the weights alone, makes of B what A has become."""
+    a = lmc.canonicalize(build(0))
+    b = lmc.Transform.random(lmc.spec(a), seed=3).apply(a)
+    samples = data_of(a)
+    tuned, _ = finetune(a, (samples.inputs, samples.labels) if samples.labels is not None else samples.inputs, 3, 1e-2)
+    change = learned(a, tuned)
+    with lmc.float64():
+        expected, before = pico.logits(tuned, samples.inputs), pico.logits(a, samples.inputs)
+        moved = pico.logits(carried(lmc.match(a, b, method="weights"), change), samples.inputs)
+        as_it_is = pico.logits(unmoved(b, change), samples.inputs)
+    assert relative_change(before, expected) > 1e-2  # it was taught something
+    assert relative_change(expected, moved) <= 1e-6
+    assert relative_change(expected, as_it_is) > 1e-2
+
+
+def test_a_change_keeps_its_rank() -> None:
+    a, b = lmc.canonicalize(pico.neox(0)), lmc.canonicalize(pico.neox(1))
+    alignment = lmc.match(a, b, method="weights")
+    name = "gpt_neox.layers.0.mlp.dense_4h_to_h.weight"
+    low = torch.outer(torch.randn(16).double(), torch.randn(24).double())
+    change = {n: torch.zeros_like(t) for n, t in a.state_dict().items()} | {name: low - low.mean(0)}
+    moved = carried(alignment, change).state_dict()[name] - alignment.models[1].state_dict()[name]
+    assert int(torch.linalg.matrix_rank(moved)) == 1 and moved.norm() == pytest.approx(change[name].norm())
+
+
+@pytest.mark.parametrize("row", neighbours.ROWS)
+def test_both_ends_of_a_narrower_alignment_are_the_parents(row: str) -> None:
+    a, b = pico.neox(0), pico.neox(1)
+    found = neighbours.narrowed((a, b), row, pico.inputs(a, n=24))
+    with lmc.float64():
+        assert max(found.end_error(k) for k in range(2)) <= 1e-9
+    stays = torch.equal(found.transforms[1].elements["stream"], torch.eye(16, dtype=torch.float64))
+    assert stays == ("stream" not in neighbours.ROWS[row].groups)
+    units = lmc.spec(a).space("hidden.0")
+    assert isinstance(units.group, Permutation) and (found.transforms[1].elements["hidden.0"].diff() != 1).any()
+
+
+def test_permutations_that_were_planted_are_found() -> None:
+    a = lmc.canonicalize(pico.neox(0))
+    spec = lmc.spec(a)
+    whole = lmc.Transform.random(spec, seed=1)
+    planted = {k: e for k, e in whole.elements.items() if spec.kind(k) in ("head", "hidden")}
+    b = lmc.Transform(spec, {**lmc.Transform.identity(spec).elements, **planted}).apply(a)
+    middle = neighbours.narrowed((a, b), "permutations, by weights").merge(0.5)
+    inputs = pico.inputs(a)
+    assert relative_change(pico.logits(a, inputs), pico.logits(middle, inputs)) <= 1e-6
+
+
+def test_a_curve_keeps_its_ends_and_bends() -> None:
+    a, b = pico.neox(0, torch.float32), pico.neox(1, torch.float32)
+    curve = neighbours.curved(lmc.match(a, b, method="naive"), pico.inputs(a, n=24), steps=3)
+    inputs = pico.inputs(a)
+    for at, end in ((0, a), (1, b)):
+        assert relative_change(pico.logits(end, inputs), pico.logits(curve.merge(at), inputs)) <= 1e-5
+    straight = lmc.match(a, b, method="naive").merge(0.5)
+    assert relative_change(pico.logits(straight, inputs), pico.logits(curve.merge(0.5), inputs)) > 1e-3
+
+
+def test_a_kernel_sees_no_rotation_and_channels_do() -> None:
+    a = lmc.canonicalize(pico.neox(0))
+    g = lmc.Transform.random(lmc.spec(a), seed=1).only("stream")
+    found = similarity((a, g.apply(a)), Data(pico.inputs(a, n=24)))
+    assert min(found["centred kernel alignment"]) > 1 - 1e-9 and max(found["by channel"]) < 0.9
+
+
+def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
+    a, b = pico.neox(0, torch.float32), pico.neox(1, torch.float32)
+    text = data_of(a)
+    for number in range(2):
+        found = beyond.fine_tunes_of("neox-docstrings", (a, b), Samples(text, text, text), {"new": (text, text)}, 2, 2)
+        (tmp_path / "fine-tunes").mkdir(exist_ok=True)
+        (tmp_path / "fine-tunes" / f"neox-docstrings-{number}.json").write_text(json.dumps(found | {"seconds": 1.0}))
+    beyond.write("fine-tunes", tmp_path)
+    numbers = results.read("fine-tunes", "laptop").numbers
+    rows = numbers["means"]["neox-docstrings"]["shifts"]["new"]
+    assert rows["base"]["closed"] == 0 and rows["tuned itself"]["closed"] == pytest.approx(1)
