@@ -499,7 +499,7 @@ def main(arguments: list[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), warned)
         try:
-            code = app(arguments, standalone_mode=False) or 0
+            code: int = app(arguments, standalone_mode=False) or 0
             if code == 130:  # what some versions of typer make of Ctrl-C, without a word
                 print("interrupted", file=sys.stderr)
             return code

@@ -47,7 +47,8 @@ def match_folders(
     """
     spec, naive = spec_of(blueprints[0].model), method == "naive"
     with whole_folder(out) as folder, scratch_folder(".canonical-", folder) as scratch:
-        states, references = [], []
+        states: list[Stored] = []
+        references: list[dict[str, Any]] = []
         for k, blueprint in enumerate(blueprints):
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)

@@ -200,7 +200,7 @@ def _of_checkpoint(folder: Path, parent: nn.Module | None = None) -> list[Row]:
     return [*rows, _row("stock reload", reloaded)] if found else rows
 
 
-def _shapes(model: nn.Module) -> tuple[type, dict[str, torch.Size]]:
+def _shapes(model: nn.Module) -> tuple[type[nn.Module], dict[str, torch.Size]]:
     return type(model), {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
