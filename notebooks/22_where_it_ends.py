@@ -24,7 +24,7 @@
 # takes the shipped pairs of language models and of vision transformers and looks for each of the three.
 
 # %% tags=["parameters", "hide-input"]
-profile: str = "laptop"
+profile: str = "laptop"  # smoke | laptop: both show what was measured
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -40,8 +40,8 @@ figures.use_style()
 # other chapters. *Adaptive* draws it from the whole line, and most often where the line was highest so far.
 
 # %% tags=["hide-input"]
-text = results.read("where-it-ends-neox-docstrings", profile)
-vision = results.read("where-it-ends-vit-digits", profile)
+text = results.read("where-it-ends-neox-docstrings", "laptop")
+vision = results.read("where-it-ends-vit-digits", "laptop")
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models: barrier over the number of steps of dual matching, for two ways to draw λ. Three pairs up to 1,000 steps, two at 3,000; each run is a point, with its 95 % interval over 256 held-out windows. Below 0.01 the vertical axis is linear.", "name": "fig-ends-text"}, "image": {"alt": "Barrier over steps, 100 to 3,000. Both curves fall: middle from {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} nats per byte, adaptive from {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}}. They begin together, and at the right adaptive is far lower."}}
 charts.sweep_figure(text.sweep)
@@ -95,7 +95,7 @@ charts.table(
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the number of windows that matching may read, for dual matching (300 steps) and for activation matching on the same windows.", "name": "fig-few-samples"}, "image": {"alt": "Barrier over windows, 16 to 1,024. Dual falls steeply from {{few-samples-neox-docstrings: methods.dual.barrier.0}} to {{few-samples-neox-docstrings: methods.dual.barrier.3}} nats per byte and crosses activations, which stay between {{few-samples-neox-docstrings: methods.activations.barrier.0}} and {{few-samples-neox-docstrings: methods.activations.barrier.3}}."}}
 charts.sweep_figure(
-    results.read("few-samples-neox-docstrings", profile).sweep
+    results.read("few-samples-neox-docstrings", "laptop").sweep
 )
 plt.show()
 
@@ -126,7 +126,7 @@ charts.table(text.numbers["orders"])
 # were found before still align them? Training moved every endpoint by a fifth of its length in 500 steps.
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the steps for which both endpoints were trained on after the alignment. Old transforms: those found before. The other two lines match again for 100 steps, from the old transforms or from nothing.", "name": "fig-lasting"}, "image": {"alt": "Barrier over the steps of further training, 50 to 500. Naive is highest ({{lasting-neox-docstrings: methods.naive.barrier.-1}} nats per byte at the right). The old transforms rise from {{lasting-neox-docstrings: methods.old transforms.barrier.0}} to {{lasting-neox-docstrings: old transforms, 500 steps}}; matched again from the old transforms the barrier is lowest at the right, below what a hundred steps from nothing reach."}}
-charts.sweep_figure(results.read("lasting-neox-docstrings", profile).sweep)
+charts.sweep_figure(results.read("lasting-neox-docstrings", "laptop").sweep)
 plt.show()
 
 # %% [markdown]

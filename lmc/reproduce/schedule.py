@@ -79,8 +79,8 @@ def _longest_first(needs: dict[str, set[str]], profile: str, ledger: dict[str, F
 
 
 def _runs(name: str, profile: str, ledger: dict[str, Figure], everything: bool) -> bool:
-    """A notebook runs where one of its figures can; one without figures is cheap, and runs on any laptop."""
-    own = [figure for figure in ledger.values() if figure.notebook == name]
+    """A notebook runs where one of its figures can; one that makes none is cheap, and runs on any laptop."""
+    own = [figure for figure in ledger.values() if figure.notebook == name and not figure.command]
     able = [figure for figure in own if profile in figure.profiles and (everything or not figure.on_request)]
     return bool(able) if own else profile in ("smoke", "laptop")
 

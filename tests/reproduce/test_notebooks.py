@@ -98,13 +98,19 @@ def test_runs_at_smoke_and_names_no_machine(source: Path, smoke: Path, root: Pat
     assert PRIVATE.search(text) is None
 
 
+def _only_shows(read: set[tuple[str, str]], ledger: dict[str, Figure]) -> str:
+    """The notebook that makes nothing, and reads this; "" where there is none: such a one may read nothing."""
+    idle = {f.notebook for f in ledger.values() if not made_by(f.notebook, "smoke", ledger)}
+    return next((name for name in sorted(idle) if reads(name, "smoke", ledger) == read), "")
+
+
 def undeclared(folder: Path, ledger: dict[str, Figure]) -> dict[str, set[tuple[str, str]]]:
     """Of every notebook whose kernel noted in a folder what it did: results read or written that figures.yml lacks."""
     found = {}
     for kernel in recorded(folder):
         mine = {f.notebook: profile for f in ledger.values() for id, profile in kernel["written"] if f.results == id}
         assert len(mine) < 2, f"{mine} write results of one name"
-        name, profile = next(iter(mine.items()), ("", ""))  # a notebook that writes nothing may read nothing
+        name, profile = next(iter(mine.items()), (_only_shows(kernel["looked for"], ledger), "smoke"))
         own = {(figure.results, profile) for figure in made_by(name, profile, ledger)}
         lost = own ^ kernel["written"] | (kernel["looked for"] - reads(name, profile, ledger) - own)
         found[name] = lost | found.get(name, set())
