@@ -1,7 +1,7 @@
 /* Search finds chapters first, then reference pages, the code last; among each the weights are those of Sphinx. */
 var Scorer = {
   score: ([page, , , , score]) => {
-    const reference = ["changelog", "figures", "genindex", "glossary", "references", "unmeasured"].includes(page);
+    const reference = ["changelog", "figures", "more_figures", "genindex", "glossary", "references", "unmeasured"].includes(page);
     return score + (page.startsWith("api/") ? -100 : reference ? 0 : 100);
   },
   objNameMatch: 11,

@@ -36,14 +36,19 @@ def api(folder: Path) -> None:
 
 
 def figure_pages(folder: Path, profile: str) -> None:
-    """`figures.md` with every figure, `headline.md` with those of the first page, and the drawings beside them."""
+    """The parts of the pages of figures, `headline.md` with those of the first page, and the drawings beside them.
+
+    `paper.md` has those that answer to a figure of the paper and `own.md` the others: one page of all were too heavy.
+    """
     ledger = figures().values()
     found = {figure.id: results_of(figure, profile) for figure in ledger}
     for figure in ledger:
         if (results := found[figure.id]) is not None:
             save(draw(figure.draw, results.numbers), folder / figure.id)
     sections = {f.id: f"({f.id}-figure)=\n## {f.title}\n\n{_body(f, found[f.id])}" for f in ledger}
-    pages = {"all": [section for id, section in sections.items() if found[id] is not None]}
+    measured = [f for f in ledger if found[f.id] is not None]
+    pages = {"paper": [sections[f.id] for f in measured if f.paper]}
+    pages["own"] = [sections[f.id] for f in measured if not f.paper]
     pages["unmeasured"] = [section for id, section in sections.items() if found[id] is None]
     pages["headline"] = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
     pages["index"] = [_index(list(ledger), found)]
@@ -119,6 +124,8 @@ def results_of(figure: Figure, profile: str) -> Results | None:
             continue
         # Two figures may be drawn from the same results; each is made again by its own name.
         again = re.sub(r"--figure \S+", f"--figure {figure.id}", found.run["command"])
+        if figure.by_command(candidate) and "--figure" not in again:  # which runs what made them
+            again = f"lmc reproduce --profile {candidate} --figure {figure.id}"
         return replace(found, run={**found.run, "command": again})
     return None
 

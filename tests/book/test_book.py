@@ -65,7 +65,7 @@ def test_the_first_page_shows_the_headline_as_measured(book: Path, smoke: Path, 
 
 
 def test_the_page_of_figures_lists_them_all(book: Path, root: Path) -> None:
-    pages = main_part(book / "figures.html") + main_part(book / "unmeasured.html")
+    pages = "".join(main_part(book / f"{page}.html") for page in ("figures", "more_figures", "unmeasured"))
     text = re.sub(r"<[^>]+>", "", pages).replace("’", "'")  # Sphinx sets real apostrophes
     for figure in figures(root / "figures.yml").values():
         assert figure.title in text and f"--figure {figure.id}" in text
