@@ -24,7 +24,7 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.recipe import LEARNED
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
-from lmc.reproduce.experiments import comparison, report
+from lmc.reproduce.experiments import rates, report, stages
 from lmc.reproduce.experiments.chapter import by_size, measured_on_gpu, rates_table
 from lmc.reproduce.experiments.from_scratch import Workplace, conduct, run
 from lmc.reproduce.experiments.stages import Campaign
@@ -88,13 +88,13 @@ def test_rates_are_judged_on_every_class(tmp_path, monkeypatch):
         seen.append(data)
         return SimpleNamespace(models=())
 
-    monkeypatch.setattr(comparison, "match", match)
+    monkeypatch.setattr(stages, "match", match)
 
     def score(alignment, data, grid):
         seen.append(data)
         return SimpleNamespace(barrier=1.0)
 
-    monkeypatch.setattr(comparison, "path", score)
+    monkeypatch.setattr(rates, "path", score)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.rates((None, None), Alignment("naive", (), (), {}), data)
     matched, scored = seen[:2]
@@ -354,7 +354,7 @@ def test_the_best_rate_is_marked_and_an_end_of_the_grid_is_said():
 
 def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_path, monkeypatch):
     setting = smoke("gpt2-shakespeare")
-    learn, rates = comparison.match, setting.matching.rates
+    learn, rates = stages.match, setting.matching.rates
     too_high = {("single", rates["single"][0]), ("dual", rates["dual"][1])}
 
     def match(*models, method, **options):
@@ -362,7 +362,7 @@ def test_a_rate_at_which_learning_diverges_is_not_chosen_and_shown_as_such(tmp_p
             raise DivergedError("loss rose")
         return learn(*models, method=method, **options)
 
-    monkeypatch.setattr(comparison, "match", match)
+    monkeypatch.setattr(stages, "match", match)
     campaign = Campaign(setting, tmp_path, tmp_path, CPU, PLENTY)
     campaign.run()
     numbers = campaign.compared().to_json()
