@@ -4,6 +4,7 @@ Folders and hub names, their configurations, headers, tensors, tokenizers and pr
 transformers and timm; and the record of which checkpoint a model came from. What a model computes plays no part here.
 
 Begin with `checkpoint` (load and save), then `blueprint` (everything known about a checkpoint before its weights).
+`writer` writes files and shards.
 """
 
 from typing import TYPE_CHECKING

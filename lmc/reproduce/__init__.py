@@ -4,6 +4,6 @@
 and draw figures from them. Nothing here is needed to align and merge checkpoints of one's own.
 
 Begin with `runs` (what an experiment finds), `results` (the files of numbers) and `command` (`lmc reproduce`). A
-chapter is a notebook in `notebooks/`. Every figure is drawn in `figures` or `charts`; their colours are those of
-`lmc/evaluation/plot.py`.
+chapter is a notebook in `notebooks/`. Every figure is drawn in `figures` or `charts`, which say what colour a line has;
+the palette of all is in `lmc/evaluation/plot.py`.
 """
