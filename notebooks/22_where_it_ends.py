@@ -39,7 +39,7 @@ figures.use_style()
 #
 # Learned {term}`matching` picks a place $\lambda$ on the line at every step and lowers the loss there. *Middle* draws it at
 # random from $[0.3, 0.7]$, as in all other chapters. *Adaptive* draws it from the whole line, and most often where the
-# loss was highest so far.
+# loss was highest so far. A token of these language models is a byte, so nats per token are nats per byte.
 
 # %% tags=["hide-input"]
 text = results.read("where-it-ends-neox-docstrings", "laptop")
@@ -93,7 +93,7 @@ charts.table(
 # Matched on the evaluation samples, the barrier of the first pair is
 # {{where-it-ends-neox-docstrings: barrier, matched on the evaluation samples}}. So there is a rewriting of these two networks
 # whose line has no barrier on this text, and the symmetries do not stand in the way of that. It is no proof that one
-# rewriting does as well on text it has not seen: for that, the question is one of *data* and of steps.
+# rewriting does as well on text that it has not seen.
 #
 # ## How much text matching must read
 #
@@ -152,7 +152,7 @@ plt.show()
 #
 # - **Steps.** On text the barrier goes on falling: {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.1}} nats per byte after 300 steps (three pairs), {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} after 3,000 (two of them); {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}} after 3,000 if $\lambda$ is drawn where the line is high, which is low and not zero. On digits (one pair) it is {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.3}}, with a wide interval.
 # - **What remains.** Matched on the evaluation text itself the barrier of the first pair is {{where-it-ends-neox-docstrings: barrier, matched on the evaluation samples}}: on a text that is known, the symmetries suffice. Whether they do on text that matching has not seen is open.
-# - **Is it worth it?** For the first pair, the midpoint after 3,000 steps has a loss of {{where-it-ends-neox-docstrings: losses.midpoint, λ: middle.pairs.neox-docstrings-0}}; the better parent has {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0}}, the ensemble {{where-it-ends-neox-docstrings: losses.ensemble.pairs.neox-docstrings-0}}, and the first parent, trained for 1,000 more steps, {{where-it-ends-neox-docstrings: losses.first parent, trained on.mean}}. On both pairs matched that long, the midpoint cannot be told from the better parent if $\lambda$ was drawn from the middle, and is worse if it was drawn adaptively.
+# - **Is it worth it?** For the first pair, the midpoint after 3,000 steps, with $\lambda$ drawn from the middle, has a loss of {{where-it-ends-neox-docstrings: losses.midpoint, λ: middle.pairs.neox-docstrings-0}}; the better parent has {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0}}, the ensemble {{where-it-ends-neox-docstrings: losses.ensemble.pairs.neox-docstrings-0}}, and the first parent, trained for 1,000 more steps, {{where-it-ends-neox-docstrings: losses.first parent, trained on.mean}}. On both pairs matched that long, the midpoint cannot be told from the better parent if $\lambda$ was drawn from the middle, and is worse if it was drawn adaptively.
 # - **It wears off.** On one pair, an alignment with a barrier of {{lasting-neox-docstrings: before.old transforms}} nats per byte has one of {{lasting-neox-docstrings: methods.old transforms.barrier.0}} after 50 steps of further training of both endpoints, and of {{lasting-neox-docstrings: old transforms, 500 steps}} after 500.
 # :::
 #
