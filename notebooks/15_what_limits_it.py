@@ -136,7 +136,7 @@ found
 # %% tags=["hide-input"]
 on_text = results.read("scale-width-tokens", "laptop").sweep
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of language models on Wikipedia, four layers, trained on as many tokens. Means over pairs, each run as a point, with its 95 % interval over held-out windows.", "name": "fig-scale-width"}, "image": {"alt": "Barrier over width for language models, on a logarithmic axis. Every line falls from the narrowest to the widest: naive from {{scale-width-tokens: methods.naive.barrier.0}} to {{scale-width-tokens: methods.naive.barrier.-1.0}} nats per token, weights from {{scale-width-tokens: methods.weights.barrier.0}} to {{scale-width-tokens: methods.weights.barrier.-1.0}}, and single and dual, nearly one line, from {{scale-width-tokens: methods.dual.barrier.0}} to {{scale-width-tokens: methods.dual.barrier.-1.0}}."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of language models on Wikipedia, four layers, trained on as many tokens. Means over pairs, each run as a point, with its 95 % interval over held-out windows.", "name": "fig-scale-width"}, "image": {"alt": "Barrier over width for language models, on a logarithmic axis. Naive is higher at the widest ({{scale-width-tokens: methods.naive.barrier.-1.0}} nats per token) than at the narrowest ({{scale-width-tokens: methods.naive.barrier.0}}). The matched lines fall: weights from {{scale-width-tokens: methods.weights.barrier.0}} to {{scale-width-tokens: methods.weights.barrier.-1.0}}, and single and dual, nearly one line, from {{scale-width-tokens: methods.dual.barrier.0}} to {{scale-width-tokens: methods.dual.barrier.-1.0}}."}}
 charts.sweep_figure(on_text)
 plt.show()
 
@@ -144,14 +144,14 @@ plt.show()
 charts.sweep_table(on_text)
 
 # %% [markdown]
-# Here wider does mean easier ({numref}`fig-scale-width`). A power law through all pairs, barrier $\propto$ parameters$^k$, has
+# Here wider does mean easier, after matching ({numref}`fig-scale-width`). A power law through all pairs, barrier $\propto$ parameters$^k$, has
 # $k =$ {{scale-width-tokens: fits.dual.exponent}} for dual matching (95 % interval
 # {{scale-width-tokens: fits.dual.interval.0}} to {{scale-width-tokens: fits.dual.interval.1}}) and
-# $k =$ {{scale-width-tokens: fits.weights.exponent}} for weight matching. The barrier of averaging as they are does not
-# fall. Two warnings: three widths with five pairs are few, and wider networks also reach a lower loss on the same tokens, so
-# this curve cannot say which of the two lowers the barrier. With depth there are two points and no curve: one pair of
-# two layers leaves {{scale-depth-tokens: methods.dual.barrier.0}}, one of four
-# {{scale-depth-tokens: methods.dual.barrier.1}}.
+# $k =$ {{scale-width-tokens: fits.weights.exponent}} for weight matching: the more negative $k$, the faster the fall. The
+# barrier of networks averaged as they are does not fall. Two warnings: three widths with five pairs are few, and wider
+# networks also reach a lower loss on the same tokens, so this curve cannot say which of the two lowers the barrier. For
+# depth there are only two points: dual matching leaves {{scale-depth-tokens: methods.dual.barrier.0}} on one pair of two
+# layers and {{scale-depth-tokens: methods.dual.barrier.1}} on one of four.
 #
 # ## Training
 #
@@ -245,7 +245,7 @@ found
 # :class: important
 #
 # - **Size, on digits.** With width the naive barrier rises from {{barrier-by-width: methods.naive.barrier.0}} to {{barrier-by-width: methods.naive.barrier.3}}, and that of weight matching from {{barrier-by-width: methods.weights.barrier.0}} to {{barrier-by-width: methods.weights.barrier.3}}. Only dual falls, from {{barrier-by-width: dual barrier, width 16}} to {{barrier-by-width: dual barrier, width 128}}. But these networks read {{barrier-by-width: % accuracy.0}} to {{barrier-by-width: % accuracy.3}} of the digits: they were trained too briefly to say much about good ones.
-# - **Size, on text.** The dual barrier of Pythia's architecture on Wikipedia falls from {{scale-width-tokens: dual barrier, width 64}} to {{scale-width-tokens: dual barrier, width 256}} nats per token from width 64 to 256, while that of plain averaging rises. This is the shape of the paper's claim, at a hundredth of its size.
+# - **Size, on text.** The dual barrier of Pythia's architecture on Wikipedia falls from {{scale-width-tokens: dual barrier, width 64}} to {{scale-width-tokens: dual barrier, width 256}} nats per token from width 64 (three pairs) to 256 (one pair), while that of plain averaging is higher at 256. This is the shape of the paper's claim, at less than a hundredth of its size, and with few pairs.
 # - **Training.** The curve is not monotone. Dual leaves {{barrier-by-training: methods.dual.barrier.0}} after 100 steps of training, {{barrier-by-training: methods.dual.barrier.2}} after 1,000 and {{barrier-by-training: dual barrier, training steps of the endpoints 3000}} after 3,000.
 # - **Data.** With 512 tokens dual ({{barrier-by-data: dual barrier, tokens seen by matching 512}}) is worse than activations ({{barrier-by-data: methods.activations.barrier.0}}): likely because it fits these few and nothing else, which was not tested. With 131,072 it leaves {{barrier-by-data: dual barrier, tokens seen by matching 131072}}, activations {{barrier-by-data: methods.activations.barrier.4}}.
 # :::

@@ -18,9 +18,9 @@
 # - **Time.** 6 minutes to read.
 # :::
 #
-# People bring checkpoints of kinds that the chapters before did not have: mixtures of experts, two models that do not share a
-# tokenizer, and a merging tool that they already use. Three small experiments follow, each on three pairs that share
-# no endpoint.
+# People bring checkpoints of kinds that the chapters before did not have: mixtures of experts, or two models that do not share
+# a tokenizer. Or they already use another tool for merging. Three small experiments follow, each on three
+# {term}`disjoint pairs` of small networks.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "laptop"  # smoke | laptop; on a GPU, the campaign measures what this chapter reads
@@ -43,7 +43,8 @@ figures.use_style()
 # %% [markdown]
 # ## A mixture of experts
 #
-# In OLMoE's architecture a *router* sends each token to a few of several feed-forward networks, the experts. Reordering the experts
+# OLMoE is a published family of language models. In its architecture a *router* gives each of several feed-forward networks, the
+# *experts*, a score for each token, and sends the token to the few with the best scores. Reordering the experts
 # together with the rows of the router changes nothing; neither does reordering the units inside an expert. Both are matched here
 # like any other symmetry. Linear mode connectivity of mixtures of experts was studied before, with permutations of experts and
 # of their units {cite:p}`tran2025moe`.
@@ -78,32 +79,34 @@ experts
 measured_on_gpu(["olmoe-shakespeare"])
 
 # %% [markdown]
-# **What choosing the best few breaks.**
+# **What can go wrong when only the best few experts are used.**
 #
-# - *Ties.* Where two experts get the same score, the library decides by their order, so reordering experts changes which is
-#   used. With a router of zeros it does; with every trained router that was tried each token went to the same experts as before.
-# - *Steps.* Which experts a token goes to changes all at once as λ moves, and so may the loss. The line is not smooth there, and
-#   learning sees no gradient of the choice itself, only of the weights that the chosen experts get.
+# - *Ties.* Where two experts get the same score, the library decides by their order, so reordering experts may change which is
+#   used. A router whose weights are all zero shows it. With every trained router that was tried, each token went to the same
+#   experts as before.
+# - *Steps.* As λ moves along the line, a token changes from one expert to another all at once, and the loss may jump. Learning
+#   sees no gradient of the choice itself, only of the shares that the chosen experts get.
 # - *Balance.* Nothing here made the router use its experts evenly, and how evenly it does was not measured.
 #
-# These experts are few and small. Nothing was measured on sixty-four of them, or on a published mixture.
+# These experts are few and small. Nothing was measured on sixty-four of them, as OLMoE has, or on a published mixture.
 
 # %% [markdown]
 # ## Two vocabularies
 #
-# Small language models that learned from the same documentation of Python packages, with two tokenizers. In the first kind the
-# second model has the tokens of the first in another order, and rows without a token: both cut a text alike. In the second kind its
-# tokenizer was learned on another part of the text: {{vocabulary-other-text: tokens.common}} of
-# {{vocabulary-other-text: tokens.first}} tokens are the same, and a line falls into other pieces. Both are brought to the
-# vocabulary of the first (`lmc match --vocabulary first`, {doc}`../own_checkpoints`) before anything is matched; so *naive* means
-# that rows moved with their tokens, and nothing else was done.
+# The pairs here are small language models that learned from the same documentation of Python packages, with two tokenizers. There
+# are two kinds of pairs. In the first, the second model has the tokens of the first in another order, and some rows of its
+# embedding belong to no token: both cut a text into the same pieces. In the second kind, the second model's tokenizer was learned
+# on another part of the text: {{vocabulary-other-text: tokens.common}} of
+# {{vocabulary-other-text: tokens.first}} tokens are the same, and a text falls into other pieces. In both kinds the second model is
+# brought to the vocabulary of the first (`lmc match --vocabulary first`, {doc}`../own_checkpoints`) before anything is matched. So
+# *naive* means that the rows of the embedding moved with their tokens, and nothing else was done.
 
 # %% tags=["hide-input"]
 renumbered = results.read("vocabulary-renumbered", "laptop")
 other = results.read("vocabulary-other-text", "laptop")
 
 # %% [markdown]
-# {numref}`fig-vocabulary-renumbered` shows the loss in the tokens of the first.
+# {numref}`fig-vocabulary-renumbered` shows the loss along the line for the first kind, in nats per token of the first model.
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line, tokens renumbered: the mean over three pairs, and each run faintly.", "name": "fig-vocabulary-renumbered"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vocabulary-renumbered: naive}} and {{vocabulary-renumbered: canonical}} nats per token; weights leave {{vocabulary-renumbered: weights}}, activations {{vocabulary-renumbered: activations}}, single {{vocabulary-renumbered: single}} and dual {{vocabulary-renumbered: dual}}."}}
 figures.path_figure(renumbered.comparison)
@@ -114,7 +117,8 @@ figures.method_table(renumbered.comparison)
 
 # %% [markdown]
 # {numref}`fig-vocabulary-other-text` is the same for the second kind. There the line has no barrier after learning, which says little:
-# its right end is bad, and lifts the straight line that a barrier is counted from. Look at the column `gap`.
+# its right end has a high loss, and lifts the straight line that a barrier is counted from. Look at the column `gap`: how much worse
+# the {term}`midpoint` is than the better endpoint.
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "The same, with a second tokenizer that cuts text differently. Text is cut by that of the first model, for which the second (λ = 1) was not trained.", "name": "fig-vocabulary-other-text"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vocabulary-other-text: naive}} and {{vocabulary-other-text: canonical}} nats per token; weights leave {{vocabulary-other-text: weights}}, activations {{vocabulary-other-text: activations}}, single {{vocabulary-other-text: single}} and dual {{vocabulary-other-text: dual}}."}}
 figures.path_figure(other.comparison)
@@ -124,8 +128,8 @@ plt.show()
 figures.method_table(other.comparison)
 
 # %% [markdown]
-# What each endpoint loses on held-out text, in nats per byte (which does not depend on how many tokens a text becomes), means and
-# ranges over the pairs:
+# The losses of the endpoints on held-out text follow, means and ranges over the pairs. They are in nats per byte, which do not
+# depend on how many tokens a text becomes:
 
 # %% tags=["remove-input"]
 charts.table(
@@ -149,9 +153,10 @@ other
 #
 # [mergekit](https://github.com/arcee-ai/mergekit) knows many ways to merge and no alignment. `lmc match --export` writes endpoints that
 # are aligned, and a configuration for four of its ways. Here it merges three pairs of small GPT-2 (two layers of 64 channels, bytes of
-# documentation), first as they are, then after dual matching. *Linear* and *SLERP* merge at any place between two models, so they
-# have a line and a barrier, taken over five places on it. *TIES* and *DARE* take the first model for a base and add the largest, or
-# randomly chosen, half of the differences to the second: there is one merge, and its loss.
+# documentation), first as they are, then after dual matching. *Linear* averages weights; *SLERP* goes from one to the other on an
+# arc. Both merge at any place between two models, so they have a path and a barrier, taken over five places on it. *TIES* and
+# *DARE* start from the first model and add half of its differences to the second: TIES the largest half, DARE a randomly chosen
+# one. So there is one merge, with one loss and no barrier.
 
 # %% tags=["hide-input"]
 tool = results.read("mergekit", "laptop")
@@ -176,10 +181,10 @@ tool
 # :::{admonition} What we found
 # :class: important
 #
-# - Mixtures of experts: naive {{olmoe-shakespeare: naive}}, weights {{olmoe-shakespeare: weights}}, single {{olmoe-shakespeare: single}}, dual {{olmoe-shakespeare: dual}} nats per token; dual leaves {{olmoe-shakespeare: dual / naive}} of naive. Experts of this size do not stand in the way.
-# - Tokens renumbered: naive {{vocabulary-renumbered: naive}}, dual {{vocabulary-renumbered: dual}} nats per token. The second model is what it was: {{vocabulary-renumbered: nats per byte.second, own tokenizer}} nats per byte before and {{vocabulary-renumbered: nats per byte.second, tokenizer of the first}} after.
+# - Mixtures of experts: naive {{olmoe-shakespeare: naive}}, weights {{olmoe-shakespeare: weights}}, single {{olmoe-shakespeare: single}}, dual {{olmoe-shakespeare: dual}} nats per token; dual leaves {{olmoe-shakespeare: dual / naive}} of naive. On these three pairs, experts of this size did not stand in the way.
+# - Tokens renumbered: naive {{vocabulary-renumbered: naive}}, dual {{vocabulary-renumbered: dual}} nats per token. The second model is what it was: {{vocabulary-renumbered: nats per byte.second, own tokenizer}} nats per byte before its tokens were renumbered and {{vocabulary-renumbered: nats per byte.second, tokenizer of the first}} after.
 # - Another way to cut text: the second model pays for it before anything is merged, {{vocabulary-other-text: nats per byte.second, own tokenizer}} nats per byte with its own tokenizer and {{vocabulary-other-text: nats per byte.second, tokenizer of the first}} with that of the first. The midpoint is {{vocabulary-other-text: summary.naive.gap}} nats per token worse than the better parent as it is and {{vocabulary-other-text: summary.dual.gap}} after dual matching.
-# - mergekit, barrier before and after alignment, in nats per byte: linear {{mergekit: linear, as they are, barrier}} and {{mergekit: linear, aligned, barrier}}, SLERP {{mergekit: slerp, as they are, barrier}} and {{mergekit: slerp, aligned, barrier}}. Loss: TIES {{mergekit: ties, as they are, loss}} and {{mergekit: ties, aligned, loss}}, DARE {{mergekit: dare_ties, as they are, loss}} and {{mergekit: dare_ties, aligned, loss}}; the parents have {{mergekit: parents, loss}}. Every method gains from alignment, and linear, for which these endpoints were aligned, most.
+# - mergekit, barrier before and after alignment, in nats per byte: linear {{mergekit: linear, as they are, barrier}} and {{mergekit: linear, aligned, barrier}}, SLERP {{mergekit: slerp, as they are, barrier}} and {{mergekit: slerp, aligned, barrier}}. Loss: TIES {{mergekit: ties, as they are, loss}} and {{mergekit: ties, aligned, loss}}, DARE {{mergekit: dare_ties, as they are, loss}} and {{mergekit: dare_ties, aligned, loss}}; the parents have {{mergekit: parents, loss}}. On these three pairs every method gains from alignment, and linear, for which these endpoints were aligned, gains most. No merge beats the parents.
 # :::
 #
 # ## Exercises
@@ -222,7 +227,8 @@ assert 3 in order[tied[order].topk(2).indices].tolist()  # the other: any
 # :class: dropdown
 # ```
 #
-# To 0.71 of it. Matching learned the straight line: it chose the rewriting whose shortened averages work. SLERP lengthens them again.
+# It shrinks to a length of 0.71. Matching lowered the loss on the straight line: it chose the rewriting whose shortened averages work.
+# SLERP lengthens them again.
 
 # %%
 a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
