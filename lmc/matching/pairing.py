@@ -116,7 +116,9 @@ def _about_sizes(a: nn.Module, b: nn.Module) -> str:
     """What to say of two models whose shapes differ: how the smaller becomes as large, or why it cannot."""
     small, large = sorted((a, b), key=lambda model: sum(t.numel() for t in model.state_dict().values()))
     why_not = _why_not(small, large)
-    return f"; {why_not}" if why_not else "; lmc match and lmc.enlarge write the smaller one in the larger one's shapes"
+    if why_not:
+        return f"; {why_not}; only models that agree in it can be averaged"
+    return "; lmc match and lmc.enlarge write the smaller one in the larger one's shapes"
 
 
 def _why_not(small: Any, large: Any) -> str:

@@ -20,7 +20,7 @@ from lmc.reproduce.pair_means import mean
 if TYPE_CHECKING:  # figures are drawn without torch
     from torch import nn
 
-    from lmc.evaluation import PathResult
+    from lmc import evaluation
 
 T = TypeVar("T")
 Pair = tuple["nn.Module", "nn.Module"]  # two endpoints
@@ -86,7 +86,9 @@ class Run:
     kinds: tuple[str, ...] | None = None
 
     @classmethod
-    def along(cls, method: str, pair: str, walked: "PathResult", parents: Parents, settings: Mapping[str, Any]) -> Self:
+    def along(
+        cls, method: str, pair: str, walked: "evaluation.PathResult", parents: Parents, settings: Mapping[str, Any]
+    ) -> Self:
         """A run, from the path between the aligned models and what the models are by themselves."""
         ends = zip((walked.losses[0], walked.losses[-1]), parents.losses, strict=True)
         path = {name: getattr(walked, name) for name in ("lambdas", "losses", "accuracies", "interval", "gap")}

@@ -13,10 +13,10 @@ from lmc.evaluation import Data, path
 from lmc.reproduce.runs import RateGrid
 
 if TYPE_CHECKING:
-    from lmc.matching import Alignment
+    from lmc import matching
 
 
-def probe(make: "Callable[[], Alignment]", unseen: Data) -> float | None:
+def probe(make: "Callable[[], matching.Alignment]", unseen: Data) -> float | None:
     """The barrier of the match that `make` returns, on samples that it has not seen; None where learning diverged.
 
     >>> probe(lambda: lmc.match(a, b, data=match_on, steps=2), Data(held_out)) >= 0
