@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import pico
 import pytest
-import torch
 
 import lmc
+from lmc import corpora
 from lmc.evaluation import Data
 from lmc.reproduce import results
 from lmc.reproduce.experiments import two_vocabularies, with_mergekit
+from lmc.reproduce.experiments.comparison import load_pairs
 
 TEXT = "def mean(values):\n    The mean of the values, which are numbers.\n" * 20 + "A rotation of the stream.\n" * 60
 
@@ -36,11 +36,11 @@ def test_both_kinds_are_measured_by_one_command(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_barrier_of_linear_merges_is_that_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    alignment = lmc.match(*(pico.llama(k, torch.float32) for k in range(2)), method="naive")
+    alignment = lmc.match(*load_pairs("neox-docstrings", 1)["neox-docstrings-0"], method="naive")
     monkeypatch.setattr(
         with_mergekit, "merged", lambda _, folder, plans, seed: [alignment.merge(at) for _, at in plans]
     )
-    held_out = Data(pico.inputs(alignment.parents[0], 8))
+    held_out = Data(corpora.tokens("embedded", "eval", corpora.byte_tokenizer(), 64, limit=4))
     found = with_mergekit.merges(Path("python"), alignment, held_out)
     walked = lmc.path(alignment, held_out.inputs, grid=5)
     assert found["linear"]["barrier"] == pytest.approx(walked.barrier, rel=1e-5) and walked.barrier > 0
