@@ -1,6 +1,6 @@
 """Two sizes, fine-tunes that move, and the neighbours' methods: what is exact is exact, what is not says so."""
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,8 @@ def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.Mo
     text = data_of(a)
     for number in range(2):
         found = beyond.fine_tunes_of("neox-docstrings", (a, b), Samples(text, text, text), {"new": (text, text)}, 2, 2)
-        (tmp_path / "fine-tunes").mkdir(exist_ok=True)
-        (tmp_path / "fine-tunes" / f"neox-docstrings-{number}.json").write_text(json.dumps(found | {"seconds": 1.0}))
+        for made in (found, {}):  # the second time nothing is made
+            beyond.kept("fine-tunes", tmp_path).piece(f"neox-docstrings-{number}", partial(dict, made))
     beyond.write("fine-tunes", tmp_path)
     numbers = results.read("fine-tunes", "laptop").numbers
     rows = numbers["means"]["neox-docstrings"]["shifts"]["new"]

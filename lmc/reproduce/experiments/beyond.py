@@ -8,7 +8,6 @@ experiment together.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -25,7 +24,6 @@ from torch import nn
 
 from lmc.corpora import prepared
 from lmc.evaluation import Data, evaluate, path
-from lmc.files import read_json, write_whole
 from lmc.matching import match
 from lmc.reproduce import results
 from lmc.reproduce.experiments.analyses import features_of_the_middle, layer_by_layer, similarity
@@ -34,6 +32,7 @@ from lmc.reproduce.experiments.controls import finetune
 from lmc.reproduce.experiments.fine_tunes import carried, learned, unmoved
 from lmc.reproduce.experiments.long_matches import RATES, Samples
 from lmc.reproduce.experiments.neighbours import ROWS, curved, narrowed, transported
+from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Pair
 from lmc.reproduce.training.budget import command
@@ -206,25 +205,31 @@ def smaller(kind: str) -> dict[str, Task]:
 EXPERIMENTS = {"neighbours": neighbours, "fine-tunes": fine_tunes, "two-sizes": two_sizes}
 
 
+def kept(experiment: str, folder: Path) -> KeptRuns:
+    """The pieces of an experiment that are made."""
+    return KeptRuns(folder / experiment, [experiment, STEPS, SCORED, GRID, TUNED, FEW, TUNING_RATE])
+
+
 def piece(experiment: str, name: str, folder: Path) -> None:
     """Make one piece, if it is not there."""
-    file = folder / experiment / f"{name}.json"
-    if file.exists():
-        return
-    began, kind = time.monotonic(), name.rpartition("-")[0]
+    kept(experiment, folder).piece(name, partial(_made, experiment, name))
+
+
+def _made(experiment: str, name: str) -> dict[str, Any]:
+    kind = name.rpartition("-")[0]
     pair = load_pairs(kind, int(name[-1]) + 1)[name]
     samples = Samples.of(name, pair[0])
     samples = replace(samples, eval=samples.eval if kind == "vit-digits" else samples.eval[slice(SCORED)])
-    found = EXPERIMENTS[experiment](name, pair, samples)
-    write_whole(file, json.dumps(found | {"seconds": time.monotonic() - began}, indent=1))
+    return EXPERIMENTS[experiment](name, pair, samples)
 
 
 def write(experiment: str, folder: Path) -> str:
     """The results file of an experiment: every piece, and the means over the pairs of each kind."""
-    pieces = {file.stem: read_json(file) for file in sorted((folder / experiment).glob("*.json"))}
+    keep = kept(experiment, folder)
+    pieces = keep.all()
     kinds = sorted({name.rpartition("-")[0] for name in pieces})
     means = {k: _means([p for name, p in pieces.items() if name.startswith(k)]) for k in kinds}
-    run = {"seeds": [0], "duration_s": sum(p["seconds"] for p in pieces.values())}
+    run = {"seeds": [0], "duration_s": keep.seconds()}
     run["command"] = f"python -m lmc.reproduce.experiments.beyond {experiment} PAIR, for every pair, then write"
     results.write(experiment, "laptop", {"pairs": sorted(pieces), "pieces": pieces, "means": means}, run)
     return experiment
