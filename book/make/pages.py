@@ -102,10 +102,12 @@ def headed(text: str, name: str, profile: str) -> str:
     """An executed chapter that says below its title how what it shows came about, and how to make it again."""
     notebook = json.loads(text)
     made = notebook["metadata"]["lmc"]  # by lmc.reproduce.command: parameters, date, hardware, seconds
-    redrawn = made["parameters"].get("recompute") is False
+    own = [figure for figure in figures().values() if figure.notebook == name]
+    only_shows = bool(own) and all(figure.command for figure in own)  # what commands of hours made
+    redrawn = only_shows or made["parameters"].get("recompute") is False
     how = "drawn from committed results" if redrawn else f"computed in {provenance.duration(made['seconds'])}"
     title = f"Profile `{made['parameters']['profile']}`, {how}; {made['hardware']}; {made['date']}"
-    found = {f.title: results_of(f, profile) for f in figures().values() if f.notebook == name}
+    found = {figure.title: results_of(figure, profile) for figure in own}
     lines = [f"- {shown}: {results.provenance}" for shown, results in found.items() if results is not None]
     lines = lines or [f"- Again: `lmc reproduce --profile {made['parameters']['profile']}`"]
     note = [f":::{{admonition}} {title}", ":class: dropdown note", "", *lines, ":::"]
