@@ -157,7 +157,7 @@ def match(
     with _named_as_options():
         recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
-    _require_start(recipe, start)
+    _require_learning(recipe, start, resume)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -206,12 +206,13 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
         raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
 
 
-def _require_start(recipe: "Recipe", start: str | None) -> None:
-    """A start of learning that is known, or the folder of an alignment."""
+def _require_learning(recipe: "Recipe", start: str | None, resume: bool) -> None:
+    """A method that learns, where that is meant; a start that is known, or the folder of an alignment."""
     from lmc.matching import STARTS, describe
 
-    if start is not None and not recipe.learned:
-        raise ArgumentError(f"--start: expected a method that learns (single or dual), found {recipe.method}")
+    for option, asked in (("--start", start is not None), ("--resume", resume)):
+        if asked and not recipe.learned:
+            raise ArgumentError(f"{option}: expected a method that learns (single or dual), found {recipe.method}")
     if start is not None and start not in STARTS:
         try:
             describe(start)
@@ -233,7 +234,8 @@ def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
 
     _say("checking that the models can be paired")
     pair = inspect_pair(models)
-    require_fit(recipe, pair.blueprints[0].model)
+    with _named_as_options():
+        require_fit(recipe, pair.blueprints[0].model)
     return pair
 
 
