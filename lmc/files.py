@@ -68,9 +68,9 @@ def refuse_occupied(directory: str | Path) -> Path:
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
     if not directory.name or directory.name == "..":
         raise CheckpointError(f"{directory}: expected the name of a new folder")
-    if directory.exists() and not directory.is_dir():
-        raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
-    if directory.is_dir() and any(directory.iterdir()):
+    if os.path.exists(directory) and not directory.is_dir():  # which does not mind a name that is too long
+        raise CheckpointError(f"{directory}: is a file, expected a new or empty folder; choose another name")
+    if os.path.isdir(directory) and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty; choose another name")
     _clear_leftovers(directory)
     return refuse_no_place(directory)
@@ -81,12 +81,28 @@ def refuse_no_place(path: Path) -> Path:
     require_utf8(path)
     if len(path.absolute().parents) > DEEPEST:
         raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
-    above = next(parent for parent in path.absolute().parents if parent.exists())
+    above = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
     except OSError as error:
         found = f"not writable ({error.strerror})" if above.is_dir() else "a file"
-        raise CheckpointError(f"{_place_of(path)}: expected a place to write, found that {above} is {found}") from None
+        raise CheckpointError(
+            f"{_place_of(path)}: expected a place to write, found that {above} is {found}; choose another"
+        ) from None
+    return path
+
+
+def refuse_no_file(path: Path) -> Path:
+    """The path, if there is at most a file. What is written takes its place, and no device or pipe may lose it so.
+
+    >>> refuse_no_file(Path("figure.png")).name
+    'figure.png'
+
+    Raises CheckpointError.
+    """
+    if os.path.exists(path) and not path.is_file():
+        found = "a folder" if path.is_dir() else "a pipe or a device"
+        raise CheckpointError(f"{path}: is {found}, expected a file or nothing; choose another name")
     return path
 
 
@@ -251,9 +267,7 @@ def _open_up(path: Path) -> None:
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A file to write, of the same suffix; it takes its name once it is written. Raises CheckpointError."""
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, expected a file")
+    path = refuse_no_file(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f".{'[0-9a-f]' * 8}-{glob.escape(path.name)}"):
         if (held := _hold(old)) is not None:  # its writer is dead

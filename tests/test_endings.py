@@ -315,6 +315,41 @@ def test_a_result_does_not_replace_a_file_of_the_alignment(
     assert (here / "aligned" / name).read_bytes() == before
 
 
+NO_PLACE = {  # what is there; the option, if it is not what lmc path keeps for itself; what is said
+    "a parent's weights": (
+        lambda: None,
+        "--json a/model.safetensors",
+        "lies in the folder of a parent; choose another",
+    ),
+    "a parent's settings": (lambda: None, "--json aligned/../b/config.json", "lies in the folder of a parent"),
+    "a pipe": (lambda: os.mkfifo("r.json"), "--json r.json", "is a pipe or a device, expected a file or nothing"),
+    "a device": (lambda: Path("r.json").symlink_to("/dev/null"), "--json r.json", "is a pipe or a device, expected"),
+    "a picture's pipe": (lambda: os.mkfifo("r.png"), "--plot r.png", "is a pipe or a device, expected a file or"),
+    "one file for both": (
+        lambda: None,
+        "--json r.png --plot r.png",
+        "expected two files, found r.png for both; choose",
+    ),
+    "its own pipe": (lambda: os.mkfifo("aligned/path.json"), "", "path.json: is a pipe or a device, expected a file"),
+    "its own folder": (lambda: Path("aligned/path.json").mkdir(), "", "path.json: is a folder, expected a file or"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PLACE)
+def test_a_result_replaces_nothing_but_a_file_of_its_own(
+    here: Path, what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renaming over a device would take it from the whole machine. All of it is known before the work."""
+    make, option, said = NO_PLACE[what]
+    monkeypatch.chdir(here)
+    make()
+    before = {file: (found := os.lstat(file)).st_ino + found.st_mtime_ns for file in listing(here)}
+    assert main(f"path aligned --data text.txt --grid 2 --limit 16 {option}".split()) == 2
+    out, err = capsys.readouterr()
+    assert said in err and len(lines(err)) == 1 and "logits" not in out
+    assert {file: (found := os.lstat(file)).st_ino + found.st_mtime_ns for file in listing(here)} == before
+
+
 @pytest.mark.parametrize("line", TOO_LONG)
 def test_a_name_too_long_is_refused_before_the_work(zygote: Zygote, here: Path, line: str) -> None:
     before = listing(here)

@@ -175,7 +175,8 @@ def match(
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
-                alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
+                with _named_as_options():
+                    alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
@@ -346,19 +347,10 @@ def path(
     """
     from lmc import corpora
     from lmc.evaluation import path as walk
-    from lmc.evaluation import refuse_plot
-    from lmc.files import refuse_no_place
-    from lmc.matching import LAST_PATH, describe, fingerprint, refuse_own
+    from lmc.matching import LAST_PATH, fingerprint
 
     corpora.kind(data)
-    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
-    if plot is not None:
-        refuse_plot(len(describe(alignment)["parents"]))
-    for file in (plot, result_file):
-        if file is not None:
-            refuse_no_place(file)
-            refuse_own(alignment, file)
+    _require_places(alignment, plot, result_file)
     aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
@@ -378,6 +370,24 @@ def path(
     if plot is not None:
         result.plot(plot)
         _say(f"wrote {plot}")
+
+
+def _require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:
+    """Places for what `path` writes at its end, before its work."""
+    from lmc.evaluation import refuse_plot
+    from lmc.files import refuse_no_file, refuse_no_place
+    from lmc.matching import LAST_PATH, describe, refuse_own
+
+    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
+    if plot is not None and plot == result_file:
+        raise ArgumentError(f"--plot and --json: expected two files, found {plot} for both; choose another name")
+    if plot is not None:
+        refuse_plot(len(describe(alignment)["parents"]))
+    for file in (file for file in (plot, result_file) if file is not None):
+        refuse_no_place(refuse_no_file(file))
+        refuse_own(alignment, file)
+    refuse_no_file(alignment / LAST_PATH)
 
 
 @app.command()

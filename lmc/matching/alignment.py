@@ -287,7 +287,7 @@ def barycentric(at: Mixture, count: int) -> list[float]:
     """
     plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
     if isinstance(plain, SupportsFloat):
-        second = _number(plain)
+        second = _number(plain) + 0.0  # no −0
         if count != 2:
             raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
         if not 0 <= second <= 1:

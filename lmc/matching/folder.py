@@ -103,14 +103,16 @@ def describe(directory: str | Path) -> dict[str, Any]:
 
 
 def refuse_own(directory: str | Path, file: Path) -> None:
-    """Raise ArgumentError for a file to be written that is one of an alignment's own.
+    """Raise ArgumentError for a file to be written that is one of an alignment's own, or lies in a parent's folder.
 
     >>> refuse_own("aligned", Path("figure.png"))
     """
-    folder = Path(directory)
-    own = (DESCRIPTION, *files(len(describe(folder)["parents"])))
-    if file.resolve() in [(folder / name).resolve() for name in own]:
+    folder, parents = Path(directory), describe(directory)["parents"]
+    if file.resolve() in [(folder / name).resolve() for name in (DESCRIPTION, *files(len(parents)))]:
         raise ArgumentError(f"{file}: is a file of the alignment itself; choose another name")
+    for place in (str(p.get("folder", p.get("inside"))) for p in parents if "folder" in p or "inside" in p):
+        if (folder.resolve() / place).resolve() in file.resolve().parents:
+            raise ArgumentError(f"{file}: lies in the folder of a parent; choose another place")
 
 
 def require_whole(folder: Path, described: Mapping[str, Any]) -> None:
