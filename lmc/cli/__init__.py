@@ -429,7 +429,9 @@ def merge(
     measured = _measured(alignment)
     # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
     card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
-    if card is None:
+    if card is not None:
+        _say("the ends of the path are the parents: their weights are averaged as they are stored")
+    else:
         aligned = _loaded(alignment, verify)
         samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
