@@ -70,6 +70,10 @@ def refuse_occupied(directory: str | Path) -> Path:
         raise CheckpointError(f"{directory}: expected the name of a new folder")
     if os.path.exists(directory) and not directory.is_dir():  # which does not mind a name that is too long
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder; choose another name")
+    if directory.is_symlink() or os.path.ismount(directory):
+        raise CheckpointError(
+            f"{directory}: is a link or a mounted disk, whose place no new folder can take; name one inside it"
+        )
     if os.path.isdir(directory) and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty; choose another name")
     _clear_leftovers(directory)

@@ -212,6 +212,24 @@ def test_the_second_run_into_one_folder_says_so(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("place", ["a link", "a link to nothing", "a mounted disk"])
+def test_a_place_no_folder_can_take_is_known_before_the_work(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the empty folder that a container is given for its results."""
+    out = tmp_path / "out"
+    out.mkdir() if place == "a mounted disk" else out.symlink_to(tmp_path / "other")
+    if place != "a link to nothing":
+        (tmp_path / "other").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == out and place == "a mounted disk")
+    before = listing(tmp_path)
+    with pytest.raises(lmc.CheckpointError, match="is a link or a mounted disk, .*; name one inside it"):
+        refuse_occupied(out)
+    assert listing(tmp_path) == before
+    with whole_folder(out / "new") if place != "a link to nothing" else nullcontext():
+        pass
+
+
 def test_a_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     """A mark that another process holds, as the kernel keeps it, not a file that says so."""
     live, dead, users = (
