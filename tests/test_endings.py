@@ -223,7 +223,7 @@ def test_a_place_no_folder_can_take_is_known_before_the_work(
         (tmp_path / "other").mkdir()
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == out and place == "a mounted disk")
     before = listing(tmp_path)
-    with pytest.raises(lmc.CheckpointError, match="is a link or a mounted disk, .*; name one inside it"):
+    with pytest.raises(lmc.CheckpointError, match=r"is a link or a mounted disk, .*; name one inside it"):
         refuse_occupied(out)
     assert listing(tmp_path) == before
     with whole_folder(out / "new") if place != "a link to nothing" else nullcontext():
@@ -361,11 +361,15 @@ def test_a_result_replaces_nothing_but_a_file_of_its_own(
     make, option, said = NO_PLACE[what]
     monkeypatch.chdir(here)
     make()
-    before = {file: (found := os.lstat(file)).st_ino + found.st_mtime_ns for file in listing(here)}
+
+    def there() -> dict[str, tuple[int, ...]]:
+        return {file: (os.lstat(file).st_ino, os.lstat(file).st_mtime_ns) for file in listing(here)}
+
+    before = there()
     assert main(f"path aligned --data text.txt --grid 2 --limit 16 {option}".split()) == 2
     out, err = capsys.readouterr()
     assert said in err and len(lines(err)) == 1 and "logits" not in out
-    assert {file: (found := os.lstat(file)).st_ino + found.st_mtime_ns for file in listing(here)} == before
+    assert there() == before
 
 
 @pytest.mark.parametrize("line", TOO_LONG)
