@@ -20,7 +20,7 @@ from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json, read_text, sha256
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
-MOST = 2**31  # no id is as large
+MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
 _CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
 
 
@@ -49,9 +49,7 @@ def read(folder: Path) -> Vocabulary | None:
         return _fast(path, known.st_mtime_ns, known.st_size)
     if (path := folder / "vocab.json").exists():
         ids = read_json(path)
-        for token, number in ids.items():
-            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
-                raise CheckpointError(f"{path}: expected a number for every token, found {number!r} for {token!r}")
+        _require_ids(path, ids)
         merges = folder / "merges.txt"
         lines = [x for x in _lines(merges) if not x.startswith("#version")] if merges.exists() else []
         return Vocabulary(path, ids | _added(folder), max(ids.values(), default=-1) + 1, {"merges.txt": lines})
@@ -65,9 +63,8 @@ def require_fit(folder: Path, vocabulary: int) -> None:
     """Refuse a tokenizer with more tokens than the model has rows; tokens added later do not count, if never used."""
     found = read(folder)
     if found is not None and found.size > vocabulary:
-        raise CheckpointError(
-            f"{found.file}: expected at most vocab_size = {vocabulary:,} tokens, found {found.size:,}"
-        )
+        what = f"expected at most vocab_size = {vocabulary:,} tokens, found {found.size:,}"
+        raise CheckpointError(f"{found.file}: {what}; put the model's own tokenizer there")
 
 
 def require_same(a: Path, b: Path, which: str) -> None:
@@ -152,6 +149,8 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
     from tokenizers import Tokenizer
 
     plain = read_json(path)
+    if isinstance(model := plain.get("model"), dict) and isinstance(vocab := model.get("vocab"), dict):
+        _require_ids(path, vocab)
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf8"))  # a path may hold any bytes, its text not
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
@@ -162,6 +161,13 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
     added = {t["content"]: t["id"] for t in plain.get("added_tokens") or []}
     cuts = {part: today.get(part) for part in _CUTS}  # as it would be written today, however old the file is
     return Vocabulary(path, ids | added, size, cuts, today.get("post_processor"), frozenset(added))
+
+
+def _require_ids(path: Path, ids: Mapping[str, Any]) -> None:
+    for token, number in ids.items():
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
+            what = f"expected a number below {MOST:,} for every token, found {number!r} for {token!r}"
+            raise CheckpointError(f"{path}: {what}; restore the file")
 
 
 def _added(folder: Path) -> dict[str, int]:
