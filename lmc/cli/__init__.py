@@ -278,6 +278,10 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
     def words() -> str:
         return "the same command with --resume continues" if state is not None and state.exists() else ""
 
+    def changed() -> int:
+        return state.stat().st_mtime_ns if state is not None and state.exists() else 0
+
+    before = changed()
     try:
         with if_interrupted(words):
             yield
@@ -285,8 +289,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         if words():
             _say(f"interrupted: {words()}")
         raise
-    except (OSError, CheckpointError):  # a full disk, say: what was learned is kept
-        if words():
+    except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
+        if words() and changed() != before:
             _say(words())
         raise
     except DivergedError as error:
