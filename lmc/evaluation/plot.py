@@ -12,8 +12,8 @@ from lmc.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Told apart with any colour vision, and all at least three times as dark as the paper. Four and black are Okabe and Ito's;
-# violet and brown stand for their light blue and their orange, which are too pale on white.
+# Told apart with any colour vision, and each with a contrast of at least 3 on white. Okabe and Ito's, but for two:
+# violet and brown stand for a light blue and an orange that are too pale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7225E7", "#67300B", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a second cue, for print without colour
 PATH = "λ (0: model A, 1: model B)"  # the horizontal axis of a path

@@ -23,6 +23,7 @@ import yaml
 from browser import Browser, Page, chromium
 
 from book import configuration
+from lmc.evaluation import COLOURS
 
 STATIC = Path(pictures.STATIC)
 WORDS: dict[str, dict[str, str]] = yaml.safe_load((STATIC / "widgets/words.yml").read_text(encoding="utf-8"))
@@ -105,14 +106,27 @@ def luminance(colour: np.ndarray) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def parts(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def test_curves_stand_out_from_the_white_they_are_drawn_on() -> None:
+    """WCAG's contrast of 3 for graphics."""
+    assert min(contrast(parts(colour), parts("#ffffff")) for colour in COLOURS) >= 3
+
+
 @pytest.mark.parametrize("theme", [pen.LIGHT, pen.DARK], ids=["light", "dark"])
 def test_words_can_be_read_on_paper_and_on_tints(theme: dict[str, str]) -> None:
     """WCAG's contrast of 4.5 for every colour of words, on the page and in a box of its own tint."""
-    rgb = {name: np.array([int(value[i : i + 2], 16) / 255 for i in (1, 3, 5)]) for name, value in theme.items()}
+    rgb = {name: parts(value) for name, value in theme.items()}
     for hue in set(theme) - {"faint", "paper"}:
         for ground in (rgb["paper"], 0.14 * rgb[hue] + 0.86 * rgb["paper"]):
-            light, dark = sorted((luminance(rgb[hue]), luminance(ground)), reverse=True)
-            assert (light + 0.05) / (dark + 0.05) >= 4.5, hue
+            assert contrast(rgb[hue], ground) >= 4.5, hue
 
 
 @pytest.fixture(scope="module")
