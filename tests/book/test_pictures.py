@@ -129,14 +129,19 @@ def test_words_can_be_read_on_paper_and_on_tints(theme: dict[str, str]) -> None:
             assert contrast(rgb[hue], ground) >= 4.5, hue
 
 
+SOMEWHERE = "https://somebody.github.io/lmc/"
+
+
 @pytest.fixture(scope="module")
 def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A book of one page that holds every picture and every widget, rendered as strictly as the book."""
+    """A book of one page that holds every picture and every widget, rendered as strictly as the book, at an address."""
     book = tmp_path_factory.mktemp("pictures") / "book"
     shutil.copytree(root / "book/_ext", book / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(STATIC, book / "_static", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copy(root / "book/references.bib", book)
-    (book / "_config.yml").write_text(yaml.safe_dump(configuration()))
+    published = configuration()
+    published["html"]["baseurl"] = SOMEWHERE
+    (book / "_config.yml").write_text(yaml.safe_dump(published))
     (book / "_toc.yml").write_text("format: jb-book\nroot: intro\n")
     parts = ["# Title", "As {numref}`widget-landscape` shows."]
     parts += [f"```{{widget}} {name}\n```" for name in WORDS]
@@ -152,6 +157,14 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return book.parent / "_build/html"
+
+
+def test_a_book_with_an_address_has_a_sitemap_and_a_card(site: Path) -> None:
+    listed = ElementTree.parse(site / "sitemap.xml").getroot()
+    assert f"{SOMEWHERE}intro.html" in [place.text for place in listed.iter() if place.text]
+    page = (site / "intro.html").read_text(encoding="utf-8")
+    assert f'<meta property="og:image" content="{SOMEWHERE}_static/card.png"' in page
+    assert (site / "_static/card.png").is_file()
 
 
 def test_without_scripts_a_widget_is_a_figure_with_its_still(site: Path) -> None:
