@@ -165,7 +165,7 @@ PALEST = """(() => {
   let found = [21, ''], walker = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const words = walker.currentNode, e = words.parentElement, style = getComputedStyle(e);
-    if (!words.data.trim() || !e.getBoundingClientRect().width || e.closest('script, style')) continue;
+    if (!words.data.trim() || !e.getBoundingClientRect().width || e.closest('script, style, .headerlink')) continue;
     const below = ground(e), least = contrast(over(rgb(e.closest('svg') ? style.fill : style.color), below), below);
     if (least < found[0]) found = [least, words.data.trim()];
   }
