@@ -21,7 +21,7 @@ STAYS = 0.05  # of the worse endpoint's accuracy: how much of it a path that sta
 LANGUAGE = ("pythia-wikipedia", "olmo-wikipedia")
 VISION = ("cifar10-128", "cifar10-192", "tiny-imagenet-192", "vit-cifar10", "vit-tiny-imagenet")
 CURVES = ("scale-width-tokens", "scale-width-loss", "scale-depth-tokens", "scale-depth-loss")
-ABLATIONS = ("ablation-text", "ablation-vit")
+ABLATIONS = {"ablation-text": "language models of documentation", "ablation-vit": "vision transformers on digits"}
 SUPPORTED, UNSEEN, UNTESTED = "supported at this size", "not seen at this size", "not tested"
 MATTERS = "stream rotation"  # the symmetry that the predecessor finds to matter most
 Row = dict[str, Any]
@@ -103,7 +103,7 @@ def two_sides(profile: str) -> list[Row]:
 def symmetries(profile: str) -> list[Row]:
     """Which symmetry matters most: the predecessor (arXiv 2506.22712) finds the gain in the residual rotation."""
     rows = []
-    for id in ABLATIONS:
+    for id, networks in ABLATIONS.items():
         compared = results.read(id, profile).comparison
         barriers = {name: compared.mean(name) for name in compared.methods}
         without = {name: b for name, b in barriers.items() if name.startswith("without")}
@@ -111,9 +111,9 @@ def symmetries(profile: str) -> list[Row]:
         worst, best = max(without, key=without.__getitem__), min(only, key=only.__getitem__)
         rows.append(
             {
-                "tested": f"{id}, {len(set(compared.pairs))} pairs, {compared.rest['steps']} steps",
-                "number": f"all {barriers['all']:.3f}, none {barriers['none']:.3f}; {worst} {without[worst]:.3f}; "
-                f"{best} {only[best]:.3f} {compared.unit}",
+                "tested": f"{networks}, {len(set(compared.pairs))} pairs, {compared.rest['steps']} steps of matching",
+                "number": f"barrier with all symmetries {barriers['all']:.3f}, with none {barriers['none']:.3f}, "
+                f"{worst} {without[worst]:.3f}, with {best} {only[best]:.3f} {compared.unit}",
                 "verdict": f"{SUPPORTED if MATTERS in worst and MATTERS in best else UNSEEN}: most is lost {worst}, "
                 f"most is gained with {best}",
                 "results": id,
