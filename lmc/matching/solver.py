@@ -404,10 +404,13 @@ def settle(space: Space, inner: Sequence[Space], found: dict[str, Tensor]) -> tu
         return {space.name: element}, _inner(found[space.name], element)
     size, batch = space.group.n, len(space.over)
     settled = [inside for inside in inner if inside.name in found]
-    worth = found.get(space.name, torch.zeros(size, size, dtype=torch.float64))
+    worth = found.get(space.name)
     for inside in settled:
         support = _batch_first(inside.group.support(found[inside.name]), space, inside)
-        worth = worth + support.reshape(*support.shape[: batch + 2], -1).sum(-1)
+        support = support.reshape(*support.shape[: batch + 2], -1).sum(-1)
+        worth = support if worth is None else support.add_(worth)
+    if worth is None:
+        worth = torch.zeros(size, size, dtype=torch.float64)
     chosen = space.group.nearest(worth)
     index = chosen[..., None]
     step = {space.name: chosen}
