@@ -100,7 +100,7 @@ def check(models: Models, seed: Seed = 0) -> None:
 def _check_pairing(models: list[str]) -> None:
     from lmc import checkpoints
     from lmc.checkpoints import provenance
-    from lmc.matching import SHARED, independence, inspect_pair, step_seconds
+    from lmc.matching import SHARED, independence, inspect_pair, step_seconds, weights_seconds
 
     pair = inspect_pair(models)
     first = checkpoints.load(pair.blueprints[0])
@@ -111,6 +111,8 @@ def _check_pairing(models: list[str]) -> None:
         estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
         estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {estimate}")
+    unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
+    print(f"{'time of weights':<24} {unrelated}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
         cosine = abs(independence(first, checkpoints.load(blueprint)))  # its sign says nothing
         print(f"{'|cosine| of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")

@@ -8,6 +8,7 @@ knows no module of `lmc`: those it imports itself, as any kernel does. Jupyter s
 ends with the copy, and the copy with it.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -24,6 +25,8 @@ from pathlib import Path
 
 HERE = {str(Path(__file__).parent), str(Path(__file__).parents[2]), ""}
 VARIABLE = "COPIES_FROM"  # the socket of the process that is copied
+IMPORTED = "ipykernel.kernelapp ipykernel.zmqshell matplotlib.backends.backend_svg matplotlib.pyplot".split()
+IMPORTED += "scipy.optimize sklearn.datasets".split()
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as `kernel_environment` asks
 
 
@@ -61,14 +64,8 @@ def serve(place: str) -> None:
 
     library = transformers()
     timm(), library.GPTNeoXForCausalLM, library.OlmoForCausalLM, library.GPT2LMHeadModel, library.AutoTokenizer
-    import ipykernel.kernelapp
-    import ipykernel.zmqshell
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_svg
-    import matplotlib.pyplot
-    import scipy.optimize
-    import sklearn.datasets  # noqa: F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "lmc"]:
         del sys.modules[name]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no one waits for the copies

@@ -102,14 +102,16 @@ def merged(mergekit: Path, folder: Path, plans: Iterable[Plan]) -> list[nn.Modul
 
 def _run(program: Path, arguments: Sequence[str], folder: Path) -> str:
     """What a program in another environment prints."""
-    alone = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(
-        [str(program), *arguments], cwd=folder, env=alone | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
-    )
+    done = subprocess.run([str(program), *arguments], cwd=folder, env=alone(), capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         raise CheckpointError(f"{program}: mergekit failed ({said}); {INSTALL}")
     return done.stdout.strip()
+
+
+def alone() -> dict[str, str]:
+    """The variables of a process in another Python's environment, which asks no hub."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | {"HF_HUB_OFFLINE": "1"}
 
 
 def merges(mergekit: Path, alignment: Alignment, held_out: Data) -> dict[str, dict[str, float]]:
