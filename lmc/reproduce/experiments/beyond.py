@@ -26,12 +26,12 @@ from lmc.corpora import prepared
 from lmc.evaluation import Data, evaluate, path
 from lmc.matching import match
 from lmc.reproduce import results
-from lmc.reproduce.experiments.analyses import features_of_the_middle, layer_by_layer, similarity
+from lmc.reproduce.experiments.analyses import features_of_the_middle, layer_by_layer, layers, similarity
 from lmc.reproduce.experiments.comparison import load_pairs
 from lmc.reproduce.experiments.controls import finetune
 from lmc.reproduce.experiments.fine_tunes import carried, learned, unmoved
 from lmc.reproduce.experiments.long_matches import RATES, Samples
-from lmc.reproduce.experiments.neighbours import ROWS, curved, narrowed, transported
+from lmc.reproduce.experiments.neighbours import ROWS, curved, narrowed, straight_through, transported
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Pair
@@ -44,9 +44,10 @@ from lmc.symmetries import canonicalize
 STEPS = 100  # of learned matching, and of a curve's training
 SCORED, GRID = 128, 11  # held-out samples, and points on a line
 TUNED = {"vit-digits": 300, "neox-docstrings": 150}  # steps of fine-tuning
-FEW = (0.05, 0.1)  # shares of these, spent after carrying
+FEW = (0.01, 0.05, 0.1)  # shares of these, spent after carrying
+FACTORS = {"half of it": 0.5, "one and a half of it": 1.5}  # of the change
 TUNING_RATE = 1e-3
-ONCE = ("in capitals",)  # shifts that are measured on the first pair alone
+ONCE = ("in capitals", "moved by a pixel")  # shifts that are measured on the first pair alone
 SMALL_SEED = 20  # of the first small network; no shipped one has it
 
 
@@ -66,6 +67,7 @@ def neighbours(name: str, pair: Pair, samples: Samples, steps: int = STEPS) -> d
     lr, held_out, data = RATES[name.rpartition("-")[0]], samples.eval, samples.train
     lines: dict[str, Callable[[], Any]] = {m: partial(match, *pair, method=m) for m in ("naive", "canonical")}
     lines |= {row: partial(narrowed, pair, row, data) for row in ROWS}
+    lines["permutations, straight-through"] = partial(straight_through, pair, data, steps)
     lines |= {m: partial(match, *pair, method=m, data=data) for m in ("weights", "activations")}
     lines["dual"] = partial(match, *pair, method="dual", data=data, steps=steps, lr=lr)
     if find_spec("ot"):  # POT, which is not among the dependencies
@@ -123,10 +125,14 @@ def fine_tunes_of(
         change = learned(bases[0], first)
         models = {"base": bases[1], "tuned itself": second, "unmoved": unmoved(bases[1], change)}
         models |= {f"carried, {way}": carried(alignment, change) for way, alignment in alignments.items()}
-        models |= {"carried, dual, half of it": carried(alignments["dual"], change, 0.5)}
+        for word, factor in FACTORS.items():
+            models[f"carried, weights, {word}"] = carried(alignments["weights"], change, factor)
+        for layer, names in layers(change).items():
+            alone = {name: tensor if name in names else torch.zeros_like(tensor) for name, tensor in change.items()}
+            models[f"carried, weights, {layer} alone"] = carried(alignments["weights"], alone)
         for share in FEW:
             few = max(1, round(share * tuned))
-            for start in ("base", "unmoved", "carried, dual"):
+            for start in ("base", "unmoved", *(f"carried, {way}" for way in alignments)):
                 models[f"{start}, then {share:.0%}"] = finetune(models[start], new, few, TUNING_RATE, seed=7)[0]
         rows = {row: {"new": loss(model, test), "old": loss(model, samples.eval)} for row, model in models.items()}
         gap = rows["base"]["new"] - rows["tuned itself"]["new"]
@@ -145,10 +151,10 @@ def shifts(kind: str, samples: Samples) -> dict[str, tuple[Data, Data]]:
             "negatives": lambda x: -x,
             "turned": lambda x: x.rot90(1, (-2, -1)),
         }
-        return {
-            way: tuple(replace(part, inputs=change(part.inputs)) for part in (samples.train, samples.eval))  # type: ignore[misc]
-            for way, change in ways.items()
-        }
+        parts = (samples.train, samples.eval)
+        found = {way: tuple(replace(p, inputs=change(p.inputs)) for p in parts) for way, change in ways.items()}
+        found["other labels"] = tuple(replace(p, labels=9 - p.labels) for p in parts if p.labels is not None)
+        return found  # type: ignore[return-value]
     capitals = torch.arange(256)
     capitals[ord("a") : ord("z") + 1] -= 32
     code = prepared.windows(_code(), samples.eval.inputs.shape[1]).long()
@@ -174,8 +180,8 @@ def two_sizes(name: str, pair: Pair, samples: Samples, steps: int = STEPS, train
         small, _ = train(task, recipe, SMALL_SEED + int(number), progress=False)
         parents = [loss(model, samples.eval) for model in (small, large)]
         rows[size] = {"losses": parents, "parameters": sum(p.numel() for p in small.parameters())}
-        for method in ("naive", "weights", "activations", "dual"):
-            learned_ = {"steps": steps, "lr": RATES[kind]} if method == "dual" else {}
+        for method in ("naive", "weights", "activations", "single", "dual"):
+            learned_ = {"steps": steps, "lr": RATES[kind]} if method in ("single", "dual") else {}
             walked = path(match(small, large, method=method, data=samples.train, **learned_), samples.eval, GRID)  # type: ignore[arg-type]
             rows[size][method] = {
                 "barrier": walked.barrier,
@@ -207,7 +213,8 @@ EXPERIMENTS = {"neighbours": neighbours, "fine-tunes": fine_tunes, "two-sizes": 
 
 def kept(experiment: str, folder: Path) -> KeptRuns:
     """The pieces of an experiment that are made."""
-    return KeptRuns(folder / experiment, [experiment, STEPS, SCORED, GRID, TUNED, FEW, TUNING_RATE])
+    tuning = [TUNED, FEW, FACTORS, TUNING_RATE] if experiment == "fine-tunes" else []
+    return KeptRuns(folder / experiment, [experiment, STEPS, SCORED, GRID, *tuning])
 
 
 def piece(experiment: str, name: str, folder: Path) -> None:
