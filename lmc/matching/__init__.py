@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from lmc.matching.activations import match_activations as match_activations
     from lmc.matching.alignment import Alignment as Alignment
     from lmc.matching.alignment import barycentric as barycentric
+    from lmc.matching.carrying import Change as Change
+    from lmc.matching.carrying import require_tunable as require_tunable
+    from lmc.matching.carrying import taught as taught
+    from lmc.matching.carrying import with_change as with_change
     from lmc.matching.descent import EVERY as EVERY
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.folder import describe as describe

@@ -24,12 +24,12 @@ from torch import nn
 
 from lmc.corpora import prepared
 from lmc.evaluation import Data, evaluate, path
-from lmc.matching import match
+from lmc.matching import match, taught, with_change
 from lmc.reproduce import results
 from lmc.reproduce.experiments.analyses import features_of_the_middle, layer_by_layer, layers, similarity
 from lmc.reproduce.experiments.comparison import load_pairs
 from lmc.reproduce.experiments.controls import finetune
-from lmc.reproduce.experiments.fine_tunes import carried, learned, unmoved
+from lmc.reproduce.experiments.fine_tunes import carried
 from lmc.reproduce.experiments.long_matches import RATES, Samples
 from lmc.reproduce.experiments.neighbours import ROWS, curved, narrowed, straight_through, transported
 from lmc.reproduce.kept_runs import KeptRuns
@@ -122,8 +122,8 @@ def fine_tunes_of(
     found: dict[str, Any] = {}
     for shift, (new, test) in new_data.items():
         first, second = (finetune(base, new, tuned, TUNING_RATE, seed=k)[0] for k, base in enumerate(bases))
-        change = learned(bases[0], first)
-        models = {"base": bases[1], "tuned itself": second, "unmoved": unmoved(bases[1], change)}
+        change = taught(bases[0], first)
+        models = {"base": bases[1], "tuned itself": second, "unmoved": with_change(bases[1], change)}
         models |= {f"carried, {way}": carried(alignment, change) for way, alignment in alignments.items()}
         for word, factor in FACTORS.items():
             models[f"carried, weights, {word}"] = carried(alignments["weights"], change, factor)
