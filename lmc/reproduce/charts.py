@@ -151,11 +151,11 @@ def control_figure(numbers: Mapping[str, Any]) -> "Figure":
 
 
 def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
-    """Barrier by method, a group of bars for every text: means over pairs, and each run as a point.
+    """Barrier (or `what`) by method, a group of bars for every text: means over pairs, and each run as a point.
 
     >>> grouped_figure({"unit": "nats", "texts": {"one": {"parents": [1.9], "naive": [1.4], "dual": [0.1]}}})
     """
-    figure, axes = frame("", f"barrier [{numbers['unit']}]")
+    figure, axes = frame("", f"{numbers.get('what', 'barrier')} [{numbers['unit']}]")
     texts = numbers["texts"]
     methods = list(by_effort({name: 0 for name in next(iter(texts.values())) if name != "parents"}))
     width = 0.8 / len(methods)

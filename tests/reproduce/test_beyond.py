@@ -11,7 +11,8 @@ import torch
 import lmc
 from lmc.evaluation import Data
 from lmc.reproduce import results
-from lmc.reproduce.experiments import beyond, neighbours
+from lmc.reproduce.draw import draw
+from lmc.reproduce.experiments import beyond, fine_tunes, neighbours
 from lmc.reproduce.experiments.analyses import similarity
 from lmc.reproduce.experiments.long_matches import Samples
 from lmc.symmetries.exactness import relative_change
@@ -67,11 +68,31 @@ def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
     a, b = pico.neox(0, torch.float32), pico.neox(1, torch.float32)
     text = data_of(a)
-    for number in range(2):
-        found = beyond.fine_tunes_of("neox-docstrings", (a, b), Samples(text, text, text), {"new": (text, text)}, 2, 2)
-        for made in (found, {}):  # the second time nothing is made
-            beyond.kept("fine-tunes", tmp_path).piece(f"neox-docstrings-{number}", partial(dict, made))
-    beyond.write("fine-tunes", tmp_path)
-    numbers = results.read("fine-tunes", "laptop").numbers
-    rows = numbers["means"]["neox-docstrings"]["shifts"]["new"]
-    assert rows["base"]["closed"] == 0 and rows["tuned itself"]["closed"] == pytest.approx(1)
+    given = Samples(text, text, text)
+    made = {
+        "fine-tunes": fine_tunes.tuned_and_carried("neox-docstrings", (a, b), given, {"new": (text, text)}, 2, 2),
+        "neighbours": neighbours.side_by_side("neox-docstrings-0", (a, b), given, 2),
+    }
+    for experiment, piece in made.items():
+        for number in range(2):
+            for found in (piece, {}):  # the second time nothing is made
+                kept = beyond.kept(experiment, "neox-docstrings", tmp_path)
+                kept.piece(f"neox-docstrings-{number}", partial(dict, found))
+        given_ = [experiment, "neox-docstrings", "--write", "--folder", str(tmp_path)]
+        beyond.main(given_)
+    tuned = results.read("fine-tunes-neox-docstrings", "laptop").numbers
+    rows = tuned["shifts"]["new"]
+    assert rows["base"]["closed"] == [0, 0] and rows["tuned itself"]["closed"] == pytest.approx([1, 1])
+    found = results.read("neighbours-neox-docstrings", "laptop")
+    assert found.numbers["count"] == 2 and len(found.comparison.barriers("naive")) == 2
+    assert found.numbers["layers, naive"]["layer 0"][0] == pytest.approx(made["neighbours"]["layers, naive"]["layer 0"])
+    for draw_by, id in (("grouped_figure", "fine-tunes"), ("ablation_figure", "neighbours")):
+        draw(draw_by, results.read(f"{id}-neox-docstrings", "laptop").numbers)
+
+
+def test_what_is_no_pair_is_refused(tmp_path: Path) -> None:
+    for of in ("vit-digits-x", "pairs-0", "vit-digits-9"):
+        with pytest.raises(lmc.ArgumentError, match=r"of: expected one of neox-docstrings, .*, found"):
+            beyond.piece("two-sizes", of, tmp_path)
+    with pytest.raises(lmc.DataError, match="expected a measured pair of vit-digits, found none"):
+        beyond.write("two-sizes", "vit-digits", tmp_path)

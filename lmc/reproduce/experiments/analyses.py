@@ -17,6 +17,13 @@ from lmc.matching import Alignment
 from lmc.symmetries import logits, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
+GRID = 11  # points on a line
+
+
+def loss(model: nn.Module, data: Data) -> float:
+    """The mean loss of a model, in nats."""
+    return float(evaluate(model, data)[0].mean())
+
 
 def layer_by_layer(alignment: Alignment, data: Data) -> dict[str, float]:
     """By how much the first network's loss rises when one layer alone is moved half-way to the second (2307.06966).
@@ -25,12 +32,12 @@ def layer_by_layer(alignment: Alignment, data: Data) -> dict[str, float]:
     ['layer 0', 'layer 1', 'the rest']
     """
     first, second = (state(model) for model in alignment.models)
-    before = float(evaluate(alignment.models[0], data)[0].mean())
+    before = loss(alignment.models[0], data)
     rises = {}
     for layer, names in layers(first).items():
         moved = first | {name: (first[name] + second[name]) / 2 for name in names}
         model = rebuild(alignment.models[0], spec_of(alignment.models[0]), moved)
-        rises[layer] = float(evaluate(model, data)[0].mean()) - before
+        rises[layer] = loss(model, data) - before
     return rises
 
 

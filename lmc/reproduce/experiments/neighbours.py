@@ -8,16 +8,21 @@ What others match with is our closed form with fewer groups: `ROWS` says which. 
 """
 
 import copy
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
-from lmc.evaluation import Data, as_data, losses
-from lmc.matching import Alignment, barycentric, match_activations, match_weights
+from lmc.evaluation import Data, as_data, losses, path
+from lmc.matching import Alignment, barycentric, match, match_activations, match_weights
+from lmc.reproduce.experiments.analyses import GRID, features_of_the_middle, layer_by_layer, loss, similarity
+from lmc.reproduce.experiments.long_matches import RATES, Samples
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import SCALE, Fixed, ModelSpec, Moved, Permutation, Space, Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
@@ -211,3 +216,47 @@ def curved(line: Alignment, data: object, steps: int, lr: float = 1e-2, batch: i
                 bend[name].grad = 2 * t * (1 - t) * parameter.grad
         optimizer.step()
     return Curve(line.parents, ends, bend)  # type: ignore[arg-type]
+
+
+def side_by_side(name: str, pair: Pair, samples: Samples, steps: int) -> dict[str, Any]:
+    """Every method on one pair: the barrier, the seconds it took, and how far its end is from the second network.
+
+    >>> samples = Samples(Data(match_on), Data(match_on), Data(held_out))
+    >>> found = side_by_side("neox-docstrings-0", (a, b), samples, steps=2)
+    >>> sorted(found["rows"]["dual"])
+    ['barrier', 'end', 'middle', 'seconds']
+    """
+    lr, held_out, data = RATES[name.rpartition("-")[0]], samples.eval, samples.train
+    lines: dict[str, Callable[[], Any]] = {m: partial(match, *pair, method=m) for m in ("naive", "canonical")}
+    lines |= {row: partial(narrowed, pair, row, data) for row in ROWS}
+    lines["permutations, straight-through"] = partial(straight_through, pair, data, steps)
+    lines |= {m: partial(match, *pair, method=m, data=data) for m in ("weights", "activations")}
+    lines["dual"] = partial(match, *pair, method="dual", data=data, steps=steps, lr=lr)
+    if find_spec("ot"):  # POT, which is not among the dependencies
+        lines["optimal transport"] = lambda: transported(made["permutations, by weights"])
+    lines["curve between the raw networks"] = lambda: curved(made["naive"], data, steps)
+    lines["curve between matched networks"] = lambda: curved(made["weights"], data, steps)
+    made: dict[str, Any] = {}
+    rows = {}
+    parent = loss(pair[1], held_out)
+    for row, make in lines.items():
+        began = time.monotonic()
+        made[row] = make()
+        seconds = time.monotonic() - began
+        walked = path(made[row], held_out, GRID)
+        middle = walked.losses[GRID // 2]
+        rows[row] = {
+            "barrier": walked.barrier,
+            "seconds": seconds,
+            "end": abs(walked.losses[-1] - parent),
+            "middle": middle,
+        }
+        print(f"{name} {row:<32} barrier {walked.barrier:.4f}  {seconds:.1f} s", flush=True)
+    found: dict[str, Any] = {"rows": rows, "losses": [loss(model, held_out) for model in pair]}
+    for row in ("naive", "weights", "dual"):
+        found |= {
+            f"layers, {row}": layer_by_layer(made[row], held_out),
+            f"features, {row}": features_of_the_middle(made[row], held_out),
+        }
+        found[f"similarity, {row}"] = similarity(made[row].models, held_out)
+    return found
