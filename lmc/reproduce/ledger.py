@@ -1,6 +1,7 @@
 """figures.yml read and checked: each figure, the notebook and results behind it, and what it should show."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -82,18 +83,32 @@ def figures(path: Path | None = None) -> dict[str, Figure]:
     >>> figures()["vit-digits"].notebook
     '10_vision'
     """
+    path = path or places.checkout() / "figures.yml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path.name, error) from None
+    return dict(_read(path.name, text))
+
+
+@lru_cache(maxsize=4)  # pages and captions ask for the figures a hundred times, and reading them takes a moment
+def _read(name: str, text: str) -> dict[str, Figure]:
     try:
         import yaml
     except ImportError as error:
         raise MissingExtraError('yaml is missing; run: pip install -e ".[book]"') from error
-    path = path or places.checkout() / "figures.yml"
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, ten times faster, where PyYAML has it
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ArgumentError(f"{path.name}: not readable: {' '.join(str(error).split())}") from None
+        entries = yaml.load(text, loader) or {}
+    except (ValueError, yaml.YAMLError) as error:
+        raise _unreadable(name, error) from None
     if not isinstance(entries, dict):
-        raise ArgumentError(f"{path.name}: expected figures by id, found a {type(entries).__name__}")
-    return {str(id): filled(Figure, entry, f"{path.name}, {id}", id=str(id)) for id, entry in entries.items()}
+        raise ArgumentError(f"{name}: expected figures by id, found a {type(entries).__name__}")
+    return {str(id): filled(Figure, entry, f"{name}, {id}", id=str(id)) for id, entry in entries.items()}
+
+
+def _unreadable(name: str, error: Exception) -> ArgumentError:
+    return ArgumentError(f"{name}: not readable: {' '.join(str(error).split())}")
 
 
 def made_by(notebook: str, profile: str, ledger: dict[str, Figure]) -> list[Figure]:
