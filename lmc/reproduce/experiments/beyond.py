@@ -106,16 +106,27 @@ def fine_tunes_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
         shift: {row: found["new"] for row, found in rows.items() if row in SHOWN}
         for shift, rows in rest["shifts"].items()
     }
-    return {"what": "loss on the new data", "texts": texts} | rest
+    return {"what": "loss on the new data", "order": list(SHOWN), "texts": texts} | rest
 
 
 def two_sizes_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
-    """Barriers as `grouped_figure` draws them, and beside them what `together` makes of all."""
+    """Barriers as `grouped_figure` draws them, and beside them what `together` makes of all.
+
+    `better`: in how many cases the midpoint after `dual` had a lower loss than a parent, or any place on its line a lower
+    one than both.
+    """
     rest = together(list(pieces.values()))
     texts = {
         size: {method: rows[method]["barrier"] for method in two_sizes.METHODS} for size, rows in rest["sizes"].items()
     }
-    return {"texts": texts} | rest
+    cases = [(rows["losses"], rows["dual"]) for piece in pieces.values() for rows in piece["sizes"].values()]
+    better = {
+        "than the small": sum(dual["middle"] < losses[0] for losses, dual in cases),
+        "than the large": sum(dual["middle"] < losses[1] for losses, dual in cases),
+        "somewhere than both": sum(min(dual["losses"]) < min(losses) for losses, dual in cases),
+        "cases": len(cases),
+    }
+    return {"texts": texts, "better": better} | rest
 
 
 SHOWN = ("base", "unmoved", "carried, weights", "carried, dual", "tuned itself")

@@ -3,7 +3,7 @@
 >>> samples = Samples(Data(match_on), Data(match_on), Data(held_out))
 >>> found = every_size("neox-docstrings-0", (large, a), samples, steps=2, trained=2)  # doctest: +SKIP
 >>> sorted(found["sizes"])  # doctest: +SKIP
-['a quarter', 'half the depth', 'half the width']
+['a quarter of the width', 'half the depth', 'half the width']
 
 Each `barrier` has beside it the losses along the line, from the small network to the large one.
 """
@@ -50,14 +50,18 @@ def smaller(kind: str) -> dict[str, Task]:
     """The tasks of a shipped kind, for smaller networks.
 
     >>> list(smaller("vit-digits"))
-    ['half the width', 'a quarter', 'half the depth']
+    ['half the width', 'a quarter of the width', 'half the depth']
     """
     if kind == "vit-digits":
-        return {"half the width": Digits(32, 4), "a quarter": Digits(16, 4), "half the depth": Digits(64, 2)}
+        return {
+            "half the width": Digits(32, 4),
+            "a quarter of the width": Digits(16, 4),
+            "half the depth": Digits(64, 2),
+        }
     found: dict[str, Task] = {}
     for size, change in {
         "half the width": {"width": 64, "heads": 2},
-        "a quarter": {"width": 32, "heads": 1},
+        "a quarter of the width": {"width": 32, "heads": 1},
         "half the depth": {"layers": 1},
     }.items():
         task = Docstrings()
