@@ -112,8 +112,8 @@ def fine_tunes_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
 def two_sizes_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
     """Barriers as `grouped_figure` draws them, and beside them what `together` makes of all.
 
-    `better`: in how many cases the midpoint after `dual` had a lower loss than a parent, or any place on its line a lower
-    one than both.
+    `better`: in how many cases the midpoint after `dual` had a lower loss than a parent, or any place on its line had
+    a lower one than both.
     """
     rest = together(list(pieces.values()))
     texts = {
