@@ -17,12 +17,12 @@ from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
-from lmc.matching.carrying import base_of, taught, with_change
+from lmc.matching.carrying import taught, with_change
 from lmc.matching.folder import LOG, describe, elements, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, carried_card, changes, known
-from lmc.matching.pairing import require_pairable
+from lmc.matching.pairing import base_of, require_pairable
 from lmc.symmetries import (
     SCALE,
     ModelSpec,

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from lmc.errors import ArgumentError, IncompatibleModelsError
-from lmc.matching.pairing import SHARED, independence, require_pairable
 from lmc.symmetries import Canonical, balancing, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
@@ -39,36 +37,3 @@ def with_change(model: nn.Module, change: Change, factor: float = 1.0) -> nn.Mod
     """A model in canonical form with a change added; between two bases, this is task arithmetic (2212.04089)."""
     tensors = {n: (t.double() + factor * change[n]).to(t.dtype) for n, t in state(model).items()}
     return rebuild(model, spec_of(model), tensors)
-
-
-def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> int:
-    """Which of two parents a model was fine-tuned from, by its weights.
-
-    >>> base_of(a, (a, b)), base_of(a, (b, a))
-    (0, 1)
-
-    Raises ArgumentError for a model of neither, and for more parents than two.
-    """
-    require_tunable(tuned, parents)
-    cosines = [independence(tuned, parent) for parent in parents]
-    if max(cosines) < SHARED:
-        found = " and ".join(f"{cosine:.3f}" for cosine in cosines)
-        raise ArgumentError(
-            "tuned: expected a model fine-tuned from one of the two parents, found weights whose cosine with theirs "
-            f"is {found}; match its own base with the model that should get the change"
-        )
-    return cosines.index(max(cosines))
-
-
-def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
-    """Raise ArgumentError unless a model could be a fine-tune of one of two parents; it may lie on the meta device.
-
-    >>> require_tunable(a, (a, b))
-    """
-    if len(parents) != 2:
-        raise ArgumentError(f"alignment: a change is carried between two models, found {len(parents)}")
-    try:
-        require_pairable((parents[0], tuned))
-    except IncompatibleModelsError as error:
-        what = str(error).replace("model 1 and model 2", "the parents and it", 1)
-        raise ArgumentError(f"tuned: expected a fine-tune of one of the two parents; {what}") from None
