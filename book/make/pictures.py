@@ -9,11 +9,13 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pen import arrow, box, curve, disc, drawing, line, number, page_style, shade, tag, text
 
 STATIC = Path(__file__).resolve().parents[2] / "book/_static"
+RESULTS = STATIC.parents[1] / "data/results/laptop"
 HUES = ("blue", "orange", "green", "purple")
 Marks = list[str]
 Point = tuple[float, float]
@@ -349,6 +351,51 @@ def dual_and_single() -> str:
     )
 
 
+def loss_on_the_line() -> str:
+    """Measured: loss between the endpoints of every pair of Pythia's architecture, as they are and matched."""
+    found = json.loads((RESULTS / "pythia-wikipedia.json").read_text(encoding="utf-8"))["also"]["wikitext2-2048"]
+    lines = {way: _a_seed_of_each_pair(found["methods"][way]) for way in ("naive", "dual")}
+    values = [loss for losses in lines.values() for row in losses for loss in row]
+    low, high = math.floor(min(values) * 4) / 4, math.ceil(max(values) * 4) / 4
+
+    def height(loss: float) -> float:
+        return 190 - 160 * (loss - low) / (high - low)
+
+    marks = [text(8, 16, f"loss on WikiText-2, {found['unit']}", "small", "start")]
+    for loss in (low + k / 4 for k in range(round(4 * (high - low)) + 1)):
+        marks += [
+            line(60, height(loss), 380, height(loss), "grid"),
+            text(52, height(loss) + 4, f"{loss:.2f}", "small", "end"),
+        ]
+    for way, hue in (("naive", "orange"), ("dual", "blue")):
+        for row in lines[way]:
+            points = [(60 + 320 * k / (len(row) - 1), height(loss)) for k, loss in enumerate(row)]
+            marks.append(curve(points, f"edge {hue} thick"))
+    means = {way: found["summary"][way]["barrier"] for way in lines}
+    marks += [
+        text(
+            220, height(max(map(max, lines["naive"]))) - 6, f"as they are: barrier {means['naive']:.2f}", "orange halo"
+        )
+    ]
+    marks += [
+        text(220, height(max(map(max, lines["dual"]))) - 10, f"matched: barrier {means['dual']:.3f}", "blue halo")
+    ]
+    marks += [text(60, 208, "network A"), text(220, 208, "their average"), text(380, 208, "network B", anchor="end")]
+    title = (
+        f"Loss on the line between two networks, for {len(lines['dual'])} pairs: averaged as they are it rises by "
+        f"{means['naive']:.2f} nats per token, after dual matching by {means['dual']:.3f}"
+    )
+    return drawing(title, 216, marks)
+
+
+def _a_seed_of_each_pair(method: dict[str, Any]) -> list[list[float]]:
+    """The losses along the line, of the first run of every pair."""
+    first: dict[str, list[float]] = {}
+    for run, losses in zip(method["runs"], method["losses"], strict=True):
+        first.setdefault(run["pair"], losses)
+    return list(first.values())
+
+
 def _ring(x: float, y: float, outer: float, inner: float, opacity: float) -> str:
     paths = "".join(
         f"M{x + r:.2f} {y}A{r:.2f} {r:.2f} 0 1 0 {x - r:.2f} {y}A{r:.2f} {r:.2f} 0 1 0 {x + r:.2f} {y}Z"
@@ -388,6 +435,7 @@ PICTURES: dict[str, Callable[[], str]] = {
     "group-map": group_map,
     "matching-steps": matching_steps,
     "dual-and-single": dual_and_single,
+    "loss-on-the-line": loss_on_the_line,
 }
 
 if __name__ == "__main__":
