@@ -148,6 +148,8 @@ def results_of(figure: Figure, profile: str) -> Results | None:
 def _maker(figure: Figure) -> str:
     """A link to the chapter, or the name of a notebook that is none."""
     source = ROOT / f"notebooks/{figure.notebook}.py"
+    if not source.is_file():  # a page of the book, which shows what a command makes
+        return f"{{doc}}`/{figure.notebook}`"
     chapter = not figure.on_request or redraws(source)
     return f"{{doc}}`/notebooks/{figure.notebook}`" if chapter else f"`notebooks/{figure.notebook}.py`"
 

@@ -1,4 +1,4 @@
-"""The command line: `lmc check | match | path | merge | verify | convert | families | reproduce`.
+"""The command line: `lmc check | match | path | merge | transport | verify | convert | families | reproduce`.
 
     lmc check run-1 run-2
     lmc match run-1 run-2 --method dual --data embedded --out aligned
@@ -439,6 +439,29 @@ def merge(
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
+
+
+@app.command()
+def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True) -> None:
+    """Carry what one of two aligned models was taught to the other: a stock checkpoint.
+
+    TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
+    """
+    import tempfile
+
+    from lmc import checkpoints
+    from lmc.files import refuse_occupied
+    from lmc.matching import describe, prepare, require_tunable
+
+    refuse_occupied(out)
+    describe(alignment)
+    with tempfile.TemporaryDirectory() as aside:
+        (ready,) = prepare([tuned], Path(aside) / "joined", None)  # an adapter, with its base
+        blueprint = checkpoints.inspect(ready)
+        aligned = _loaded(alignment, verify)
+        require_tunable(blueprint.model, aligned.parents)
+        print(aligned.export_transported(checkpoints.load(blueprint), out))
+    _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 
 @app.command()
