@@ -1,4 +1,4 @@
-"""The command line: `lmc check | match | path | merge | verify | convert | families | reproduce`.
+"""The command line: `lmc check | match | path | merge | transport | verify | convert | families | reproduce`.
 
     lmc check run-1 run-2
     lmc match run-1 run-2 --method dual --data embedded --out aligned
@@ -100,7 +100,7 @@ def check(models: Models, seed: Seed = 0) -> None:
 def _check_pairing(models: list[str]) -> None:
     from lmc import checkpoints
     from lmc.checkpoints import provenance
-    from lmc.matching import SHARED, independence, inspect_pair, step_seconds
+    from lmc.matching import SHARED, independence, inspect_pair, step_seconds, weights_seconds
 
     pair = inspect_pair(models)
     first = checkpoints.load(pair.blueprints[0])
@@ -111,6 +111,8 @@ def _check_pairing(models: list[str]) -> None:
         estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
         estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {estimate}")
+    unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
+    print(f"{'time of weights':<24} {unrelated}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
         cosine = abs(independence(first, checkpoints.load(blueprint)))  # its sign says nothing
         print(f"{'|cosine| of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")
@@ -441,6 +443,29 @@ def merge(
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
+
+
+@app.command()
+def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True) -> None:
+    """Carry what one of two aligned models was taught to the other: a stock checkpoint.
+
+    TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
+    """
+    import tempfile
+
+    from lmc import checkpoints
+    from lmc.files import refuse_occupied
+    from lmc.matching import describe, prepare, require_tunable
+
+    refuse_occupied(out)
+    describe(alignment)
+    with tempfile.TemporaryDirectory() as aside:
+        (ready,) = prepare([tuned], Path(aside) / "joined", None)  # an adapter, with its base
+        blueprint = checkpoints.inspect(ready)
+        aligned = _loaded(alignment, verify)
+        require_tunable(blueprint.model, aligned.parents)
+        print(aligned.export_transported(checkpoints.load(blueprint), out))
+    _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 
 @app.command()

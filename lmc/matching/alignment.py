@@ -17,11 +17,12 @@ from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
+from lmc.matching.carrying import taught, with_change
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
-from lmc.matching.model_card import card, changes, known
-from lmc.matching.pairing import require_pairable
+from lmc.matching.model_card import card, carried_card, changes, known
+from lmc.matching.pairing import base_of, require_pairable
 from lmc.symmetries import (
     SCALE,
     ModelSpec,
@@ -84,6 +85,22 @@ class Alignment:
         states = [state(model) for model in self.models]
         parent = None if self.method == "naive" else epsilon(self.parents[0], self.transforms[0].spec)
         return mixture(self.transforms[0].spec, self.models, states, weights, parent)
+
+    def transport(self, tuned: nn.Module) -> nn.Module:
+        """What one of the two parents was taught, carried to the other: a stock model, in that one's canonical form.
+
+        >>> carried = alignment.transport(tuned)         # tuned from a: what it learned, on b
+
+        Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Does
+        a fine-tune move?*). Of `naive` the change is added as it is. Raises ArgumentError for a model that is no
+        fine-tune of either parent, CheckpointError where a head of its base was never trained.
+        """
+        k = base_of(tuned, self.parents)
+        change = taught(self.endpoints[k], preprocessing.common((self.parents[0], tuned))[1])
+        onward = self.transforms[1 - k].inverse() @ self.transforms[k]
+        return with_change(
+            _canonical(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
+        )
 
     def save(self, directory: str | Path) -> None:
         """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
@@ -161,6 +178,17 @@ class Alignment:
                 self._write(folder / f"endpoint-{k}", None, k, _inherited((parent,)), dtype, data, measured)
                 for k, parent in enumerate(self.parents)
             )
+
+    def export_transported(self, tuned: nn.Module, directory: str | Path) -> str:
+        """Write what `transport` makes as a stock checkpoint, with what belongs to the tuned model; returns its card.
+
+        >>> text = alignment.export_transported(tuned, "carried")
+        """
+        carried, k = self.transport(tuned), base_of(tuned, self.parents)
+        found = _inherited((tuned,))
+        text = carried_card(self.method, self.record, known(tuned), known(self.parents[k]), known(self.parents[1 - k]))
+        checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
+        return text
 
     def _write(
         self,

@@ -27,12 +27,12 @@ from lmc.checkpoints import (
 )
 from lmc.errors import CheckpointError
 from lmc.files import read_json, require_digests, sha256, whole_folder
+from lmc.matching.inheritance import MADE_OF
 from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.symmetries import enlarge
 from lmc.symmetries.families import Tokens
 
-MADE_OF = "made_of.json"  # in the folder of prepared parents: what they were made of
-WRITTEN = "written"  # and there: the SHA-256 of the record of each
+WRITTEN = "written"  # in that file: the SHA-256 of the record of each
 
 
 def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
@@ -52,12 +52,16 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
         return list(names) if same else _of_one_size(names, place)
     ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
     made_of = [adapters.refer(joined[k]) if k in joined else None for k in range(len(names))]
+    words = {
+        _target(k, one.source): f"{one.source.name}, a LoRA adapter, joined with its base {one.base.source.name}"
+        for k, one in joined.items()
+    }
 
     def write(folder: Path) -> None:
         for k, adapter in joined.items():
             adapters.write(adapter, folder / _target(k, adapter.source))
 
-    _fill(place, {"parents": made_of}, write)
+    _fill(place, {"parents": made_of, "words": words}, write)
     return ready
 
 
@@ -105,7 +109,9 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
             save(enlarge(load(blueprints[k]), like), folder / target, kept)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
-    _fill(place, {"like": largest, "parents": made_of}, write)
+    like_name = blueprints[largest].source.name
+    words = {to: f"{blueprints[k].source.name}, written in the shapes of {like_name}" for k, to in targets.items()}
+    _fill(place, {"like": largest, "parents": made_of, "words": words}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 
@@ -137,5 +143,17 @@ def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
                 tokens.write(blueprints, shared, k, folder / target)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
-    _fill(place, {"vocabulary": choice, "parents": made_of}, write)
+    words = {
+        target: f"{blueprints[k].source.name}, {_brought(choice, shared, found, k, bool(cuts[k]))}"
+        for k, target in enumerate(targets)
+        if not stays[k]
+    }
+    _fill(place, {"vocabulary": choice, "parents": made_of, "words": words}, write)
     return ready
+
+
+def _brought(choice: str, shared: tokens.Plan, found: Sequence[vocabulary.Vocabulary], k: int, cut: bool) -> str:
+    """What became of the vocabulary of the parent of number `k`, in words for a card."""
+    own = [] if k == shared.owner else [vocabulary.overlap(found[shared.owner], found[k])]
+    own += ["it learned from text that was cut differently"] if cut else []
+    return f"brought to a vocabulary of {len(shared.rows[k]):,} rows ({'; '.join([choice, *own])})"

@@ -94,6 +94,7 @@ def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert main(["match", "other", "lora", "--method", "weights", "--out", "aligned"]) == 0
     assert "wrote aligned.parents: the parents as they are matched; keep it beside aligned" in capsys.readouterr().out
     assert main(["merge", "aligned", "--at", "1", "--out", "merged"]) == 0
+    assert "- parent 1: lora, a LoRA adapter, joined with its base base\n" in Path("merged/README.md").read_text()
     convert("lora", "joined")
     merged, joined = lmc.load("merged"), lmc.load("joined")
     ids = pico.inputs(joined)
