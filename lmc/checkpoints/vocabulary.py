@@ -67,23 +67,24 @@ def require_fit(folder: Path, vocabulary: int) -> None:
         raise CheckpointError(f"{found.file}: {what}; put the model's own tokenizer there")
 
 
-def require_same(a: Path, b: Path, which: str) -> None:
+def require_same(a: Path, b: Path, which: str, advice: str = CHOOSE, more: bool = False) -> None:
     """A token must mean the same to both folders' models, and text must fall into the same tokens.
 
-    Raises IncompatibleModelsError. Where a folder has no vocabulary that is read here, nothing is compared.
+    `more`: the second may have tokens that the first lacks. Raises IncompatibleModelsError, which ends with `advice`.
+    Where a folder has no vocabulary that is read here, nothing is compared.
     """
     first, second = read(a), read(b)
     if first is None or second is None:
         return
     file = first.file.name
-    for token in sorted(first.ids.keys() | second.ids.keys()):
+    for token in sorted(first.ids.keys() | (() if more else second.ids.keys())):
         if first.ids.get(token) != second.ids.get(token):
             here, there = first.ids.get(token, "none"), second.ids.get(token, "none")
             what = f"{file}, id of token {token!r}: expected {here}, found {there}; {overlap(first, second)}"
-            raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}")
+            raise IncompatibleModelsError(f"{which} differ in {what}; {advice}")
     for part in differing_cuts(first, second):
         what = f"{file}, {part}: text becomes other tokens"
-        raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}, if you mean to")
+        raise IncompatibleModelsError(f"{which} differ in {what}; {advice}, if you mean to")
 
 
 def warn_of_differences(a: Path, b: Path, which: str) -> None:
