@@ -135,7 +135,7 @@ REFUSED = {
     "wider": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
     "wide-adapter": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
     "nowhere": "nowhere",
-    "epsilon": "tuned: expected the layer_norm_eps of its base, 1e-05, found 0.5, which is no change of weights; set it",
+    "epsilon": "tuned: expected the layer_norm_eps of its base, 1e-05, found 0.5, which is no change of",
     "words-exchanged": "the parents and it differ in tokenizer.json, id of token",
 }
 
