@@ -53,11 +53,11 @@ def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
         return ()
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(f, str) for f in places.values()):
-        raise CheckpointError(f"{index}: expected a weight_map from tensors to files")
+        raise CheckpointError(f"{index}: expected a weight_map from tensors to files; download it again")
     files = tuple(sorted(set(places.values())))
     for file in files:
         if Path(file).name != file:
-            raise CheckpointError(f"{index}: expected names of files beside it, found {file!r}")
+            raise CheckpointError(f"{index}: expected names of files beside it, found {file!r}; download it again")
     return files
 
 
@@ -67,14 +67,18 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
     for file in files:
         for name, entry in _header(folder, file).items():
             if name in found:
-                raise CheckpointError(f"{folder}: tensor {name} is in both {found[name].file} and {file}")
+                raise CheckpointError(
+                    f"{folder}: tensor {name} is in both {found[name].file} and {file}; keep one of the two"
+                )
             found[name] = entry
     index = folder / f"{SAFE}.index.json"
     if found and tuple(files) != (SAFE,) and index.exists():
         for name, file in read_json(index)["weight_map"].items():
             if name not in found or found[name].file != file:
                 where = found[name].file if name in found else "no file"
-                raise CheckpointError(f"{index}: tensor {name}: expected in {file}, found in {where}")
+                raise CheckpointError(
+                    f"{index}: tensor {name}: expected in {file}, found in {where}; download the index again"
+                )
     return found
 
 
@@ -113,7 +117,9 @@ def cover(
             what = f"found {list(found_entry.shape)}{_advice(name, where)}"
             raise CheckpointError(f"{file}: tensor {name}: not one of the model's, {what}")
         if own in matched:
-            raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
+            raise CheckpointError(
+                f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}; remove one"
+            )
         if found_entry.shape != expected[own]:
             what = f"expected shape {list(expected[own])}, found {list(found_entry.shape)}"
             advice = _SLICES if 0 in found_entry.shape else _OTHERS

@@ -50,7 +50,9 @@ def read(folder: Path) -> Vocabulary | None:
         ids = read_json(path)
         for token, number in ids.items():
             if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
-                raise CheckpointError(f"{path}: expected a number for every token, found {number!r} for {token!r}")
+                raise CheckpointError(
+                    f"{path}: expected a number for every token, found {number!r} for {token!r}; save it again"
+                )
         cuts = {}
         if (merges := folder / "merges.txt").exists():
             cuts = {"type": "BPE", "merges": [x for x in _lines(merges) if not x.startswith("#version")]}
@@ -66,7 +68,8 @@ def require_fit(folder: Path, vocabulary: int) -> None:
     found = read(folder)
     if found is not None and found.size > vocabulary:
         raise CheckpointError(
-            f"{found.file}: expected at most vocab_size = {vocabulary:,} tokens, found {found.size:,}"
+            f"{found.file}: expected at most vocab_size = {vocabulary:,} tokens, found {found.size:,}; "
+            "put the tokenizer there that the model was trained with"
         )
 
 
@@ -152,7 +155,9 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
         ids = tokenizer.get_vocab()
     except Exception as error:  # the library raises nothing narrower
-        raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error
+        raise CheckpointError(
+            f"{path}: no tokenizer can be built from it ({one_line(error)}); save it again"
+        ) from error
     # As it would be written today, however old the file is.
     cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}

@@ -118,7 +118,9 @@ class Alignment:
         require_pairable(parents)
         for k, transform in enumerate(transforms):
             if transform.spec != spec_of(parents[0]):
-                raise CheckpointError(f"{folder / elements(k)}: expected a transform of these parents, found another")
+                raise CheckpointError(
+                    f"{folder / elements(k)}: expected a transform of these parents, found another; match again"
+                )
         log = tuple(read_json_lines(folder / LOG))
         return cls(described["method"], parents, transforms, described["record"], log)
 

@@ -117,7 +117,9 @@ def merge_folder(
     spec = spec_of(models[0])
     for k, transform in enumerate(transforms):
         if transform.spec != spec:
-            raise CheckpointError(f"{directory / elements(k)}: expected a transform of these parents, found another")
+            raise CheckpointError(
+                f"{directory / elements(k)}: expected a transform of these parents, found another; match again"
+            )
     for blueprint in blueprints:
         checkpoints.require_tied(blueprint)
     outline, tensors = mixture(spec, models, [stored(blueprint, kind) for blueprint, kind, _ in found], weights)
