@@ -26,11 +26,13 @@ from lmc.checkpoints import (
     vocabulary,
 )
 from lmc.errors import CheckpointError
-from lmc.files import read_json, whole_folder
+from lmc.files import read_json, require_digests, sha256, whole_folder
 from lmc.matching.inheritance import MADE_OF
 from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.symmetries import enlarge
 from lmc.symmetries.families import Tokens
+
+WRITTEN = "written"  # in that file: the SHA-256 of the record of each
 
 
 def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
@@ -66,18 +68,21 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
 def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Let `write` fill the folder, unless an earlier run has filled it from the very same. Raises CheckpointError."""
     if place.is_dir() and any(place.iterdir()):
-        if not (place / MADE_OF).is_file() or read_json(place / MADE_OF) != json.loads(json.dumps(made_of)):
+        before = read_json(place / MADE_OF) if (place / MADE_OF).is_file() else {}
+        written = before.pop(WRITTEN, None)
+        if before != json.loads(json.dumps(made_of)) or not isinstance(written, dict):
             raise CheckpointError(
                 f"{place}: expected what these models become, found it made of others or for another vocabulary; "
                 "delete it, or choose another name for the output"
             )
-        for folder in place.iterdir():
-            if folder.is_dir():
-                require_written(folder)
+        require_digests(place, written, f"delete {place}, and it is made anew")
+        for record in written:
+            require_written((place / record).parent)
         return
     with whole_folder(place) as folder:
         write(folder)
-        (folder / MADE_OF).write_text(json.dumps(made_of, indent=1) + "\n")
+        written = {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.glob("*/lmc.json"))}
+        (folder / MADE_OF).write_text(json.dumps({**made_of, WRITTEN: written}, indent=1) + "\n")
 
 
 def _target(k: int, source: hub.Source) -> str:
