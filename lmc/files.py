@@ -69,7 +69,7 @@ def refuse_occupied(directory: str | Path) -> Path:
     """
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
     if not directory.name or directory.name == "..":
-        raise CheckpointError(f"{directory}: expected the name of a new folder")
+        raise CheckpointError(f"{directory}: expected the name of a new folder; choose one")
     if os.path.exists(directory) and not directory.is_dir():  # which does not mind a name that is too long
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder; choose another name")
     if directory.is_symlink() or os.path.ismount(directory):
@@ -86,7 +86,7 @@ def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     require_utf8(path)
     if len(path.absolute().parents) > DEEPEST:
-        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
+        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more; choose a shorter way")
     above = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
