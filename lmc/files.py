@@ -86,7 +86,9 @@ def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     require_utf8(path)
     if len(path.absolute().parents) > DEEPEST:
-        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more; choose a shorter way")
+        raise CheckpointError(
+            f"{path}: expected at most {DEEPEST} folders one in another, found more; choose a shorter way"
+        )
     above = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
