@@ -111,7 +111,7 @@ def _base(source: hub.Source, path: Path, config: Mapping[str, Any]) -> Blueprin
     try:
         return blueprint.inspect(given)
     except LmcError as error:
-        raise CheckpointError(f"{path}: base_model_name_or_path: {error}") from error
+        raise CheckpointError(f"{path}: base_model_name_or_path: {error}; write there where the base is") from error
 
 
 def _changes(
@@ -176,7 +176,7 @@ def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]
             raise CheckpointError(f"{file}: {target}: expected an A and a B of one rank, found {found}; {_AGAIN}")
     if made != wanted:
         what = f"expected a change of shape {list(wanted)}, found {list(made)}"
-        raise CheckpointError(f"{file}: {target}: {what}; was it made for another base?")
+        raise CheckpointError(f"{file}: {target}: {what}; was it made for another base? write that one into {CONFIG}")
 
 
 def _require_rank(file: Path, target: str, rank: int, config: Mapping[str, Any]) -> None:

@@ -68,7 +68,10 @@ def plan(
     every = list(dict.fromkeys(token for ids in known for token in sorted(ids, key=ids.__getitem__)))
     common = [token for token in every if all(token in ids for ids in known)]
     if not common:
-        raise IncompatibleModelsError("the models have no token in common: no row of one belongs to a row of the other")
+        raise IncompatibleModelsError(
+            "the models have no token in common: no row of one belongs to a row of the other; only models that share "
+            "tokens can be averaged"
+        )
     owner = {"first": 0, "second": 1}.get(choice, 0)
     if choice == "union":
         owner = next((k for k, ids in enumerate(known) if len(ids) == len(every)), 0)

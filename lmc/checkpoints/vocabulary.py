@@ -152,7 +152,9 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
         ids = tokenizer.get_vocab()
     except Exception as error:  # the library raises nothing narrower
-        raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error
+        raise CheckpointError(
+            f"{path}: no tokenizer can be built from it ({one_line(error)}); save it again"
+        ) from error
     # As it would be written today, however old the file is.
     cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}
