@@ -280,6 +280,10 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
     def words() -> str:
         return "the same command with --resume continues" if state is not None and state.exists() else ""
 
+    def changed() -> int:
+        return state.stat().st_mtime_ns if state is not None and state.exists() else 0
+
+    before = changed()
     try:
         with if_interrupted(words):
             yield
@@ -287,8 +291,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         if words():
             _say(f"interrupted: {words()}")
         raise
-    except (OSError, CheckpointError):  # a full disk, say: what was learned is kept
-        if words():
+    except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
+        if words() and changed() != before:
             _say(words())
         raise
     except DivergedError as error:
@@ -447,16 +451,14 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
 
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
-    import tempfile
-
     from lmc import checkpoints
-    from lmc.files import refuse_occupied
+    from lmc.files import refuse_occupied, scratch_folder
     from lmc.matching import describe, prepare, require_tunable
 
     refuse_occupied(out)
     describe(alignment)
-    with tempfile.TemporaryDirectory() as aside:
-        (ready,) = prepare([tuned], Path(aside) / "joined", None)  # an adapter, with its base
+    with scratch_folder("lmc-") as aside:
+        (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
         blueprint = checkpoints.inspect(ready)
         aligned = _loaded(alignment, verify)
         require_tunable(blueprint.model, aligned.parents)

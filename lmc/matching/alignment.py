@@ -183,7 +183,14 @@ class Alignment:
         """Write what `transport` makes as a stock checkpoint, with what belongs to the tuned model; returns its card.
 
         >>> text = alignment.export_transported(tuned, "carried")
+
+        Raises what `transport` does, and IncompatibleModelsError where tokens of the parents mean others to it.
         """
+        places = [checkpoints.source(model) for model in (self.parents[0], tuned)]
+        if None not in places:
+            base, own = (checkpoints.hub.locate(str(place)).folder for place in places)
+            advice = "tune it with the tokenizer of its base"
+            checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
         carried, k = self.transport(tuned), base_of(tuned, self.parents)
         found = _inherited((tuned,))
         text = carried_card(self.method, self.record, known(tuned), known(self.parents[k]), known(self.parents[1 - k]))
