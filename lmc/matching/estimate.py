@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lmc.corpora import LONGEST
+from lmc.matching.recipe import IMAGES, WINDOWS
 from lmc.matching.solver import CHEAP, ONE_START
-from lmc.symmetries import STREAM, Permutation, logits
+from lmc.symmetries import STREAM, Permutation, example_inputs, logits
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
@@ -27,10 +29,6 @@ def step_seconds(model: nn.Module) -> float | None:
     batch (attention over longer windows costs more), and a matrix product, for the rotation of all weights and the
     pull-back of their gradient. An estimate, not a promise.
     """
-    from lmc.corpora import LONGEST
-    from lmc.matching.recipe import IMAGES, WINDOWS
-    from lmc.symmetries import example_inputs
-
     spec, read, inputs = spec_of(model), family_of(model).inputs(model), example_inputs(model)
     if isinstance(read, Tokens):
         if not read.causal:
