@@ -397,7 +397,7 @@ def merge(
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
-    A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
+    A type below the parents' rounds the weights; what that does to the loss on --data (without: to the logits) is said.
     Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
     lacks from the next that has it; the card says what came from whom.
     """

@@ -176,7 +176,7 @@ class Alignment:
     ) -> str:
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
-        if is_lower(dtype, outline):
+        if is_lower(dtype, next(outline.parameters()).dtype):
             outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
