@@ -39,7 +39,7 @@ from lmc.symmetries import (
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
-PIECE = 2**20  # numbers of a tensor that are averaged at a time
+PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
 Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
