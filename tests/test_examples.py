@@ -66,7 +66,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         "lmc": lmc,
         "torch": torch,
         "Path": Path,
-        **{"model": a, "a": a, "b": b, "c": c, "vit": vits[0], "other_vit": vits[1]},
+        **{"model": a, "a": a, "b": b, "c": c, "tuned": a, "vit": vits[0], "other_vit": vits[1]},
         "large": pico.neox(dtype=torch.float32, **larger),
         **{"tokens": tokens, "match_on": tokens, "held_out": held_out},
         **{"alignment": alignment, "merged": alignment.merge(0.5), "naive": lmc.match(a, b, method="naive")},

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lmc.matching.activations import match_activations as match_activations
     from lmc.matching.alignment import Alignment as Alignment
     from lmc.matching.alignment import barycentric as barycentric
+    from lmc.matching.carrying import Change as Change
+    from lmc.matching.carrying import taught as taught
+    from lmc.matching.carrying import with_change as with_change
     from lmc.matching.descent import EVERY as EVERY
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.estimate import weights_seconds as weights_seconds
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
+    from lmc.matching.pairing import require_tunable as require_tunable
     from lmc.matching.parents import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import LEARNED as LEARNED

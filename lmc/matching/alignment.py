@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from lmc import checkpoints
 from lmc.checkpoints import preprocessing
-from lmc.errors import ArgumentError, CheckpointError
+from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
-from lmc.matching.folder import LOG, describe, elements, require_whole, write
+from lmc.matching.carrying import taught, with_change
+from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
-from lmc.matching.model_card import card, changes, known
-from lmc.matching.pairing import require_pairable
+from lmc.matching.model_card import card, carried_card, changes, known
+from lmc.matching.pairing import base_of, require_pairable
 from lmc.symmetries import (
     SCALE,
     ModelSpec,
@@ -85,6 +86,22 @@ class Alignment:
         parent = None if self.method == "naive" else epsilon(self.parents[0], self.transforms[0].spec)
         return mixture(self.transforms[0].spec, self.models, states, weights, parent)
 
+    def transport(self, tuned: nn.Module) -> nn.Module:
+        """What one of the two parents was taught, carried to the other: a stock model, in that one's canonical form.
+
+        >>> carried = alignment.transport(tuned)         # tuned from a: what it learned, on b
+
+        Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Does
+        a fine-tune move?*). Of `naive` the change is added as it is. Raises ArgumentError for a model that is no
+        fine-tune of either parent, CheckpointError where a head of its base was never trained.
+        """
+        k = base_of(tuned, self.parents)
+        change = taught(self.endpoints[k], preprocessing.common((self.parents[0], tuned))[1])
+        onward = self.transforms[1 - k].inverse() @ self.transforms[k]
+        return with_change(
+            _canonical(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
+        )
+
     def save(self, directory: str | Path) -> None:
         """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
 
@@ -116,9 +133,7 @@ class Alignment:
         transforms = tuple(Transform.load(folder / elements(k)) for k in range(len(described["parents"])))
         parents = tuple(checkpoints.resolve(reference, folder) for reference in described["parents"])
         require_pairable(parents)
-        for k, transform in enumerate(transforms):
-            if transform.spec != spec_of(parents[0]):
-                raise CheckpointError(f"{folder / elements(k)}: expected a transform of these parents, found another")
+        require_of(folder, transforms, spec_of(parents[0]))
         log = tuple(read_json_lines(folder / LOG))
         return cls(described["method"], parents, transforms, described["record"], log)
 
@@ -163,6 +178,17 @@ class Alignment:
                 self._write(folder / f"endpoint-{k}", None, k, _inherited((parent,)), dtype, data, measured)
                 for k, parent in enumerate(self.parents)
             )
+
+    def export_transported(self, tuned: nn.Module, directory: str | Path) -> str:
+        """Write what `transport` makes as a stock checkpoint, with what belongs to the tuned model; returns its card.
+
+        >>> text = alignment.export_transported(tuned, "carried")
+        """
+        carried, k = self.transport(tuned), base_of(tuned, self.parents)
+        found = _inherited((tuned,))
+        text = carried_card(self.method, self.record, known(tuned), known(self.parents[k]), known(self.parents[1 - k]))
+        checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
+        return text
 
     def _write(
         self,
@@ -289,7 +315,7 @@ def barycentric(at: Mixture, count: int) -> list[float]:
     """
     plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
     if isinstance(plain, SupportsFloat):
-        second = _number(plain)
+        second = _number(plain) + 0.0  # no −0
         if count != 2:
             raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
         if not 0 <= second <= 1:

@@ -41,9 +41,26 @@ def card(
         place = f"λ = {weights[1]}" if len(weights) == 2 else f"weights {tuple(weights)}"
         title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in parents)}."
     lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(parents)]
+    return _text(title, first, lines, method, record, (*_losses(weights, endpoint, measured), *notes))
+
+
+def carried_card(
+    method: str, record: Mapping[str, Any], tuned: tuple[str, str], base: tuple[str, str], target: tuple[str, str]
+) -> str:
+    """The text for a model that was given what another was taught; each as `known` tells it."""
+    first = f"{target[0]}, with the change that led from {base[0]} to {tuned[0]}, carried by an alignment of the two."
+    named_ = {"changed": target, "tuned": tuned, "its base": base}
+    lines = [f"- {role}: {name} ({origin})" for role, (name, origin) in named_.items()]
+    return _text("Carried change", first, lines, method, record, ("what the change is worth here was not measured",))
+
+
+def _text(
+    title: str, first: str, lines: list[str], method: str, record: Mapping[str, Any], notes: Sequence[str]
+) -> str:
+    """A card: a title, a sentence, and what is known, line by line."""
     lines.append(f"- method: {method}")
     lines += [f"- {inert(key)}: {_value(value)}" for key, value in sorted(record.items()) if key != "cosines"]
-    lines += [f"- {note}" for note in (*_losses(weights, endpoint, measured), *notes)]
+    lines += [f"- {note}" for note in notes]
     versions = {"lmc": __version__, **provenance.versions()}
     lines.append(f"- made with: {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return "\n".join([f"# {title}", "", first, "", *lines]) + "\n"

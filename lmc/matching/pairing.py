@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
-from lmc.errors import CheckpointError, IncompatibleModelsError
+from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, process_memory
 from lmc.symmetries import hollow, require_room
 from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
@@ -222,6 +222,39 @@ def independence(a: nn.Module, b: nn.Module) -> float:
     if not norm_a or not norm_b:
         raise CheckpointError("weights: expected matrices of a trained model, found all of them zero; was it damaged?")
     return dot / (norm_a * norm_b) ** 0.5
+
+
+def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> int:
+    """Which of two parents a model was fine-tuned from, by its weights.
+
+    >>> base_of(a, (a, b)), base_of(a, (b, a))
+    (0, 1)
+
+    Raises ArgumentError for a model of neither, and for more parents than two.
+    """
+    require_tunable(tuned, parents)
+    cosines = [independence(tuned, parent) for parent in parents]
+    if max(cosines) < SHARED:
+        found = " and ".join(f"{cosine:.3f}" for cosine in cosines)
+        raise ArgumentError(
+            "tuned: expected a model fine-tuned from one of the two parents, found weights whose cosine with theirs "
+            f"is {found}; match its own base with the model that should get the change"
+        )
+    return cosines.index(max(cosines))
+
+
+def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
+    """Raise ArgumentError unless a model could be a fine-tune of one of two parents; it may lie on the meta device.
+
+    >>> require_tunable(a, (a, b))
+    """
+    if len(parents) != 2:
+        raise ArgumentError(f"alignment: a change is carried between two models, found {len(parents)}")
+    try:
+        require_pairable((parents[0], tuned))
+    except IncompatibleModelsError as error:
+        what = str(error).replace("model 1 and model 2", "the parents and it", 1)
+        raise ArgumentError(f"tuned: expected a fine-tune of one of the two parents; {what}") from None
 
 
 def _count(batch: tuple[int, ...]) -> int:

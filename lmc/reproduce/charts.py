@@ -89,19 +89,19 @@ def sweep_figure(swept: Sweep) -> "Figure":
     axes.set_yscale("symlog", linthresh=0.01)
     highest = max(run.barrier for compared in swept.compared for run in compared.runs)
     axes.set_ylim(0, max(1.5 * highest, 0.01))
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=min(len(methods), 6), fontsize=9)  # lines fill the frame
     return figure
 
 
 def ablation_figure(compared: Comparison) -> "Figure":
-    """One horizontal bar per variant in the order tried, as long as its mean barrier over pairs.
+    """One horizontal bar per variant in the order tried, as long as its mean barrier; other methods: the lowest last.
 
     A point for each run, with its 95 % interval over held-out samples.
 
     >>> ablation_figure(results.read("ablation-vit", "laptop").comparison)
     """
     methods = compared.methods
-    order = sorted(methods, key=_variant)
+    order = sorted(sorted(methods, key=lambda name: -compared.mean(name)), key=_variant)
     figure, axes = frame(f"barrier [{unit(compared)}]", "", figsize=(6.4, 0.32 * len(order) + 1))
     for place, name in enumerate(order):
         length = compared.mean(name)
@@ -122,9 +122,9 @@ def _name_rows(axes: Any, names: Sequence[str]) -> None:
 
 
 def _variant(name: str) -> tuple[int, str]:
-    """None first, then single kinds, then all but one, then all."""
+    """None first, then single kinds, then all but one, then all, each by name; whatever else, as it comes."""
     kinds = ("none", "only ", "without ", "all")
-    return next((i for i, start in enumerate(kinds) if name.startswith(start)), len(kinds)), name
+    return next(((i, name) for i, start in enumerate(kinds) if name.startswith(start)), (len(kinds), ""))
 
 
 def control_figure(numbers: Mapping[str, Any]) -> "Figure":
@@ -151,13 +151,14 @@ def control_figure(numbers: Mapping[str, Any]) -> "Figure":
 
 
 def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
-    """Barrier by method, a group of bars for every text: means over pairs, and each run as a point.
+    """Barrier (or `what`) by method, a group of bars for every text: means over pairs, and each run as a point.
 
     >>> grouped_figure({"unit": "nats", "texts": {"one": {"parents": [1.9], "naive": [1.4], "dual": [0.1]}}})
     """
-    figure, axes = frame("", f"barrier [{numbers['unit']}]")
+    figure, axes = frame("", f"{numbers.get('what', 'barrier')} [{numbers['unit']}]")
     texts = numbers["texts"]
     methods = list(by_effort({name: 0 for name in next(iter(texts.values())) if name != "parents"}))
+    methods = numbers.get("order") or methods
     width = 0.8 / len(methods)
     for place, method in enumerate(methods):
         across = [i + (place - (len(methods) - 1) / 2) * width for i in range(len(texts))]
@@ -169,7 +170,7 @@ def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
             axes.annotate(f"{height:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xticks(range(len(texts)), list(texts))
     axes.grid(False, axis="x")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(methods), fontsize=9)
     return figure
 
 

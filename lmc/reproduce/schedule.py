@@ -24,7 +24,9 @@ def schedule(
     if figure is not None:
         known(figure, profile, ledger)
     for entry in ledger.values():
-        if not (places.checkout() / "notebooks" / f"{entry.notebook}.py").is_file():
+        page = places.checkout() / "book" / f"{entry.notebook}.md"  # which can only show what a command makes
+        shown = entry.command and page.is_file()
+        if not shown and not (places.checkout() / "notebooks" / f"{entry.notebook}.py").is_file():
             raise ArgumentError(f"figures.yml, {entry.id}: no notebook {entry.notebook!r} in notebooks/")
     # What is long runs when it is asked for by name; otherwise its committed results serve. At smoke nothing is long.
     everything = (everything and figure is None) or profile == "smoke"

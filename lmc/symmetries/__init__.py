@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.blocks import unfold as unfold
     from lmc.symmetries.blocks import unfold_into as unfold_into
     from lmc.symmetries.canonical import Canonical as Canonical
+    from lmc.symmetries.canonical import balancing as balancing
     from lmc.symmetries.canonical import canonicalize as canonicalize
     from lmc.symmetries.canonical import warn_untied as warn_untied
     from lmc.symmetries.degrees_of_freedom import dimensions as dimensions

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lmc.errors import CheckpointError
 from lmc.files import require_finite
 from lmc.symmetries.blocks import connected, unfold, unfold_into
 from lmc.symmetries.canonical_check import views
@@ -22,6 +23,7 @@ from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
 from lmc.symmetries.pattern import STREAM, Axis, Block
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
 from lmc.symmetries.stock_model import extreme_numbers, largest, rebuild, state
+from lmc.symmetries.transform import Transform
 
 
 def canonicalize(model: Any, balance: bool = True) -> nn.Module:
@@ -148,6 +150,32 @@ def make_canonical(tensors: dict[str, Tensor], spec: ModelSpec, balance: bool = 
             _balance(tensors, spec, space)
 
 
+def balancing(model: nn.Module) -> Transform:
+    """The transform from a model's canonical form without balance to the one with it.
+
+    >>> spec, plain = lmc.spec(model), lmc.canonicalize(model, balance=False)
+    >>> name = "gpt_neox.layers.0.attention.dense.weight"
+    >>> moved = balancing(model).moved(name, plain.state_dict()[name])
+    >>> (moved - lmc.canonicalize(model).state_dict()[name]).abs().max() < 1e-5
+    tensor(True)
+
+    A change of the weights, such as fine-tuning makes, moves by it too. Raises CheckpointError where a head of the
+    model does next to nothing in some direction, so that nothing leads back from its balanced form.
+    """
+    spec, tensors = spec_of(model), {n: t.to(torch.float64, copy=True) for n, t in state(model).items()}
+    make_canonical(tensors, spec, balance=False)
+    elements = dict(Transform.identity(spec).elements)
+    for space in _balanced_spaces(spec):
+        writers, readers = _sides(tensors, spec, space)
+        found = _balanced(space.group, writers, readers)[0] @ torch.linalg.pinv(writers)
+        if isinstance(space.group, RotaryCommutant) or space.group.n == 1:  # a factor, also where all is zero
+            found = _factor(writers, readers) * torch.eye(space.group.n, dtype=torch.float64)
+        if defect := space.group.defect(found):
+            raise CheckpointError(f"space {space.name} of {type(model).__name__}: {defect}; was it trained?")
+        elements[space.name] = found
+    return Transform(spec, elements)
+
+
 def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> None:
     """Give a norm's gain γ and bias β to the layers that read it: W ← W diag(γ), b ← b + Wβ.
 
@@ -226,25 +254,29 @@ def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
 
     Of GL(n) that leaves only O(n) to choose, and of the complex numbers only their phases.
     """
-    writers = [use for use in spec.uses(space.name) if not _reads(space, use[1])]
-    readers = [use for use in spec.uses(space.name) if _reads(space, use[1])]
+    after = _balanced(space.group, *_sides(tensors, spec, space))
+    for reads, new in enumerate(after):
+        start = 0
+        for name, block in spec.uses(space.name):
+            if _reads(space, block) == bool(reads):
+                view = block.of(tensors[name])
+                width = view.numel() // new[..., 0].numel()
+                unfold_into(view, block.names, space, new[..., start : start + width])
+                start += width
 
-    def unfolded(uses: list[tuple[str, Block]]) -> list[Tensor]:  # [*B, n, R] each
-        return [unfold(block.of(tensors[name]), block.names, space) for name, block in uses]
 
-    before = unfolded(writers), unfolded(readers)
-    after = _balanced(space.group, *(torch.cat(side, -1) for side in before))
-    for uses, old, new in zip((writers, readers), before, after, strict=True):
-        widths = [part.shape[-1] for part in old]
-        for (name, block), part in zip(uses, new.split(widths, -1), strict=True):
-            unfold_into(block.of(tensors[name]), block.names, space, part)
+def _sides(tensors: Mapping[str, Tensor], spec: ModelSpec, space: Space) -> tuple[Tensor, Tensor]:
+    """All that writes a space and all that reads it, side by side, [*B, n, R] each."""
+    sides: tuple[list[Tensor], list[Tensor]] = [], []
+    for name, block in spec.uses(space.name):
+        sides[_reads(space, block)].append(unfold(block.of(tensors[name]), block.names, space))
+    return torch.cat(sides[0], -1), torch.cat(sides[1], -1)
 
 
 def _balanced(group: Group, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """The pair with the same product dᵀp and p pᵀ = d dᵀ that lies closest to (p, d); both are [*B, n, R]."""
     if isinstance(group, RotaryCommutant) or group.n == 1:
-        norm_p, norm_d = (torch.linalg.matrix_norm(m, keepdim=True) for m in (p, d))
-        factor = torch.where((norm_p > 0) & (norm_d > 0), (norm_d / norm_p).sqrt(), torch.ones_like(norm_p))
+        factor = _factor(p, d)
         return p * factor, d / factor
     # Thin SVD of dᵀp without forming it; n may exceed either width, then the rest of the n rows is zero.
     q_p, r_p = torch.linalg.qr(p.mT)
@@ -259,3 +291,9 @@ def _balanced(group: Group, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     # The SVD's own basis jumps when singular values cross. Turning it towards where we came from makes this idempotent.
     turn = Invertible(group.n).nearest(p @ new_p.mT + d @ new_d.mT)
     return turn @ new_p, turn @ new_d
+
+
+def _factor(p: Tensor, d: Tensor) -> Tensor:
+    """What p is multiplied by, and d divided by, to have the same norm; 1 where one of them is zero."""
+    norm_p, norm_d = (torch.linalg.matrix_norm(m, keepdim=True) for m in (p, d))
+    return torch.where((norm_p > 0) & (norm_d > 0), (norm_d / norm_p).sqrt(), torch.ones_like(norm_p))

@@ -11,10 +11,9 @@ import torch
 import lmc
 from lmc.evaluation import Data
 from lmc.reproduce import results
-from lmc.reproduce.experiments import beyond, neighbours
+from lmc.reproduce.draw import draw
+from lmc.reproduce.experiments import beyond, fine_tunes, neighbours
 from lmc.reproduce.experiments.analyses import similarity
-from lmc.reproduce.experiments.controls import finetune
-from lmc.reproduce.experiments.fine_tunes import carried, learned, unmoved
 from lmc.reproduce.experiments.long_matches import Samples
 from lmc.symmetries.exactness import relative_change
 from lmc.symmetries.groups import Permutation
@@ -23,33 +22,6 @@ from lmc.symmetries.groups import Permutation
 def data_of(model: Any, n: int = 24) -> Data:
     inputs = pico.inputs(model, n=n)
     return Data(inputs) if inputs.dtype == torch.int64 else Data(inputs, torch.arange(n) % 10)
-
-
-@pytest.mark.parametrize("build", [pico.neox, pico.llama, pico.vit])
-def test_a_change_moves_exactly_between_symmetric_copies(build: Any) -> None:
-    """What A was taught, carried to B = g·A through the weights alone, makes of B what A has become."""
-    a = lmc.canonicalize(build(0))
-    b = lmc.Transform.random(lmc.spec(a), seed=3).apply(a)
-    samples = data_of(a)
-    tuned, _ = finetune(a, (samples.inputs, samples.labels) if samples.labels is not None else samples.inputs, 3, 1e-2)
-    change = learned(a, tuned)
-    with lmc.float64():
-        expected, before = pico.logits(tuned, samples.inputs), pico.logits(a, samples.inputs)
-        moved = pico.logits(carried(lmc.match(a, b, method="weights"), change), samples.inputs)
-        as_it_is = pico.logits(unmoved(b, change), samples.inputs)
-    assert relative_change(before, expected) > 1e-2  # it was taught something
-    assert relative_change(expected, moved) <= 1e-6
-    assert relative_change(expected, as_it_is) > 1e-2
-
-
-def test_a_change_keeps_its_rank() -> None:
-    a, b = lmc.canonicalize(pico.neox(0)), lmc.canonicalize(pico.neox(1))
-    alignment = lmc.match(a, b, method="weights")
-    name = "gpt_neox.layers.0.mlp.dense_4h_to_h.weight"
-    low = torch.outer(torch.randn(16).double(), torch.randn(24).double())
-    change = {n: torch.zeros_like(t) for n, t in a.state_dict().items()} | {name: low - low.mean(0)}
-    moved = carried(alignment, change).state_dict()[name] - alignment.models[1].state_dict()[name]
-    assert int(torch.linalg.matrix_rank(moved)) == 1 and moved.norm() == pytest.approx(change[name].norm())
 
 
 @pytest.mark.parametrize("row", neighbours.ROWS)
@@ -96,11 +68,31 @@ def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
     a, b = pico.neox(0, torch.float32), pico.neox(1, torch.float32)
     text = data_of(a)
-    for number in range(2):
-        found = beyond.fine_tunes_of("neox-docstrings", (a, b), Samples(text, text, text), {"new": (text, text)}, 2, 2)
-        for made in (found, {}):  # the second time nothing is made
-            beyond.kept("fine-tunes", tmp_path).piece(f"neox-docstrings-{number}", partial(dict, made))
-    beyond.write("fine-tunes", tmp_path)
-    numbers = results.read("fine-tunes", "laptop").numbers
-    rows = numbers["means"]["neox-docstrings"]["shifts"]["new"]
-    assert rows["base"]["closed"] == 0 and rows["tuned itself"]["closed"] == pytest.approx(1)
+    given = Samples(text, text, text)
+    made = {
+        "fine-tunes": fine_tunes.tuned_and_carried("neox-docstrings", (a, b), given, {"new": (text, text)}, 2, 2),
+        "neighbours": neighbours.side_by_side("neox-docstrings-0", (a, b), given, 2),
+    }
+    for experiment, piece in made.items():
+        for number in range(2):
+            for found in (piece, {}):  # the second time nothing is made
+                kept = beyond.kept(experiment, "neox-docstrings", tmp_path)
+                kept.piece(f"neox-docstrings-{number}", partial(dict, found))
+        given_ = [experiment, "neox-docstrings", "--write", "--folder", str(tmp_path)]
+        beyond.main(given_)
+    tuned = results.read("fine-tunes-neox-docstrings", "laptop").numbers
+    rows = tuned["shifts"]["new"]
+    assert rows["base"]["closed"] == [0, 0] and rows["tuned itself"]["closed"] == pytest.approx([1, 1])
+    found = results.read("neighbours-neox-docstrings", "laptop")
+    assert found.numbers["count"] == 2 and len(found.comparison.barriers("naive")) == 2
+    assert found.numbers["layers, naive"]["layer 0"][0] == pytest.approx(made["neighbours"]["layers, naive"]["layer 0"])
+    for draw_by, id in (("grouped_figure", "fine-tunes"), ("ablation_figure", "neighbours")):
+        draw(draw_by, results.read(f"{id}-neox-docstrings", "laptop").numbers)
+
+
+def test_what_is_no_pair_is_refused(tmp_path: Path) -> None:
+    for of in ("vit-digits-x", "pairs-0", "vit-digits-9"):
+        with pytest.raises(lmc.ArgumentError, match=r"of: expected one of neox-docstrings, .*, found"):
+            beyond.piece("two-sizes", of, tmp_path)
+    with pytest.raises(lmc.DataError, match="expected a measured pair of vit-digits, found none"):
+        beyond.write("two-sizes", "vit-digits", tmp_path)

@@ -7,7 +7,7 @@ Layers are found by the numbers in the names of tensors, and the stream by the n
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,13 @@ from lmc.matching import Alignment
 from lmc.symmetries import logits, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
+GRID = 11  # points on a line
+
+
+def loss(model: nn.Module, data: Data) -> float:
+    """The mean loss of a model, in nats."""
+    return float(evaluate(model, data)[0].mean())
+
 
 def layer_by_layer(alignment: Alignment, data: Data) -> dict[str, float]:
     """By how much the first network's loss rises when one layer alone is moved half-way to the second (2307.06966).
@@ -25,17 +32,26 @@ def layer_by_layer(alignment: Alignment, data: Data) -> dict[str, float]:
     ['layer 0', 'layer 1', 'the rest']
     """
     first, second = (state(model) for model in alignment.models)
-    before = float(evaluate(alignment.models[0], data)[0].mean())
-    layers: dict[str, list[str]] = {}
-    for name in first:
-        number = re.search(r"\.(\d+)\.", name)
-        layers.setdefault(f"layer {number[1]}" if number else "the rest", []).append(name)
+    before = loss(alignment.models[0], data)
     rises = {}
-    for layer, names in layers.items():
+    for layer, names in layers(first).items():
         moved = first | {name: (first[name] + second[name]) / 2 for name in names}
         model = rebuild(alignment.models[0], spec_of(alignment.models[0]), moved)
-        rises[layer] = float(evaluate(model, data)[0].mean()) - before
+        rises[layer] = loss(model, data) - before
     return rises
+
+
+def layers(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of tensors by the layer that they belong to.
+
+    >>> layers(["h.0.mlp.weight", "h.1.mlp.weight", "wte.weight"])
+    {'layer 0': ['h.0.mlp.weight'], 'layer 1': ['h.1.mlp.weight'], 'the rest': ['wte.weight']}
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        number = re.search(r"\.(\d+)\.", name)
+        found.setdefault(f"layer {number[1]}" if number else "the rest", []).append(name)
+    return found
 
 
 def features_of_the_middle(alignment: Alignment, data: Data) -> list[float]:

@@ -1,249 +1,136 @@
 """Beyond the paper: networks of two sizes, fine-tunes that move, and the neighbours' methods, on shipped pairs.
 
-    python -m lmc.reproduce.experiments.beyond two-sizes vit-digits-0 --folder build/beyond
-    python -m lmc.reproduce.experiments.beyond fine-tunes write --folder build/beyond
+    python -m lmc.reproduce.experiments.beyond two-sizes vit-digits --folder build/beyond    # all pairs; may be stopped
+    python -m lmc.reproduce.experiments.beyond two-sizes vit-digits-0 --folder build/beyond  # one pair
 
-A command makes one piece, kept in a file of its own; one that is there is not made again. `write` puts all pieces of an
-experiment together.
+A pair makes a piece, kept in a file of its own; one that is there is not made again. A kind makes the pieces of all its
+pairs, one after the other, and writes the results of what is there (with `--write`: only that).
 """
 
 import argparse
-import os
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from lmc.corpora import prepared
-from lmc.evaluation import Data, evaluate, path
-from lmc.matching import match
+from lmc.errors import ArgumentError, DataError
 from lmc.reproduce import results
-from lmc.reproduce.experiments.analyses import features_of_the_middle, layer_by_layer, similarity
+from lmc.reproduce.experiments import fine_tunes, neighbours, two_sizes
+from lmc.reproduce.experiments.analyses import GRID
 from lmc.reproduce.experiments.comparison import load_pairs
-from lmc.reproduce.experiments.controls import finetune
-from lmc.reproduce.experiments.fine_tunes import carried, learned, unmoved
-from lmc.reproduce.experiments.long_matches import RATES, Samples
-from lmc.reproduce.experiments.neighbours import ROWS, curved, narrowed, transported
+from lmc.reproduce.experiments.long_matches import Samples
 from lmc.reproduce.kept_runs import KeptRuns
-from lmc.reproduce.pair_means import mean
-from lmc.reproduce.runs import Pair
+from lmc.reproduce.runs import Comparison, Headline, Run
 from lmc.reproduce.training.budget import command
-from lmc.reproduce.training.shipped_pairs import KINDS
-from lmc.reproduce.training.tasks import Digits, Docstrings, Task
-from lmc.reproduce.training.trainer import train
-from lmc.symmetries import canonicalize
+from lmc.reproduce.training.shipped_pairs import KINDS, names
 
 STEPS = 100  # of learned matching, and of a curve's training
-SCORED, GRID = 128, 11  # held-out samples, and points on a line
-TUNED = {"vit-digits": 300, "neox-docstrings": 150}  # steps of fine-tuning
-FEW = (0.05, 0.1)  # shares of these, spent after carrying
-TUNING_RATE = 1e-3
-ONCE = ("in capitals",)  # shifts that are measured on the first pair alone
-SMALL_SEED = 20  # of the first small network; no shipped one has it
+SCORED = 128  # held-out windows of text
+PAIRS = 3
+MODULE = "python -m lmc.reproduce.experiments.beyond"
+EXPERIMENTS = {
+    "neighbours": neighbours.side_by_side,
+    "fine-tunes": fine_tunes.every_shift,
+    "two-sizes": two_sizes.every_size,
+}
 
 
-def loss(model: nn.Module, data: Data) -> float:
-    """The mean loss of a model, in nats."""
-    return float(evaluate(model, data)[0].mean())
-
-
-def neighbours(name: str, pair: Pair, samples: Samples, steps: int = STEPS) -> dict[str, Any]:
-    """Every method on one pair: the barrier, the seconds it took, and how far its end is from the second network.
-
-    >>> samples = Samples(Data(match_on), Data(match_on), Data(held_out))
-    >>> found = neighbours("neox-docstrings-0", (a, b), samples, steps=2)
-    >>> sorted(found["rows"]["dual"])
-    ['barrier', 'end', 'middle', 'seconds']
-    """
-    lr, held_out, data = RATES[name.rpartition("-")[0]], samples.eval, samples.train
-    lines: dict[str, Callable[[], Any]] = {m: partial(match, *pair, method=m) for m in ("naive", "canonical")}
-    lines |= {row: partial(narrowed, pair, row, data) for row in ROWS}
-    lines |= {m: partial(match, *pair, method=m, data=data) for m in ("weights", "activations")}
-    lines["dual"] = partial(match, *pair, method="dual", data=data, steps=steps, lr=lr)
-    if find_spec("ot"):  # POT, which is not among the dependencies
-        lines["optimal transport"] = lambda: transported(made["permutations, by weights"])
-    lines["curve between the raw networks"] = lambda: curved(made["naive"], data, steps)
-    lines["curve between matched networks"] = lambda: curved(made["weights"], data, steps)
-    made: dict[str, Any] = {}
-    rows = {}
-    parent = loss(pair[1], held_out)
-    for row, make in lines.items():
-        began = time.monotonic()
-        made[row] = make()
-        seconds = time.monotonic() - began
-        walked = path(made[row], held_out, GRID)
-        middle = walked.losses[GRID // 2]
-        rows[row] = {
-            "barrier": walked.barrier,
-            "seconds": seconds,
-            "end": abs(walked.losses[-1] - parent),
-            "middle": middle,
-        }
-        print(f"{name} {row:<32} barrier {walked.barrier:.4f}  {seconds:.1f} s", flush=True)
-    found: dict[str, Any] = {"rows": rows, "losses": [loss(model, held_out) for model in pair]}
-    for row in ("naive", "weights", "dual"):
-        found |= {
-            f"layers, {row}": layer_by_layer(made[row], held_out),
-            f"features, {row}": features_of_the_middle(made[row], held_out),
-        }
-        found[f"similarity, {row}"] = similarity(made[row].models, held_out)
-    return found
-
-
-def fine_tunes(name: str, pair: Pair, samples: Samples) -> dict[str, Any]:
-    """`fine_tunes_of` a shipped pair, for every shift of its kind."""
-    kind, _, number = name.rpartition("-")
-    new = {shift: data for shift, data in shifts(kind, samples).items() if number == "0" or shift not in ONCE}
-    return fine_tunes_of(kind, pair, samples, new, STEPS, TUNED[kind])
-
-
-def fine_tunes_of(
-    kind: str, pair: Pair, samples: Samples, new_data: Mapping[str, tuple[Data, Data]], steps: int, tuned: int
-) -> dict[str, Any]:
-    """One network is taught something new; the change is carried to the other. Losses on the new and the old data.
-
-    `closed`: the share of what training the other network itself would gain on the new data.
-    """
-    alignments = {
-        "weights": match(*pair, method="weights"),
-        "dual": match(*pair, method="dual", data=samples.train, steps=steps, lr=RATES[kind]),
-    }
-    bases = tuple(canonicalize(model) for model in pair)
-    found: dict[str, Any] = {}
-    for shift, (new, test) in new_data.items():
-        first, second = (finetune(base, new, tuned, TUNING_RATE, seed=k)[0] for k, base in enumerate(bases))
-        change = learned(bases[0], first)
-        models = {"base": bases[1], "tuned itself": second, "unmoved": unmoved(bases[1], change)}
-        models |= {f"carried, {way}": carried(alignment, change) for way, alignment in alignments.items()}
-        models |= {"carried, dual, half of it": carried(alignments["dual"], change, 0.5)}
-        for share in FEW:
-            few = max(1, round(share * tuned))
-            for start in ("base", "unmoved", "carried, dual"):
-                models[f"{start}, then {share:.0%}"] = finetune(models[start], new, few, TUNING_RATE, seed=7)[0]
-        rows = {row: {"new": loss(model, test), "old": loss(model, samples.eval)} for row, model in models.items()}
-        gap = rows["base"]["new"] - rows["tuned itself"]["new"]
-        for row in rows.values():
-            row["closed"] = (rows["base"]["new"] - row["new"]) / gap
-        found[shift] = rows
-        print(shift, {row: round(values["closed"], 3) for row, values in rows.items()}, flush=True)
-    return {"shifts": found, "steps": tuned}
-
-
-def shifts(kind: str, samples: Samples) -> dict[str, tuple[Data, Data]]:
-    """What is new, to learn and to be measured on: small shifts first."""
-    if kind == "vit-digits":
-        ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-            "moved by a pixel": lambda x: torch.roll(x, 1, -1),
-            "negatives": lambda x: -x,
-            "turned": lambda x: x.rot90(1, (-2, -1)),
-        }
-        return {
-            way: tuple(replace(part, inputs=change(part.inputs)) for part in (samples.train, samples.eval))  # type: ignore[misc]
-            for way, change in ways.items()
-        }
-    capitals = torch.arange(256)
-    capitals[ord("a") : ord("z") + 1] -= 32
-    code = prepared.windows(_code(), samples.eval.inputs.shape[1]).long()
-    order = torch.randperm(len(code), generator=torch.Generator().manual_seed(0))
-    return {
-        "in capitals": tuple(Data(capitals[part.inputs]) for part in (samples.train, samples.eval)),  # type: ignore[dict-item]
-        "source code": (Data(code[order[SCORED : SCORED + 4096]]), Data(code[order[:SCORED]])),
-    }
-
-
-def _code() -> torch.Tensor:
-    """The source of Python's standard library, as bytes."""
-    files = sorted(Path(os.__file__).parent.glob("*.py"))
-    return torch.from_numpy(np.frombuffer(b"".join(file.read_bytes() for file in files), dtype=np.uint8).copy())
-
-
-def two_sizes(name: str, pair: Pair, samples: Samples, steps: int = STEPS, trained: int = 1000) -> dict[str, Any]:
-    """Smaller networks, trained from nothing, matched with the first network of a pair in its shapes."""
-    kind, _, number = name.rpartition("-")
-    large, rows = pair[0], {}
-    for size, task in smaller(kind).items():
-        recipe = replace(KINDS[kind][1], steps=min(trained, KINDS[kind][1].steps), warmup=min(200, trained // 5))
-        small, _ = train(task, recipe, SMALL_SEED + int(number), progress=False)
-        parents = [loss(model, samples.eval) for model in (small, large)]
-        rows[size] = {"losses": parents, "parameters": sum(p.numel() for p in small.parameters())}
-        for method in ("naive", "weights", "activations", "dual"):
-            learned_ = {"steps": steps, "lr": RATES[kind]} if method == "dual" else {}
-            walked = path(match(small, large, method=method, data=samples.train, **learned_), samples.eval, GRID)  # type: ignore[arg-type]
-            rows[size][method] = {
-                "barrier": walked.barrier,
-                "middle": walked.losses[GRID // 2],
-                "losses": walked.losses,
-            }
-            print(f"{name} {size:<12} {method:<12} barrier {walked.barrier:.4f}", flush=True)
-    return {"sizes": rows}
-
-
-def smaller(kind: str) -> dict[str, Task]:
-    """The tasks of a shipped kind, for smaller networks."""
-    if kind == "vit-digits":
-        return {"half the width": Digits(32, 4), "a quarter": Digits(16, 4), "half the depth": Digits(64, 2)}
-    found: dict[str, Task] = {}
-    for size, change in {
-        "half the width": {"width": 64, "heads": 2},
-        "a quarter": {"width": 32, "heads": 1},
-        "half the depth": {"layers": 1},
-    }.items():
-        task = Docstrings()
-        task.shape = replace(task.shape, **change)
-        found[size] = task
-    return found
-
-
-EXPERIMENTS = {"neighbours": neighbours, "fine-tunes": fine_tunes, "two-sizes": two_sizes}
-
-
-def kept(experiment: str, folder: Path) -> KeptRuns:
-    """The pieces of an experiment that are made."""
-    return KeptRuns(folder / experiment, [experiment, STEPS, SCORED, GRID, TUNED, FEW, TUNING_RATE])
+def kept(experiment: str, kind: str, folder: Path) -> KeptRuns:
+    """The pieces of an experiment on pairs of a kind that are made."""
+    settings = fine_tunes.SETTINGS if experiment == "fine-tunes" else []
+    return KeptRuns(folder / experiment / kind, [experiment, STEPS, SCORED, GRID, *settings])
 
 
 def piece(experiment: str, name: str, folder: Path) -> None:
     """Make one piece, if it is not there."""
-    kept(experiment, folder).piece(name, partial(_made, experiment, name))
+    kept(experiment, name.rpartition("-")[0], folder).piece(name, partial(_made, experiment, name))
 
 
 def _made(experiment: str, name: str) -> dict[str, Any]:
-    kind = name.rpartition("-")[0]
-    pair = load_pairs(kind, int(name[-1]) + 1)[name]
+    kind, _, number = name.rpartition("-")
+    if name not in names():
+        raise ArgumentError(f"of: expected one of {', '.join((*KINDS, *names()))}, found {name!r}")
+    pair = load_pairs(kind, int(number) + 1)[name]
     samples = Samples.of(name, pair[0])
     samples = replace(samples, eval=samples.eval if kind == "vit-digits" else samples.eval[slice(SCORED)])
-    return EXPERIMENTS[experiment](name, pair, samples)
+    return EXPERIMENTS[experiment](name, pair, samples, STEPS)
 
 
-def write(experiment: str, folder: Path) -> str:
-    """The results file of an experiment: every piece, and the means over the pairs of each kind."""
-    keep = kept(experiment, folder)
+def write(experiment: str, kind: str, folder: Path) -> str:
+    """The results file of an experiment on the pairs of a kind that are measured. Raises DataError for none."""
+    keep = kept(experiment, kind, folder)
     pieces = keep.all()
-    kinds = sorted({name.rpartition("-")[0] for name in pieces})
-    means = {k: _means([p for name, p in pieces.items() if name.startswith(k)]) for k in kinds}
-    run = {"seeds": [0], "duration_s": keep.seconds()}
-    run["command"] = f"python -m lmc.reproduce.experiments.beyond {experiment} PAIR, for every pair, then write"
-    results.write(experiment, "laptop", {"pairs": sorted(pieces), "pieces": pieces, "means": means}, run)
-    return experiment
+    if not pieces:
+        raise DataError(f"{experiment}: expected a measured pair of {kind}, found none; leave out --write")
+    id, unit = f"{experiment}-{kind}", "nats per image" if kind == "vit-digits" else "nats per byte"
+    numbers = SUMMARIES[experiment](pieces) | {"unit": unit, "count": len(pieces)}
+    run = {"seeds": [0], "duration_s": keep.seconds(), "command": f"{MODULE} {experiment} {kind} --folder build/beyond"}
+    results.write(id, "laptop", numbers, run)
+    return id
 
 
-def _means(pieces: Sequence[Any]) -> Any:
-    """The same tree with means in the place of numbers."""
+def together(pieces: Sequence[Any]) -> Any:
+    """The same tree with a list in the place of every number: one value for each piece that has it.
+
+    >>> together([{"a": [1, 2]}, {"a": [3, 4], "b": 5}])
+    {'a': [[1, 3], [2, 4]], 'b': [5]}
+    """
     first = pieces[0]
-    if isinstance(first, dict):  # what only some pairs have is the mean of these
-        keys = dict.fromkeys(key for p in pieces for key in p)
-        return {key: _means([p[key] for p in pieces if key in p]) for key in keys}
+    if isinstance(first, dict):
+        keys = dict.fromkeys(key for piece in pieces for key in piece)
+        return {key: together([piece[key] for piece in pieces if key in piece]) for key in keys}
     if isinstance(first, list):
-        return [_means([p[i] for p in pieces]) for i in range(len(first))]
-    return mean(list(pieces))
+        return [together([piece[i] for piece in pieces]) for i in range(len(first))]
+    return list(pieces)
+
+
+def neighbours_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
+    """Barriers as a comparison of methods, and beside them what `together` makes of the rest."""
+    runs = tuple(
+        Run(row, found["barrier"], pair) for pair, piece in pieces.items() for row, found in piece["rows"].items()
+    )
+    compared, rest = Comparison(runs), together(list(pieces.values()))
+    known = {f"{row} barrier": compared.barriers(row) for row in ("naive", "weights", "dual")}
+    headline = Headline.of(known, list(pieces), ["naive barrier"])
+    return compared.to_json() | rest | headline.to_json()
+
+
+def fine_tunes_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
+    """Losses on the new data as `grouped_figure` draws them, and beside them what `together` makes of all."""
+    rest = together(list(pieces.values()))
+    texts = {
+        shift: {row: found["new"] for row, found in rows.items() if row in SHOWN}
+        for shift, rows in rest["shifts"].items()
+    }
+    return {"what": "loss on the new data", "order": list(SHOWN), "texts": texts} | rest
+
+
+def two_sizes_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
+    """Barriers as `grouped_figure` draws them, and beside them what `together` makes of all.
+
+    `better`: in how many cases the midpoint after `dual` had a lower loss than a parent, or any place on its line had
+    a lower one than both.
+    """
+    rest = together(list(pieces.values()))
+    texts = {
+        size: {method: rows[method]["barrier"] for method in two_sizes.METHODS} for size, rows in rest["sizes"].items()
+    }
+    cases = [(rows["losses"], rows["dual"]) for piece in pieces.values() for rows in piece["sizes"].values()]
+    better = {
+        "than the small": sum(dual["middle"] < losses[0] for losses, dual in cases),
+        "than the large": sum(dual["middle"] < losses[1] for losses, dual in cases),
+        "somewhere than both": sum(min(dual["losses"]) < min(losses) for losses, dual in cases),
+        "cases": len(cases),
+    }
+    return {"texts": texts, "better": better} | rest
+
+
+SHOWN = ("base", "unmoved", "carried, weights", "carried, dual", "tuned itself")
+SUMMARIES = {"neighbours": neighbours_numbers, "fine-tunes": fine_tunes_numbers, "two-sizes": two_sizes_numbers}
 
 
 @command
@@ -253,14 +140,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m lmc.reproduce.experiments.beyond", description=__doc__.split("\n")[0]
     )
     parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("pair", metavar="PAIR", help="a shipped pair, as neox-docstrings-0; or write")
+    parser.add_argument("of", help="a kind of shipped pairs (neox-docstrings, vit-digits), or one pair of it")
+    parser.add_argument("--write", action="store_true", help="only write the results of what is there")
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    if given.pair == "write":
-        print(f"written: {write(given.experiment, given.folder)}")
-        return
-    piece(given.experiment, given.pair, given.folder)
+    pairs = [f"{given.of}-{number}" for number in range(PAIRS)] if given.of in KINDS else [given.of]
+    for pair in () if given.write else pairs:
+        piece(given.experiment, pair, given.folder)
+    if given.of in KINDS:
+        print(f"written: {write(given.experiment, given.of, given.folder)}")
 
 
 if __name__ == "__main__":

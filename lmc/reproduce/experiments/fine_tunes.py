@@ -2,39 +2,36 @@
 
 >>> from lmc.reproduce.experiments.controls import finetune
 >>> tuned, _ = finetune(lmc.canonicalize(a), match_on, steps=2, lr=1e-3)
->>> moved = carried(lmc.match(a, b, method="weights"), learned(lmc.canonicalize(a), tuned))
+>>> moved = carried(lmc.match(a, b, method="weights"), lmc.matching.taught(lmc.canonicalize(a), tuned))
 
-The change is that of the canonical form. What fine-tuning does to the gains and biases of norms is given to the layers
-that read them, as in any canonical form; nothing is balanced, so that heads stay in the frame of the base. The change
-then moves as weights do, linearly, and keeps the rank it has.
+`Alignment.transport` does this for users. Here a part of the change can be carried, or more than all of it.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from torch import nn
 
-from lmc.matching import Alignment
-from lmc.symmetries import canonicalize, rebuild, state
-from lmc.symmetries.families import spec as spec_of
+from lmc.corpora import prepared
+from lmc.evaluation import Data
+from lmc.matching import Alignment, Change, match, taught, with_change
+from lmc.reproduce.experiments.analyses import layers, loss
+from lmc.reproduce.experiments.controls import finetune
+from lmc.reproduce.experiments.long_matches import RATES, Samples
+from lmc.reproduce.runs import Pair
+from lmc.symmetries import canonicalize
 
-Change = Mapping[str, Tensor]
-
-
-def learned(base: nn.Module, tuned: nn.Module) -> Change:
-    """The change from a base in canonical form to what was fine-tuned from it, tensor by tensor.
-
-    >>> change = learned(lmc.canonicalize(a), lmc.canonicalize(a))
-    >>> max(float(tensor.abs().max()) for tensor in change.values()) < 1e-5
-    True
-    """
-    before, after = state(base), state(canonicalize(tuned, balance=False))
-    return {name: after[name] - before[name] for name in before}
-
-
-def unmoved(base: nn.Module, change: Change, factor: float = 1.0) -> nn.Module:
-    """Another base in canonical form with the change as it is: task arithmetic (2212.04089) across bases."""
-    tensors = {name: tensor + factor * change[name] for name, tensor in state(base).items()}
-    return rebuild(base, spec_of(base), tensors)
+TUNED = {"vit-digits": 300, "neox-docstrings": 150}  # steps of fine-tuning
+FEW = (0.01, 0.05, 0.1)  # shares of these, spent after carrying
+FACTORS = {"half of it": 0.5, "one and a half of it": 1.5}  # of the change
+TUNING_RATE = 1e-3
+ONCE = ("in capitals", "moved by a pixel")  # shifts that are measured on the first pair alone
+SETTINGS = [TUNED, FEW, FACTORS, TUNING_RATE]  # what pieces depend on
 
 
 def carried(alignment: Alignment, change: Change, factor: float = 1.0) -> nn.Module:
@@ -43,5 +40,77 @@ def carried(alignment: Alignment, change: Change, factor: float = 1.0) -> nn.Mod
     It is the second as it is aligned; its own frame is one inverse away, which changes no loss.
     """
     first = alignment.transforms[0]
-    moved = {name: first.moved(name, tensor.double()).to(tensor.dtype) for name, tensor in change.items()}
-    return unmoved(alignment.models[1], moved, factor)
+    moved = {name: first.moved(name, tensor) for name, tensor in change.items()}
+    return with_change(alignment.models[1], moved, factor)
+
+
+def every_shift(name: str, pair: Pair, samples: Samples, steps: int) -> dict[str, Any]:
+    """`tuned_and_carried` on a shipped pair, for every shift of its kind."""
+    kind, _, number = name.rpartition("-")
+    new = {shift: data for shift, data in shifts(kind, samples).items() if number == "0" or shift not in ONCE}
+    return tuned_and_carried(kind, pair, samples, new, steps, TUNED[kind])
+
+
+def tuned_and_carried(
+    kind: str, pair: Pair, samples: Samples, new_data: Mapping[str, tuple[Data, Data]], steps: int, tuned: int
+) -> dict[str, Any]:
+    """One network is taught something new; the change is carried to the other. Losses on the new and the old data.
+
+    `closed`: the share of what training the other network itself would gain on the new data.
+    """
+    alignments = {
+        "weights": match(*pair, method="weights"),
+        "dual": match(*pair, method="dual", data=samples.train, steps=steps, lr=RATES[kind]),
+    }
+    bases = tuple(canonicalize(model) for model in pair)
+    found: dict[str, Any] = {}
+    for shift, (new, test) in new_data.items():
+        first, second = (finetune(base, new, tuned, TUNING_RATE, seed=k)[0] for k, base in enumerate(bases))
+        change = taught(bases[0], first)
+        models = {"base": bases[1], "tuned itself": second, "unmoved": with_change(bases[1], change)}
+        models |= {f"carried, {way}": carried(alignment, change) for way, alignment in alignments.items()}
+        for word, factor in FACTORS.items():
+            models[f"carried, weights, {word}"] = carried(alignments["weights"], change, factor)
+        for layer, names in layers(change).items():
+            alone = {name: tensor if name in names else torch.zeros_like(tensor) for name, tensor in change.items()}
+            models[f"carried, weights, {layer} alone"] = carried(alignments["weights"], alone)
+        for share in FEW:
+            few = max(1, round(share * tuned))
+            for start in ("base", "unmoved", *(f"carried, {way}" for way in alignments)):
+                models[f"{start}, then {share:.0%}"] = finetune(models[start], new, few, TUNING_RATE, seed=7)[0]
+        rows = {row: {"new": loss(model, test), "old": loss(model, samples.eval)} for row, model in models.items()}
+        gap = rows["base"]["new"] - rows["tuned itself"]["new"]
+        for row in rows.values():
+            row["closed"] = (rows["base"]["new"] - row["new"]) / gap
+        found[shift] = rows
+        print(shift, {row: round(values["closed"], 3) for row, values in rows.items()}, flush=True)
+    return {"shifts": found, "steps": tuned}
+
+
+def shifts(kind: str, samples: Samples) -> dict[str, tuple[Data, Data]]:
+    """What is new, to learn and to be measured on: small shifts first."""
+    if kind == "vit-digits":
+        ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+            "moved by a pixel": lambda x: torch.roll(x, 1, -1),
+            "negatives": lambda x: -x,
+            "turned": lambda x: x.rot90(1, (-2, -1)),
+        }
+        parts = (samples.train, samples.eval)
+        found = {way: tuple(replace(p, inputs=change(p.inputs)) for p in parts) for way, change in ways.items()}
+        found["other labels"] = tuple(replace(p, labels=9 - p.labels) for p in parts if p.labels is not None)
+        return found  # type: ignore[return-value]
+    capitals = torch.arange(256)
+    capitals[ord("a") : ord("z") + 1] -= 32
+    code = prepared.windows(_code(), samples.eval.inputs.shape[1]).long()
+    held = len(samples.eval)  # as many windows to measure on
+    order = torch.randperm(len(code), generator=torch.Generator().manual_seed(0))
+    return {
+        "in capitals": tuple(Data(capitals[part.inputs]) for part in (samples.train, samples.eval)),  # type: ignore[dict-item]
+        "source code": (Data(code[order[held : held + 4096]]), Data(code[order[:held]])),
+    }
+
+
+def _code() -> torch.Tensor:
+    """The source of Python's standard library, as bytes."""
+    files = sorted(Path(os.__file__).parent.glob("*.py"))
+    return torch.from_numpy(np.frombuffer(b"".join(file.read_bytes() for file in files), dtype=np.uint8).copy())

@@ -8,18 +8,23 @@ What others match with is our closed form with fewer groups: `ROWS` says which. 
 """
 
 import copy
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
-from lmc.evaluation import as_data, losses
-from lmc.matching import Alignment, barycentric, match_activations, match_weights
+from lmc.evaluation import Data, as_data, losses, path
+from lmc.matching import Alignment, barycentric, match, match_activations, match_weights
+from lmc.reproduce.experiments.analyses import GRID, features_of_the_middle, layer_by_layer, loss, similarity
+from lmc.reproduce.experiments.long_matches import RATES, Samples
 from lmc.reproduce.runs import Pair
-from lmc.symmetries import SCALE, Fixed, ModelSpec, Permutation, Space, Transform, canonicalize, rebuild, state
+from lmc.symmetries import SCALE, Fixed, ModelSpec, Moved, Permutation, Space, Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
 
@@ -50,11 +55,54 @@ def narrowed(pair: Pair, name: str, data: object = None) -> Alignment:
     """
     row, spec = ROWS[name], spec_of(pair[0])
     first, second = (canonicalize(model) for model in preprocessing.common(pair))
-    smaller = replace(spec, spaces=tuple(_space(s, row, spec) for s in spec.spaces))
+    smaller = _narrow(spec, row)
     if row.by == "weights":
         found = match_weights(state(first), state(second), smaller).transform
     else:
         found = match_activations(first, second, smaller, as_data(data, first).draw(512, 0, 0)).transform
+    return _aligned(name, pair, found)
+
+
+def straight_through(pair: Pair, data: object, steps: int, lr: float = 1e-2, batch: int | None = None) -> Alignment:
+    """Permutations only, learned straight-through (2209.04836, their third method).
+
+    >>> straight_through((a, b), match_on, steps=2).end_error(1) < 1e-4
+    True
+
+    Free weights start at the first network's. At every step the second network is permuted to be nearest to them, the
+    loss of the midpoint is taken, and its gradient moves the free weights as if they were the permuted network.
+    """
+    name, spec = "permutations, straight-through", spec_of(pair[0])
+    first, second = (canonicalize(model) for model in preprocessing.common(pair))
+    smaller, mine, theirs = _narrow(spec, ROWS["permutations, by weights"]), state(first), state(second)
+    samples = as_data(data, first)
+    free = {n: tensor.clone() for n, tensor in mine.items()}
+    optimizer = torch.optim.Adam(list(free.values()), lr=lr, betas=(0.9, 0.99))
+    work = copy.deepcopy(first).requires_grad_(True)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+        moved = Moved(match_weights(free, theirs, smaller).transform, theirs)
+        work.load_state_dict({n: (mine[n] + moved[n]) / 2 for n in mine})
+        work.zero_grad()
+        losses(work, samples.draw(batch or _batch(samples), 0, step)).mean().backward()
+        for n, parameter in work.named_parameters():
+            free[n].grad = None if parameter.grad is None else parameter.grad / 2
+        optimizer.step()
+    return _aligned(name, pair, match_weights(free, theirs, smaller).transform)
+
+
+def _batch(samples: Data) -> int:
+    return 16 if samples.labels is None else 64
+
+
+def _narrow(spec: ModelSpec, row: Row) -> ModelSpec:
+    """The table with a row's groups."""
+    return replace(spec, spaces=tuple(_space(s, row, spec) for s in spec.spaces))
+
+
+def _aligned(name: str, pair: Pair, found: Transform) -> Alignment:
+    """The alignment of a pair by a transform of narrower groups."""
+    spec = spec_of(pair[0])
     elements = {s.name: _as_element(found.elements[s.name], s) for s in spec.spaces}
     return Alignment(name, pair, (Transform.identity(spec), Transform(spec, elements)), {"seed": 0})
 
@@ -157,15 +205,58 @@ def curved(line: Alignment, data: object, steps: int, lr: float = 1e-2, batch: i
     bend = {name: (first[name] + second[name]) / 2 for name in first}
     optimizer = torch.optim.Adam(list(bend.values()), lr=lr, betas=(0.9, 0.99))
     work = copy.deepcopy(ends[0]).requires_grad_(True)
-    size = batch or (16 if samples.labels is None else 64)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
         t = float(torch.rand((), generator=draw))
         work.load_state_dict({name: _bent(t, first[name], bend[name], second[name]) for name in first})
         work.zero_grad()
-        losses(work, samples.draw(size, 0, step)).mean().backward()
+        losses(work, samples.draw(batch or _batch(samples), 0, step)).mean().backward()
         for name, parameter in work.named_parameters():
             if parameter.grad is not None:
                 bend[name].grad = 2 * t * (1 - t) * parameter.grad
         optimizer.step()
     return Curve(line.parents, ends, bend)  # type: ignore[arg-type]
+
+
+def side_by_side(name: str, pair: Pair, samples: Samples, steps: int) -> dict[str, Any]:
+    """Every method on one pair: the barrier, the seconds it took, and how far its end is from the second network.
+
+    >>> samples = Samples(Data(match_on), Data(match_on), Data(held_out))
+    >>> found = side_by_side("neox-docstrings-0", (a, b), samples, steps=2)
+    >>> sorted(found["rows"]["dual"])
+    ['barrier', 'end', 'middle', 'seconds']
+    """
+    lr, held_out, data = RATES[name.rpartition("-")[0]], samples.eval, samples.train
+    lines: dict[str, Callable[[], Any]] = {m: partial(match, *pair, method=m) for m in ("naive", "canonical")}
+    lines |= {row: partial(narrowed, pair, row, data) for row in ROWS}
+    lines["permutations, straight-through"] = partial(straight_through, pair, data, steps)
+    lines |= {m: partial(match, *pair, method=m, data=data) for m in ("weights", "activations")}
+    lines["dual"] = partial(match, *pair, method="dual", data=data, steps=steps, lr=lr)
+    if find_spec("ot"):  # POT, which is not among the dependencies
+        lines["optimal transport"] = lambda: transported(made["permutations, by weights"])
+    lines["curve between the raw networks"] = lambda: curved(made["naive"], data, steps)
+    lines["curve between matched networks"] = lambda: curved(made["weights"], data, steps)
+    made: dict[str, Any] = {}
+    rows = {}
+    parent = loss(pair[1], held_out)
+    for row, make in lines.items():
+        began = time.monotonic()
+        made[row] = make()
+        seconds = time.monotonic() - began
+        walked = path(made[row], held_out, GRID)
+        middle = walked.losses[GRID // 2]
+        rows[row] = {
+            "barrier": walked.barrier,
+            "seconds": seconds,
+            "end": abs(walked.losses[-1] - parent),
+            "middle": middle,
+        }
+        print(f"{name} {row:<32} barrier {walked.barrier:.4f}  {seconds:.1f} s", flush=True)
+    found: dict[str, Any] = {"rows": rows, "losses": [loss(model, held_out) for model in pair]}
+    for row in ("naive", "weights", "dual"):
+        found |= {
+            f"layers, {row}": layer_by_layer(made[row], held_out),
+            f"features, {row}": features_of_the_middle(made[row], held_out),
+        }
+        found[f"similarity, {row}"] = similarity(made[row].models, held_out)
+    return found

@@ -1,0 +1,140 @@
+"""A fine-tune moves: exactly between rewritten copies, with its rank, and what is no fine-tune is refused in a line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import lmc
+from lmc.cli import main
+from lmc.matching import require_tunable, taught, with_change
+from lmc.symmetries.exactness import relative_change
+
+
+def tuned_from(model: Any, seed: int = 5, size: float = 0.2) -> Any:
+    """The model with every weight changed, those of norms too."""
+    draw = torch.Generator().manual_seed(seed)
+    change = {n: t.std(correction=0) * torch.randn(t.shape, generator=draw) for n, t in model.state_dict().items()}
+    tensors = {n: t + size * change[n].to(t) for n, t in model.state_dict().items()}
+    other = type(model)(model.config) if hasattr(model, "config") else pico.vit()
+    other.load_state_dict(tensors)
+    return other.to(next(model.parameters()).dtype).eval()
+
+
+FAMILIES = [pico.neox, pico.llama, pico.gpt2, pico.bert, pico.qwen3, pico.olmo2, pico.mixtral, pico.vit, pico.opt]
+
+
+@pytest.mark.parametrize(
+    ("build", "turned"), [*((build, False) for build in FAMILIES), (pico.neox, True)], ids=lambda of: str(of)[:20]
+)
+def test_a_change_moves_exactly_between_rewritten_copies(build: Any, turned: bool) -> None:
+    """What A was taught, carried to B = g·A through the weights alone, makes of B what A has become; and back."""
+    a = build(0)
+    tuned = tuned_from(a)
+    b = lmc.Transform.random(lmc.spec(a), seed=3).apply(lmc.canonicalize(a))
+    inputs = pico.inputs(a)
+    with lmc.float64():
+        alignment = lmc.match(*((b, a) if turned else (a, b)), method="weights")
+        carried = alignment.transport(tuned)
+        before, expected = pico.logits(a, inputs), pico.logits(tuned, inputs)
+        found = pico.logits(carried, inputs)
+        as_it_is = pico.logits(with_change(lmc.canonicalize(b), taught(a, tuned)), inputs)
+    assert relative_change(before, expected) > 1e-2  # it was taught something
+    assert relative_change(expected, found) <= 1e-6
+    assert relative_change(expected, as_it_is) > 1e-2
+
+
+def test_a_change_keeps_its_rank_and_size() -> None:
+    a, b = pico.neox(0), pico.neox(1)
+    name = "gpt_neox.layers.0.mlp.dense_4h_to_h.weight"
+    tuned = pico.neox(0)
+    low = torch.outer(torch.randn(16).double(), torch.randn(24).double())
+    low -= low.mean(0)
+    tuned.state_dict()[name].add_(low)
+    carried = lmc.match(a, b, method="weights").transport(tuned).state_dict()[name]
+    moved = carried - lmc.canonicalize(b).state_dict()[name]
+    assert int(torch.linalg.matrix_rank(moved, rtol=1e-9)) == 1 and moved.norm() == pytest.approx(low.norm())
+
+
+def test_what_is_no_fine_tune_of_a_parent_is_refused() -> None:
+    a, b = pico.neox(0), pico.neox(1)
+    alignment = lmc.match(a, b, method="weights")
+    with pytest.raises(lmc.ArgumentError, match="fine-tuned from one of the two parents, found weights whose cosine"):
+        alignment.transport(pico.neox(2))
+    with pytest.raises(lmc.ArgumentError, match=r"expected a fine-tune of one of the two parents; .* shape"):
+        require_tunable(pico.neox(0, intermediate_size=30), (a, b))
+    with pytest.raises(lmc.ArgumentError, match="between two models, found 3"):
+        lmc.match(a, b, pico.neox(2), method="weights").transport(a)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two parents, their alignment, a fine-tune of the first, an adapter of it, another model, one of another shape."""
+    folder = tmp_path_factory.mktemp("carrying")
+    pico.tokenizer(folder / "words")
+    a, b, other = (pico.neox(seed, torch.float32) for seed in range(3))
+    models = {"a": a, "b": b, "other": other, "tuned": tuned_from(a)}
+    models["wider"] = pico.neox(0, torch.float32, intermediate_size=30)
+    for name, model in models.items():
+        lmc.save(model, folder / name, tokenizer_from=folder / "words")
+    lmc.match(lmc.load(folder / "a"), lmc.load(folder / "b"), method="weights").save(folder / "aligned")
+    for name, base in (("adapter", "a"), ("wide-adapter", "wider")):
+        write_adapter(folder / name, base, models[base])
+    return folder
+
+
+def write_adapter(folder: Path, base: str, model: Any) -> None:
+    """A LoRA adapter of rank 2 on one layer."""
+    target = "gpt_neox.layers.0.mlp.dense_h_to_4h"
+    out, into = model.get_submodule(target).weight.shape
+    draw = torch.Generator().manual_seed(0)
+    factors = {"A": torch.randn(2, into, generator=draw), "B": torch.randn(out, 2, generator=draw)}
+    folder.mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": f"../{base}", "r": 2, "lora_alpha": 2}
+    settings |= {"target_modules": ["dense_h_to_4h"], "layers_to_transform": [0]}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    tensors = {f"base_model.model.{target}.lora_{part}.weight": tensor for part, tensor in factors.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["tuned", "adapter"])
+def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folders / f"{name}-carried"
+    assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 0
+    assert "carried by an alignment" in capsys.readouterr().out
+    found, b = lmc.load(out), lmc.load(folders / "b")
+    inputs = pico.inputs(b)
+    assert relative_change(pico.logits(b, inputs), pico.logits(found, inputs)) > 1e-3
+    assert not list(folders.glob("*.partial*"))
+
+
+REFUSED = {
+    "other": "tuned: expected a model fine-tuned from one of the two parents",
+    "wider": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
+    "wide-adapter": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
+    "nowhere": "nowhere",
+}
+
+
+@pytest.mark.parametrize(("name", "words"), REFUSED.items(), ids=REFUSED)
+def test_the_command_refuses_in_a_line(
+    folders: Path, name: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folders / "refused"
+    assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error:")]
+    assert len(errors) == 1 and words in errors[0] and len(errors[0]) < 1000 and not out.exists()
+
+
+def test_parents_that_changed_are_refused(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lmc.match(pico.neox(0, torch.float32), pico.neox(1, torch.float32), method="weights").save(tmp_path / "aligned")
+    weights = tmp_path / "aligned" / "parent-0" / "model.safetensors"
+    weights.write_bytes((folders / "other" / "model.safetensors").read_bytes())
+    given = ["transport", str(tmp_path / "aligned"), str(folders / "tuned"), "--out", str(tmp_path / "out")]
+    assert main(given) == 2
+    assert capsys.readouterr().err.count("\n") == 1
