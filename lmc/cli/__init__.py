@@ -149,36 +149,36 @@ def match(
     Writes one transformation per model into a new folder; what lmc path and lmc merge read. Under torchrun every
     process takes its share of each batch.
     """
+    from lmc import matching  # whose names are imported when they are used
     from lmc.files import refuse_occupied
-    from lmc.matching import Choices, align, can_stream, match_folders, workers
 
     _require_models(models)
-    rare = Choices(
+    rare = matching.Choices(
         accumulate=accumulate, precision=precision, checkpointing=checkpointing, patience=patience, shard=shard
     )
     with _named_as_options():
-        recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
+        recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
     _require_learning(recipe, start, resume)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
-    with workers.process_group(place) as leader:
+    with matching.workers.process_group(place) as leader:
         with _named_as_options():
             models = _prepared(models, out, vocabulary)
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
-        if method in ("naive", "weights") and can_stream(pair.blueprints, kind):
+        if method in ("naive", "weights") and matching.can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
             if leader:
-                match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
+                matching.match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
                 with _named_as_options():
-                    alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
+                    alignment = matching.align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
@@ -413,19 +413,21 @@ def merge(
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
-    A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
+    A type below the parents' rounds the weights; what that does to the loss on --data (without: to the logits) is said.
     Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
     lacks from the next that has it; the card says what came from whom.
     """
-    kind = _dtype(dtype)
-    from lmc import corpora
     from lmc.files import refuse_occupied
-    from lmc.matching import barycentric, describe, merge_folder
+    from lmc.matching import describe
 
     refuse_occupied(out)
+    count = len(describe(alignment)["parents"])
+    from lmc import corpora
+    from lmc.matching import barycentric, merge_folder
+
+    kind = _dtype(dtype)
     if data is not None:
         corpora.kind(data)
-    count = len(describe(alignment)["parents"])
     parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:

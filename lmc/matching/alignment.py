@@ -40,7 +40,7 @@ from lmc.symmetries import (
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
-PIECE = 2**20  # numbers of a tensor that are averaged at a time
+PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
 Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
@@ -209,7 +209,7 @@ class Alignment:
     ) -> str:
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
-        if is_lower(dtype, outline):
+        if is_lower(dtype, next(outline.parameters()).dtype):
             outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
