@@ -431,20 +431,18 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
 
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
-    import tempfile
-
     from lmc import checkpoints
-    from lmc.files import refuse_occupied
+    from lmc.files import refuse_occupied, scratch_folder
     from lmc.matching import describe, prepare, require_tunable
 
     refuse_occupied(out)
     describe(alignment)
-    with tempfile.TemporaryDirectory() as aside:
-        (ready,) = prepare([tuned], Path(aside) / "joined", None)  # an adapter, with its base
+    with scratch_folder("lmc-joined-") as aside:
+        (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
         blueprint = checkpoints.inspect(ready)
         aligned = _loaded(alignment, verify)
         require_tunable(blueprint.model, aligned.parents)
-        print(aligned.export_transported(checkpoints.load(blueprint), out))
+        print(aligned.export_transported(checkpoints.load(blueprint), out, called=tuned))
     _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmc import checkpoints
 from lmc.checkpoints import preprocessing
-from lmc.errors import ArgumentError, CheckpointError
+from lmc.errors import ArgumentError, CheckpointError, inert
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
@@ -181,14 +181,19 @@ class Alignment:
                 for k, parent in enumerate(self.parents)
             )
 
-    def export_transported(self, tuned: nn.Module, directory: str | Path) -> str:
+    def export_transported(self, tuned: nn.Module, directory: str | Path, called: str | None = None) -> str:
         """Write what `transport` makes as a stock checkpoint, with what belongs to the tuned model; returns its card.
 
         >>> text = alignment.export_transported(tuned, "carried")
+
+        `called`: what the card calls the tuned model, instead of the place that it was read from.
         """
         carried, k = self.transport(tuned), base_of(tuned, self.parents)
-        found = _inherited((tuned,))
-        text = carried_card(self.method, self.record, known(tuned), known(self.parents[k]), known(self.parents[1 - k]))
+        found, (name, origin) = _inherited((tuned,)), known(tuned)
+        name = name if called is None else inert(called)
+        text = carried_card(
+            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k])
+        )
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
         return text
 
