@@ -29,7 +29,9 @@ except ImportError:  # Windows
 MANY = 2**22  # values of a JSON file, some 100 bytes each in memory; the largest tokenizers have half of it
 HEADER = 2**24  # bytes of a safetensors header, some 100 a tensor
 DEEPEST = 400  # folders one in another; Python makes and removes them by recursion
+RUN = "run.json"  # in the folder of unfinished work: the settings it was begun with
 UNFINISHED = ".unfinished"  # how the name of a folder ends that is being written
+MEND = "restore the file, or write it again"
 LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
 
 
@@ -66,9 +68,13 @@ def refuse_occupied(directory: str | Path) -> Path:
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
     if not directory.name or directory.name == "..":
         raise CheckpointError(f"{directory}: expected the name of a new folder")
-    if directory.exists() and not directory.is_dir():
-        raise CheckpointError(f"{directory}: is a file, expected a new or empty folder")
-    if directory.is_dir() and any(directory.iterdir()):
+    if os.path.exists(directory) and not directory.is_dir():  # which does not mind a name that is too long
+        raise CheckpointError(f"{directory}: is a file, expected a new or empty folder; choose another name")
+    if directory.is_symlink() or os.path.ismount(directory):
+        raise CheckpointError(
+            f"{directory}: is a link or a mounted disk, whose place no new folder can take; name one inside it"
+        )
+    if os.path.isdir(directory) and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: output folder is not empty; choose another name")
     _clear_leftovers(directory)
     return refuse_no_place(directory)
@@ -79,12 +85,28 @@ def refuse_no_place(path: Path) -> Path:
     require_utf8(path)
     if len(path.absolute().parents) > DEEPEST:
         raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
-    above = next(parent for parent in path.absolute().parents if parent.exists())
+    above = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
     except OSError as error:
         found = f"not writable ({error.strerror})" if above.is_dir() else "a file"
-        raise CheckpointError(f"{_place_of(path)}: expected a place to write, found that {above} is {found}") from None
+        raise CheckpointError(
+            f"{_place_of(path)}: expected a place to write, found that {above} is {found}; choose another"
+        ) from None
+    return path
+
+
+def refuse_no_file(path: Path) -> Path:
+    """The path, if there is at most a file. What is written takes its place, and no device or pipe may lose it so.
+
+    >>> refuse_no_file(Path("figure.png")).name
+    'figure.png'
+
+    Raises CheckpointError.
+    """
+    if os.path.exists(path) and not path.is_file():
+        found = "a folder" if path.is_dir() else "a pipe or a device"
+        raise CheckpointError(f"{path}: is {found}, expected a file or nothing; choose another name")
     return path
 
 
@@ -249,9 +271,7 @@ def _open_up(path: Path) -> None:
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A file to write, of the same suffix; it takes its name once it is written. Raises CheckpointError."""
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, expected a file")
+    path = refuse_no_file(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f".{'[0-9a-f]' * 8}-{glob.escape(path.name)}"):
         if (held := _hold(old)) is not None:  # its writer is dead
@@ -294,7 +314,7 @@ def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from None
+        raise CheckpointError(f"{path}: not readable as JSON ({error}); {MEND}") from None
     for value in values:
         if not isinstance(value, dict):
             raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -357,7 +377,7 @@ def read_text(path: Path) -> str:
         require_plain(path)
         return path.read_text(encoding="utf8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not readable as text ({error})") from None
+        raise CheckpointError(f"{path}: not readable as text ({error}); {MEND}") from None
 
 
 def sha256(path: Path) -> str:
@@ -402,14 +422,49 @@ def tensor_digest(tensors: Mapping[str, "Tensor"]) -> str:
     return found.hexdigest()
 
 
+def write_state(path: Path, tensors: Mapping[str, "Tensor"]) -> None:
+    """Write the tensors of unfinished work, with a digest of them, of the file's name and of the run they belong to."""
+    from safetensors.torch import save_file
+
+    with whole_file(path) as aside:
+        save_file(dict(tensors), aside, metadata={"sha256": _state_digest(path, tensors)})
+
+
+def read_state(path: Path) -> dict[str, "Tensor"]:
+    """What `write_state` wrote for this run. Raises CheckpointError where it has changed since, or is of another."""
+    with open_safetensors(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        said = (file.metadata() or {}).get("sha256")
+    if said != _state_digest(path, tensors):
+        raise CheckpointError(
+            f"{path}: expected the state as this run wrote it, found another; delete {path.parent} and begin anew"
+        )
+    return tensors
+
+
+def _state_digest(path: Path, tensors: Mapping[str, "Tensor"]) -> str:
+    run = path.with_name(RUN)
+    return seal({"file": path.name, "run": sha256(run) if run.is_file() else "", "tensors": tensor_digest(tensors)})
+
+
 def refuse_other_run(directory: Path, run: dict) -> Path:
     """The folder of a resumable run, made if new. Raises CheckpointError if it belongs to a run with other settings."""
     described = json.loads(json.dumps(run))
-    file = directory / "run.json"
+    file = directory / RUN
     if file.exists():
-        if read_json(file) != described:
-            raise CheckpointError(f"{directory}: holds the state of a run with other settings; choose another folder")
+        now, then = _flat(described), _flat(read_json(file))
+        if differ := sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)):
+            raise CheckpointError(
+                f"{directory}: holds the state of a run with other settings ({', '.join(differ)}); continue it with "
+                "those it began with, or choose another folder"
+            )
     else:
         with whole_folder(directory) as aside:
             (aside / file.name).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", encoding="utf8")
     return directory
+
+
+def _flat(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a JSON object, those of its objects as `field.inner`."""
+    inner = {f"{key}.{name}": v for key, value in plain.items() if isinstance(value, dict) for name, v in value.items()}
+    return {key: value for key, value in plain.items() if not isinstance(value, dict)} | inner

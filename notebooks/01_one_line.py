@@ -137,7 +137,7 @@ assert abs(path.barrier - max(above)) < 1e-3
 #
 # One pair may be bad luck. {numref}`fig-naive-vit` shows three that share no network.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 names = [f"vit-digits-{i}" for i in range(1 if small else 3)]
 held_out = (images, labels)
 vision = compare(
@@ -174,7 +174,7 @@ plt.show()
 # text: the documentation that came with the Python packages on this machine. Training and evaluation use different
 # packages, and no paragraph is in both. {numref}`fig-naive-pythia` shows three lines between such models.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 began = time.monotonic()
 names = [f"neox-docstrings-{i}" for i in range(1 if small else 3)]
 tokens = corpora.tokens(
@@ -211,6 +211,9 @@ plt.show()
 
 # %% [markdown]
 # ## Hear it fail
+#
+# {numref}`widget-lambda-again` is the picture of the first page once more. Choose the text there, and read what the
+# networks on the line write.
 #
 # ```{widget} lambda-slider
 # :name: widget-lambda-again

@@ -202,7 +202,7 @@ check_swap(swap)
 # ```
 #
 # Divide them by 3: $\max(3z, 0) = 3\max(z, 0)$. With −3, what was positive becomes negative and is cut off. A GELU, which
-# most transformers use, has not even the first: it bends.
+# most transformers use, allows no factor at all: three times the input does not give three times the output.
 
 # %%
 factors = np.array([3.0, 1.0])

@@ -27,8 +27,9 @@
 #
 # A plane needs three networks. For single matching they are $A$, $B$ and $g\,B$: the plane holds both the direct line
 # from $A$ to $B$ and the matched one from $A$ to $g\,B$. For dual matching both endpoints are rewritten, as $g_A A$ and
-# $g_B B$, so $A$ and $B$ themselves lie elsewhere. But $g_A A$ and $g_A B$ have the same line between
-# them as $A$ and $B$, loss by loss ({doc}`08_matching`), and $g_A A$, $g_A B$, $g_B B$ span a plane.
+# $g_B B$, so $A$ and $B$ themselves lie elsewhere. But the line from $g_A A$ to $g_A B$ has the same losses as the line
+# from $A$ to $B$: one and the same rewriting of both ends rewrites every network between them, and changes none
+# ({doc}`09_one_side_or_two`). So the plane of $g_A A$, $g_A B$ and $g_B B$ holds both lines again.
 #
 # The shipped pairs are small: a vision transformer on digits and a language model of Pythia's architecture on English
 # documentation. Both learn at the package's default rates, with fewer steps than in {doc}`10_vision`. A map shows one pair; the
@@ -155,7 +156,8 @@ plt.show()
 # %% [markdown]
 # ## Numbers
 #
-# Means over three pairs, the first of them with three seeds, and the lowest and the highest run.
+# Barriers in nats per image (vit) and in nats per byte (text): means over three pairs, the first of them with three seeds,
+# and in brackets the lowest and the highest run.
 
 # %% tags=["remove-input"]
 both = {

@@ -94,7 +94,8 @@ before = outputs(model)
 # 2. *LayerNorm* first subtracts the **mean** over channels, the part of $x$ along $\mathbb 1 = (1, \dots, 1)$. A rotation
 #    must leave that direction alone, $Q\mathbb 1 = \mathbb 1$, or it mixes what is thrown away with what is kept.
 #
-# For a LayerNorm of two channels nothing is left but one reflection; of 128 channels, a rotation of the 127 others.
+# For a LayerNorm of two channels nothing is left but one reflection. With 128 channels, what is left is a rotation of
+# the 127 other directions.
 #
 # ## Do it
 

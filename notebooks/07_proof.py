@@ -59,6 +59,8 @@ spec = lmc.spec(model)
 # %% [markdown]
 # `embed_in` has a row for every token and *writes* (`!`) the stream. `query_key_value` *reads* (`?`) it. A `*` says that a space
 # acts by its inverse transpose there, as on the keys of {doc}`06_inside_a_head`. (That has nothing to do with dual matching.)
+# Round brackets are a product: a head, and in it the rows of that head. Square brackets put parts one below the other:
+# turned queries, queries that no position turns, the same for keys, values. `freq` counts the rotary pairs.
 # The groups of the spaces:
 
 # %%
@@ -79,7 +81,9 @@ spec = lmc.spec(model)
 # ## None is wrong
 #
 # `lmc.check` draws a random element of every kind, applies it and compares the outputs in double precision. On the command
-# line it is `lmc check MODEL`, for your models too.
+# line it is `lmc check MODEL`, for your models too. In its table *dimension* is how many numbers of that kind can be chosen
+# freely, and *of all* is their share of all parameters. *float64* is the largest change of an output in double precision;
+# the column beside it is the same with the model as its library runs it. *Gauges* are what the canonical form has settled.
 
 # %%
 report = lmc.check(

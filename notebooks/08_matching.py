@@ -17,7 +17,7 @@
 #
 # - **Question.** How are two networks brought together, and how far does one get without learning?
 # - **Afterwards you can** name the six methods, and write learned matching as pseudo-code.
-# - **You need** part II, {doc}`07_proof` excepted; gradient descent.
+# - **You need** {doc}`04_reordering`, {doc}`05_rotating` and {doc}`06_inside_a_head`; gradient descent.
 # - **Time.** 15 minutes to read, 2 minutes to run.
 # :::
 #
@@ -297,9 +297,10 @@ assert torch.equal(y[:, shuffle][:, order], y)
 # :class: dropdown
 # ```
 #
-# `lambdas=(0.5, 0.5)` lowers the midpoint, and two humps are left beside it, which no step has looked at. `lambdas=(0, 1)` spends part of the
-# steps where nothing can be gained: at the ends every rewriting computes the same, as the check says. (The rest is what the
-# formula says. Try it: what the barriers are was not measured for this page.)
+# `lambdas=(0.5, 0.5)` lowers the midpoint, and may leave two humps beside it, which no step has looked at.
+# `lambdas=(0, 1)` spends part of the steps where nothing can be gained: at its ends the line has the two networks
+# themselves, and no rewriting changes what they compute. That is what the check below asks. The barriers of the two
+# choices were not measured for this page: try them.
 
 # %%
 for name in ("single", "dual"):

@@ -112,15 +112,15 @@ found = record(
 # %% [markdown]
 # ## Along the line
 #
-# {numref}`fig-vit-path` shows how the loss goes: two hills, two lower ones, and two curves that lie on the ground.
+# {numref}`fig-vit-digits` shows how the loss goes: two hills, two lower ones, and two curves that lie on the ground.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-vit-path"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-digits: naive}} and {{vit-digits: canonical}} nats per image; weights ({{vit-digits: weights}}) and activations ({{vit-digits: activations}}) are flatter hills; single ({{vit-digits: single}}) and dual ({{vit-digits: dual}}) run along the bottom, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-vit-digits"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-digits: naive}} and {{vit-digits: canonical}} nats per image; weights ({{vit-digits: weights}}) and activations ({{vit-digits: activations}}) are flatter hills; single ({{vit-digits: single}}) and dual ({{vit-digits: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
 # %% [markdown]
-# {numref}`fig-vit-accuracy` is its mirror image in digits read right. Half way, the naive average reads about as many
-# as chance would, one in ten.
+# {numref}`fig-vit-accuracy` shows the share of digits that are read right: where the loss rises, it falls. Half way, the naive
+# average reads about as many as chance would, one in ten.
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Accuracy along the same lines.", "name": "fig-vit-accuracy"}, "image": {"alt": "Accuracy over λ. Naive and canonical fall into a deep trough: half way the first naive pair reads {{vit-digits: % methods.naive.accuracies.0.12}} of the digits. Weights and activations are shallower troughs. Single and dual stay level at the endpoints' accuracy: {{vit-digits: % methods.dual.accuracies.0.12}} half way for dual."}}
 figures.accuracy_figure(found.comparison)
@@ -159,9 +159,9 @@ found
 {"steps": rates.numbers["steps"], "images": rates.numbers["samples"]}
 
 # %% [markdown]
-# {numref}`fig-vit-rates` shows both grids. The best rate of each is inside its grid.
+# {numref}`fig-vit-digits-rates` shows both grids. The best rate of each is inside its grid.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-vit-rates"}, "image": {"alt": "Barrier over four learning rates from 0.005 to 0.04, for single and dual. Both curves are lowest at {{vit-digits-rates: best rate, dual}} and rise to the right, dual higher than single at 0.04; at 0.005 single is higher."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-vit-digits-rates"}, "image": {"alt": "Barrier over four learning rates from 0.005 to 0.04, for single and dual. Both curves are lowest at {{vit-digits-rates: best rate, dual}} and rise to the right, dual higher than single at 0.04; at 0.005 single is higher."}}
 figures.rate_figure(rates.grids, rates.numbers["unit"])
 plt.show()
 

@@ -145,9 +145,9 @@ for name, alignment in {"before": before, "after": after}.items():
 # %% [markdown]
 # ## Along the line
 #
-# {numref}`fig-pythia-path` shows the loss by method. The learned curves are low hills here, not flat.
+# {numref}`fig-neox-docstrings` shows the loss by method. The learned curves are low hills here, not flat.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two language models, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-pythia-path"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{neox-docstrings: naive}} and {{neox-docstrings: canonical}} nats per byte; weights ({{neox-docstrings: weights}}) and activations ({{neox-docstrings: activations}}) are flatter hills; single ({{neox-docstrings: single}}) and dual ({{neox-docstrings: dual}}) run along the bottom, one over the other. Unlike on pictures, a low hill is left even for these two."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two language models, by method: the mean over pairs, each run faintly. Black dots are the endpoints, which no method changes.", "name": "fig-neox-docstrings"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{neox-docstrings: naive}} and {{neox-docstrings: canonical}} nats per byte; weights ({{neox-docstrings: weights}}) and activations ({{neox-docstrings: activations}}) are flatter hills; single ({{neox-docstrings: single}}) and dual ({{neox-docstrings: dual}}) run along the bottom, one over the other. Unlike on pictures, a low hill is left even for these two."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -178,16 +178,16 @@ found
 # %% [markdown]
 # ## Learning rates
 #
-# Chosen as in {doc}`10_vision`: windows of the matching text that the grid's matching does not see decide, not the text of
-# the evaluation. Single has one rate more than dual, at the upper end, so that its best is not the last of its grid.
+# The rates are chosen as in {doc}`10_vision`: on windows of the matching text that the grid's matching has not seen, and not
+# on the text of the evaluation. Single has one rate more than dual, at the upper end, so that its best is not the last of its grid.
 
 # %%
 {"steps": rates.numbers["steps"], "windows": rates.numbers["samples"]}
 
 # %% [markdown]
-# In {numref}`fig-pythia-rates` the best rate of single is twice that of dual, as {doc}`09_one_side_or_two` expects.
+# In {numref}`fig-neox-docstrings-rates` the best rate of single is twice that of dual, as {doc}`09_one_side_or_two` expects.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-pythia-rates"}, "image": {"alt": "Barrier over learning rates. Dual is lowest at {{neox-docstrings-rates: best rate, dual}}, single at {{neox-docstrings-rates: best rate, single}}, twice that; both rise at either side."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-neox-docstrings-rates"}, "image": {"alt": "Barrier over learning rates. Dual is lowest at {{neox-docstrings-rates: best rate, dual}}, single at {{neox-docstrings-rates: best rate, single}}, twice that; both rise at either side."}}
 figures.rate_figure(rates.grids, rates.numbers["unit"])
 plt.show()
 

@@ -19,7 +19,7 @@
 # :::
 #
 # Part II showed what can be rewritten: the residual stream can be rotated (and, where the architecture allows, scaled),
-# heads and hidden units reordered, values and queries and keys changed of basis inside each head.
+# heads and hidden units can be reordered, and inside each head values, queries and keys can be written in another basis.
 # A part of Figure 3 in {cite:t}`li2026dual` takes such kinds away one at a time. Here every kind is tried alone, and left out
 # alone, on three pairs, the first of them with three seeds.
 #

@@ -143,9 +143,9 @@ found = results.read("k-models", profile)
 #
 # ## The triangle between three
 #
-# In {numref}`fig-triangles` each corner is a network and the middle is the average of all three.
+# In {numref}`fig-k-models-triangle` each corner is a network and the middle is the average of all three.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of merges of the first three vision transformers: the corners are the networks, each dot one set of weights. One colour scale for all methods.", "name": "fig-triangles"}, "image": {"alt": "Three triangles of coloured dots with a network at each corner, dark where the loss is high. Naive is dark everywhere but at the corners; its barrier is {{k-models: triangles.naive.0.barrier}} nats per image. With activations the middle is lighter ({{k-models: triangles.activations.0.barrier}}). Dual is nearly as light inside as at its corners ({{k-models: triangles.dual.0.barrier}})."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss of merges of the first three vision transformers: the corners are the networks, each dot one set of weights. One colour scale for all methods.", "name": "fig-k-models-triangle"}, "image": {"alt": "Three triangles of coloured dots with a network at each corner, dark where the loss is high. Naive is dark everywhere but at the corners; its barrier is {{k-models: triangles.naive.0.barrier}} nats per image. With activations the middle is lighter ({{k-models: triangles.activations.0.barrier}}). Dual is nearly as light inside as at its corners ({{k-models: triangles.dual.0.barrier}})."}}
 charts.simplex_figure(found.numbers)
 plt.show()
 
@@ -177,8 +177,9 @@ charts.table(
 # ## Together, or one by one
 #
 # The first three and the first five networks, matched in one run of all of them, or every other network to the first
-# alone, in runs of as many steps each: one set, with one seed. `edges` is the largest barrier between two of them, `barrier` the largest over the whole simplex: matched
-# one by one, two networks that were never seen together meet only through the first.
+# alone, in runs of as many steps each. Each row is one set of networks with one seed. `edges` is the largest barrier
+# between two of them, `barrier` the largest over the whole simplex, and `middle` the loss of the average of all, in nats
+# per image. Matched one by one, two networks that were never seen together meet only through the first.
 
 # %% tags=["remove-input"]
 columns = ("barrier", "edges", "middle", "accuracy", "steps")

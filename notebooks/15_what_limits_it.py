@@ -15,7 +15,7 @@
 # - **Question.** Does the barrier fall with size, and how much data does matching need?
 # - **Afterwards you can** say what a curve of three or four points can show, and what not.
 # - **You need** {doc}`10_vision`.
-# - **Time.** 8 minutes to read; computing it took 22.
+# - **Time.** 8 minutes to read; computing it took 22. The part on text took hours.
 # :::
 #
 # One thing varied at a time: the size of the networks, how long they were trained, how much data matching sees. The
@@ -136,7 +136,7 @@ found
 # %% tags=["hide-input"]
 on_text = results.read("scale-width-tokens", "laptop").sweep
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of language models on Wikipedia, four layers, trained on as many tokens. Means over pairs, each run as a point, with its 95 % interval over held-out windows.", "name": "fig-scale-width"}, "image": {"alt": "Barrier over width for language models, on a logarithmic axis. Naive is higher at the widest ({{scale-width-tokens: methods.naive.barrier.-1.0}} nats per token) than at the narrowest ({{scale-width-tokens: methods.naive.barrier.0}}). The matched lines fall: weights from {{scale-width-tokens: methods.weights.barrier.0}} to {{scale-width-tokens: methods.weights.barrier.-1.0}}, and single and dual, nearly one line, from {{scale-width-tokens: methods.dual.barrier.0}} to {{scale-width-tokens: methods.dual.barrier.-1.0}}."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of language models on Wikipedia, four layers, trained on as many tokens. Means over pairs, each run as a point, with its 95 % interval over held-out windows.", "name": "fig-scale-width-tokens"}, "image": {"alt": "Barrier over width for language models, on a logarithmic axis. Naive is higher at the widest ({{scale-width-tokens: methods.naive.barrier.-1.0}} nats per token) than at the narrowest ({{scale-width-tokens: methods.naive.barrier.0}}). The matched lines fall: weights from {{scale-width-tokens: methods.weights.barrier.0}} to {{scale-width-tokens: methods.weights.barrier.-1.0}}, and single and dual, nearly one line, from {{scale-width-tokens: methods.dual.barrier.0}} to {{scale-width-tokens: methods.dual.barrier.-1.0}}."}}
 charts.sweep_figure(on_text)
 plt.show()
 
@@ -144,14 +144,14 @@ plt.show()
 charts.sweep_table(on_text)
 
 # %% [markdown]
-# Here wider does mean easier, after matching ({numref}`fig-scale-width`). A power law through all pairs, barrier $\propto$ parameters$^k$, has
+# Here wider does mean easier, after matching ({numref}`fig-scale-width-tokens`). A power law through all pairs, barrier $\propto$ parameters$^k$, has
 # $k =$ {{scale-width-tokens: fits.dual.exponent}} for dual matching (95 % interval
 # {{scale-width-tokens: fits.dual.interval.0}} to {{scale-width-tokens: fits.dual.interval.1}}) and
 # $k =$ {{scale-width-tokens: fits.weights.exponent}} for weight matching: the more negative $k$, the faster the fall. The
 # barrier of networks averaged as they are does not fall. Two warnings: three widths with five pairs are few, and wider
 # networks also reach a lower loss on the same tokens, so this curve cannot say which of the two lowers the barrier. For
-# depth there are only two points: dual matching leaves {{scale-depth-tokens: methods.dual.barrier.0}} on one pair of two
-# layers and {{scale-depth-tokens: methods.dual.barrier.1}} on one of four.
+# depth there are only two points: at width 128, dual matching leaves {{scale-depth-tokens: methods.dual.barrier.0}}
+# on one pair of two layers and {{scale-depth-tokens: methods.dual.barrier.1}} on one pair of four.
 #
 # ## Training
 #

@@ -45,19 +45,19 @@ figures.use_style()
 text = results.read("where-it-ends-neox-docstrings", "laptop")
 vision = results.read("where-it-ends-vit-digits", "laptop")
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models: barrier over the number of steps of dual matching, for two ways to draw λ. Three pairs up to 1,000 steps, two at 3,000; each run is a point, with its 95 % interval over 256 held-out windows. Below 0.01 the vertical axis is linear.", "name": "fig-ends-text"}, "image": {"alt": "Barrier over steps, 100 to 3,000. Both curves fall: middle from {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} nats per byte, adaptive from {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}}. They begin together, and at the right adaptive is far lower."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models: barrier over the number of steps of dual matching, for two ways to draw λ. Three pairs up to 1,000 steps, two at 3,000; each run is a point, with its 95 % interval over 256 held-out windows. Below 0.01 the vertical axis is linear.", "name": "fig-where-it-ends-neox-docstrings"}, "image": {"alt": "Barrier over steps, 100 to 3,000. Both curves fall: middle from {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} nats per byte, adaptive from {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.0}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}}. They begin together, and at the right adaptive is far lower."}}
 charts.sweep_figure(text.sweep)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Vision transformers on digits, one pair and one seed: barrier over the number of steps of dual matching, for the two ways to draw λ.", "name": "fig-ends-vision"}, "image": {"alt": "The same on digits. Middle falls from {{where-it-ends-vit-digits: methods.λ: middle.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: middle.barrier.3}} nats per image, adaptive from {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.3}}; from 300 steps on both lie near zero."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Vision transformers on digits, one pair and one seed: barrier over the number of steps of dual matching, for the two ways to draw λ.", "name": "fig-where-it-ends-vit-digits"}, "image": {"alt": "The same on digits. Middle falls from {{where-it-ends-vit-digits: methods.λ: middle.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: middle.barrier.3}} nats per image, adaptive from {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.0}} to {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.3}}; from 300 steps on both lie near zero."}}
 charts.sweep_figure(vision.sweep)
 plt.show()
 
 # %% [markdown]
-# In {numref}`fig-ends-text` the barrier falls up to the largest number of steps that was tried. After 3,000 steps it is
+# In {numref}`fig-where-it-ends-neox-docstrings` the barrier falls up to the largest number of steps that was tried. After 3,000 steps it is
 # {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.3}} nats per byte if $\lambda$ is drawn from the middle and
 # {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}} if it is drawn where the line is high. On digits
-# ({numref}`fig-ends-vision`) adaptive matching leaves {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.3}}: of
+# ({numref}`fig-where-it-ends-vit-digits`) adaptive matching leaves {{where-it-ends-vit-digits: methods.λ: adaptive.barrier.3}}: of
 # the networks measured on the line, none lies above the straight line between the ends' losses. (That is one pair and a few hundred
 # images, so the interval is wide.) So for these small networks, most of the barrier that is left after 300 steps is
 # *optimisation* that was cut short.
@@ -100,7 +100,7 @@ charts.table(
 # Here matching reads only a few pieces of text, *windows* of 128 bytes each, again and again for 300 steps: 16 windows, or
 # 64, 256, 1,024.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the number of windows that matching may read, for dual matching (300 steps) and for activation matching on the same windows.", "name": "fig-few-samples"}, "image": {"alt": "Barrier over windows, 16 to 1,024. Dual falls steeply from {{few-samples-neox-docstrings: methods.dual.barrier.0}} to {{few-samples-neox-docstrings: methods.dual.barrier.3}} nats per byte and crosses activations, which stay between {{few-samples-neox-docstrings: methods.activations.barrier.0}} and {{few-samples-neox-docstrings: methods.activations.barrier.3}}."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the number of windows that matching may read, for dual matching (300 steps) and for activation matching on the same windows.", "name": "fig-few-samples-neox-docstrings"}, "image": {"alt": "Barrier over windows, 16 to 1,024. Dual falls steeply from {{few-samples-neox-docstrings: methods.dual.barrier.0}} to {{few-samples-neox-docstrings: methods.dual.barrier.3}} nats per byte and crosses activations, which stay between {{few-samples-neox-docstrings: methods.activations.barrier.0}} and {{few-samples-neox-docstrings: methods.activations.barrier.3}}."}}
 charts.sweep_figure(
     results.read("few-samples-neox-docstrings", "laptop").sweep
 )
@@ -110,7 +110,7 @@ plt.show()
 # With 16 windows learning is worse than activation matching: {{few-samples-neox-docstrings: methods.dual.barrier.0}} against
 # {{few-samples-neox-docstrings: methods.activations.barrier.0}} nats per byte. Probably it fits these windows and nothing
 # else: after only 50 steps on as much text, in {doc}`15_what_limits_it`, the two are about level. From
-# {{few-samples-neox-docstrings: enough}} windows on learning is better ({numref}`fig-few-samples`), and it goes on getting
+# {{few-samples-neox-docstrings: enough}} windows on learning is better ({numref}`fig-few-samples-neox-docstrings`), and it goes on getting
 # better where activation matching hardly changes. This is one pair with one seed.
 #
 # ## Learning the order of units too
@@ -135,7 +135,7 @@ charts.table(text.numbers["orders"])
 # matching, each with batches of its own. Do the {term}`transforms <transform>` that were found before still align them? In 500 steps of
 # training the weights of each endpoint, taken as one long vector, moved by about a fifth of its length.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the steps for which both endpoints were trained further after the alignment. Naive: no alignment. Old transforms: those found before. The other two lines match again for 100 steps, from the old transforms or from nothing.", "name": "fig-lasting"}, "image": {"alt": "Barrier over the steps of further training, 50 to 500. Naive is highest ({{lasting-neox-docstrings: methods.naive.barrier.-1}} nats per byte at the right). The old transforms rise from {{lasting-neox-docstrings: methods.old transforms.barrier.0}} to {{lasting-neox-docstrings: old transforms, 500 steps}}; matched again from the old transforms the barrier is lowest at the right, below what a hundred steps from nothing reach."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Language models, first pair: barrier over the steps for which both endpoints were trained further after the alignment. Naive: no alignment. Old transforms: those found before. The other two lines match again for 100 steps, from the old transforms or from nothing.", "name": "fig-lasting-neox-docstrings"}, "image": {"alt": "Barrier over the steps of further training, 50 to 500. Naive is highest ({{lasting-neox-docstrings: methods.naive.barrier.-1}} nats per byte at the right). The old transforms rise from {{lasting-neox-docstrings: methods.old transforms.barrier.0}} to {{lasting-neox-docstrings: old transforms, 500 steps}}; matched again from the old transforms the barrier is lowest at the right, below what a hundred steps from nothing reach."}}
 charts.sweep_figure(results.read("lasting-neox-docstrings", "laptop").sweep)
 plt.show()
 
@@ -143,7 +143,7 @@ plt.show()
 # The alignment wears off, slowly. The barrier began at {{lasting-neox-docstrings: before.old transforms}} nats per byte. After
 # 50 steps of training the old transforms leave {{lasting-neox-docstrings: methods.old transforms.barrier.0}}, and after
 # 500 steps {{lasting-neox-docstrings: old transforms, 500 steps}}, where no alignment at all leaves
-# {{lasting-neox-docstrings: methods.naive.barrier.-1}} ({numref}`fig-lasting`). A hundred steps of matching from the old
+# {{lasting-neox-docstrings: methods.naive.barrier.-1}} ({numref}`fig-lasting-neox-docstrings`). A hundred steps of matching from the old
 # transforms halve the barrier after 500 steps of training. After 50 they make it higher than the old transforms leave it,
 # and after 150 they change next to nothing. They always end lower than a hundred steps from nothing.
 #
@@ -160,7 +160,7 @@ plt.show()
 #
 # ```{exercise}
 # :label: ex-falling
-# Read the barriers of {numref}`fig-ends-text` from the results and fit a straight line to $\log$ barrier over
+# Read the barriers of {numref}`fig-where-it-ends-neox-docstrings` from the results and fit a straight line to $\log$ barrier over
 # $\log$ steps, for each way to draw $\lambda$. Which of the two falls faster?
 # ```
 

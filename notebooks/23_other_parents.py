@@ -69,6 +69,9 @@ plt.show()
 # %% tags=["remove-input"]
 figures.method_table(experts.comparison)
 
+# %% [markdown]
+# The learning rates were chosen from these: the barrier on matching data that a short probe had not seen, by rate.
+
 # %% tags=["remove-input"]
 rates_table({"olmoe-shakespeare": experts})
 

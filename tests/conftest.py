@@ -40,15 +40,21 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick_kernels() -> Iterator[dict[str, str]]:
+    """Environment variables with which a kernel starts in no time: it is a copy of a process that did the imports."""
+    with copies.serving() as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
+def smoke(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `executed/` and `results/` of every notebook at profile smoke: one for all test processes."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             folder.mkdir()
-            with copies.serving() as variables:
-                done = reproduce_smoke(folder, variables)
+            done = reproduce_smoke(folder, request.getfixturevalue("quick_kernels"))
             folder.with_suffix(".log").write_text(done.stdout + done.stderr)
             folder.with_suffix(".code").write_text(str(done.returncode))
     code = folder.with_suffix(".code").read_text()

@@ -110,6 +110,13 @@ def phi3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> An
     return _stock("Phi3", GROUPED, seed, dtype, config)
 
 
+def long_rope(width: int, trained: int) -> dict[str, Any]:
+    """Phi-3's angles for texts longer than the `trained` ones, as fields for heads of a width."""
+    short, long = ([start + step * i for i in range(width // 2)] for start, step in ((1.0, 0.1), (2.0, 1.5)))
+    rope = {"rope_type": "longrope", "rope_theta": 100.0, "short_factor": short, "long_factor": long}
+    return {"rope_parameters": rope | {"original_max_position_embeddings": trained, "factor": 2.0}}
+
+
 def granite(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Granite in evaluation mode, with multipliers; `config` overrides fields of GraniteConfig."""
     multipliers = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.7}

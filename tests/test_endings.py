@@ -212,6 +212,24 @@ def test_the_second_run_into_one_folder_says_so(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("place", ["a link", "a link to nothing", "a mounted disk"])
+def test_a_place_no_folder_can_take_is_known_before_the_work(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the empty folder that a container is given for its results."""
+    out = tmp_path / "out"
+    out.mkdir() if place == "a mounted disk" else out.symlink_to(tmp_path / "other")
+    if place != "a link to nothing":
+        (tmp_path / "other").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == out and place == "a mounted disk")
+    before = listing(tmp_path)
+    with pytest.raises(lmc.CheckpointError, match=r"is a link or a mounted disk, .*; name one inside it"):
+        refuse_occupied(out)
+    assert listing(tmp_path) == before
+    with whole_folder(out / "new") if place != "a link to nothing" else nullcontext():
+        pass
+
+
 def test_a_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     """A mark that another process holds, as the kernel keeps it, not a file that says so."""
     live, dead, users = (
@@ -313,6 +331,45 @@ def test_a_result_does_not_replace_a_file_of_the_alignment(
     assert main(["path", "aligned", "--data", "text.txt", "--json", f"./aligned/../aligned/{name}"]) == 2
     assert "is a file of the alignment itself; choose another name" in capsys.readouterr().err
     assert (here / "aligned" / name).read_bytes() == before
+
+
+NO_PLACE = {  # what is there; the option, if it is not what lmc path keeps for itself; what is said
+    "a parent's weights": (
+        lambda: None,
+        "--json a/model.safetensors",
+        "lies in the folder of a parent; choose another",
+    ),
+    "a parent's settings": (lambda: None, "--json aligned/../b/config.json", "lies in the folder of a parent"),
+    "a pipe": (lambda: os.mkfifo("r.json"), "--json r.json", "is a pipe or a device, expected a file or nothing"),
+    "a device": (lambda: Path("r.json").symlink_to("/dev/null"), "--json r.json", "is a pipe or a device, expected"),
+    "a picture's pipe": (lambda: os.mkfifo("r.png"), "--plot r.png", "is a pipe or a device, expected a file or"),
+    "one file for both": (
+        lambda: None,
+        "--json r.png --plot r.png",
+        "expected two files, found r.png for both; choose",
+    ),
+    "its own pipe": (lambda: os.mkfifo("aligned/path.json"), "", "path.json: is a pipe or a device, expected a file"),
+    "its own folder": (lambda: Path("aligned/path.json").mkdir(), "", "path.json: is a folder, expected a file or"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PLACE)
+def test_a_result_replaces_nothing_but_a_file_of_its_own(
+    here: Path, what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renaming over a device would take it from the whole machine. All of it is known before the work."""
+    make, option, said = NO_PLACE[what]
+    monkeypatch.chdir(here)
+    make()
+
+    def there() -> dict[str, tuple[int, ...]]:
+        return {file: (os.lstat(file).st_ino, os.lstat(file).st_mtime_ns) for file in listing(here)}
+
+    before = there()
+    assert main(f"path aligned --data text.txt --grid 2 --limit 16 {option}".split()) == 2
+    out, err = capsys.readouterr()
+    assert said in err and len(lines(err)) == 1 and "logits" not in out
+    assert there() == before
 
 
 @pytest.mark.parametrize("line", TOO_LONG)

@@ -66,4 +66,4 @@ def _made(part: str, run: dict[str, Any]) -> str:
     dates = sorted({r["date"] for r in runs})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     threads = f"{runs[0]['threads']} thread{'s' if runs[0]['threads'] > 1 else ''}"
-    return f"{runs[0]['hardware']}, {threads}; {when}. Again: `make bench ITEM={part}`"
+    return f"{runs[0]['hardware']}, {threads}; {when}. To measure it again: `make bench ITEM={part}`"

@@ -14,6 +14,7 @@ from lmc.reproduce.notebook import redraws
 from lmc.reproduce.results import Results, read
 
 ROOT = Path(__file__).resolve().parents[2]
+UNITLESS = re.compile("÷|normalised|rate")  # ratios and learning rates; all other headline numbers are losses
 
 
 def public_modules() -> list[str]:
@@ -35,22 +36,34 @@ def api(folder: Path) -> None:
         (folder / f"{name}.md").write_text(page, encoding="utf-8")
 
 
-def figure_pages(folder: Path, profile: str) -> None:
+def shown(executed: Path) -> dict[str, str]:
+    """The figures with a number that executed chapters show, as `fig-ID`, and the words that describe each of them."""
+    found = {}
+    for path in sorted(executed.glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            about = cell["metadata"].get("mystnb", {})
+            if "figure" in about and any("image/svg+xml" in output.get("data", {}) for output in cell["outputs"]):
+                found[about["figure"]["name"]] = about["image"]["alt"]
+    return found
+
+
+def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
     """The parts of the pages of figures, `headline.md` with those of the first page, and the drawings beside them.
 
     `paper.md` has those that answer to a figure of the paper and `own.md` the others: one page of all were too heavy.
+    `described`: what chapters show, see `shown`.
     """
     ledger = figures().values()
     found = {figure.id: results_of(figure, profile) for figure in ledger}
     for figure in ledger:
         if (results := found[figure.id]) is not None:
             save(draw(figure.draw, results.numbers), folder / figure.id)
-    sections = {f.id: f"({f.id}-figure)=\n## {f.title}\n\n{_body(f, found[f.id])}" for f in ledger}
+    sections = {f.id: f"({f.id}-figure)=\n## {f.title}\n\n{_body(f, found[f.id], described)}" for f in ledger}
     measured = [f for f in ledger if found[f.id] is not None]
     pages = {"paper": [sections[f.id] for f in measured if f.paper]}
     pages["own"] = [sections[f.id] for f in measured if not f.paper]
     pages["unmeasured"] = [section for id, section in sections.items() if found[id] is None]
-    pages["headline"] = [f"**{f.title}**\n\n{_body(f, found[f.id])}" for f in ledger if f.headline]
+    pages["headline"] = [f"**{f.title}**\n\n{_body(f, found[f.id], described)}" for f in ledger if f.headline]
     pages["index"] = [_index(list(ledger), found)]
     for page, parts in pages.items():
         (folder / f"{page}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -108,8 +121,8 @@ def headed(text: str, name: str, profile: str) -> str:
     how = "drawn from committed results" if redrawn else f"computed in {provenance.duration(made['seconds'])}"
     title = f"Profile `{made['parameters']['profile']}`, {how}; {made['hardware']}; {made['date']}"
     found = {figure.title: results_of(figure, profile) for figure in own}
-    lines = [f"- {shown}: {results.provenance}" for shown, results in found.items() if results is not None]
-    lines = lines or [f"- Again: `lmc reproduce --profile {made['parameters']['profile']}`"]
+    lines = [f"- {what}: {results.provenance}" for what, results in found.items() if results is not None]
+    lines = lines or [f"- To make it again: `lmc reproduce --profile {made['parameters']['profile']}`"]
     note = [f":::{{admonition}} {title}", ":class: dropdown note", "", *lines, ":::"]
     first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "markdown")
     heading, *rest = "".join(first["source"]).splitlines()
@@ -141,12 +154,15 @@ def _maker(figure: Figure) -> str:
     return f"{{doc}}`/notebooks/{figure.notebook}`" if chapter else f"`notebooks/{figure.notebook}.py`"
 
 
-def _body(figure: Figure, results: Results | None) -> str:
+def _body(figure: Figure, results: Results | None, described: dict[str, str]) -> str:
     if results is None:
-        return f"Not measured yet. To measure it: `lmc reproduce --profile {figure.profiles[0]} --figure {figure.id}`."
-    image = f"```{{image}} /made/{figure.id}.svg\n:alt: {figure.title}\n:width: 640px\n```"
+        profile = next(profile for profile in figure.profiles if profile != "smoke")  # which measures nothing
+        return f"Not measured yet. To measure it: `lmc reproduce --profile {profile} --figure {figure.id}`."
+    name = f"fig-{figure.id}"
+    said = json.dumps(described.get(name, figure.title), ensure_ascii=False)
+    image = f"```{{image}} /made/{figure.id}.svg\n:alt: {said}\n:width: 640px\n```"
     links = f"{{download}}`SVG </made/{figure.id}.svg>` · {{download}}`PNG </made/{figure.id}.png>`"
-    links += f" · made by {_maker(figure)}"
+    links += f" · made by {_maker(figure)}" + (f" · there {{numref}}`{name}`" if name in described else "")
     return "\n\n".join([image, _table(figure, results), results.provenance + ".", links])
 
 
@@ -157,9 +173,11 @@ def _table(figure: Figure, results: Results) -> str:
         return _claim(figure)
     bounds = figure.expected.get(results.profile, {})
     said = {name: bounds[name].said(name) if name in bounds else None for name in measured}
-    rows = ["| | measured | another run |", "|---|---|---|"] if any(said.values()) else ["| | measured |", "|---|---|"]
+    again = any(said.values())
+    rows = ["| | measured | another run should give |", "|---|---|---|"] if again else ["| | measured |", "|---|---|"]
     for name, value in measured.items():
-        rows.append(f"| {name} | {value:.4g} |" + (f" {said[name] or '–'} |" if any(said.values()) else ""))
+        number = f"{value:.4g}" + ("" if UNITLESS.search(name) else f" {results.numbers['unit']}")
+        rows.append(f"| {name} | {number} |" + (f" {said[name] or '–'} |" if again else ""))
     return "\n\n".join(filter(None, ["\n".join(rows), _claim(figure)]))
 
 

@@ -141,20 +141,39 @@ def _changes(
             _require_rank(file, target, found[roles["A"]].shape[0], config)
     if not changes:
         raise CheckpointError(f"{file}: expected tensors that change the base, found none; save the adapter again")
+    for field in ("target_modules", "modules_to_save"):
+        if lacking := sorted(_meant(model, config, field) & shapes.keys() - changes.keys()):
+            raise CheckpointError(
+                f"{file}: expected a change of {lacking[0]}, as {field} in {CONFIG} says, found none; "
+                "get the whole file, or save the adapter again"
+            )
     return {target: tuple(roles[r] for r in sorted(roles)) for target, roles in changes.items()}
 
 
+def _meant(model: nn.Module, config: Mapping[str, Any], field: str) -> set[str]:
+    """The tensors that a list of modules means, by PEFT's rule; none where a pattern or other fields choose some."""
+    ends = config.get(field)
+    if not isinstance(ends, list) or (field == "target_modules" and any(config.get(other) for other in _CHOOSING)):
+        return set()
+    modules = {name: m for name, m in model.named_modules() if any(f".{name}".endswith(f".{end}") for end in ends)}
+    if field == "target_modules":
+        return {f"{name}.weight" for name in modules}
+    return {f"{name}.{own}" for name, module in modules.items() for own in module.state_dict()}
+
+
+_CHOOSING = ("layers_to_transform", "exclude_modules")
 _AGAIN = "merge the adapter with peft (merge_and_unload) and use the model that it saves"
 
 
 def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]], wanted: tuple[int, ...]) -> None:
-    match [shapes[role] for role in sorted(shapes)]:  # A and B, or new
-        case [(rank, width), (height, same)] if rank == same:
+    match sorted(shapes.items()):
+        case [("A", (rank, width)), ("B", (height, same))] if rank == same:
             made: tuple[int, ...] = (height, width)
-        case [made]:
+        case [("new", made)]:
             pass
         case parts:
-            raise CheckpointError(f"{file}: {target}: expected an A and a B, found shapes {parts}; {_AGAIN}")
+            found = ", ".join(f"{role} {list(shape)}" for role, shape in parts)
+            raise CheckpointError(f"{file}: {target}: expected an A and a B of one rank, found {found}; {_AGAIN}")
     if made != wanted:
         what = f"expected a change of shape {list(wanted)}, found {list(made)}"
         raise CheckpointError(f"{file}: {target}: {what}; was it made for another base?")

@@ -161,7 +161,9 @@ def buildable(path: Path) -> Iterator[None]:
     except Exception as error:  # the libraries find a wrong value in many ways, all of them the file's fault
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"{path}: no model can be built from it ({one_line(error)})") from error
+        raise CheckpointError(
+            f"{path}: no model can be built from it ({one_line(error)}); correct that, or restore the file"
+        ) from error
     finally:
         logging.disable(before)
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import belongings, hub
+from lmc.checkpoints import belongings, hub, transformers_layout
 from lmc.checkpoints.blueprint import STOCK, Blueprint, buildable, empty, inspect
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
@@ -175,12 +175,13 @@ def find(reference: Mapping[str, Any], beside: Path) -> tuple[Blueprint, torch.d
 @contextmanager
 def _named(reference: Mapping[str, Any], beside: Path) -> Iterator[None]:
     """Says which parent an error is about."""
-    _, name = _place(reference, beside)
+    place, name = _place(reference, beside)
     try:
         yield
     except LmcError as error:
-        counted = " (a path relative to the alignment's folder)" if "folder" in reference else ""
-        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{counted}") from error
+        moved = "; put it back, or write into alignment.json where it is, seen from there"
+        hint = moved if "folder" in reference and not os.path.isdir(place) else ""
+        raise CheckpointError(f"{beside}: its parent {name} cannot be loaded again: {error}{hint}") from error
 
 
 def _place(reference: Mapping[str, Any], beside: Path) -> tuple[str | Path, str]:
@@ -216,6 +217,4 @@ def require_tied(blueprint: Blueprint) -> None:
     tensors, places = stored(blueprint), blueprint.tensors
     for one, other in STOCK[blueprint.family.library].twins(blueprint.model).items():
         if places[one].name < places[other].name and not torch.equal(tensors[one], tensors[other]):
-            raise CheckpointError(
-                f"{blueprint.source.folder}: tie_word_embeddings is set, expected {one} to be {other}, found another"
-            )
+            raise transformers_layout.untied(blueprint.source.folder, one, other)

@@ -7,7 +7,7 @@ Only names are looked at; nothing is opened.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -112,14 +112,20 @@ def no_settings(folder: Path, names: Iterable[str]) -> CheckpointError:
     below = sorted(path.parent.name for path in folder.glob("*/config.json"))
     if below:
         return CheckpointError(
-            f"{folder / 'config.json'}: not found, but in its folders {', '.join(below)[:80]}; name one of these"
+            f"{folder / 'config.json'}: not found, but in its folders {_listed(below)}; name one of these"
         )
     return _other(folder, "config.json", list(names))
 
 
 def _other(folder: Path, expected: str, names: list[str]) -> CheckpointError:
     what, advice = recognise(names) or (
-        ", ".join(sorted(names))[:80] or "nothing",
+        _listed(sorted(names)) or "nothing",
         f"put {expected} there, or name another folder",
     )
     return CheckpointError(f"{folder / expected}: not found; the folder holds {what}; {advice}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more

@@ -19,7 +19,8 @@ from lmc.files import open_safetensors, read_json
 
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
-ABSENT = "not found, but the index names it; download it again"
+_AGAIN = "download the checkpoint again"
+ABSENT = f"not found, but the index names it; {_AGAIN}"
 
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -53,11 +54,11 @@ def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
         return ()
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(f, str) for f in places.values()):
-        raise CheckpointError(f"{index}: expected a weight_map from tensors to files")
+        raise CheckpointError(f"{index}: expected a weight_map from tensors to files; {_AGAIN}")
     files = tuple(sorted(set(places.values())))
     for file in files:
         if Path(file).name != file:
-            raise CheckpointError(f"{index}: expected names of files beside it, found {file!r}")
+            raise CheckpointError(f"{index}: expected names of files beside it, found {file!r}; {_AGAIN}")
     return files
 
 
@@ -67,14 +68,14 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
     for file in files:
         for name, entry in _header(folder, file).items():
             if name in found:
-                raise CheckpointError(f"{folder}: tensor {name} is in both {found[name].file} and {file}")
+                raise CheckpointError(f"{folder}: tensor {name} is in both {found[name].file} and {file}; {_AGAIN}")
             found[name] = entry
     index = folder / f"{SAFE}.index.json"
     if found and tuple(files) != (SAFE,) and index.exists():
         for name, file in read_json(index)["weight_map"].items():
             if name not in found or found[name].file != file:
                 where = found[name].file if name in found else "no file"
-                raise CheckpointError(f"{index}: tensor {name}: expected in {file}, found in {where}")
+                raise CheckpointError(f"{index}: tensor {name}: expected in {file}, found in {where}; {_AGAIN}")
     return found
 
 

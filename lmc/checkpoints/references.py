@@ -58,10 +58,11 @@ def require_unchanged(expected: Mapping[str, Any], blueprint: Blueprint, dtype: 
     """The reference to a checkpoint as it is now. Raises CheckpointError, naming what differs, if it is another one."""
     found, folder = refer(blueprint, dtype), blueprint.source.folder
     for file, digest_ in found["sha256"].items():
-        before = str(expected["sha256"].get(file))
+        before = str(expected["sha256"].get(file, ""))
         if before != digest_:
+            was = f"sha256 {before[:12]}…" if before else "no such file"
             raise CheckpointError(
-                f"{folder / file}: expected sha256 {before[:12]}…, found {digest_[:12]}…: the weights have changed "
+                f"{folder / file}: expected {was}, found sha256 {digest_[:12]}…: the weights have changed "
                 "since the models were matched; restore them, or match again"
             )
     if expected.get("settings") != found["settings"]:

@@ -179,9 +179,13 @@ def _write_tokenizer(blueprints: Sequence[Blueprint], shared: Plan, folder: Path
     file = folder / "tokenizer.json"
     if not file.exists():
         where = blueprints[shared.owner].source.folder
-        raise IncompatibleModelsError(f"{where}: expected tokenizer.json to change its ids, found none; save it there")
+        raise IncompatibleModelsError(
+            f"{where}: expected tokenizer.json to change its ids, found none; save it there with transformers "
+            f"(AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)), or choose --vocabulary first or second"
+        )
     plain = read_json(file)
-    added = [read_json(b.source.folder / file.name).get("added_tokens") or [] for b in blueprints]
+    theirs = [b.source.folder / file.name for b in blueprints]
+    added = [read_json(one).get("added_tokens") or [] for one in theirs if one.exists()]
     file.write_text(json.dumps(renumbered(plain, shared.ids, added), ensure_ascii=False), encoding="utf8")
     for older in ("vocab.json", "merges.txt", "vocab.txt", "added_tokens.json", "tokenizer.model", "spiece.model"):
         (folder / older).unlink(missing_ok=True)

@@ -31,7 +31,9 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     stock = getattr(transformers(), architecture)
     if config.get("model_type") != stock.config_class.model_type:
         found, expected = config.get("model_type"), stock.config_class.model_type
-        raise CheckpointError(f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}")
+        raise CheckpointError(
+            f"{folder / 'config.json'}: model_type: expected {expected!r}, found {found!r}; correct one"
+        )
     if (quantised := config.get("quantization_config")) is not None:
         how = f" ({quantised['quant_method']})" if quantised.get("quant_method") else ""
         raise CheckpointError(
@@ -145,7 +147,13 @@ def _generation(folder: Path) -> Any:
 
 def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:
     if model.get_parameter(one) is not model.get_parameter(other):
-        raise CheckpointError(f"{where}: tie_word_embeddings is set, expected {one} to be {other}, found another")
+        raise untied(where, one, other)
+
+
+def untied(where: str | Path, one: str, other: str) -> CheckpointError:
+    """The error for two different tensors where the configuration says that they are one."""
+    what = f"tie_word_embeddings is set, expected {one} to be {other}, found another"
+    return CheckpointError(f"{where}: {what}; set it to false, or restore the weights")
 
 
 def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:

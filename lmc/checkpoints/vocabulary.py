@@ -21,7 +21,6 @@ from lmc.files import read_json, read_text, sha256
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 MOST = 2**31  # no id is as large
-_CUTS = ("normalizer", "pre_tokenizer", "model")  # what in a tokenizer.json decides which tokens a text becomes
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,13 @@ def read(folder: Path) -> Vocabulary | None:
         for token, number in ids.items():
             if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
                 raise CheckpointError(f"{path}: expected a number for every token, found {number!r} for {token!r}")
-        merges = folder / "merges.txt"
-        lines = [x for x in _lines(merges) if not x.startswith("#version")] if merges.exists() else []
-        return Vocabulary(path, ids | _added(folder), max(ids.values(), default=-1) + 1, {"merges.txt": lines})
+        cuts = {}
+        if (merges := folder / "merges.txt").exists():
+            cuts = {"type": "BPE", "merges": [x for x in _lines(merges) if not x.startswith("#version")]}
+        return Vocabulary(path, ids | _added(folder), max(ids.values(), default=-1) + 1, cuts)
     if (path := folder / "vocab.txt").exists():
         ids = {token: i for i, token in enumerate(_lines(path))}
-        return Vocabulary(path, ids | _added(folder), len(ids))
+        return Vocabulary(path, ids | _added(folder), len(ids), {"type": "WordPiece"})
     return None
 
 
@@ -118,15 +118,10 @@ def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
 
     def part(cuts: Mapping[str, Any], name: str) -> Any:
         """What to compare; of merges those that make one common token of two."""
-        found = cuts[name]
-        merges = found if name == "merges.txt" else found.get("merges") if isinstance(found, dict) else None
-        if merges is None:
-            rest = found
-        else:
-            pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in merges]
-            kept = [pair for pair in pairs if {*pair, "".join(pair)} <= common]
-            rest = {**(found if isinstance(found, dict) else {}), "merges": kept}
-        return {k: v for k, v in rest.items() if k not in ("vocab", "unk_id")} if isinstance(rest, dict) else rest
+        if name != "merges":
+            return cuts[name]
+        pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in cuts[name]]
+        return [pair for pair in pairs if {*pair, "".join(pair)} <= common]
 
     shared = first.cuts.keys() & second.cuts.keys()
     return sorted(name for name in shared if part(first.cuts, name) != part(second.cuts, name))
@@ -151,17 +146,18 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
     """The vocabulary of a tokenizer.json, built once while the file is the same: a large one takes a second."""
     from tokenizers import Tokenizer
 
-    plain = read_json(path)
+    read_json(path)  # a file that is no JSON, or too large, is named
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf8"))  # a path may hold any bytes, its text not
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
+        ids = tokenizer.get_vocab()
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error
-    listed = plain["model"].get("vocab", {})  # unigram models list their tokens in order of id
-    ids = dict(listed) if isinstance(listed, dict) else {entry[0]: i for i, entry in enumerate(listed)}
-    added = {t["content"]: t["id"] for t in plain.get("added_tokens") or []}
-    cuts = {part: today.get(part) for part in _CUTS}  # as it would be written today, however old the file is
-    return Vocabulary(path, ids | added, size, cuts, today.get("post_processor"), frozenset(added))
+    # As it would be written today, however old the file is.
+    cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
+    cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}
+    added = frozenset(token["content"] for token in today["added_tokens"])
+    return Vocabulary(path, ids, size, cuts, today["post_processor"], added)
 
 
 def _added(folder: Path) -> dict[str, int]:

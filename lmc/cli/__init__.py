@@ -100,7 +100,7 @@ def check(models: Models, seed: Seed = 0) -> None:
 def _check_pairing(models: list[str]) -> None:
     from lmc import checkpoints
     from lmc.checkpoints import provenance
-    from lmc.matching import SHARED, independence, inspect_pair, step_seconds
+    from lmc.matching import SHARED, independence, inspect_pair, step_seconds, weights_seconds
 
     pair = inspect_pair(models)
     first = checkpoints.load(pair.blueprints[0])
@@ -111,6 +111,8 @@ def _check_pairing(models: list[str]) -> None:
         estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
         estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {estimate}")
+    unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
+    print(f"{'time of weights':<24} {unrelated}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
         cosine = abs(independence(first, checkpoints.load(blueprint)))  # its sign says nothing
         print(f"{'|cosine| of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")
@@ -157,7 +159,7 @@ def match(
     with _named_as_options():
         recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
-    _require_start(recipe, start)
+    _require_learning(recipe, start, resume)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -175,7 +177,8 @@ def match(
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
-                alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
+                with _named_as_options():
+                    alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
@@ -206,12 +209,13 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
         raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
 
 
-def _require_start(recipe: "Recipe", start: str | None) -> None:
-    """A start of learning that is known, or the folder of an alignment."""
+def _require_learning(recipe: "Recipe", start: str | None, resume: bool) -> None:
+    """A method that learns, where that is meant; a start that is known, or the folder of an alignment."""
     from lmc.matching import STARTS, describe
 
-    if start is not None and not recipe.learned:
-        raise ArgumentError(f"--start: expected a method that learns (single or dual), found {recipe.method}")
+    for option, asked in (("--start", start is not None), ("--resume", resume)):
+        if asked and not recipe.learned:
+            raise ArgumentError(f"{option}: expected a method that learns (single or dual), found {recipe.method}")
     if start is not None and start not in STARTS:
         try:
             describe(start)
@@ -233,7 +237,8 @@ def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
 
     _say("checking that the models can be paired")
     pair = inspect_pair(models)
-    require_fit(recipe, pair.blueprints[0].model)
+    with _named_as_options():
+        require_fit(recipe, pair.blueprints[0].model)
     return pair
 
 
@@ -344,19 +349,10 @@ def path(
     """
     from lmc import corpora
     from lmc.evaluation import path as walk
-    from lmc.evaluation import refuse_plot
-    from lmc.files import refuse_no_place
-    from lmc.matching import LAST_PATH, describe, fingerprint, refuse_own
+    from lmc.matching import LAST_PATH, fingerprint
 
     corpora.kind(data)
-    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
-    if plot is not None:
-        refuse_plot(len(describe(alignment)["parents"]))
-    for file in (plot, result_file):
-        if file is not None:
-            refuse_no_place(file)
-            refuse_own(alignment, file)
+    _require_places(alignment, plot, result_file)
     aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
@@ -376,6 +372,24 @@ def path(
     if plot is not None:
         result.plot(plot)
         _say(f"wrote {plot}")
+
+
+def _require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:
+    """Places for what `path` writes at its end, before its work."""
+    from lmc.evaluation import refuse_plot
+    from lmc.files import refuse_no_file, refuse_no_place
+    from lmc.matching import LAST_PATH, describe, refuse_own
+
+    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
+    if plot is not None and plot == result_file:
+        raise ArgumentError(f"--plot and --json: expected two files, found {plot} for both; choose another name")
+    if plot is not None:
+        refuse_plot(len(describe(alignment)["parents"]))
+    for file in (file for file in (plot, result_file) if file is not None):
+        refuse_no_place(refuse_no_file(file))
+        refuse_own(alignment, file)
+    refuse_no_file(alignment / LAST_PATH)
 
 
 @app.command()
@@ -417,7 +431,9 @@ def merge(
     measured = _measured(alignment)
     # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
     card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
-    if card is None:
+    if card is not None:
+        _say("the ends of the path are the parents: their weights are averaged as they are stored")
+    else:
         aligned = _loaded(alignment, verify)
         samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)

@@ -19,16 +19,16 @@ def dataset(corpus: str, *name: str, split: str, **options: Any) -> Any:
         return load_dataset(*name, split=split, **options)
 
 
-def documents(corpus: str, *name: str, characters: int, split: str = "train", column: str = "text") -> list[str]:
+def documents(corpus: str, *name: str, characters: int) -> list[str]:
     """The first documents of a large text corpus that hold so many characters; no more than these are fetched.
 
     >>> documents("fineweb", "HuggingFaceFW/fineweb-edu", "sample-10BT", characters=10**6)  # doctest: +SKIP
     """
     found: list[str] = []
     with _one_line(corpus, name[0]) as load_dataset:
-        for row in load_dataset(*name, split=split, streaming=True):
-            found.append(row[column])
-            characters -= len(row[column])
+        for row in load_dataset(*name, split="train", streaming=True):
+            found.append(row["text"])
+            characters -= len(row["text"])
             if characters <= 0:
                 break
     return found

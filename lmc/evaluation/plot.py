@@ -12,8 +12,9 @@ from lmc.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any colour vision; the yellow is left out, it vanishes on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Told apart with any colour vision, and each with a contrast of at least 3 on white. Okabe and Ito's, but for two:
+# violet and brown stand for a light blue and an orange that are too pale.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7225E7", "#67300B", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a second cue, for print without colour
 PATH = "λ (0: model A, 1: model B)"  # the horizontal axis of a path
 STYLE: dict[str, Any] = {

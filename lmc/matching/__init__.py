@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lmc.matching.carrying import with_change as with_change
     from lmc.matching.descent import EVERY as EVERY
     from lmc.matching.estimate import step_seconds as step_seconds
+    from lmc.matching.estimate import weights_seconds as weights_seconds
     from lmc.matching.folder import describe as describe
     from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.folder import refuse_own as refuse_own

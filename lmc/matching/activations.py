@@ -16,25 +16,26 @@ from lmc.matching.solver import Piece, Solution, parts_of, solve
 from lmc.symmetries import SCALE, Block, ModelSpec, logits, parse, split_axes, state
 
 SAMPLE = "sample"
+BATCH = 64  # samples that run through both models at once
 
 
-def match_activations(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, batch: int = 64) -> Solution:
+def match_activations(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data) -> Solution:
     """The transform g of B under which its activations on `data` correlate most with A's.
 
     `a`, `b`: canonical models. Each tap counts by its correlation, so that no layer dominates by its scale.
     """
-    return solve(spec, parts_of(spec, activation_pieces(a, b, spec, data, batch)))
+    return solve(spec, parts_of(spec, activation_pieces(a, b, spec, data)))
 
 
 @torch.no_grad()
-def activation_pieces(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data, batch: int = 64) -> list[Piece]:
+def activation_pieces(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data) -> list[Piece]:
     """One piece per block of every tap: the identity for A, the normalised cross-covariance for B."""
     statistics: dict[str, CrossCovariance] = {}
     device = next(a.parameters()).device
     with ExitStack() as hooks:
         seen_a, seen_b = _record(a, spec, hooks), _record(b, spec, hooks)
-        for i in range(0, len(data), batch):
-            inputs = data[slice(i, i + batch)].inputs.to(device)
+        for i in range(0, len(data), BATCH):
+            inputs = data[slice(i, i + BATCH)].inputs.to(device)
             logits(a, inputs)
             logits(b, inputs)
             for tap, x in seen_a.items():

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from lmc import checkpoints
 from lmc.checkpoints import preprocessing
-from lmc.errors import ArgumentError, CheckpointError, inert
+from lmc.errors import ArgumentError, inert
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
-from lmc.matching.folder import LOG, describe, elements, require_whole, write
+from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, carried_card, changes, known
@@ -133,9 +133,7 @@ class Alignment:
         transforms = tuple(Transform.load(folder / elements(k)) for k in range(len(described["parents"])))
         parents = tuple(checkpoints.resolve(reference, folder) for reference in described["parents"])
         require_pairable(parents)
-        for k, transform in enumerate(transforms):
-            if transform.spec != spec_of(parents[0]):
-                raise CheckpointError(f"{folder / elements(k)}: expected a transform of these parents, found another")
+        require_of(folder, transforms, spec_of(parents[0]))
         log = tuple(read_json_lines(folder / LOG))
         return cls(described["method"], parents, transforms, described["record"], log)
 
@@ -322,7 +320,7 @@ def barycentric(at: Mixture, count: int) -> list[float]:
     """
     plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
     if isinstance(plain, SupportsFloat):
-        second = _number(plain)
+        second = _number(plain) + 0.0  # no −0
         if count != 2:
             raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
         if not 0 <= second <= 1:

@@ -1,16 +1,22 @@
 """How long matching will take here, measured in a moment."""
 
+import math
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from lmc.symmetries import STREAM, logits
+from lmc.matching.solver import CHEAP, ONE_START
+from lmc.symmetries import STREAM, Permutation, logits
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
 CALIBRATION = 768  # rows of the matrix product that is timed
+# Matching by weights, as measured (`make bench ITEM=weights`): products are a part of a sweep, the rest is assignments
+# and what is moved in memory; reading, the canonical form and writing take as long as two sweeps; a process must begin.
+BESIDE, READING, BEGINNING = 2.0, 2, 8.0
+FEW, MANY = 5, 25  # sweeps of a start: where they are dear, and where they are not, if the solver does not end before
 
 
 @torch.no_grad()
@@ -34,10 +40,40 @@ def step_seconds(model: nn.Module) -> float | None:
         share = IMAGES / len(inputs)
     forward = seconds_of(lambda: logits(model, inputs))
     stream = spec.space(STREAM).group
-    square = torch.ones(CALIBRATION, CALIBRATION, device=inputs.device)
-    per_product = seconds_of(lambda: square @ square) / CALIBRATION**3
     weights = sum(p.numel() for p in model.parameters())
-    return 3 * forward * share + (0 if stream.discrete else 2 * stream.n * weights * per_product)
+    rotating = 0 if stream.discrete else 2 * stream.n * weights
+    return 3 * forward * share + rotating * _seconds_of_a_product(inputs.device)
+
+
+def weights_seconds(model: nn.Module) -> float:
+    """About how long `lmc match --method weights` takes here for two models that have nothing to do with each other.
+
+    >>> weights_seconds(a) > 0
+    True
+
+    Where one is the other rewritten it takes a fraction of that. Measured: a matrix product. The model may lie on the
+    meta device. An estimate: how many sweeps gain something depends on the weights.
+    """
+    spec = spec_of(model)
+    stream, sizes = spec.space(STREAM).group, spec.sizes
+    permuted = {s.name for s in spec.spaces if isinstance(s.group, Permutation)}
+    products = rotation = 0.0  # multiply-adds of a sweep, and of rotating all weights once
+    for name in spec.rules:
+        for block in spec.blocks(name):
+            size = math.prod(sizes[axis] for axis in block.names)
+            rotation += stream.n * size
+            products += size * max((sizes[axis] for axis in permuted.intersection(block.names)), default=0)
+            products += 2 * stream.n * size if STREAM in block.names else 0
+    sweeps = 1 + FEW if rotation > ONE_START else 2 * (1 + min(MANY, FEW + CHEAP / rotation))
+    device = next(model.parameters()).device
+    device = torch.device("cpu") if device.type == "meta" else device
+    return BEGINNING + (sweeps + READING) * BESIDE * products * _seconds_of_a_product(device)
+
+
+def _seconds_of_a_product(device: torch.device) -> float:
+    """Of one multiply-add in a product of matrices."""
+    square = torch.ones(CALIBRATION, CALIBRATION, device=device)
+    return seconds_of(lambda: square @ square) / CALIBRATION**3
 
 
 def seconds_of(work: Callable[[], Tensor]) -> float:

@@ -18,7 +18,7 @@ from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.files import read_json, require_digests, seal, sha256
 from lmc.matching.recipe import METHODS
-from lmc.symmetries import Transform
+from lmc.symmetries import ModelSpec, Transform
 
 DESCRIPTION, LOG = "alignment.json", "log.jsonl"
 AGAIN = "restore the folder, or match the models again"
@@ -85,6 +85,8 @@ def describe(directory: str | Path) -> dict[str, Any]:
         what = "is a file" if folder.exists() else "not found"
         raise CheckpointError(f"{folder}: {what}, expected an alignment folder (made by lmc match)")
     file = folder / DESCRIPTION
+    if not file.exists():
+        raise CheckpointError(f"{file}: not found, expected an alignment folder (made by lmc match); name that one")
     found = read_json(file)
     method, parents, record, digests = (found.get(key) for key in ("method", "parents", "record", "files"))
     if method not in METHODS:
@@ -101,19 +103,30 @@ def describe(directory: str | Path) -> dict[str, Any]:
 
 
 def refuse_own(directory: str | Path, file: Path) -> None:
-    """Raise ArgumentError for a file to be written that is one of an alignment's own.
+    """Raise ArgumentError for a file to be written that is one of an alignment's own, or lies in a parent's folder.
 
     >>> refuse_own("aligned", Path("figure.png"))
     """
-    folder = Path(directory)
-    own = (DESCRIPTION, *files(len(describe(folder)["parents"])))
-    if file.resolve() in [(folder / name).resolve() for name in own]:
+    folder, parents = Path(directory), describe(directory)["parents"]
+    if file.resolve() in [(folder / name).resolve() for name in (DESCRIPTION, *files(len(parents)))]:
         raise ArgumentError(f"{file}: is a file of the alignment itself; choose another name")
+    for place in (str(p.get("folder", p.get("inside"))) for p in parents if "folder" in p or "inside" in p):
+        if (folder.resolve() / place).resolve() in file.resolve().parents:
+            raise ArgumentError(f"{file}: lies in the folder of a parent; choose another place")
 
 
 def require_whole(folder: Path, described: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless every file is the one that was written."""
     require_digests(folder, described["files"], AGAIN)
+
+
+def require_of(folder: Path, transforms: Sequence[Transform], spec: ModelSpec) -> None:
+    """Raise CheckpointError unless the transforms are of models of this table."""
+    for k, transform in enumerate(transforms):
+        if transform.spec != spec:
+            raise CheckpointError(
+                f"{folder / elements(k)}: expected a transform of these parents, found another; {AGAIN}"
+            )
 
 
 def fingerprint(directory: str | Path) -> str:

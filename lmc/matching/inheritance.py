@@ -13,9 +13,11 @@ from typing import Any
 from torch import nn
 
 from lmc.checkpoints import belongings, hub, licence
-from lmc.errors import ArgumentError
+from lmc.errors import ArgumentError, inert
+from lmc.files import read_json
 from lmc.symmetries.families import Tokens, family_of
 
+MADE_OF = "made_of.json"  # in the folder of prepared parents (see `parents`): what they were made of
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
 
 
@@ -51,6 +53,7 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     places = [None if name is None else hub.locate(name) for name in names]
     metadata, notes = licence.of_all([licence.Stated(None, ()) if p is None else licence.of(p) for p in places])
     metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
+    notes += [f"parent {k}: {words}" for k, place in enumerate(places) if place and (words := _made_of(place.folder))]
     if not isinstance(family_of(parents[0]).inputs(parents[0]), Tokens):
         return Inheritance({}, 0, tuple(notes), metadata)
     folders = [None if place is None else place.folder for place in places]
@@ -58,3 +61,10 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     sources = {kind: folder for kind, k in choice.taken.items() if (folder := folders[k]) is not None}
     generation = choice.taken.get(belongings.GENERATION, take_from)
     return Inheritance(sources, generation, (*choice.notes, *notes), metadata)
+
+
+def _made_of(folder: Path) -> str:
+    """What a parent was before it was made ready for matching, in words; empty for one that is as it was found."""
+    file = folder.parent / MADE_OF
+    words = read_json(file).get("words") if file.is_file() else None
+    return inert(words.get(folder.name, ""))[:400] if isinstance(words, dict) else ""

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lmc.errors import DivergedError
 from lmc.evaluation import Data, losses
-from lmc.files import read_safetensors, whole_file
+from lmc.files import read_state, write_state
 from lmc.matching import workers
 from lmc.matching.recipe import Recipe
 from lmc.symmetries import (
@@ -139,12 +138,14 @@ class Learner:
         for part, named in self._parts():
             for name, tensor in named.items():
                 tensors[f"{part}/{name}"] = tensor.clone(memory_format=torch.contiguous_format)
-        with whole_file(path) as aside:
-            save_file(tensors, aside)
+        write_state(path, tensors)
 
     def restore(self, path: Path) -> None:
-        """Continue from a state written by `save`: the rest of the run is bit for bit what it would have been."""
-        tensors = read_safetensors(path)
+        """Continue from a state written by `save`: the rest of the run is bit for bit what it would have been.
+
+        Raises CheckpointError for a state that has changed since.
+        """
+        tensors = read_state(path)
         self.losses, (best_step, self.best_value) = tensors["losses"].tolist(), tensors["best"].tolist()
         self.step, self.best_step = len(self.losses), int(best_step)
         for part, named in self._parts():

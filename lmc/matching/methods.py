@@ -256,6 +256,7 @@ class Endpoints:
             return descend(learner, samples, None)
         endpoints = [tensor_digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]
         run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": endpoints}
+        run["functions"] = [{k: str(v) for k, v in family_of(m).settings(m).items()} for m in self.models]
         run["data"] = [tensor_digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
         run["start"] = [tensor_digest(t.elements) for t in start]
         folder = Path(resume)

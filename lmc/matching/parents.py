@@ -26,12 +26,13 @@ from lmc.checkpoints import (
     vocabulary,
 )
 from lmc.errors import CheckpointError
-from lmc.files import read_json, whole_folder
+from lmc.files import read_json, require_digests, sha256, whole_folder
+from lmc.matching.inheritance import MADE_OF
 from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.symmetries import enlarge
 from lmc.symmetries.families import Tokens
 
-MADE_OF = "made_of.json"  # in the folder of prepared parents: what they were made of
+WRITTEN = "written"  # in that file: the SHA-256 of the record of each
 
 
 def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
@@ -51,30 +52,37 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
         return list(names) if same else _of_one_size(names, place)
     ready = [str(place / _target(k, source)) if k in joined else names[k] for k, source in enumerate(where)]
     made_of = [adapters.refer(joined[k]) if k in joined else None for k in range(len(names))]
+    words = {
+        _target(k, one.source): f"{one.source.name}, a LoRA adapter, joined with its base {one.base.source.name}"
+        for k, one in joined.items()
+    }
 
     def write(folder: Path) -> None:
         for k, adapter in joined.items():
             adapters.write(adapter, folder / _target(k, adapter.source))
 
-    _fill(place, {"parents": made_of}, write)
+    _fill(place, {"parents": made_of, "words": words}, write)
     return ready
 
 
 def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Let `write` fill the folder, unless an earlier run has filled it from the very same. Raises CheckpointError."""
     if place.is_dir() and any(place.iterdir()):
-        if not (place / MADE_OF).is_file() or read_json(place / MADE_OF) != json.loads(json.dumps(made_of)):
+        before = read_json(place / MADE_OF) if (place / MADE_OF).is_file() else {}
+        written = before.pop(WRITTEN, None)
+        if before != json.loads(json.dumps(made_of)) or not isinstance(written, dict):
             raise CheckpointError(
                 f"{place}: expected what these models become, found it made of others or for another vocabulary; "
                 "delete it, or choose another name for the output"
             )
-        for folder in place.iterdir():
-            if folder.is_dir():
-                require_written(folder)
+        require_digests(place, written, f"delete {place}, and it is made anew")
+        for record in written:
+            require_written((place / record).parent)
         return
     with whole_folder(place) as folder:
         write(folder)
-        (folder / MADE_OF).write_text(json.dumps(made_of, indent=1) + "\n")
+        written = {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.glob("*/lmc.json"))}
+        (folder / MADE_OF).write_text(json.dumps({**made_of, WRITTEN: written}, indent=1) + "\n")
 
 
 def _target(k: int, source: hub.Source) -> str:
@@ -101,7 +109,9 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
             save(enlarge(load(blueprints[k]), like), folder / target, kept)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
-    _fill(place, {"like": largest, "parents": made_of}, write)
+    like_name = blueprints[largest].source.name
+    words = {to: f"{blueprints[k].source.name}, written in the shapes of {like_name}" for k, to in targets.items()}
+    _fill(place, {"like": largest, "parents": made_of, "words": words}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 
@@ -132,5 +142,17 @@ def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
                 tokens.write(blueprints, shared, k, folder / target)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
-    _fill(place, {"vocabulary": choice, "parents": made_of}, write)
+    words = {
+        target: f"{blueprints[k].source.name}, {_brought(choice, shared, found, k, bool(cuts[k]))}"
+        for k, target in enumerate(targets)
+        if not stays[k]
+    }
+    _fill(place, {"vocabulary": choice, "parents": made_of, "words": words}, write)
     return ready
+
+
+def _brought(choice: str, shared: tokens.Plan, found: Sequence[vocabulary.Vocabulary], k: int, cut: bool) -> str:
+    """What became of the vocabulary of the parent of number `k`, in words for a card."""
+    own = [] if k == shared.owner else [vocabulary.overlap(found[shared.owner], found[k])]
+    own += ["it learned from text that was cut differently"] if cut else []
+    return f"brought to a vocabulary of {len(shared.rows[k]):,} rows ({'; '.join([choice, *own])})"

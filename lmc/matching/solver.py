@@ -8,11 +8,13 @@ orthogonal Procrustes for rotations, a phase for rotary planes. So the objective
 
 Only the residual stream is seen by all pieces. Under a given rotation the others fall into *parts* that share no space,
 such as the feed-forward layer of one block, so that a sweep needs the pieces of one part at a time: it moves them,
-solves the part's own spaces, adds what they say about the rotation to a [d, d] matrix, and forgets them.
+solves the part's own spaces, adds what they say about the rotation to a [d, d] matrix, and forgets them. Two parts are
+worked on at a time: an assignment keeps one processor busy, products as many as there are.
 """
 
 import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -47,9 +49,10 @@ INNER_SWEEPS = 2  # of the small problem inside a candidate pair; later outer sw
 # squared distance below the second share (1.4e-5 of their size) counts as equality.
 CLOSE, EXACT = 1e-5, 1e-10
 TRUSTS = (1e-6, 1e-1)  # one start for each, see `solve`
+SIDE_BY_SIDE = 2  # parts
 # Multiply-adds of rotating weights, about a fifth of all. A descent may spend the first number on gains of any size;
 # then a sweep that gains less than the share of the bound is the last: on trained pairs the barrier moved by less than
-# 1 % after it. Where a sweep takes more than the second, only the start that is ahead after one look is descended.
+# 1 % after it. Where a sweep takes more than the second, there is one start.
 CHEAP, ONE_START, VISIBLE = 5e11, 1e11, 2e-4
 
 
@@ -68,6 +71,19 @@ class Part:
 
     spaces: frozenset[str]
     read: Callable[[], Sequence[Piece]]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one part gave: elements of its own spaces, what it says about the stream, the objective of what shows none.
+
+    `sums`: B's numbers, the objective of the identity and its bound, where this is the first look.
+    """
+
+    step: Mapping[str, Tensor]
+    evidence: dict[str, Tensor]
+    rest: float
+    sums: tuple[int, float, float]
 
 
 def _seeing(space: Space, pieces: Sequence[Piece]) -> list[Piece]:
@@ -103,32 +119,69 @@ def parts_of(spec: ModelSpec, pieces: Sequence[Piece]) -> list[Part]:
 
 
 def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: float = 1e-7) -> Solution:
-    """The best of a few deterministic starts, each descended to convergence (relative gain per sweep < tolerance).
+    """The best of two deterministic starts, each descended to convergence (relative gain per sweep < tolerance).
 
-    Where sweeps are dear, as they are for models of hundreds of millions of weights, a small gain ends it: see `CHEAP`.
+    Where sweeps are dear, as they are for models of hundreds of millions of weights, there is one, and a small gain
+    ends it: see `CHEAP`.
 
     The starts differ in how far the residual rotation that the free-axis tensors alone suggest (embeddings, head,
     positions) is trusted: its weak directions are noise where both models were trained, and exact where one is the
-    other rewritten. The identity is returned where nothing better is found.
+    other rewritten. Whether these tensors agree under it says which is tried first. The identity is returned where
+    nothing better is found.
     """
+    suggested = _Suggestion.of(spec, parts)
     descents: list[_Descent] = []
-    for trust in TRUSTS:
-        descents.append(_Descent(spec, parts, trust))
+    for guess in suggested.guesses():
+        descents.append(_Descent(spec, parts, guess))
         if descents[-1].exact:  # no other start can do better
+            descents = descents[-1:]
             break
-    ahead = max(descents, key=lambda descent: descent.objective[0])
-    if ahead.exact or ahead.cost > ONE_START:
-        descents = [ahead]
+        if descents[-1].cost > ONE_START:
+            break
+    before = descents[0].before
     best = max([descent.run(sweeps, tolerance) for descent in descents], key=lambda solution: solution.objective[-1])
-    if best.objective[-1] - ahead.before <= tolerance * best.bound:
-        return Solution(Transform.identity(spec), (ahead.before,), best.bound)
+    if best.objective[-1] - before <= tolerance * best.bound:
+        return Solution(Transform.identity(spec), (before,), best.bound)
     return best
+
+
+@dataclass(frozen=True)
+class _Suggestion:
+    """What the tensors whose other axes no group moves say about the stream, and the largest objective on them."""
+
+    stream: Space
+    signs: Sequence[Space]
+    evidence: dict[str, Tensor]
+    bound: float
+
+    @classmethod
+    def of(cls, spec: ModelSpec, parts: Sequence[Part]) -> "_Suggestion":
+        found, bound = cls(spec.space(STREAM), spec.inner(STREAM), {}, 0.0), 0.0
+        for part in parts:
+            if not part.spaces:
+                pieces = _seeing(found.stream, part.read())
+                _add(found.evidence, evidence(found.stream, found.signs, pieces))
+                bound += sum(_bound(piece) for piece in pieces)
+        return replace(found, bound=bound)
+
+    def guesses(self) -> Iterator[dict[str, Tensor]]:
+        """Elements of the stream to begin with; rotations need not be in the group."""
+        if not self.evidence:
+            yield {}
+        elif self.stream.group.discrete:
+            yield settle(self.stream, self.signs, self.evidence)[0]
+        else:
+            left, values, right = torch.linalg.svd(self.evidence[STREAM])
+            agree = self.bound - float(values.sum()) <= CLOSE * self.bound
+            for trust in TRUSTS if agree else reversed(TRUSTS):
+                trusted = values / (values + trust * values[0])
+                yield {STREAM: left @ (trusted[:, None] * right)}
 
 
 class _Descent:
     """One start, looked at and then descended: the elements found so far."""
 
-    def __init__(self, spec: ModelSpec, parts: Sequence[Part], trust: float) -> None:
+    def __init__(self, spec: ModelSpec, parts: Sequence[Part], guess: Mapping[str, Tensor]) -> None:
         self.spec, self.parts = spec, parts
         self.stream, self.signs = spec.space(STREAM), spec.inner(STREAM)
         self.elements = dict(Transform.identity(spec).elements)
@@ -136,7 +189,10 @@ class _Descent:
         self.before = self.bound = 0.0  # the objective of the identity, and its largest possible value
         self.cost = 0.0  # multiply-adds of rotating all weights once
         self.objective: list[float] = []  # after every sweep
-        self.objective.append(self._start(trust))
+        if self.stream.group.discrete:  # then a guess is an element
+            self._take(guess)
+            guess = {}
+        self.objective.append(self._sweep(guess))
         close = self.bound - self.objective[0] <= CLOSE * self.bound
         self.exact = close and self._distance() <= EXACT * self.bound
 
@@ -150,73 +206,87 @@ class _Descent:
             visible = gain > VISIBLE * self.bound or self.cost * len(found) <= CHEAP
         return Solution(Transform(self.spec, self.elements), tuple(found), self.bound, converged)
 
-    def _watched(self) -> Iterable[Part]:
-        """The parts; of a sweep of more than a second it is shown how far it is, and when it ends."""
-        cosine = f", cosine {self.objective[-1] / self.bound:.4f}" if self.bound else ""
-        text = f"matching: sweep {len(self.objective)}{cosine}, part"
-        return tqdm(self.parts, text, delay=1, leave=False, disable=None if workers.first() else True)
-
-    def _start(self, trust: float) -> float:
-        """Guess the rotation from the tensors whose other axes no group moves, match everything else under it, then
-        solve the rotation from all tensors."""
-        anchored: dict[str, Tensor] = {}
-        for part in self.parts:
-            if not part.spaces:
-                _add(anchored, evidence(self.stream, self.signs, _seeing(self.stream, part.read())))
-        if not anchored:
-            return self._sweep()
-        if self.stream.group.discrete:
-            self._take(settle(self.stream, self.signs, anchored)[0])
-            return self._sweep()
-        left, values, right = torch.linalg.svd(anchored[STREAM])
-        trusted = values / (values + trust * values[0])
-        return self._sweep(left @ (trusted[:, None] * right))
-
-    def _sweep(self, guess: Tensor | None = None) -> float:
+    def _sweep(self, guess: Mapping[str, Tensor] | None = None) -> float:
         """Every part's own spaces, then the stream's; returns the objective.
 
         A guess of the rotation, which need not be in the group, serves for the parts' own spaces alone.
         """
-        rotation = self.elements if guess is None else self.elements | {STREAM: guess}
+        known = {name: self.elements[name] for name in self.moved} | dict(guess or {})
         total: dict[str, Tensor] = {}
+        steps: dict[str, Tensor] = {}
         rest = 0.0
-        for part in self._watched():
-            pieces = part.read()
-            if not self.objective:
-                self.cost += self.stream.group.n * sum(p.b.numel() for p in pieces)
-                self.before += _agreement(pieces)
-                self.bound += sum(math.sqrt(_inner(p.a, p.a) * _inner(p.b, p.b)) for p in pieces)
-            if part.spaces:
-                problem = _Problem(self.spec, self._move(pieces, rotation, guess is not None))
-                for space in problem.outer:
-                    problem.improve(space)
-                self._take(problem.elements)
-                moved = problem.pieces if guess is None else self._move(pieces, self.elements)
-                del problem
-            else:
-                moved = self._move(pieces, self.elements)
-            _add(total, evidence(self.stream, self.signs, _seeing(self.stream, moved)))
-            rest += _agreement(piece for piece in moved if STREAM not in piece.block.names)
-        if not total:
-            return rest
-        step, value = settle(self.stream, self.signs, total)
-        self._take(step)
+        for found in self._watched(lambda part: self._solved(part, known, guessed=bool(guess))):
+            steps |= found.step
+            _add(total, found.evidence)
+            rest += found.rest
+            size, before, bound = found.sums
+            self.cost += self.stream.group.n * size
+            self.before += before
+            self.bound += bound
+        value = 0.0
+        self._take(steps)
+        if total:
+            step, value = settle(self.stream, self.signs, total)
+            self._take(step)
         return rest + value
+
+    def _watched(self, work: Callable[[Part], _Found]) -> Iterable[_Found]:
+        """What work finds of each part; of a sweep of more than a second it is shown how far it is."""
+        cosine = f", cosine {self.objective[-1] / self.bound:.4f}" if self.bound else ""
+        text = f"matching: sweep {len(self.objective)}{cosine}, part"
+        shown = None if workers.first() else True
+        return tqdm(_side_by_side(work, self.parts), text, len(self.parts), delay=1, leave=False, disable=shown)
+
+    def _solved(self, part: Part, known: Mapping[str, Tensor], guessed: bool) -> _Found:
+        """One part in a sweep, B under the elements that are known."""
+        pieces = moved = part.read()
+        sums = (0, 0.0, 0.0)
+        if not self.objective:
+            sums = sum(p.b.numel() for p in pieces), _agreement(pieces), sum(map(_bound, pieces))
+        step: Mapping[str, Tensor] = {}
+        if part.spaces:
+            problem = _Problem(self.spec, self._move(pieces, known))
+            for space in problem.outer:
+                problem.improve(space)
+            step = problem.elements
+            moved = self._move(pieces, _compact(self.spec, step)) if guessed else problem.pieces
+        elif not guessed:
+            moved = self._move(pieces, known)
+        shown = evidence(self.stream, self.signs, _seeing(self.stream, moved))
+        return _Found(step, shown, _agreement(p for p in moved if STREAM not in p.block.names), sums)
 
     def _distance(self) -> float:
         """By how much the objective falls short of its bound, without the cancellation in their difference."""
-        moved = (piece for part in self.parts for piece in self._move(part.read(), self.elements))
+        known = {name: self.elements[name] for name in self.moved}
+        moved = (piece for part in self.parts for piece in self._move(part.read(), known))
         return sum(float((piece.a - piece.b).square().sum(dtype=torch.float64)) / 2 for piece in moved)
 
-    def _move(self, pieces: Sequence[Piece], elements: Mapping[str, Tensor], guessed: bool = False) -> list[Piece]:
-        """The pieces as read, with B under the elements that are known."""
-        known = {name: elements[name] for name in self.moved | ({STREAM} if guessed else set())}
+    def _move(self, pieces: Sequence[Piece], known: Mapping[str, Tensor]) -> list[Piece]:
+        """The pieces as read, with B under these elements."""
         # Guesses and compact elements serve as their own duals: the inverse transpose of a rotation is itself.
         return [Piece(p.block, p.a, act(p.b, p.block, self.spec, known, known)) for p in pieces]
 
     def _take(self, step: Mapping[str, Tensor]) -> None:
         self.elements = compose(self.spec, step, self.elements)
-        self.moved |= {name for name in step if isinstance(self.spec.space(name).group, COMPACT)}
+        self.moved |= _compact(self.spec, step).keys()
+
+
+def _compact(spec: ModelSpec, step: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those elements whose groups matching searches."""
+    return {name: element for name, element in step.items() if isinstance(spec.space(name).group, COMPACT)}
+
+
+def _side_by_side(work: Callable[[Part], _Found], parts: Sequence[Part]) -> Iterator[_Found]:
+    """What work finds of each part, in order, computed for two parts at a time where there are processors for it."""
+    threads = torch.get_num_threads()
+    if threads < SIDE_BY_SIDE:
+        yield from map(work, parts)
+        return
+    try:
+        with ThreadPoolExecutor(SIDE_BY_SIDE, "part", torch.set_num_threads, (threads // SIDE_BY_SIDE,)) as pool:
+            yield from pool.map(work, parts)
+    finally:
+        torch.set_num_threads(threads)  # of the process: a thread that sets its own sets that of some libraries too
 
 
 class _Problem:
@@ -334,10 +404,13 @@ def settle(space: Space, inner: Sequence[Space], found: dict[str, Tensor]) -> tu
         return {space.name: element}, _inner(found[space.name], element)
     size, batch = space.group.n, len(space.over)
     settled = [inside for inside in inner if inside.name in found]
-    worth = found.get(space.name, torch.zeros(size, size, dtype=torch.float64))
+    worth = found.get(space.name)
     for inside in settled:
         support = _batch_first(inside.group.support(found[inside.name]), space, inside)
-        worth = worth + support.reshape(*support.shape[: batch + 2], -1).sum(-1)
+        support = support.reshape(*support.shape[: batch + 2], -1).sum(-1)
+        worth = support if worth is None else support.add_(worth)
+    if worth is None:
+        worth = torch.zeros(size, size, dtype=torch.float64)
     chosen = space.group.nearest(worth)
     index = chosen[..., None]
     step = {space.name: chosen}
@@ -397,11 +470,16 @@ def _joined(pieces: Sequence[Piece], axis: str) -> Piece:
 
 def _add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
     for name, tensor in more.items():
-        total[name] = total[name] + tensor if name in total else tensor
+        total[name] = total[name].add_(tensor) if name in total else tensor
 
 
 def _inner(one: Tensor, other: Tensor) -> float:
     return float((one * other).sum(dtype=torch.float64))
+
+
+def _bound(piece: Piece) -> float:
+    """The largest ⟨A, gB⟩ of any g: what it is where B is A rewritten."""
+    return math.sqrt(_inner(piece.a, piece.a) * _inner(piece.b, piece.b))
 
 
 def _agreement(pieces: Iterable[Piece]) -> float:

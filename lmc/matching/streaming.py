@@ -17,11 +17,10 @@ from tqdm import tqdm
 
 from lmc import checkpoints
 from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill, stored
-from lmc.errors import CheckpointError
 from lmc.evaluation import PathResult, is_lower
 from lmc.files import scratch_folder, whole_folder
 from lmc.matching.alignment import mixture
-from lmc.matching.folder import describe, elements, require_whole, write
+from lmc.matching.folder import describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
@@ -115,9 +114,7 @@ def merge_folder(
         return None
     require_pairable(models)
     spec = spec_of(models[0])
-    for k, transform in enumerate(transforms):
-        if transform.spec != spec:
-            raise CheckpointError(f"{directory / elements(k)}: expected a transform of these parents, found another")
+    require_of(directory, transforms, spec)
     for blueprint in blueprints:
         checkpoints.require_tied(blueprint)
     outline, tensors = mixture(spec, models, [stored(blueprint, kind) for blueprint, kind, _ in found], weights)

@@ -89,7 +89,7 @@ def sweep_figure(swept: Sweep) -> "Figure":
     axes.set_yscale("symlog", linthresh=0.01)
     highest = max(run.barrier for compared in swept.compared for run in compared.runs)
     axes.set_ylim(0, max(1.5 * highest, 0.01))
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=min(len(methods), 6), fontsize=9)  # lines fill the frame
     return figure
 
 

@@ -77,7 +77,7 @@ class Results:
         origin = "computed here" if self.source == "fresh" else "committed results"
         return (
             f"Profile `{self.profile}` ({origin}); seeds {seeds}; {self.run['hardware']}; {self.run['date']}; "
-            f"{provenance.duration(self.run['duration_s'])}. Again{self._again}: `{self.run['command']}`"
+            f"{provenance.duration(self.run['duration_s'])}. To make it again{self._again}: `{self.run['command']}`"
         )
 
     @property
@@ -90,7 +90,7 @@ class Results:
             ]
         except LmcError:
             return ""
-        return f", about {listed[0]:g} min for its chapter" if listed else ""
+        return f" (about {listed[0]:g} min, with its whole chapter)" if listed else ""
 
     def _repr_markdown_(self) -> str:  # a notebook cell that ends in results shows where they come from
         return self.provenance

@@ -159,14 +159,14 @@ def check_copies(fresh: Callable[[], nn.Module], seed: int = 0) -> Report:
     return Report(type(shell).__name__, spec.family, dtype, tuple(rows), bool((outputs == outputs[0]).all()))
 
 
-def example_inputs(model: Any, n: int = 2, seed: int = 0) -> Tensor:
-    """Random inputs of the model's own shape: token ids `[n, T]`, T at most 64, or images `[n, C, H, W]`."""
+def example_inputs(model: Any, seed: int = 0) -> Tensor:
+    """Random inputs of the model's own shape: token ids `[2, T]`, T at most 64, or images `[2, C, H, W]`."""
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     read = family_of(model).inputs(model)
     if isinstance(read, Tokens):
-        return torch.randint(read.vocabulary, (n, min(64, read.context)), generator=generator).to(device)
-    return torch.randn((n, *read.shape), generator=generator).to(device)
+        return torch.randint(read.vocabulary, (2, min(64, read.context)), generator=generator).to(device)
+    return torch.randn((2, *read.shape), generator=generator).to(device)
 
 
 def _taken(model: nn.Module) -> dict[str, Tensor]:

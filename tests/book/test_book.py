@@ -146,6 +146,43 @@ def test_search_finds_chapters_first(book: Path) -> None:
             assert page.evaluate(FOUND).startswith(f"notebooks/{chapter}.html"), word
 
 
+# The least contrast of any words with the ground they stand on, and these words.
+PALEST = """(() => {
+  const rgb = said => { const v = said.match(/[\\d.]+/g).map(Number); return [...v.slice(0, 3), v[3] ?? 1]; };
+  const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3]));
+  const ground = e => {
+    const own = rgb(getComputedStyle(e).backgroundColor);
+    return own[3] === 1 ? own : over(own, e.parentElement ? ground(e.parentElement) : [255, 255, 255]);
+  };
+  const luminance = c => {
+    const [r, g, b] = c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (a, b) => {
+    const [light, dark] = [a, b].map(luminance).sort((x, y) => y - x);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  let found = [21, ''], walker = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const words = walker.currentNode, e = words.parentElement, style = getComputedStyle(e);
+    if (!words.data.trim() || !e.getBoundingClientRect().width || e.closest('script, style, .headerlink')) continue;
+    const below = ground(e), least = contrast(over(rgb(e.closest('svg') ? style.fill : style.color), below), below);
+    if (least < found[0]) found = [least, words.data.trim()];
+  }
+  return found;
+})()"""
+
+
+@pytest.mark.skipif(chromium() is None, reason="Chromium is not installed")
+def test_words_can_be_read_on_every_ground(book: Path) -> None:
+    """WCAG's contrast of 4.5: in boxes, tables and code, light and dark."""
+    with Browser() as browser:
+        for page in ("intro", "figures", "claims", "notebooks/01_one_line", "notebooks/07_proof", "prf-prf"):
+            for dark in (False, True):
+                least, words = browser.open(book / f"{page}.html", dark=dark).evaluate(PALEST)
+                assert least >= 4.5, (page, "dark" if dark else "light", words)
+
+
 def test_rendering_again_without_a_change_does_nothing(book: Path, smoke: Path, root: Path) -> None:
     assert "unchanged" in render(smoke, root).stdout
 

@@ -23,6 +23,7 @@ import yaml
 from browser import Browser, Page, chromium
 
 from book import configuration
+from lmc.evaluation import COLOURS
 
 STATIC = Path(pictures.STATIC)
 WORDS: dict[str, dict[str, str]] = yaml.safe_load((STATIC / "widgets/words.yml").read_text(encoding="utf-8"))
@@ -105,24 +106,42 @@ def luminance(colour: np.ndarray) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def parts(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def test_curves_stand_out_from_the_white_they_are_drawn_on() -> None:
+    """WCAG's contrast of 3 for graphics."""
+    assert min(contrast(parts(colour), parts("#ffffff")) for colour in COLOURS) >= 3
+
+
 @pytest.mark.parametrize("theme", [pen.LIGHT, pen.DARK], ids=["light", "dark"])
 def test_words_can_be_read_on_paper_and_on_tints(theme: dict[str, str]) -> None:
     """WCAG's contrast of 4.5 for every colour of words, on the page and in a box of its own tint."""
-    rgb = {name: np.array([int(value[i : i + 2], 16) / 255 for i in (1, 3, 5)]) for name, value in theme.items()}
+    rgb = {name: parts(value) for name, value in theme.items()}
     for hue in set(theme) - {"faint", "paper"}:
         for ground in (rgb["paper"], 0.14 * rgb[hue] + 0.86 * rgb["paper"]):
-            light, dark = sorted((luminance(rgb[hue]), luminance(ground)), reverse=True)
-            assert (light + 0.05) / (dark + 0.05) >= 4.5, hue
+            assert contrast(rgb[hue], ground) >= 4.5, hue
+
+
+SOMEWHERE = "https://somebody.github.io/lmc/"
 
 
 @pytest.fixture(scope="module")
 def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A book of one page that holds every picture and every widget, rendered as strictly as the book."""
+    """A book of one page that holds every picture and every widget, rendered as strictly as the book, at an address."""
     book = tmp_path_factory.mktemp("pictures") / "book"
     shutil.copytree(root / "book/_ext", book / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(STATIC, book / "_static", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copy(root / "book/references.bib", book)
-    (book / "_config.yml").write_text(yaml.safe_dump(configuration()))
+    published = configuration()
+    published["html"]["baseurl"] = SOMEWHERE
+    (book / "_config.yml").write_text(yaml.safe_dump(published))
     (book / "_toc.yml").write_text("format: jb-book\nroot: intro\n")
     parts = ["# Title", "As {numref}`widget-landscape` shows."]
     parts += [f"```{{widget}} {name}\n```" for name in WORDS]
@@ -138,6 +157,14 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return book.parent / "_build/html"
+
+
+def test_a_book_with_an_address_has_a_sitemap_and_a_card(site: Path) -> None:
+    listed = ElementTree.parse(site / "sitemap.xml").getroot()
+    assert f"{SOMEWHERE}intro.html" in [place.text for place in listed.iter() if place.text]
+    page = (site / "intro.html").read_text(encoding="utf-8")
+    assert f'<meta property="og:image" content="{SOMEWHERE}_static/card.png"' in page
+    assert (site / "_static/card.png").is_file()
 
 
 def test_without_scripts_a_widget_is_a_figure_with_its_still(site: Path) -> None:

@@ -94,6 +94,7 @@ def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert main(["match", "other", "lora", "--method", "weights", "--out", "aligned"]) == 0
     assert "wrote aligned.parents: the parents as they are matched; keep it beside aligned" in capsys.readouterr().out
     assert main(["merge", "aligned", "--at", "1", "--out", "merged"]) == 0
+    assert "- parent 1: lora, a LoRA adapter, joined with its base base\n" in Path("merged/README.md").read_text()
     convert("lora", "joined")
     merged, joined = lmc.load("merged"), lmc.load("joined")
     ids = pico.inputs(joined)
@@ -113,6 +114,8 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "its tokenizer": lambda: shutil.copy("base/tokenizer.json", "lora/tokenizer.json"),
     "what was made": lambda: shutil.copy("base/model.safetensors", "aligned.parents/1-lora/model.safetensors"),
     "the record": lambda: Path("aligned.parents/made_of.json").unlink(),
+    "the whole of it": lambda: shutil.copytree("other", "aligned.parents/1-lora", dirs_exist_ok=True),
+    "its name": lambda: Path("aligned.parents/1-lora").rename("aligned.parents/0-lora"),
 }
 
 
@@ -185,7 +188,19 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "magnitudes": (tensor(f"{QUERY}.lora_magnitude_vector", torch.ones(16)), "not one that changes LlamaForCausalLM"),
     "half a change": (
         tensor("model.layers.0.mlp.up_proj.lora_A.weight", torch.ones(4, 16)),
-        "change of shape [12, 16]",
+        "model.layers.0.mlp.up_proj.weight: expected an A and a B of one rank, found A [4, 16]; merge the adapter",
+    ),
+    "a layer that was not written": (
+        field(target_modules=["q_proj", "down_proj"]),
+        "expected a change of model.layers.0.mlp.down_proj.weight, as target_modules in adapter_config.json says",
+    ),
+    "a module that was not written": (
+        field(modules_to_save=["lm_head"]),
+        "expected a change of lm_head.weight, as modules_to_save in adapter_config.json says",
+    ),
+    "a norm that was not written": (
+        field(modules_to_save=["norm"]),
+        "expected a change of model.norm.weight, as modules",
     ),
     "another base": (
         tensor(f"{QUERY}.lora_A.weight", torch.ones(4, 8)),
@@ -195,6 +210,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "quantised": (tensor("lm_head.weight", torch.ones(40, 16, dtype=torch.int8)), "not one that changes"),
     "not finite": (tensor(f"{QUERY}.lora_A.weight", torch.full((4, 16), math.nan)), "expected finite values"),
 }
+
+
+def test_only_what_an_adapter_means_has_to_be_there(tmp_path: Path) -> None:
+    """Names of modules end as listed ones do; a pattern, or a choice of layers, says which, and is not looked into."""
+    fields = {"target_modules": ["0.self_attn.q_proj", "1.mlp.down_proj", "score"], "modules_to_save": ["score"]}
+    for name, more in {"ends": {}, "layers": {"target_modules": ["q_proj"], "layers_to_transform": [0]}}.items():
+        adapter(tmp_path / name, **fields | more)
+        convert(tmp_path / name, tmp_path / f"{name} joined")
 
 
 @pytest.mark.parametrize("what", REFUSED)

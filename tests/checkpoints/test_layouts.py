@@ -215,6 +215,11 @@ def publish(folder: Path, layout: str, dtype: torch.dtype = torch.float32) -> An
     return model
 
 
+def test_every_architecture_has_a_published_layout() -> None:
+    made = {getattr(make, "func", make) for make, _, _ in LAYOUTS.values()}
+    assert made | {pico.vit} == set(pico.STEMS.values())  # timm's: below
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_published_layout_is_read_as_the_stock_class_reads_it(layout: str, tmp_path: Path) -> None:
     model = publish(tmp_path / "a", layout)

@@ -1,6 +1,7 @@
 """Vocabularies that differ, brought to one: every model keeps its logits for its own tokens, at both ends of a path."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +85,11 @@ def test_each_parent_keeps_its_logits_for_its_own_tokens(
         for model in (alignment.parents[k], alignment.merge(k)):
             found = pico.logits(model, after[places])[..., after]
             assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert run("merge aligned --out merged")[0] == 0
+    card = run("merge aligned --out merged")[1]
+    for k, name in enumerate("ab"):
+        moved = Path("aligned.parents", f"{k}-{name}").is_dir()
+        said = f"- parent {k}: {name}, brought to a vocabulary of {len(shared.rows[0])} rows ({choice}"
+        assert (said in card) == moved
     written = vocabulary(tmp_path / "merged")
     assert written.items() <= shared.ids.items()
     assert len(written) == len(shared.ids) or choice == "union"  # rows that no text reaches
@@ -164,6 +169,62 @@ def test_tokenizers_that_cut_text_differently_are_refused_and_said(
         "warning: model 2 cuts text differently than model 1, whose tokenizer is kept (pre_tokenizer; "
         "30 and 30 tokens, 30 in common): its tokens may mean other text\n"
     )
+
+
+def pairs_of_letters(folder: Path, merges: list[str], older: bool) -> None:
+    """A tokenizer of byte pairs, as a tokenizer.json or in the two files of before."""
+    vocab = words("a", "b", "c", *(merge.replace(" ", "") for merge in merges))
+    (folder / "tokenizer.json").unlink(missing_ok=True)
+    if older:
+        (folder / "vocab.json").write_text(json.dumps(vocab))
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    else:
+        pairs = [(merge.split(" ")[0], merge.split(" ")[1]) for merge in merges]
+        Tokenizer(models.BPE(vocab=vocab, merges=pairs)).save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("choice", tokens.CHOICES)
+def test_a_tokenizer_in_older_files_is_compared_with_a_newer_one(
+    choice: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("abc"):
+        lmc.save(pico.llama(k, torch.float32, vocab_size=6, eos_token_id=1), name)
+    pairs_of_letters(tmp_path / "a", ["a b", "ab c", "b c"], older=False)
+    pairs_of_letters(tmp_path / "b", ["b c", "a b", "ab c"], older=True)
+    pairs_of_letters(tmp_path / "c", ["a b", "ab c", "b c"], older=True)
+    assert run("match a c --method naive --out alike")[0] == 0
+    code, _, err = run(f"match a b --method naive --vocabulary {choice} --out aligned")
+    which = "model 1 cuts text differently than model 2" if choice == "second" else "model 2 cuts text differently than"
+    assert which in err and "(merges; 6 and 6 tokens, 6 in common, 3 of them with other ids)" in err
+    assert code == 0 and run("merge aligned --out merged")[0] == 0
+    assert "it learned from text that was cut differently" in Path("merged/README.md").read_text()
+
+
+@pytest.mark.real_data
+def test_real_tokenizers_of_two_families(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPT-2's in its first files, and Pythia's: what both have keeps its logits, and the user is told."""
+    real = Path(os.environ.get("LMC_TEST_DATA", "nowhere")).absolute() / "tokenizers"
+    if not real.is_dir():
+        pytest.skip("needs LMC_TEST_DATA with tokenizers")
+    monkeypatch.chdir(tmp_path)
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    for k, (name, size) in enumerate((("pythia", 50304), ("gpt2", 50257))):
+        lmc.save(pico.llama(k, torch.float32, vocab_size=size, **small), name)
+    shutil.copy(real / "pythia_20B_tokenizer.json", "pythia/tokenizer.json")
+    shutil.copy(real / "gpt2_vocab.json", "gpt2/vocab.json")
+    shutil.copy(real / "gpt2_merges.txt", "gpt2/merges.txt")
+    code, _, err = run("match pythia gpt2 --method naive --out refused")
+    assert code == 2 and "50,277 and 50,257 tokens, 36,938 in common" in err and "--vocabulary first" in err
+    code, _, err = run("match pythia gpt2 --method naive --vocabulary common --out aligned")
+    assert code == 0 and err.startswith("warning: model 2 cuts text differently than model 1, whose tokenizer is kept")
+    assert run("merge aligned --at 1 --out merged")[0] == 0
+    shared, own = vocabulary(tmp_path / "merged"), json.loads(Path("gpt2/vocab.json").read_text())
+    assert len(shared) == 36938 == lmc.load("merged").config.vocab_size
+    names = [token for token in own if token in shared][::7]
+    here, there = (torch.tensor([ids[token] for token in names]) for ids in (own, shared))
+    expected, found = (pico.logits(lmc.load(n), i[None, :12])[..., i] for n, i in (("gpt2", here), ("merged", there)))
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_added_tokens_of_the_other_are_added_to_the_tokenizer(

@@ -108,7 +108,7 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         result.plot(tmp_path / "p.png")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"the one before"]
     for write in (result.plot, result.to_json):
-        with pytest.raises(lmc.CheckpointError, match="is a folder, expected a file"):
+        with pytest.raises(lmc.CheckpointError, match="is a folder, expected a file or nothing"):
             write(tmp_path)
 
 

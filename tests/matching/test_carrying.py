@@ -95,7 +95,8 @@ def write_adapter(folder: Path, base: str, model: Any) -> None:
     factors = {"A": torch.randn(2, into, generator=draw), "B": torch.randn(out, 2, generator=draw)}
     folder.mkdir()
     settings = {"peft_type": "LORA", "base_model_name_or_path": f"../{base}", "r": 2, "lora_alpha": 2}
-    (folder / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": ["dense_h_to_4h"]}))
+    settings |= {"target_modules": ["dense_h_to_4h"], "layers_to_transform": [0]}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
     tensors = {f"base_model.model.{target}.lora_{part}.weight": tensor for part, tensor in factors.items()}
     save_file(tensors, folder / "adapter_model.safetensors")
 

@@ -1,10 +1,15 @@
 """Learned matching: its gradients, the identity that makes dual and single one problem, determinism and resuming."""
 
+import copy
+import json
+import shutil
 from dataclasses import replace
 
 import pico
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc.evaluation.loss import Data, evaluate, losses
@@ -172,6 +177,71 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
         assert all(torch.equal(mine.elements[n], theirs.elements[n]) for n in mine.elements)
     with pytest.raises(lmc.CheckpointError, match="other settings"):
         lmc.match(a, b, method="dual", data=tokens, steps=10, batch=4, resume=tmp_path / "run")
+
+
+SPOILED = {
+    "a map tripled": lambda tensors: {name: 3 * t if "elements" in name else t for name, t in tensors.items()},
+    "moments negated": lambda tensors: {name: -t if "second" in name else t for name, t in tensors.items()},
+    "no losses": lambda tensors: {name: t for name, t in tensors.items() if name != "losses"},
+    "fewer losses": lambda tensors: tensors | {"losses": tensors["losses"][:-1]},
+    "another file": lambda tensors: {"x": torch.zeros(2)},
+}
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory):
+    """A run that was interrupted after its first check, and what it was begun with."""
+    models = [pico.neox(seed=k, dtype=torch.float32) for k in (0, 1)]
+    choices = {"method": "dual", "data": pico.inputs(models[0], n=8), "steps": 4, "batch": 2, "start": "canonical"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(descent, "EVERY", 2)
+        save = Learner.save
+
+        def stop(self, path):
+            save(self, path)
+            raise KeyboardInterrupt
+
+        patch.setattr(Learner, "save", stop)
+        folder = tmp_path_factory.mktemp("unfinished") / "run"
+        with pytest.raises(KeyboardInterrupt):
+            lmc.match(*models, **choices, resume=folder)
+    return models, choices, folder
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_state_that_has_changed_is_not_continued(unfinished, how, tmp_path):
+    models, choices, folder = unfinished
+    shutil.copytree(folder, run := tmp_path / "run")
+    with safe_open(run / "state.safetensors", "pt") as file:
+        before = file.metadata()
+    save_file(SPOILED[how](load_file(run / "state.safetensors")), run / "state.safetensors", metadata=before)
+    with pytest.raises(
+        lmc.CheckpointError, match=r"state\.safetensors: expected the state as this run wrote it, found"
+    ):
+        lmc.match(*models, **choices, resume=run)
+
+
+def test_a_state_of_another_run_is_not_continued(unfinished, tmp_path):
+    models, choices, folder = unfinished
+    shutil.copytree(folder, run := tmp_path / "run")
+    plain = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(plain | {"seed": 1}))
+    with pytest.raises(lmc.CheckpointError, match="expected the state as this run wrote it"):
+        lmc.match(*models, **choices, resume=run, seed=1)
+    with pytest.raises(
+        lmc.CheckpointError, match=r"run with other settings \(data, recipe\.batch, seed\); continue it with"
+    ):
+        lmc.match(*models, **choices | {"batch": 1, "data": choices["data"][1:]}, resume=folder, seed=2)
+
+
+def test_a_run_whose_parents_compute_something_else_now_is_not_continued(unfinished):
+    """The same weights at other angles of their positions."""
+    models, choices, folder = unfinished
+    others = copy.deepcopy(models)
+    for model in others:
+        model.config.rope_parameters["rope_theta"] = 99.0
+    with pytest.raises(lmc.CheckpointError, match=r"run with other settings \(functions\)"):
+        lmc.match(*others, **choices, resume=folder)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

@@ -14,7 +14,7 @@ import lmc
 from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
 from lmc.matching import estimate, memory, pairing
 from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable
-from lmc.reproduce.training.shapes import PYTHIA
+from lmc.reproduce.training.shapes import LLAMA, PYTHIA
 
 ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
 
@@ -188,7 +188,7 @@ def test_merges_are_compared_and_a_list_is_no_vocabulary(tmp_path: Path) -> None
     for path in (a, b):
         vocabulary_json(path, ["x", "y", "xy"])
     (b / "merges.txt").write_text("y x\n")
-    with pytest.raises(IncompatibleModelsError, match=r"differ in vocab\.json, merges\.txt: text becomes other"):
+    with pytest.raises(IncompatibleModelsError, match=r"differ in vocab\.json, merges: text becomes other"):
         inspect_pair([a, b])
     (b / "vocab.json").write_text('{"x": "zero"}')
     with pytest.raises(CheckpointError, match=r"vocab\.json: expected a number for every token, found 'zero' for"):
@@ -280,5 +280,5 @@ def test_the_memory_of_a_process_is_what_was_measured() -> None:
     assert len(measured) >= 5
     for name, row in measured.items():
         with torch.device("meta"):
-            model = PYTHIA[name.split(",")[0]].build()
+            model = (PYTHIA | LLAMA)[name.split(",")[0]].build()
         assert 0.5 < memory.process_memory(model, "weights") / (row["peak_gib"] * 2**30) < 2, name

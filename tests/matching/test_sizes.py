@@ -51,6 +51,7 @@ def test_the_command_writes_the_parent_it_matches(
     told = "".join(capsys.readouterr())
     assert told.count("model 1 (5,232 numbers) is smaller than model 2") == 1 and "wrote aligned.parents" in told
     assert main(["merge", "aligned", "--at", "0", "--out", "merged"]) == 0
+    assert "- parent 0: small, written in the shapes of large\n" in Path("merged/README.md").read_text()
     small, merged = lmc.load("small"), lmc.load("merged")
     inputs = pico.inputs(small)
     assert relative_change(pico.logits(small, inputs), pico.logits(merged, inputs)) <= TOLERANCE[torch.float32]

@@ -8,9 +8,11 @@ knows no module of `lmc`: those it imports itself, as any kernel does. Jupyter s
 ends with the copy, and the copy with it.
 """
 
+import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -21,7 +23,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+HERE = {str(Path(__file__).parent), str(Path(__file__).parents[2]), ""}
 VARIABLE = "COPIES_FROM"  # the socket of the process that is copied
+IMPORTED = ["ipykernel.kernelapp", "ipykernel.zmqshell", "matplotlib.backends.backend_svg", "matplotlib.pyplot"]
+IMPORTED += ["scipy.optimize", "sklearn.datasets"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as `kernel_environment` asks
 
 
@@ -34,7 +39,7 @@ def serving() -> Iterator[dict[str, str]]:
         process = subprocess.Popen(command, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout and process.stdout.readline() == "ready\n"
-            yield {VARIABLE: place}
+            yield {VARIABLE: place, "PYTHONPATH": os.pathsep.join(HERE - {""})}
         finally:
             process.kill()
             process.communicate()
@@ -47,7 +52,9 @@ def become_copy(place: str) -> None:
         line.connect(place)
         order = {"argv": sys.orig_argv, "environ": dict(os.environ), "cwd": os.getcwd()}
         socket.send_fds(line, [json.dumps(order).encode() + b"\n"], [0, 1, 2])
-        line.recv(1)  # nothing ever comes: the copy has ended
+        parent = int(os.environ["JPY_PARENT_PID"])
+        while os.getppid() == parent and not select.select([line], [], [], 1)[0]:
+            pass  # nothing ever comes: either the copy has ended, or who started this process was killed
     os._exit(0)
 
 
@@ -57,8 +64,8 @@ def serve(place: str) -> None:
 
     library = transformers()
     timm(), library.GPTNeoXForCausalLM, library.OlmoForCausalLM, library.GPT2LMHeadModel, library.AutoTokenizer
-    import scipy.optimize  # noqa: F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "lmc"]:
         del sys.modules[name]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no one waits for the copies
@@ -99,8 +106,6 @@ def run(line: socket.socket) -> None:
     sys.stdout.flush()
     os._exit(0)
 
-
-HERE = {str(Path(__file__).parent), str(Path(__file__).parents[2]), ""}
 
 if __name__ == "__main__":
     serve(sys.argv[1])

@@ -65,8 +65,10 @@ def closed() -> Iterator[None]:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_kernels: dict[str, str]) -> Path:
     """Notebook 00 reads what notebook 01 writes."""
+    for variable, value in quick_kernels.items():
+        monkeypatch.setenv(variable, value)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "figures.yml").write_text(LEDGER)
     for name, text in PACKAGE.items():

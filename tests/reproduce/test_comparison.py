@@ -41,7 +41,7 @@ def test_every_run_of_the_plan(pairs, data):
         "naive": [{}],
         "dual": [{"seed": 0, "steps": 2}, {"seed": 1, "steps": 2, "pairs": ["pair-1"]}],
     }
-    found = compare(pairs, data, data, plan, grid=3, say=lambda line: None)
+    found = compare(pairs, data, data, plan, grid=3)
     assert [run.pair for run in found.methods["naive"]] == ["pair-0", "pair-1"]
     dual = found.methods["dual"]
     assert [(run.pair, run.settings["seed"]) for run in dual] == [("pair-0", 0), ("pair-1", 0), ("pair-1", 1)]
@@ -55,7 +55,7 @@ def test_every_run_of_the_plan(pairs, data):
 def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, monkeypatch):
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path))
     plan = {"weights": [{}], "dual": [{"seed": 0, "steps": 1}, {"seed": 1, "steps": 1, "pairs": ["pair-1"]}]}
-    whole = compare(pairs, data, data, plan, grid=3, say=lambda line: None)
+    whole = compare(pairs, data, data, plan, grid=3)
     made = []
 
     def interrupted(*models, method, **options):
@@ -67,16 +67,16 @@ def test_an_interrupted_experiment_goes_on_where_it_was(pairs, data, tmp_path, m
     monkeypatch.setattr("lmc.reproduce.experiments.comparison.match", interrupted)
     keep = KeptRuns.of("two-pairs", "smoke")
     with pytest.raises(KeyboardInterrupt):
-        compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
+        compare(pairs, data, data, plan, grid=3, keep=keep)
     assert made == ["weights", "weights", "activations", "dual", "activations"]
-    again = compare(pairs, data, data, plan, grid=3, say=lambda line: None, keep=keep)
+    again = compare(pairs, data, data, plan, grid=3, keep=keep)
     assert made[5:] == ["weights", "activations", "dual", "dual"]  # the starts of what was missing, and that
     assert again == whole
     spent = keep.seconds(before=math.inf)
     found = record("two-pairs", "smoke", again.to_json(), [0], time.monotonic())
     assert found.run["duration_s"] >= spent > 0 and not keep.folder.exists()
     other = {"weights": [{}]}
-    compare(pairs, data, (data[0] + 1, data[1]), other, grid=3, say=lambda line: None, keep=keep)
+    compare(pairs, data, (data[0] + 1, data[1]), other, grid=3, keep=keep)
     assert made[-2:] == ["weights", "weights"]  # other data is another run
 
 

@@ -12,7 +12,7 @@ def test_every_way_of_matching_is_measured_on_the_same_simplex():
     models = [pico.vit(seed=k, dtype=torch.float32) for k in range(3)]
     images = pico.inputs(models[0], n=24)
     data = images, torch.arange(24) % 10
-    numbers = several(models, data, data, counts=(3,), steps=2, grid=3, say=lambda line: None)
+    numbers = several(models, data, data, counts=(3,), steps=2, grid=3)
     rows = numbers["several"]["3"]
     assert {way: row["steps"] for way, row in rows.items()} == {"together": 2, "one by one": 4, "naive": 0}
     for way, row in rows.items():

@@ -135,7 +135,9 @@ def test_what_chapters_import_is_reached(smoke: Path, root: Path) -> None:
         assert any(kernel["imported"] <= within[source] for source in able), [source.stem for source in able]
 
 
-def test_an_input_that_is_not_declared_is_seen(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_that_is_not_declared_is_seen(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, quick_kernels: dict[str, str]
+) -> None:
     """Also one that is not there yet, which `exist` is asked for."""
     header = (root / "notebooks/04_reordering.py").read_text(encoding="utf-8").partition("# %%")[0]
     code = """
@@ -152,7 +154,7 @@ results.exist("other", profile) or results.exist("large", "gpu")
     (tmp_path / "pyproject.toml").write_text((root / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr("lmc.reproduce.places.checkout", lambda: tmp_path)
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
-    for name, value in recording(tmp_path / "record").items():
+    for name, value in (quick_kernels | recording(tmp_path / "record")).items():
         monkeypatch.setenv(name, value)
     entry = Figure("own", "t", "01_own", ("smoke",), "own", "curves")
     with kernel_environment():
@@ -198,9 +200,10 @@ def test_every_use_of_the_environment_is_seen() -> None:
     "name", ["08_matching", "03_landscape", "12_which_symmetry", "17_pythia_small", "14_k_models", "15_what_limits_it"]
 )
 def test_the_same_numbers_come_out_byte_for_byte(
-    name: str, smoke: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, smoke: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_kernels: dict[str, str]
 ) -> None:
-    monkeypatch.setenv("LMC_RESULTS", str(tmp_path))
+    for variable, value in {"LMC_RESULTS": str(tmp_path), **quick_kernels}.items():
+        monkeypatch.setenv(variable, value)
     ledger = figures(root / "figures.yml")
     with kernel_environment():
         assert not execute(name, "smoke", tmp_path / "executed", {}, ledger).cached

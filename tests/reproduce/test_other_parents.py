@@ -37,9 +37,7 @@ def test_both_kinds_are_measured_by_one_command(tmp_path: Path, monkeypatch: pyt
 
 def test_the_barrier_of_linear_merges_is_that_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     alignment = lmc.match(*load_pairs("neox-docstrings", 1)["neox-docstrings-0"], method="naive")
-    monkeypatch.setattr(
-        with_mergekit, "merged", lambda _, folder, plans, seed: [alignment.merge(at) for _, at in plans]
-    )
+    monkeypatch.setattr(with_mergekit, "merged", lambda _, folder, plans: [alignment.merge(at) for _, at in plans])
     held_out = Data(corpora.tokens("embedded", "eval", corpora.byte_tokenizer(), 64, limit=4))
     found = with_mergekit.merges(Path("python"), alignment, held_out)
     walked = lmc.path(alignment, held_out.inputs, grid=5)

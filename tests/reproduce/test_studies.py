@@ -16,9 +16,6 @@ from lmc.symmetries.pattern import SCALE
 from lmc.symmetries.transform import Transform
 
 
-def quiet(line: str) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def pair():
     return tuple(pico.vit(seed=seed, dtype=torch.float32) for seed in (0, 1))
@@ -55,7 +52,7 @@ def test_a_restricted_alignment_keeps_the_chosen_kinds_alone(pair, data):
 
 def test_ablation_moves_only_what_it_may(pair, data):
     tried = ["none", "only hidden order", "all"]
-    found = ablate({"p": pair}, data, data, steps=2, lr=0.02, grid=3, tried=tried, say=quiet)
+    found = ablate({"p": pair}, data, data, steps=2, lr=0.02, grid=3, tried=tried)
     assert list(found.methods) == tried and found.unit == "nats per image"
     canonical = lmc.path(lmc.match(*pair, method="canonical"), data, grid=3).barrier
     assert found.barriers("none") == [pytest.approx(canonical, rel=1e-6)]
@@ -79,7 +76,7 @@ def test_a_sweep_compares_at_every_point(pair, data):
 def test_the_line_up(pair, data):
     alignments = four_alignments(pair, data, steps=2)
     assert list(alignments) == ["naive", "closed form", "single", "dual"]
-    rows = beside_controls(pair, alignments, data, data, steps=4, rates=[1e-4, 1e-2], say=quiet)
+    rows = beside_controls(pair, alignments, data, data, steps=4, rates=[1e-4, 1e-2])
     assert tuple(rows) == ORDER
     scored = Data(*data)
     parents = [float(evaluate(model, scored)[0].mean()) for model in pair]

@@ -48,6 +48,8 @@ STABLE = {**ONE, "vocab_size": 30, "num_attention_heads": 2, "num_key_value_head
 HALF = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
 BERT = {**TINY, "intermediate_size": 6, "type_vocab_size": 1}  # a second type of tokens would never be seen
 FEW = {"vocab_size": 20, "num_hidden_layers": 1}
+GPT = {**TINY, "n_inner": 6, "num_hidden_layers": 1}
+ROBERTA = pico.builder("RobertaForSequenceClassification")
 TOWER = {**TINY, **FEW, "intermediate_size": 6}
 DINO = {"hidden_size": 6, "image_size": 6, "patch_size": 3, "num_labels": 14, "num_hidden_layers": 1}
 CASES += [
@@ -74,6 +76,8 @@ CASES += [
             {"n_inner": 6, "activation_function": "relu", "vocab_size": 20},
         ),  # none of its units is always off
         (pico.builder("LlamaForTokenClassification"), ONE, "LlamaForTokenClassification", {"num_labels": 12}),
+        (pico.builder("GPT2ForSequenceClassification"), GPT, "GPT2ForSequenceClassification", {"num_labels": 12}),
+        (pico.builder("LlamaForSequenceClassification"), ONE, "LlamaForSequenceClassification", {"num_labels": 12}),
         (pico.phi3, ONE, "all fused", {}),
         (pico.phi3, ONE, "partly turned", {"head_dim": 4, "rope_parameters": HALF}),
         (pico.granite, ONE, "multipliers", {}),
@@ -92,6 +96,8 @@ CASES += [
         (pico.builder("BertModel"), {**BERT, **FEW}, "BertModel", {}),
         (pico.roberta, {**BERT, **FEW}, "padding among the texts", {"pad_token_id": 0}),
         (pico.builder("BertForTokenClassification"), {**BERT, **FEW}, "BertForTokenClassification", {"num_labels": 12}),
+        (pico.builder("BertForSequenceClassification"), {**BERT, **FEW}, "a pooler", {"num_labels": 12}),
+        (ROBERTA, {**BERT, **FEW}, "a head", {"num_labels": 12, "pad_token_id": 0}),
         (pico.builder("ViTModel"), {**HF, "num_hidden_layers": 1}, "ViTModel", {}),
         (pico.dinov2, DINO, "class token and patches", {}),
         *([(pico.dinov2, DINO, "gated", {"use_swiglu_ffn": True})] if pico.gated_dinov2() else []),
@@ -121,7 +127,13 @@ CASES += [
 # of queries and keys share a factor for each frequency, which is not linear in what is stored. The norm with which the
 # stream of CLIP's pictures begins has d gains γ, but Cγ without its means, between the embeddings and the stream, only
 # d − 1 singular values: gains with the same ones are reached by rotating both, along a curve.
-UNDECLARED = {pico.opt: 2 * (8 - 1), pico.roberta: 8 - 1, pico.gemma3: 2, pico.clip_vision: 1}
+UNDECLARED = {pico.opt: 2 * (8 - 1), pico.roberta: 8 - 1, ROBERTA: 8 - 1, pico.gemma3: 2, pico.clip_vision: 1}
+
+
+def test_every_architecture_is_counted() -> None:
+    counted = {getattr(build, "func", build) for build, _ in (case.values for case in CASES)}
+    sisters = {pico.mistral, pico.xlm_roberta}  # the code of Llama and of RoBERTa
+    assert counted | sisters == set(pico.STEMS.values())
 
 
 def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Module:

@@ -22,6 +22,12 @@ BUILDERS = {name: pico.builder(name) for family in FAMILIES for name in family.c
 ONE_OF_EACH = list({pico.stem(name): name for name in reversed(BUILDERS)}.values())
 
 
+def test_every_family_is_tried() -> None:
+    """What follows runs over these names, so none may be lost, and an architecture that is built here has a family."""
+    assert {family.name for family in FAMILIES} == {lmc.spec(BUILDERS[name]()).family for name in ONE_OF_EACH}
+    assert {pico.stem(name) for name in BUILDERS} == set(pico.STEMS)
+
+
 def distance(a: nn.Module, b: nn.Module) -> float:
     """‖θ_A − θ_B‖ / ‖θ_A‖, over the tensors that are not constant in canonical form."""
     one, two = state(a), state(b)

@@ -131,6 +131,10 @@ def more_grids() -> list[Any]:
         {"head_dim": 12, "rope_parameters": partial},
     )
     grid += mixed_grid(pico.phi3, 16, eps, **text, turned=turned, kind=kind)
+    longer = tuple(  # texts of 12 tokens are longer than the trained ones, or shorter
+        h | pico.long_rope(48 // h["num_attention_heads"], trained) for h in heads for trained in (8, 32)
+    )
+    grid += mixed_grid(pico.phi3, 6, eps, **text | {"heads": longer})
     grid += mixed_grid(pico.qwen3, 16, eps, **text, **free, attention_bias=flags, kind=kind)
     grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=texts)
     grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=texts)
@@ -138,7 +142,8 @@ def more_grids() -> list[Any]:
     eager = text | {"attn_implementation": ("eager",)}
     caps = {"attn_logit_softcapping": (None, 1.0), "final_logit_softcapping": (None, 2.0), "sliding_window": (4, 64)}
     grid += mixed_grid(pico.gemma2, 12, eps, **eager, **free, **caps, kind=kind)
-    grid += mixed_grid(pico.gemma3, 14, eps, **text, **free, attention_bias=flags, sliding_window=(4, 64))
+    few = tuple(k for k in ("ForCausalLM", "TextForSequenceClassification") if pico.known(f"Gemma3{k}"))
+    grid += mixed_grid(pico.gemma3, 16, eps, **text, **free, attention_bias=flags, sliding_window=(4, 64), kind=few)
     wide_experts = eps | {"intermediate_size": 4, "hidden_size": 48}
     picked = {"num_experts_per_tok": (1, 2, 3), "experts_implementation": ("eager", "batched_mm")}
     pool = {"num_experts": (3, 5), "norm_topk_prob": flags}
@@ -240,6 +245,8 @@ def canonicalize(model: nn.Module) -> Any:
 
 def test_the_grid_covers_what_it_says() -> None:
     assert len(GRID) >= 400
+    assert {*ALL, pico.xlm_roberta} == set(pico.STEMS.values())  # whose code is RoBERTa's
+    assert {case.values[0] for case in GRID} == set(ALL)
     seen: dict[tuple[Any, str], set[Any]] = {}
     for case in GRID:
         build, config = case.values

@@ -8,7 +8,7 @@ A kind that is left out is left out of everything: it is not in the starting poi
 kind reset to the identity) and it does not learn.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lmc.evaluation import as_data, path
@@ -78,7 +78,6 @@ def ablate(
     grid: int = 11,
     seeds: Sequence[int] = (0,),
     tried: Collection[str] | None = None,
-    say: Callable[[str], None] = print,
 ) -> Comparison:
     """The barrier of dual matching under every variant of `variants` (or of those `tried`), on every pair.
 
@@ -104,6 +103,6 @@ def ablate(
             found.append(
                 Run(variant, walked.barrier, name, interval=walked.interval, gap=walked.gap, kinds=tuple(allowed))
             )
-            say(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
+            print(f"{name}  {variant:<28} barrier {walked.barrier:.4f}")
     rest = {"steps": steps, "lr": lr, "seeds": [seed for _, seed in made]}
     return Comparison(tuple(found), unseen.unit, rest=rest)

@@ -2,22 +2,25 @@
 
     make bench ITEM=weights             # or: python -m lmc.reproduce.experiments.bench_weights 14M "14M, unrelated"
 
-For every shape of the Pythia suite: a model A of random weights and B = g·A, for a random element g of the whole group,
-are written to disk; `lmc match A B --method weights --export` runs in a process of its own, whose wall time and largest
-resident memory are measured; what it wrote is compared with A. A planted pair is found in one look. `unrelated` is the
-pair that takes longest: B is random as well, so that there is little to find. Writing the pair and comparing need as
-little memory as matching. The results go to data/results/bench/weights.json, one entry a shape; other entries stay. Two
-threads are used; on a machine that does other work too, the processor seconds say more than the wall time.
+For shapes of the Pythia suite, and of Llamas with grouped queries: a model A of random weights and B = g·A, for a
+random element g of the whole group, are written to disk; `lmc match A B --method weights --export` runs in a process
+of its own, whose wall time and memory are measured; what it wrote is compared with A. A planted pair is found in one
+look. `unrelated` is the pair that takes longest: B is random as well, so that there is little to find. Writing the pair
+and comparing need as little memory as matching. The results go to data/results/bench/weights.json, one entry a shape;
+other entries stay. Two threads are used; on a machine that does other work too, the processor seconds say more than the
+wall time.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +32,12 @@ from lmc.checkpoints import load, provenance, stored
 from lmc.files import write_whole
 from lmc.matching import describe
 from lmc.reproduce import places
-from lmc.reproduce.training.shapes import PYTHIA
-from lmc.symmetries import Canonical, Moved, Permutation, Transform
+from lmc.reproduce.training.shapes import LLAMA, PYTHIA, Language
+from lmc.symmetries import Canonical, Moved, Permutation, Transform, epsilon, set_epsilon
 from lmc.symmetries.families import spec as spec_of
 
-SHAPES = {name: PYTHIA[name] for name in ("14M", "70M", "160M", "410M", "1B")}
+SHAPES: dict[str, Language] = {name: PYTHIA[name] for name in ("14M", "70M", "160M", "410M", "1B")}
+SHAPES |= {name: LLAMA[name] for name in ("Llama 26M", "Llama 386M", "Llama 1.1B")}
 UNRELATED = ", unrelated"
 THREADS = 2
 CHUNK = 1 << 24  # numbers compared at a time
@@ -41,17 +45,22 @@ CHUNK = 1 << 24  # numbers compared at a time
 
 def main(names: list[str]) -> None:
     """Measure each shape and write what was found down at once."""
-    out = places.checkout() / "data/results/bench/weights.json"
     for name in names or [shape + kind for shape in SHAPES for kind in ("", UNRELATED)]:
-        load, began = os.getloadavg()[0], time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            row = measure(name, Path(folder))
         command = f"python -m lmc.reproduce.experiments.bench_weights '{name}'"
-        run = facts(began, load, command=command, threads=THREADS, seeds=[0, 1])
-        print(name, json.dumps(row), flush=True)
-        for file, content in ((out, row), (out.with_suffix(".run.json"), run)):
-            known = json.loads(file.read_text()) if file.exists() else {}
-            write_whole(file, json.dumps(known | {name: content}, indent=1, sort_keys=True) + "\n")
+        entry("weights", name, command, partial(measure, name))
+
+
+def entry(part: str, name: str, command: str, work: Callable[[Path], dict[str, Any]], **given: Any) -> None:
+    """Do some work in a folder of its own, and write what it found and how into the part's results, under the name."""
+    load, began = os.getloadavg()[0], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        row = work(Path(folder))
+    run = facts(began, load, command=command, threads=THREADS, seeds=[0, 1], **given)
+    print(name, json.dumps(row), flush=True)
+    out = places.checkout() / f"data/results/bench/{part}.json"
+    for file, content in ((out, row), (out.with_suffix(".run.json"), run)):
+        known = json.loads(file.read_text()) if file.exists() else {}
+        write_whole(file, json.dumps(known | {name: content}, indent=1, sort_keys=True) + "\n")
 
 
 def facts(began: float, load: float, **given: Any) -> dict[str, Any]:
@@ -66,7 +75,7 @@ def facts(began: float, load: float, **given: Any) -> dict[str, Any]:
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
-    """Plant, match, compare."""
+    """Plant or draw, match, compare."""
     with torch.device("meta"):
         model: Any = SHAPES[name.removesuffix(UNRELATED)].build()
     checkpoints.save(model, folder / "a", dtype=torch.float32, tensors=random_weights(model))
@@ -77,22 +86,37 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         g = plant(folder / "a", folder / "b")
     command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "aligned", "--export"]
     environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(places.checkout())}
-    began = time.monotonic()
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    spent = watched(command, folder, environment)
     record = describe(folder / "aligned")["record"]
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_gib": round(usage.ru_maxrss / 2**20, 2),
+        **spent,
         **(recovery(folder, g) if g else {}),
         "sweeps": record["sweeps"][0],
         "cosine": record["cosines"][0][-1],
+    }
+
+
+def watched(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> dict[str, float]:
+    """What a process took: seconds, processor seconds, the GiB that were resident at most, and those of its own.
+
+    Pages of mapped files are resident, but not its own: the system takes them back where it needs memory.
+    """
+    began, own = time.monotonic(), 0
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        if found := re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text()):
+            own = max(own, int(found[1]))
+        time.sleep(0.05)
+    _, status, usage = ended
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_gib": round(usage.ru_maxrss / 2**20, 2),
+        "own_gib": round(own / 2**20, 2),
     }
 
 
@@ -114,7 +138,7 @@ def plant(a: Path, b: Path) -> Transform:
     g = Transform.random(spec, seed=1)
     moved = Moved(g, Canonical(spec, stored(blueprint)))
     model: Any = blueprint.model
-    model.config.layer_norm_eps *= g.scale**2
+    set_epsilon(model, spec, epsilon(model, spec) * g.scale**2)
     checkpoints.save(model, b, dtype=torch.float32, tensors=moved.items())
     return g
 

@@ -16,22 +16,23 @@ from lmc.reproduce.figures import Markdown
 from lmc.reproduce.runs import Comparison
 from lmc.reproduce.training.budget import command
 
+PROFILE = "laptop"  # of the results that the verdicts are read from
 NEAR = 0.05  # of the naive barrier: what is called near zero
 STAYS = 0.05  # of the worse endpoint's accuracy: how much of it a path that stays up may lose
 LANGUAGE = ("pythia-wikipedia", "olmo-wikipedia")
 VISION = ("cifar10-128", "cifar10-192", "tiny-imagenet-192", "vit-cifar10", "vit-tiny-imagenet")
 CURVES = ("scale-width-tokens", "scale-width-loss", "scale-depth-tokens", "scale-depth-loss")
-ABLATIONS = ("ablation-text", "ablation-vit")
+ABLATIONS = {"ablation-text": "language models of documentation", "ablation-vit": "vision transformers on digits"}
 SUPPORTED, UNSEEN, UNTESTED = "supported at this size", "not seen at this size", "not tested"
 MATTERS = "stream rotation"  # the symmetry that the predecessor finds to matter most
 Row = dict[str, Any]
 
 
-def near_zero(profile: str) -> list[Row]:
+def near_zero() -> list[Row]:
     """Near-zero barriers on WikiText, for language models of medium size."""
     rows = []
     for id in LANGUAGE:
-        compared = results.read(id, profile).comparison
+        compared = results.read(id, PROFILE).comparison
         setting = compared.rest["setting"]
         (found,) = (also for corpus, also in compared.also.items() if corpus.startswith("wikitext2"))
         dual, naive = found.summary["dual"], found.summary["naive"].barrier
@@ -57,11 +58,11 @@ def _count(compared: Comparison) -> int:
     return len(set(compared.headline.pairs if compared.headline else compared.pairs))
 
 
-def along_the_path(profile: str) -> list[Row]:
+def along_the_path() -> list[Row]:
     """Accuracy along the whole path of vision transformers."""
     rows = []
     for id in VISION:
-        compared = results.read(id, profile).comparison if results.exist(id, profile) else None
+        compared = results.read(id, PROFILE).comparison if results.exist(id, PROFILE) else None
         if compared is None or "dual" not in compared.methods:
             continue
         paths = [run.accuracies or () for run in compared.methods["dual"]]
@@ -80,12 +81,12 @@ def along_the_path(profile: str) -> list[Row]:
     return rows
 
 
-def two_sides(profile: str) -> list[Row]:
+def two_sides() -> list[Row]:
     """Dual matching is better than single."""
-    if not results.exist("one-or-two", profile):
-        return [_untested()]
+    if not results.exist("one-or-two", PROFILE):
+        return untested()
     rows = []
-    for group, found in results.read("one-or-two", profile).numbers["together"].items():
+    for group, found in results.read("one-or-two", PROFILE).numbers["together"].items():
         best = found["best"]
         low, high = best["interval"]
         rows.append(
@@ -100,20 +101,20 @@ def two_sides(profile: str) -> list[Row]:
     return rows
 
 
-def symmetries(profile: str) -> list[Row]:
+def symmetries() -> list[Row]:
     """Which symmetry matters most: the predecessor (arXiv 2506.22712) finds the gain in the residual rotation."""
     rows = []
-    for id in ABLATIONS:
-        compared = results.read(id, profile).comparison
+    for id, networks in ABLATIONS.items():
+        compared = results.read(id, PROFILE).comparison
         barriers = {name: compared.mean(name) for name in compared.methods}
         without = {name: b for name, b in barriers.items() if name.startswith("without")}
         only = {name: b for name, b in barriers.items() if name.startswith("only")}
         worst, best = max(without, key=without.__getitem__), min(only, key=only.__getitem__)
         rows.append(
             {
-                "tested": f"{id}, {len(set(compared.pairs))} pairs, {compared.rest['steps']} steps",
-                "number": f"all {barriers['all']:.3f}, none {barriers['none']:.3f}; {worst} {without[worst]:.3f}; "
-                f"{best} {only[best]:.3f} {compared.unit}",
+                "tested": f"{networks}, {len(set(compared.pairs))} pairs, {compared.rest['steps']} steps of matching",
+                "number": f"barrier with all symmetries {barriers['all']:.3f}, with none {barriers['none']:.3f}, "
+                f"{worst} {without[worst]:.3f}, with {best} {only[best]:.3f} {compared.unit}",
                 "verdict": f"{SUPPORTED if MATTERS in worst and MATTERS in best else UNSEEN}: most is lost {worst}, "
                 f"most is gained with {best}",
                 "results": id,
@@ -122,13 +123,13 @@ def symmetries(profile: str) -> list[Row]:
     return rows
 
 
-def with_size(profile: str) -> list[Row]:
+def with_size() -> list[Row]:
     """How the barrier scales with size."""
     rows = []
     for id in CURVES:
-        if not results.exist(id, profile):
+        if not results.exist(id, PROFILE):
             continue
-        swept = results.read(id, profile).sweep
+        swept = results.read(id, PROFILE).sweep
         fit, sizes = swept.rest["fits"].get("dual"), ", ".join(f"{x:g}" for x in swept.points)
         barriers = ", ".join(f"{found.mean('dual'):.4f}" for found in swept.compared)
         number = f"dual {barriers} nats per token"
@@ -143,7 +144,7 @@ def with_size(profile: str) -> list[Row]:
                 "results": id,
             }
         )
-    return rows or [_untested()]
+    return rows or untested()
 
 
 def _direction(fit: Mapping[str, Any] | None) -> str:
@@ -156,28 +157,24 @@ def _direction(fit: Mapping[str, Any] | None) -> str:
     return f"{UNSEEN}: it {'rises' if low > 0 else 'may rise or fall'}"
 
 
-def at_a_billion(profile: str) -> list[Row]:
-    """Small barriers of language models with a billion parameters."""
-    return [_untested()]
+def untested() -> list[Row]:
+    """What nobody has looked at, such as language models with a billion parameters."""
+    return [{"tested": "nothing", "number": "none", "verdict": UNTESTED, "results": ""}]
 
 
-CLAIMS: dict[str, Callable[[str], list[Row]]] = {
+CLAIMS: dict[str, Callable[[], list[Row]]] = {
     "near-zero barriers on WikiText for language models of medium size": near_zero,
     "accuracy of vision transformers stays up along the path (ViT-L: above 69 % on ImageNet)": along_the_path,
-    "small barriers at a billion parameters": at_a_billion,
+    "small barriers at a billion parameters": untested,
     "dual matching is better than single": two_sides,
     "which symmetry matters": symmetries,
     "the barrier falls with size": with_size,
 }
 
 
-def _untested() -> Row:
-    return {"tested": "nothing", "number": "none", "verdict": UNTESTED, "results": ""}
-
-
-def collected(profile: str = "laptop") -> dict[str, Any]:
+def collected() -> dict[str, Any]:
     """All rows, each with its claim."""
-    return {"rows": [{"claim": claim} | row for claim, found in CLAIMS.items() for row in found(profile)]}
+    return {"rows": [{"claim": claim} | row for claim, found in CLAIMS.items() for row in found()]}
 
 
 def claims_table(numbers: Mapping[str, Any]) -> Markdown:
@@ -197,7 +194,7 @@ def main() -> None:
     began = time.monotonic()
     numbers = collected()
     run = {"seeds": [], "duration_s": time.monotonic() - began}
-    results.write("claims", "laptop", numbers, run | {"command": "python -m lmc.reproduce.experiments.claims"})
+    results.write("claims", PROFILE, numbers, run | {"command": "python -m lmc.reproduce.experiments.claims"})
     print(claims_table(numbers).text)
 
 

@@ -2,7 +2,7 @@
 
 >>> began, pairs = time.monotonic(), {"pair-0": (a, b)}
 >>> methods = plan(list(pairs), seeds=[0, 1], steps=2, rates={"single": 0.02, "dual": 0.02})
->>> compared = compare(pairs, match_on, held_out, methods, grid=3, say=lambda line: None).summarised(guess=3.7)
+>>> compared = compare(pairs, match_on, held_out, methods, grid=3).summarised(guess=3.7)
 >>> record("first-trial", "smoke", compared.to_json(), [0, 1], began).source
 'fresh'
 
@@ -10,7 +10,7 @@ What is found are values of `lmc.reproduce.runs`; figures take these.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -68,7 +68,6 @@ def compare(
     held_out: object,
     plan: Mapping[str, Sequence[Mapping[str, Any]]],
     grid: int = 25,
-    say: Callable[[str], None] = print,
     keep: KeptRuns | None = None,
 ) -> Comparison:
     """Every method of `plan` on every pair, each with each of its settings (arguments of `lmc.match`).
@@ -95,7 +94,7 @@ def compare(
                 run = Run.along(label, name, PathResult.of(made["path"]), parents[name], made["settings"])
                 runs.append(run)
                 took = f"({made['seconds']:.0f} s)  {made['settings']}"
-                say(f"{name}  {label:<12} barrier {run.barrier:.4f}  {took}")
+                print(f"{name}  {label:<12} barrier {run.barrier:.4f}  {took}")
     return Comparison(tuple(runs), unseen.unit, len(unseen), parents)
 
 

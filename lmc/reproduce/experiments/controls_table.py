@@ -1,12 +1,12 @@
 """The table of controls: a merged model beside its parents, their ensemble, other midpoints, repaired ones.
 
 >>> aligned = four_alignments((a, b), match_on, steps=2)
->>> rows = beside_controls((a, b), aligned, match_on, held_out, steps=2, rates=[3e-4, 1e-3], say=lambda line: None)
+>>> rows = beside_controls((a, b), aligned, match_on, held_out, steps=2, rates=[3e-4, 1e-3])
 >>> list(rows)[:3], list(rows["naive, fine-tuned"])          # the gap is that to the better parent
 (['parents', 'ensemble of the parents', 'naive'], ['loss', 'accuracy', 'gap', 'rate'])
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,7 +57,6 @@ def beside_controls(
     steps: int,
     rates: Sequence[float],
     seed: int = 0,
-    say: Callable[[str], None] = print,
 ) -> dict[str, dict[str, float]]:
     """Held-out `loss`, `accuracy` and signed `gap` to the better parent of every model of `ORDER`.
 
@@ -73,7 +72,7 @@ def beside_controls(
     def add(name: str, model: nn.Module, **more: float) -> None:
         loss, accuracy = (float(x.mean()) for x in evaluate(model, unseen))
         rows[name] = {"loss": loss, "accuracy": accuracy, "gap": loss - best, **more}
-        say(f"{name:<26} loss {loss:.4f}  accuracy {accuracy:.3f}")
+        print(f"{name:<26} loss {loss:.4f}  accuracy {accuracy:.3f}")
 
     loss, accuracy = (sum(x) / 2 for x in zip(*parents, strict=True))
     rows["parents"] = {"loss": loss, "accuracy": accuracy, "gap": loss - best}

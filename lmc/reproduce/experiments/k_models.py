@@ -1,11 +1,11 @@
 """More than two models: matched together, or each to the first alone, and merged anywhere on the simplex.
 
->>> numbers = several([a, b, c], match_on, held_out, counts=[3], steps=2, grid=3, say=lambda line: None)
+>>> numbers = several([a, b, c], match_on, held_out, counts=[3], steps=2, grid=3)
 >>> {way: row["steps"] for way, row in numbers["several"]["3"].items()}
 {'together': 2, 'one by one': 4, 'naive': 0}
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +38,6 @@ def several(
     steps: int,
     seed: int = 0,
     grid: int = 5,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """For the first K models, every K of `counts`: the barrier over the simplex, matched in three ways.
 
@@ -60,7 +59,7 @@ def several(
         }
         merged = {way: _merged(alignment, unseen, taken, grid) for way, (alignment, taken) in ways.items()}
         for way, row in merged.items():
-            say(f"K = {count}  {way:<12} barrier {row.barrier:.4f}  edges {row.edges:.4f}")
+            print(f"K = {count}  {way:<12} barrier {row.barrier:.4f}  edges {row.edges:.4f}")
         found[str(count)] = {way: asdict(row) for way, row in merged.items()}
     return {"several": found, "unit": unseen.unit, "samples": len(unseen), "grid": grid}
 

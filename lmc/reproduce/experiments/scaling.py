@@ -99,8 +99,6 @@ class Scaling:
 
     def pair(self, id: str, index: int | None, equal: str) -> None:
         """Train, match and measure one pair of a setting, or all. Raises BudgetSpent and ArgumentError."""
-        if id not in self.settings:
-            raise ArgumentError(f"setting: expected one of {', '.join(self.settings)}, found {id!r}")
         setting = self.settings[id]
         prepared.prepare(corpora([setting]), self.inputs)
         if equal == "loss":
@@ -245,7 +243,7 @@ def _parameters(setting: Setting) -> int:
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options("scaling", "How the barrier scales.")
-    parser.add_argument("setting", metavar="SETTING", help="width-64, depth-2, …; write, or all")
+    parser.add_argument("setting", choices=(*settings(), "write", "all"))
     parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="what all shapes share: %(default)s")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)

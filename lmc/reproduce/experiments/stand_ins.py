@@ -46,10 +46,10 @@ def tiny(kind: str, folder: Path) -> tuple[tuple[Published, ...], str, str]:
     return tuple(pairs), corpus, corpus
 
 
-def _train(model: Any, windows: Tensor, steps: int = 60) -> None:
+def _train(model: Any, windows: Tensor) -> None:
     """Train for a moment. Models that learned nothing have no barrier: their average is no worse than they are."""
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(steps):
+    for _ in range(60):
         batch = windows[torch.randint(len(windows), (16,))]
         loss = model(input_ids=batch, labels=batch).loss
         optimiser.zero_grad()

@@ -48,10 +48,9 @@ MERGE = """
 import sys, yaml
 from mergekit.config import MergeConfiguration
 from mergekit.merge import MergeOptions, run_merge
-seed, *names = sys.argv[1:]
-for name in names:
+for name in sys.argv[1:]:
     plan = MergeConfiguration.model_validate(yaml.safe_load(open(name + ".yml")))
-    run_merge(plan, name, MergeOptions(copy_tokenizer=False, quiet=True, random_seed=int(seed)))
+    run_merge(plan, name, MergeOptions(copy_tokenizer=False, quiet=True, random_seed=0))
 """
 Plan = tuple[str, float]  # a method, and where between the first model and the second
 
@@ -82,7 +81,7 @@ def version(mergekit: Path) -> str:
     return _run(mergekit, ["-c", "from importlib.metadata import version; print(version('mergekit'))"], Path())
 
 
-def merged(mergekit: Path, folder: Path, plans: Iterable[Plan], seed: int = 0) -> list[nn.Module]:
+def merged(mergekit: Path, folder: Path, plans: Iterable[Plan]) -> list[nn.Module]:
     """What mergekit makes of the endpoints in an exported folder, with its configurations there.
 
     Beside them are written, in one run of mergekit, configurations and models `METHOD-PLACE`. Raises CheckpointError.
@@ -97,23 +96,25 @@ def merged(mergekit: Path, folder: Path, plans: Iterable[Plan], seed: int = 0) -
                 model["parameters"]["weight"] = weight
         names.append(f"{method}-{at}")
         (folder / f"{names[-1]}.yml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
-    _run(mergekit, ["-c", MERGE, str(seed), *names], folder)
+    _run(mergekit, ["-c", MERGE, *names], folder)
     return [load(folder / name) for name in names]
 
 
 def _run(program: Path, arguments: Sequence[str], folder: Path) -> str:
     """What a program in another environment prints."""
-    alone = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(
-        [str(program), *arguments], cwd=folder, env=alone | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
-    )
+    done = subprocess.run([str(program), *arguments], cwd=folder, env=alone(), capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         raise CheckpointError(f"{program}: mergekit failed ({said}); {INSTALL}")
     return done.stdout.strip()
 
 
-def merges(mergekit: Path, alignment: Alignment, held_out: Data, seed: int = 0) -> dict[str, dict[str, float]]:
+def alone() -> dict[str, str]:
+    """The variables of a process in another Python's environment, which asks no hub."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | {"HF_HUB_OFFLINE": "1"}
+
+
+def merges(mergekit: Path, alignment: Alignment, held_out: Data) -> dict[str, dict[str, float]]:
     """Per method the held-out loss of its merge in the middle; for those with a line also the barrier on it."""
 
     def loss(model: nn.Module) -> float:
@@ -125,7 +126,7 @@ def merges(mergekit: Path, alignment: Alignment, held_out: Data, seed: int = 0) 
     with tempfile.TemporaryDirectory(prefix="lmc-") as aside:
         folder = Path(aside) / "models"
         alignment.export(folder)
-        losses = dict(zip(plans, map(loss, merged(mergekit, folder, plans, seed)), strict=True))
+        losses = dict(zip(plans, map(loss, merged(mergekit, folder, plans)), strict=True))
     for method in (*LINES, *ONCE):
         found[method] = {"loss": losses[method, 0.5]}
     for method in LINES:

@@ -108,14 +108,14 @@ class Cost:
 Work = Setting | Curve | Cost
 
 
-def pythia(id: str, layers: int, width: int, heads: int, steps: int, lr: float, batch: int = 32) -> Setting:
+def pythia(id: str, layers: int, width: int, heads: int, steps: int, lr: float) -> Setting:
     """A Pythia shape on Wikipedia, in windows of 512 tokens."""
     return Setting(
         id,
         NeoX(layers, width, heads, context=512, vocabulary=NEOX),
         corpus="enwiki2015",
         held_out=("enwiki2015", "wikitext2"),
-        recipe=TrainingRecipe(steps, batch, lr),
+        recipe=TrainingRecipe(steps, batch=32, lr=lr),
         matching=Matching(batch=16),
         scored=256,
     )

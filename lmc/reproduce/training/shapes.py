@@ -94,6 +94,38 @@ PYTHIA = {  # of the published suite
 
 @final
 @dataclass(frozen=True)
+class Llama(Language):
+    """Llama: RMSNorm, rotary positions, queries that share keys and values in `groups`, gated layers, untied head."""
+
+    hidden: int
+    groups: int
+
+    def build(self) -> nn.Module:
+        config = transformers().LlamaConfig(
+            num_hidden_layers=self.layers,
+            hidden_size=self.width,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.groups,
+            intermediate_size=self.hidden,
+            max_position_embeddings=self.context,
+            vocab_size=self.vocabulary,
+            attention_dropout=0.0,
+            tie_word_embeddings=False,
+            **NO_SPECIAL,
+        )
+        return transformers().LlamaForCausalLM(config).train()
+
+
+LLAMA = {  # small ones of our own, and the shapes of TinyLlama and Mistral-7B-v0.1
+    "Llama 26M": Llama(12, 384, 12, context=512, vocabulary=8000, hidden=1024, groups=4),
+    "Llama 386M": Llama(24, 1024, 16, context=512, vocabulary=32000, hidden=3500, groups=4),
+    "Llama 1.1B": Llama(22, 2048, 32, context=2048, vocabulary=32000, hidden=5632, groups=4),
+    "Llama 7B": Llama(32, 4096, 32, context=4096, vocabulary=32000, hidden=14336, groups=8),
+}
+
+
+@final
+@dataclass(frozen=True)
 class Olmo(Language):
     """OLMo-1: LayerNorm without parameters, gated feed-forward layers, rotary positions, tied head as in OLMo-1B."""
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmc.errors import DivergedError
 from lmc.evaluation import Data
-from lmc.files import read_safetensors, whole_file
+from lmc.files import read_state, write_state
 from lmc.reproduce.training.tasks import Task
 from lmc.symmetries import logits
 
@@ -87,13 +86,12 @@ class Trainer:
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, 2)
         tensors["recent"] = torch.stack(self._recent).float() if self._recent else torch.empty(0)
         tensors["step"] = torch.tensor(self.step)
-        with whole_file(file) as aside:
-            save_file(tensors, aside)
+        write_state(file, tensors)
 
     @torch.no_grad()
     def restore(self, file: Path) -> None:
         """Go on from what `save` wrote: the rest is what it would have been."""
-        tensors = read_safetensors(file)
+        tensors = read_state(file)
         self.step = int(tensors["step"])
         self.curve = [(int(step), loss) for step, loss in tensors["curve"].tolist()]
         device = next(self.model.parameters()).device

@@ -43,6 +43,7 @@ def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Fami
 ENCODERS = tuple(s + kind for s in ("Bert", "Roberta", "XLMRoberta") for kind in ("ForMaskedLM", *LABELS, "Model"))
 PICTURES = ("ViTForImageClassification", "ViTModel", "Dinov2ForImageClassification", "Dinov2Model")
 LLAMAS = tuple(name for s in ("Llama", "Mistral", "Qwen2", "Phi3", "Mixtral", "Qwen2Moe") for name in named(s))
+GEMMA3 = ("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification")
 FAMILIES = (
     _decoder("gpt_neox", gpt_neox.spec, *named("GPTNeoX")),
     _decoder("gpt2", gpt2.spec, "GPT2LMHeadModel", *named("GPT2", *LABELS)),
@@ -50,7 +51,7 @@ FAMILIES = (
     _decoder("stablelm", stablelm.spec, *named("StableLm")),
     _decoder("starcoder2", starcoder2.spec, *named("Starcoder2")),
     _decoder("opt", opt.spec, *named("OPT", *TEXTS)),
-    _decoder("gemma", gemma.spec, *named("Gemma"), *named("Gemma2"), "Gemma3ForCausalLM"),
+    _decoder("gemma", gemma.spec, *named("Gemma"), *named("Gemma2"), *GEMMA3),
     _decoder("qwen3", qwen3.spec, *named("Qwen3"), *named("Qwen3Moe")),
     _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
     _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
