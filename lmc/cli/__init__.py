@@ -464,7 +464,7 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
         blueprint = checkpoints.inspect(ready)
         aligned = _loaded(alignment, verify)
         require_tunable(blueprint.model, aligned.parents)
-        print(aligned.export_transported(checkpoints.load(blueprint), out))
+        print(aligned.export_transported(checkpoints.load(blueprint), out, called=tuned))
     _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 
