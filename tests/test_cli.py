@@ -612,10 +612,14 @@ def test_an_interrupted_match_continues(
         assert all(torch.equal(t, twice[name]) for name, t in once.items())
 
 
-def test_help_is_quick_and_imports_no_torch(here: Path) -> None:
-    code = "import sys, lmc.cli; lmc.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+def test_help_and_mistakes_in_a_line_need_no_torch(here: Path) -> None:
+    """They are told in the time that Python takes to start."""
+    lines = ["match a b --out o", "match a b --method best --out o", "merge nowhere --out o", "--help"]
+    code = f"import sys, lmc.cli; print([lmc.cli.main(line.split()) for line in {lines}], file=sys.stderr)"
+    code += "; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == 3 and done.stderr.endswith("[2, 2, 2, 0]\n")
     for command in ("check", "match", "path", "merge", "convert", "reproduce"):
         assert f"\n  {command} " in done.stdout
 

@@ -39,7 +39,7 @@ def api(folder: Path) -> None:
 
 def shown(book: Path) -> dict[str, str]:
     """The figures with a number that chapters show, as `fig-ID`, and the words that describe each of them."""
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(book.glob("*.md")):
         described = re.findall(r"^:name: (fig-\S+)\n:alt: (.+)$", path.read_text(encoding="utf-8"), re.M)
         found |= {name: quoted(words) for name, words in described}

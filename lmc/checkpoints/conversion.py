@@ -67,7 +67,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
         for wrapped, tensor in _read(found.folder / file):
             name = headers.unwrapped(wrapped)
             if name in tensors:
-                raise CheckpointError(f"{found.folder}: tensor {name} is in both {files[name]} and {file}")
+                raise CheckpointError(
+                    f"{found.folder}: tensor {name} is in both {files[name]} and {file}; keep one of the two"
+                )
             tensors[name], files[name] = tensor, file
     where = next(iter(files.values()), "")
     if original:
@@ -89,7 +91,9 @@ def _files(source: Source, given: str | Path) -> tuple[str, ...]:
     there = hub.names(source)
     files = _single(headers.SAFE, source, there)
     if files and _is_stock(given):
-        raise CheckpointError(f"{source.folder}: nothing to convert: it is a stock checkpoint already ({files[0]})")
+        raise CheckpointError(
+            f"{source.folder}: nothing to convert: it is a stock checkpoint already ({files[0]}); use it as it is"
+        )
     files = files or foreign.shards(there) or _single(headers.PICKLED, source, there)
     if not files and len(pickled := foreign.pickled(there)) == 1:
         files = pickled
@@ -126,7 +130,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         _require_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found") from None
+        raise CheckpointError(f"{path}: not found; download it again") from None
     except CheckpointError:
         raise
     except Exception as error:  # damage shows in many ways; what the library advises may run code, and is not passed on
@@ -166,5 +170,6 @@ def _require_stored(path: Path) -> None:
             inside, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
     if inside > size:
         raise CheckpointError(
-            f"{path}: expected at most its own {size:,} bytes inside, found {inside:,}: compressed, as no weights are"
+            f"{path}: expected at most its own {size:,} bytes inside, found {inside:,}: compressed, as no weights "
+            "are; download it again"
         )

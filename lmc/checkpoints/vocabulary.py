@@ -10,7 +10,7 @@ whether two files are the same.
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -118,11 +118,20 @@ def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
         """What to compare; of merges those that make one common token of two."""
         if name != "merges":
             return cuts[name]
-        pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in cuts[name]]
-        return [pair for pair in pairs if {*pair, "".join(pair)} <= common]
+        return merges_of(cuts[name], common)
 
     shared = first.cuts.keys() & second.cuts.keys()
     return sorted(name for name in shared if part(first.cuts, name) != part(second.cuts, name))
+
+
+def merges_of(merges: Iterable[str | Sequence[str]], tokens: Set[str]) -> list[list[str]]:
+    """Of the merges in a tokenizer's file, as texts or as pairs, those that make one of these tokens of two others.
+
+    >>> merges_of(["a b", "b c"], {"a", "b", "ab"})
+    [['a', 'b']]
+    """
+    pairs = (merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges)
+    return [pair for pair in pairs if {*pair, "".join(pair)} <= tokens]
 
 
 def _unread(folder: Path) -> Path | None:
@@ -152,7 +161,9 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
         ids = tokenizer.get_vocab()
     except Exception as error:  # the library raises nothing narrower
-        raise CheckpointError(f"{path}: no tokenizer can be built from it ({one_line(error)})") from error
+        raise CheckpointError(
+            f"{path}: no tokenizer can be built from it ({one_line(error)}); save it again"
+        ) from error
     # As it would be written today, however old the file is.
     cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}

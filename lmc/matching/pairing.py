@@ -241,8 +241,8 @@ def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> int:
             f"is {found}; match its own base with the model that should get the change"
         )
     k, spec = cosines.index(max(cosines)), spec_of(tuned)
-    if spec.epsilon and (found := epsilon(tuned, spec)) != (expected := epsilon(parents[k], spec)):
-        what = f"the {spec.epsilon.field} of its base, {expected:g}, found {found:g}"
+    if spec.epsilon and (own := epsilon(tuned, spec)) != (expected := epsilon(parents[k], spec)):
+        what = f"the {spec.epsilon.field} of its base, {expected:g}, found {own:g}"
         raise ArgumentError(f"tuned: expected {what}, which is no change of weights; set it to that")
     return k
 

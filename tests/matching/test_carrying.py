@@ -123,7 +123,8 @@ def write_adapter(folder: Path, base: str, model: Any) -> None:
 def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = folders / f"{name}-carried"
     assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 0
-    assert "carried by an alignment" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "carried by an alignment" in said and f"- tuned: {folders / name} (" in said
     found, b = lmc.load(out), lmc.load(folders / "b")
     inputs = pico.inputs(b)
     assert relative_change(pico.logits(b, inputs), pico.logits(found, inputs)) > 1e-3
