@@ -276,6 +276,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "match a b --method weights --start canonical --out x",
         "--start: expected a method that learns (single or dual), found weights",
     ),
+    "no learning to go on with": (
+        nothing,
+        "match a b --method weights --resume --out x",
+        "--resume: expected a method that learns (single or dual), found weights",
+    ),
     "a start that is none": (
         nothing,
         "match a b --data text.txt --start wieghts --out x",
@@ -597,9 +602,9 @@ def test_an_interrupted_match_continues(
     code, _, err = run(f"{line} parts")
     assert code == 2
     assert "parts.partial: holds an interrupted run; continue it with --resume" in err
-    code, _, err = run(f"{line} parts --seed 1 --resume")
-    assert code == 2
-    assert "other settings" in err
+    code, out, err = run(f"{line} parts --seed 1 --resume")
+    assert code == 2 and "continues" not in out
+    assert "other settings (" in err and "seed" in err and "continue it with those it began with" in err
     assert run(f"{line} parts --resume")[0] == 0
     assert not Path("parts.partial").exists()
     for file in ("transform-0.safetensors", "transform-1.safetensors"):

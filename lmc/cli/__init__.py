@@ -23,12 +23,13 @@ import typer
 
 from lmc.cli.numbers import WHOLE, count, decimal, real
 from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
+from lmc.matching import METHODS, Recipe
 
 if TYPE_CHECKING:
     import torch
 
     from lmc.evaluation import PathResult
-    from lmc.matching import Alignment, Pairing, Recipe
+    from lmc.matching import Alignment, Pairing
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
 
@@ -40,7 +41,6 @@ app = typer.Typer(
 )
 
 TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
-STEPS = 300  # of learned matching, by default
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
@@ -52,7 +52,7 @@ Limit = Annotated[int | None, count("Use at most that many windows or images.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, …")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …; as stored but at least float32 by default.")]
 Seed = Annotated[int, count("Decides every random choice.", 0, 2**32 - 1)]
-Method = Annotated[str, typer.Option(help="naive, canonical, weights, activations, single or dual.")]
+Method = Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")]
 Steps = Annotated[int, count("Steps of learned matching.")]
 Rate = Annotated[
     float | None, typer.Option(parser=real, metavar="FLOAT", help="Learning rate (default: the method's own).")
@@ -108,7 +108,7 @@ def _check_pairing(models: list[str]) -> None:
     print(pair)
     step = step_seconds(first)
     if step is not None:
-        estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
+        estimate = f"about {provenance.duration(Recipe.steps * step)} for {Recipe.steps} steps of learning"
         estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {estimate}")
     unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
@@ -126,7 +126,7 @@ def match(
     out: Out,
     method: Method = "dual",
     data: Data = None,
-    steps: Steps = STEPS,
+    steps: Steps = Recipe.steps,
     lr: Rate = None,
     batch: Batch = None,
     limit: Limit = None,
@@ -197,7 +197,7 @@ def _named_as_options() -> Iterator[None]:
         raise ArgumentError(f"--{error}") from None
 
 
-def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> None:
+def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
     """A corpus that is known, where one is needed."""
     if data is not None:
         from lmc import corpora
@@ -209,7 +209,7 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
         raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
 
 
-def _require_learning(recipe: "Recipe", start: str | None, resume: bool) -> None:
+def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
     """A method that learns, where that is meant; a start that is known, or the folder of an alignment."""
     from lmc.matching import STARTS, describe
 
@@ -231,7 +231,7 @@ def _start(start: str | None) -> Any:
     return start if start is None or start in STARTS else Alignment.load(start)
 
 
-def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
+def _inspected(models: list[str], recipe: Recipe) -> "Pairing":
     """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
     from lmc.matching import inspect_pair, require_fit
 
@@ -280,6 +280,10 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
     def words() -> str:
         return "the same command with --resume continues" if state is not None and state.exists() else ""
 
+    def changed() -> int:
+        return state.stat().st_mtime_ns if state is not None and state.exists() else 0
+
+    before = changed()
     try:
         with if_interrupted(words):
             yield
@@ -287,8 +291,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         if words():
             _say(f"interrupted: {words()}")
         raise
-    except (OSError, CheckpointError):  # a full disk, say: what was learned is kept
-        if words():
+    except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
+        if words() and changed() != before:
             _say(words())
         raise
     except DivergedError as error:
@@ -449,20 +453,18 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
 
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
-    import tempfile
-
     from lmc import checkpoints
-    from lmc.files import refuse_occupied
+    from lmc.files import refuse_occupied, scratch_folder
     from lmc.matching import describe, prepare, require_tunable
 
     refuse_occupied(out)
     describe(alignment)
-    with tempfile.TemporaryDirectory() as aside:
-        (ready,) = prepare([tuned], Path(aside) / "joined", None)  # an adapter, with its base
+    with scratch_folder("lmc-") as aside:
+        (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
         blueprint = checkpoints.inspect(ready)
         aligned = _loaded(alignment, verify)
         require_tunable(blueprint.model, aligned.parents)
-        print(aligned.export_transported(checkpoints.load(blueprint), out))
+        print(aligned.export_transported(checkpoints.load(blueprint), out, called=tuned))
     _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 

@@ -85,18 +85,22 @@ def describe(directory: str | Path) -> dict[str, Any]:
     folder = Path(directory)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "not found"
-        raise CheckpointError(f"{folder}: {what}, expected an alignment folder (made by lmc match)")
+        raise CheckpointError(f"{folder}: {what}, expected an alignment folder; make one with lmc match")
     file = folder / DESCRIPTION
     if not file.exists():
         raise CheckpointError(f"{file}: not found, expected an alignment folder (made by lmc match); name that one")
     found = read_json(file)
     method, parents, record, digests = (found.get(key) for key in ("method", "parents", "record", "files"))
     if method not in METHODS:
-        raise CheckpointError(f"{file}: method: expected one of {', '.join(METHODS)}, found {str(method)[:40]!r}")
+        raise CheckpointError(
+            f"{file}: method: expected one of {', '.join(METHODS)}, found {str(method)[:40]!r}; {AGAIN}"
+        )
     if not isinstance(parents, list) or len(parents) < 2 or not all(isinstance(p, dict) for p in parents):
-        raise CheckpointError(f"{file}: parents: expected a list of at least two objects, found {str(parents)[:40]!r}")
+        raise CheckpointError(
+            f"{file}: parents: expected a list of at least two objects, found {str(parents)[:40]!r}; {AGAIN}"
+        )
     if not isinstance(record, dict):
-        raise CheckpointError(f"{file}: record: expected an object, found {str(record)[:40]!r}")
+        raise CheckpointError(f"{file}: record: expected an object, found {str(record)[:40]!r}; {AGAIN}")
     if not isinstance(digests, dict) or sorted(digests) != sorted(files(len(parents))):
         raise CheckpointError(f"{file}: files: expected the SHA-256 of {len(files(len(parents)))} files; {AGAIN}")
     if signed(found) != found:
