@@ -46,7 +46,9 @@ def require_plain(path: Path, largest: int | None = LARGEST) -> None:
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise CheckpointError(f"{path}: expected a file, found a pipe or a device; remove it")
     if largest is not None and found.st_size > largest:
-        raise CheckpointError(f"{path}: expected at most {largest:,} bytes of text, found {found.st_size:,}")
+        raise CheckpointError(
+            f"{path}: expected at most {largest:,} bytes of text, found {found.st_size:,}; is it the right file?"
+        )
 
 
 def require_utf8(path: Path) -> None:
@@ -67,10 +69,10 @@ def refuse_occupied(directory: str | Path) -> Path:
     """
     directory = Path(os.path.normpath(directory))  # a/b/.. is a, whether or not a/b is there
     if not directory.name or directory.name == "..":
-        raise CheckpointError(f"{directory}: expected the name of a new folder")
+        raise CheckpointError(f"{directory}: expected the name of a new folder; choose one")
     if os.path.exists(directory) and not directory.is_dir():  # which does not mind a name that is too long
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder; choose another name")
-    if directory.is_symlink() or os.path.ismount(directory):
+    if os.path.islink(directory) or os.path.ismount(directory):
         raise CheckpointError(
             f"{directory}: is a link or a mounted disk, whose place no new folder can take; name one inside it"
         )
@@ -84,7 +86,9 @@ def refuse_no_place(path: Path) -> Path:
     """The path, if a file or folder can be made there. Raises CheckpointError naming what is in the way."""
     require_utf8(path)
     if len(path.absolute().parents) > DEEPEST:
-        raise CheckpointError(f"{path}: expected at most {DEEPEST} folders one in another, found more")
+        raise CheckpointError(
+            f"{path}: expected at most {DEEPEST} folders one in another, found more; choose a shorter way"
+        )
     above = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     try:  # permissions alone do not say it; a name as long as that of the folder that will be written aside
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=above))
@@ -309,15 +313,17 @@ def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
         require_plain(path)
         text = path.read_text(encoding="utf8")
         if sum(map(text.count, ",[{")) > MANY:  # two bytes each here, and some hundred once they are read
-            raise CheckpointError(f"{path}: expected at most {MANY:,} values, found more")
+            raise CheckpointError(f"{path}: expected at most {MANY:,} values, found more; is it the right file?")
         values = [json.loads(part) for part in split(text)]
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found") from None
+        raise CheckpointError(f"{path}: not found; put it there, or name another folder") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error}); {MEND}") from None
     for value in values:
         if not isinstance(value, dict):
-            raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
+            raise CheckpointError(
+                f"{path}: expected a JSON object, found {type(value).__name__}; is it the right file?"
+            )
     return values
 
 
@@ -334,21 +340,25 @@ def safetensors_of(path: Path) -> Iterator[tuple[str, "Tensor"]]:
 
 
 @contextmanager
-def open_safetensors(path: Path, absent: str = "not found") -> Iterator[Any]:
+def open_safetensors(path: Path, absent: str = "not found; put it there") -> Iterator[Any]:
     """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
     try:
         require_plain(path, largest=None)
         with path.open("rb") as opened:  # without rights the library would say that the file is not there
             length = int.from_bytes(opened.read(8), "little")
         if HEADER < length < path.stat().st_size:
-            raise CheckpointError(f"{path}: expected a header of at most {HEADER:,} bytes, found {length:,}")
+            raise CheckpointError(
+                f"{path}: expected a header of at most {HEADER:,} bytes, found {length:,}; is it the right file?"
+            )
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: {absent}") from None
     except (SafetensorError, OSError) as error:
         refuse_pointer(path)
-        raise CheckpointError(f"{path}: not a readable safetensors file, truncated or damaged ({error})") from None
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file, truncated or damaged ({error}); get it again"
+        ) from None
 
 
 def refuse_pointer(path: Path) -> None:
@@ -359,7 +369,7 @@ def refuse_pointer(path: Path) -> None:
         )
 
 
-def require_finite(what: str, tensor: "Tensor", hint: str = "") -> None:
+def require_finite(what: str, tensor: "Tensor", hint: str = "; was it damaged?") -> None:
     """Refuse a tensor with values that are no numbers. Raises CheckpointError, which begins with `what` it is."""
     if bool(tensor.sum().isfinite()):  # one pass; a sum of finite numbers may be too large, so the rest is counted
         return

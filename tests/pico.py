@@ -114,7 +114,7 @@ def long_rope(width: int, trained: int) -> dict[str, Any]:
     """Phi-3's angles for texts longer than the `trained` ones, as fields for heads of a width."""
     short, long = ([start + step * i for i in range(width // 2)] for start, step in ((1.0, 0.1), (2.0, 1.5)))
     rope = {"rope_type": "longrope", "rope_theta": 100.0, "short_factor": short, "long_factor": long}
-    return {"rope_parameters": rope | {"original_max_position_embeddings": trained, "factor": 2.0}}
+    return {"rope_parameters": rope | {"factor": 2.0}, "original_max_position_embeddings": trained}
 
 
 def granite(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:

@@ -129,7 +129,7 @@ def _templates(folder: Path) -> dict[str, str]:
     for name, text in found.items():
         if _HALVES.search(text):
             raise CheckpointError(
-                f"{folder}: chat template {name}: expected text, found half a character (a surrogate)"
+                f"{folder}: chat template {name}: expected text, found half a character (a surrogate); save it as UTF-8"
             )
     return found
 

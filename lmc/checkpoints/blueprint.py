@@ -105,9 +105,10 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
     if library == "transformers":  # a class we do not know is not even built
         architectures = config.get("architectures")
         if not isinstance(architectures, list) or len(architectures) != 1:
-            hint = "" if config else f"; a DeiT state dict is made a stock copy with: lmc convert {source.name} NEW"
+            hint = "write it there, or save the model again with save_pretrained"
+            hint = hint if config else f"a DeiT state dict is made a stock copy with: lmc convert {source.name} NEW"
             raise CheckpointError(
-                f"{path}: architectures: expected the name of one model class, found {architectures}{hint}"
+                f"{path}: architectures: expected the name of one model class, found {architectures}; {hint}"
             )
         if architectures[0] == olmo_layout.ARCHITECTURE:
             raise UnsupportedModelError(
@@ -126,8 +127,13 @@ def empty(source: Source) -> tuple[Family, nn.Module]:
         spec = spec_of(model)
     for space in spec.spaces:
         if min((space.group.n, *spec.batch(space))) < 1:
-            raise CheckpointError(f"{path}: expected sizes and numbers of heads above 0, found none for {space.name}")
+            raise CheckpointError(
+                f"{path}: expected sizes and numbers of heads above 0, found none for {space.name}{_RIGHT}"
+            )
     return family_of(model), model
+
+
+_RIGHT = "; use the file that came with the weights"
 
 
 def _require_buildable(path: Path, fields: Mapping[str, Any]) -> None:
@@ -135,7 +141,7 @@ def _require_buildable(path: Path, fields: Mapping[str, Any]) -> None:
     for name, most in MOST.items():
         value = fields.get(name)
         if isinstance(value, int | float) and not 0 <= value <= most:
-            raise CheckpointError(f"{path}: {name}: expected at most {most:,}, found {str(value)[:20]}")
+            raise CheckpointError(f"{path}: {name}: expected at most {most:,}, found {str(value)[:20]}{_RIGHT}")
 
 
 @contextmanager

@@ -134,7 +134,9 @@ def require_written(folder: Path) -> int:
         )
     digests = read_json(folder / WRITTEN).get("files")
     if not isinstance(digests, dict) or not digests:
-        raise CheckpointError(f"{folder / WRITTEN}: files: expected the SHA-256 of each file, found {digests!r}")
+        raise CheckpointError(
+            f"{folder / WRITTEN}: files: expected the SHA-256 of each file, found {digests!r}; write the model again"
+        )
     if added := [name for name in _contents(folder) if name not in digests]:
         raise CheckpointError(f"{folder / added[0]}: expected only what was written, found this file too; remove it")
     require_digests(folder, digests, "write it again")
@@ -197,7 +199,8 @@ def _place(reference: Mapping[str, Any], beside: Path) -> tuple[str | Path, str]
                 case {"name": str(name), **rest} if not rest:
                     return name, name
     raise CheckpointError(
-        f"{beside}: expected a parent's name, dtype and sha256, found {' '.join(str(reference).split())[:80]}"
+        f"{beside}: expected a parent's name, dtype and sha256, found "
+        f"{' '.join(str(reference).split())[:80]}; match the models again"
     )
 
 

@@ -37,6 +37,8 @@ from lmc.errors import CheckpointError, LmcError, is_out_of_memory
 from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
 from lmc.symmetries.families import family_of
 
+_SAVE = "save it again with torch.save(model.state_dict(), …)"
+
 
 def convert(source: str | Path, directory: str | Path) -> None:
     """A copy of a checkpoint in the stock layout, with safetensors of the stored type.
@@ -65,7 +67,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
         for wrapped, tensor in _read(found.folder / file):
             name = headers.unwrapped(wrapped)
             if name in tensors:
-                raise CheckpointError(f"{found.folder}: tensor {name} is in both {files[name]} and {file}")
+                raise CheckpointError(
+                    f"{found.folder}: tensor {name} is in both {files[name]} and {file}; keep one of the two"
+                )
             tensors[name], files[name] = tensor, file
     where = next(iter(files.values()), "")
     if original:
@@ -87,7 +91,9 @@ def _files(source: Source, given: str | Path) -> tuple[str, ...]:
     there = hub.names(source)
     files = _single(headers.SAFE, source, there)
     if files and _is_stock(given):
-        raise CheckpointError(f"{source.folder}: nothing to convert: it is a stock checkpoint already ({files[0]})")
+        raise CheckpointError(
+            f"{source.folder}: nothing to convert: it is a stock checkpoint already ({files[0]}); use it as it is"
+        )
     files = files or foreign.shards(there) or _single(headers.PICKLED, source, there)
     if not files and len(pickled := foreign.pickled(there)) == 1:
         files = pickled
@@ -124,7 +130,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         _require_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found") from None
+        raise CheckpointError(f"{path}: not found; download it again") from None
     except CheckpointError:
         raise
     except Exception as error:  # damage shows in many ways; what the library advises may run code, and is not passed on
@@ -143,14 +149,14 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(t, Tensor) for name, t in content.items()
     ):
-        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
+        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}; {_SAVE}")
     for name, tensor in content.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             kind = "quantised" if tensor.is_quantized else "hollow" if tensor.is_meta else "sparse"
-            raise CheckpointError(f"{path}: tensor {name}: expected plain numbers, found a {kind} tensor")
+            raise CheckpointError(f"{path}: tensor {name}: expected plain numbers, found a {kind} tensor; {_SAVE}")
         if tensor.nbytes > min(tensor.untyped_storage().nbytes(), path.stat().st_size):
             raise CheckpointError(
-                f"{path}: tensor {name}: expected {tensor.nbytes:,} bytes of it in the file, found fewer"
+                f"{path}: tensor {name}: expected {tensor.nbytes:,} bytes of it in the file, found fewer; {_SAVE}"
             )
     return content
 
@@ -164,5 +170,6 @@ def _require_stored(path: Path) -> None:
             inside, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
     if inside > size:
         raise CheckpointError(
-            f"{path}: expected at most its own {size:,} bytes inside, found {inside:,}: compressed, as no weights are"
+            f"{path}: expected at most its own {size:,} bytes inside, found {inside:,}: compressed, as no weights "
+            "are; download it again"
         )

@@ -37,22 +37,31 @@ _MARKS = {
 }
 
 
+_OTHER = "; save another model from the library that made it"
+
+
 def stock_arguments(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, dict[str, Any]]:
     """The timm architecture that computes the same, and its arguments. Raises UnsupportedModelError naming a tensor."""
     for name, dimensions in _MARKS.items():
         if name not in tensors:
-            raise UnsupportedModelError(f"{file}: expected a DeiT state dict, as config.json is empty, found no {name}")
+            raise UnsupportedModelError(
+                f"{file}: expected a DeiT state dict, as config.json is empty, found no {name}; put config.json there"
+            )
         shape = list(tensors[name].shape)
         if len(shape) != dimensions or min(shape) < 1:
-            raise UnsupportedModelError(f"{file}: {name}: expected {dimensions} dimensions, found shape {shape}")
+            raise UnsupportedModelError(
+                f"{file}: {name}: expected {dimensions} dimensions, found shape {shape}{_OTHER}"
+            )
     width = tensors["cls_token"].shape[-1]
     if width not in _SIZES:
         known = ", ".join(map(str, _SIZES))
-        raise UnsupportedModelError(f"{file}: cls_token: expected one of the widths {known}, found {width}")
+        raise UnsupportedModelError(f"{file}: cls_token: expected one of the widths {known}, found {width}{_OTHER}")
     positions, projection = tensors["pos_embed"].shape[1], tensors["patch_embed.proj.weight"]
     side, patch = math.isqrt(positions), projection.shape[-1]
     if side**2 != positions:
-        raise UnsupportedModelError(f"{file}: pos_embed: expected a square of patches, found {positions} positions")
+        raise UnsupportedModelError(
+            f"{file}: pos_embed: expected a square of patches, found {positions} positions{_OTHER}"
+        )
     architecture, heads = _SIZES[width]
     return architecture, {
         "img_size": side * patch,

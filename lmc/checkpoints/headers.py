@@ -114,7 +114,9 @@ def cover(
             what = f"found {list(found_entry.shape)}{_advice(name, where)}"
             raise CheckpointError(f"{file}: tensor {name}: not one of the model's, {what}")
         if own in matched:
-            raise CheckpointError(f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}")
+            raise CheckpointError(
+                f"{file}: tensor {name}: expected {own} once, found it also as {source[own]}; remove one"
+            )
         if found_entry.shape != expected[own]:
             what = f"expected shape {list(expected[own])}, found {list(found_entry.shape)}"
             advice = _SLICES if 0 in found_entry.shape else _OTHERS

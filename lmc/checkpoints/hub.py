@@ -45,7 +45,7 @@ def locate(name: str | Path) -> Source:
     """
     folder = Path(name).expanduser()
     if not str(name).strip():
-        raise CheckpointError("model: expected a folder or a repository, found an empty name")
+        raise CheckpointError("model: expected a folder or a repository, found an empty name; name one")
     if _is_folder(folder):
         require_utf8(folder.resolve())
         _require_plain(folder.resolve())
@@ -60,7 +60,7 @@ def locate(name: str | Path) -> Source:
         "/" in text and folder.parent.is_dir()
     )  # where runs/ exists, runs/3 is a mistyped folder, no repository
     if meant_here or not _NAME.fullmatch(repository):
-        raise CheckpointError(f"{name}: no such folder")
+        raise CheckpointError(f"{name}: no such folder; look how it is spelled (a model of the hub is OWNER/NAME)")
     if "/" not in repository and _timm_knows(repository):
         repository = f"timm/{repository}"
 
@@ -77,7 +77,7 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:  # a name that is too long
-        raise CheckpointError(f"{path}: no such folder ({error.strerror})") from None
+        raise CheckpointError(f"{path}: no such folder ({error.strerror}); look how it is spelled") from None
 
 
 def _require_plain(folder: Path) -> None:

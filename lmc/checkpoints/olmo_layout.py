@@ -39,12 +39,15 @@ _ONLY: dict[str, tuple[object, ...]] = {
 }
 
 
+_OTHER = "; use a release whose class the library has (OLMo-*-hf)"
+
+
 def stock_config(plain: Mapping[str, Any], file: Path) -> tuple[str, dict[str, Any]]:
     """The stock class that computes the same, and its configuration. Raises UnsupportedModelError naming the field."""
     for name, allowed in _ONLY.items():
         if plain.get(name, allowed[0]) not in allowed:
             expected = " or ".join(map(str, allowed))
-            raise UnsupportedModelError(f"{file}: {name}: expected {expected}, found {plain[name]}")
+            raise UnsupportedModelError(f"{file}: {name}: expected {expected}, found {plain[name]}{_OTHER}")
 
     def number(field: str, default: Any = None, kind: type = int) -> Any:
         """A positive number, or the default where a field is absent."""
@@ -53,13 +56,13 @@ def stock_config(plain: Mapping[str, Any], file: Path) -> tuple[str, dict[str, A
             return default
         if isinstance(found, bool) or not isinstance(found, int if kind is int else int | float) or found <= 0:
             what = "whole number" if kind is int else "number"
-            raise CheckpointError(f"{file}: {field}: expected a positive {what}, found {found!r}")
+            raise CheckpointError(f"{file}: {field}: expected a positive {what}, found {found!r}{_OTHER}")
         return kind(found)
 
     def flag(field: str, default: bool) -> bool:
         found = default if plain.get(field) is None else plain[field]
         if not isinstance(found, bool):
-            raise CheckpointError(f"{file}: {field}: expected true or false, found {found!r}")
+            raise CheckpointError(f"{file}: {field}: expected true or false, found {found!r}{_OTHER}")
         return found
 
     width, heads = number("d_model"), number("n_heads")
@@ -86,7 +89,7 @@ def stock_config(plain: Mapping[str, Any], file: Path) -> tuple[str, dict[str, A
     for name, (value, found) in wanted.items():
         if found != value:
             norm = "RMSNorms" if rms else "LayerNorms"
-            raise UnsupportedModelError(f"{file}: {name}: expected {value} with {norm}, found {found}")
+            raise UnsupportedModelError(f"{file}: {name}: expected {value} with {norm}, found {found}{_OTHER}")
     if rms:
         return "LlamaForCausalLM", config | {"rms_norm_eps": epsilon, "attention_bias": False, "mlp_bias": False}
     return "OlmoForCausalLM", config | {"clip_qkv": clip, "attention_bias": False}

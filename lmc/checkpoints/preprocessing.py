@@ -23,6 +23,7 @@ from lmc.symmetries.families import Images, family_of
 from lmc.symmetries.families import spec as spec_of
 
 _BYTE = 1 / 255  # what a pixel's byte is multiplied with
+_RIGHT = "; write what the model was trained with"
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # the numbers that files give them
 
 
@@ -64,7 +65,7 @@ def of(model: Any) -> Preprocessing | None:
         mean, std = (tuple(v * _BYTE / scale for v in values) for values in (mean, std))
     resample = other.get("resample", 2)
     if not isinstance(resample, int) or resample not in range(len(_RESAMPLE)):
-        raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}")
+        raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}{_RIGHT}")
     return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample])
 
 
@@ -72,7 +73,9 @@ def require(model: nn.Module) -> Preprocessing:
     """The same, or a DataError that says what is missing."""
     found = of(model)
     if found is None:
-        raise DataError(f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none")
+        raise DataError(
+            f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none{_RIGHT}"
+        )
     return found
 
 
@@ -109,7 +112,10 @@ def _renormalised(model: Any, wanted: Preprocessing) -> nn.Module:
     (weight,) = (name for name, rule in spec.rules.items() if "channel" in rule.split())
     bias = weight.removesuffix("weight") + "bias"
     if bias not in tensors:
-        raise IncompatibleModelsError(f"{bias}: expected one to take another input normalisation, found none")
+        raise IncompatibleModelsError(
+            f"{bias}: expected one to take another input normalisation, found none; only models that "
+            "normalise pictures alike can be averaged without it"
+        )
     (m, s), (to_m, to_s) = (
         (torch.tensor(p, dtype=torch.float64, device=tensors[weight].device) for p in (q.mean, q.std))
         for q in (own, wanted)
@@ -142,13 +148,13 @@ def _channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
         return values
     if len(set(values)) == 1:
         return values[:1] * channels
-    raise DataError(f"{name}: expected {channels} numbers, one a channel, found {len(values)}")
+    raise DataError(f"{name}: expected {channels} numbers, one a channel, found {len(values)}{_RIGHT}")
 
 
 def _number(name: str, value: Any, positive: bool = True) -> float:
     real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not real or (positive and value <= 0):
-        raise DataError(f"{name}: expected a {'positive ' if positive else ''}number, found {value!r}")
+        raise DataError(f"{name}: expected a {'positive ' if positive else ''}number, found {value!r}{_RIGHT}")
     return float(value)
 
 

@@ -27,9 +27,13 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     if config.get("num_classes", model.num_classes) != model.num_classes:
         # timm's loader would give such a model a new head
         found = config["num_classes"]
-        raise CheckpointError(f"{folder / 'config.json'}: num_classes: expected {model.num_classes}, found {found}")
+        raise CheckpointError(
+            f"{folder / 'config.json'}: num_classes: expected {model.num_classes}, found {found}; write it so"
+        )
     if offset := (config.get("pretrained_cfg") or {}).get("label_offset"):
-        raise CheckpointError(f"{folder / 'config.json'}: label_offset: expected none, found {offset}")
+        raise CheckpointError(
+            f"{folder / 'config.json'}: label_offset: expected none, found {offset}; save the model without"
+        )
     return model
 
 

@@ -27,4 +27,6 @@ def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     try:
         return transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it finds a wrong value in many ways, all of them the files' fault
-        raise CheckpointError(f"{folder}: no tokenizer can be built from it ({one_line(error)})") from error
+        raise CheckpointError(
+            f"{folder}: no tokenizer can be built from it ({one_line(error)}); save it again"
+        ) from error

@@ -6,8 +6,8 @@
 >>> shared.rows[1].tolist()                       # where the second model has each of them; −1: nowhere
 [1, 0, -1, 2]
 
-A model gives the same logits to its own tokens as before. For a token that it lacks it takes the row of one that has
-it, turned and scaled as fits best the tokens that both have; so an average of the two is not half empty there.
+A model gives the same logits to its own tokens as before. For a token that it lacks it takes the row of a model that
+has it, turned and scaled as fits best the tokens that both have; so an average of the two is not half empty there.
 """
 
 import copy
@@ -68,7 +68,10 @@ def plan(
     every = list(dict.fromkeys(token for ids in known for token in sorted(ids, key=ids.__getitem__)))
     common = [token for token in every if all(token in ids for ids in known)]
     if not common:
-        raise IncompatibleModelsError("the models have no token in common: no row of one belongs to a row of the other")
+        raise IncompatibleModelsError(
+            "the models have no token in common: no row of one belongs to a row of the other; only models that share "
+            "tokens can be averaged"
+        )
     owner = {"first": 0, "second": 1}.get(choice, 0)
     if choice == "union":
         owner = next((k for k, ids in enumerate(known) if len(ids) == len(every)), 0)
@@ -215,8 +218,7 @@ def renumbered(
         if (unknown := model.get("unk_id")) is not None:
             model["unk_id"] = ids.get(vocab[unknown][0])
     if "merges" in model:
-        pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-        model["merges"] = [list(pair) for pair in pairs if {*pair, "".join(pair)} <= model["vocab"].keys()]
+        model["merges"] = vocabulary.merges_of(model["merges"], model["vocab"].keys())
     mine = {token["content"]: token for token in plain.get("added_tokens") or []}
     for others in added:
         mine |= {token["content"]: token for token in others if token["content"] not in mine}

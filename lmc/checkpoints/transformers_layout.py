@@ -42,10 +42,15 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         )
     if config.get("transformers_weights") is not None:
         other = config["transformers_weights"]
-        raise CheckpointError(f"{folder / 'config.json'}: transformers_weights: expected none, found {other!r}")
+        raise CheckpointError(
+            f"{folder / 'config.json'}: transformers_weights: expected none, found {other!r}; remove it"
+        )
     dtype = config.get("dtype", config.get("torch_dtype"))  # the older name of the two
     if dtype not in (None, "auto", *_FLOATS):
-        raise CheckpointError(f"{folder / 'config.json'}: dtype: expected one of {', '.join(_FLOATS)}, found {dtype!r}")
+        expected = f"expected one of {', '.join(_FLOATS)}, found {dtype!r}"
+        raise CheckpointError(
+            f"{folder / 'config.json'}: dtype: {expected}; write the one that the weights are stored in"
+        )
     with torch.device("meta"), _silence():
         # What else a model returns beside its logits does not belong to its function, and hinders using and saving it.
         plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
@@ -142,7 +147,9 @@ def _generation(folder: Path) -> Any:
     try:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # it finds a wrong value in many ways, all of them the file's fault
-        raise CheckpointError(f"{folder / _GENERATION}: cannot be read ({one_line(error)})") from error
+        raise CheckpointError(
+            f"{folder / _GENERATION}: cannot be read ({one_line(error)}); mend or remove it"
+        ) from error
 
 
 def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:

@@ -11,14 +11,16 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmc import __version__
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, CheckpointError
 from lmc.files import read_json, require_digests, seal, sha256
 from lmc.matching.recipe import METHODS
-from lmc.symmetries import ModelSpec, Transform
+
+if TYPE_CHECKING:  # a folder that is none is told before torch is imported
+    from lmc.symmetries import ModelSpec, Transform
 
 DESCRIPTION, LOG = "alignment.json", "log.jsonl"
 AGAIN = "restore the folder, or match the models again"
@@ -28,7 +30,7 @@ def write(
     folder: Path,
     method: str,
     parents: Sequence[Mapping[str, Any]],
-    transforms: Sequence[Transform],
+    transforms: Sequence["Transform"],
     record: Mapping[str, Any],
     log: Sequence[Mapping[str, float]] = (),
 ) -> None:
@@ -83,18 +85,22 @@ def describe(directory: str | Path) -> dict[str, Any]:
     folder = Path(directory)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "not found"
-        raise CheckpointError(f"{folder}: {what}, expected an alignment folder (made by lmc match)")
+        raise CheckpointError(f"{folder}: {what}, expected an alignment folder; make one with lmc match")
     file = folder / DESCRIPTION
     if not file.exists():
         raise CheckpointError(f"{file}: not found, expected an alignment folder (made by lmc match); name that one")
     found = read_json(file)
     method, parents, record, digests = (found.get(key) for key in ("method", "parents", "record", "files"))
     if method not in METHODS:
-        raise CheckpointError(f"{file}: method: expected one of {', '.join(METHODS)}, found {str(method)[:40]!r}")
+        raise CheckpointError(
+            f"{file}: method: expected one of {', '.join(METHODS)}, found {str(method)[:40]!r}; {AGAIN}"
+        )
     if not isinstance(parents, list) or len(parents) < 2 or not all(isinstance(p, dict) for p in parents):
-        raise CheckpointError(f"{file}: parents: expected a list of at least two objects, found {str(parents)[:40]!r}")
+        raise CheckpointError(
+            f"{file}: parents: expected a list of at least two objects, found {str(parents)[:40]!r}; {AGAIN}"
+        )
     if not isinstance(record, dict):
-        raise CheckpointError(f"{file}: record: expected an object, found {str(record)[:40]!r}")
+        raise CheckpointError(f"{file}: record: expected an object, found {str(record)[:40]!r}; {AGAIN}")
     if not isinstance(digests, dict) or sorted(digests) != sorted(files(len(parents))):
         raise CheckpointError(f"{file}: files: expected the SHA-256 of {len(files(len(parents)))} files; {AGAIN}")
     if signed(found) != found:
@@ -120,7 +126,7 @@ def require_whole(folder: Path, described: Mapping[str, Any]) -> None:
     require_digests(folder, described["files"], AGAIN)
 
 
-def require_of(folder: Path, transforms: Sequence[Transform], spec: ModelSpec) -> None:
+def require_of(folder: Path, transforms: Sequence["Transform"], spec: "ModelSpec") -> None:
     """Raise CheckpointError unless the transforms are of models of this table."""
     for k, transform in enumerate(transforms):
         if transform.spec != spec:

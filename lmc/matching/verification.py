@@ -184,13 +184,15 @@ def _of_checkpoint(folder: Path, parent: nn.Module | None = None) -> list[Row]:
     def reloaded() -> str:
         blueprint, model = found[0]
         if parent is not None and _shapes(model) != _shapes(parent):
-            raise CheckpointError(f"expected {type(parent).__name__} of the parent's shapes, found another model")
+            raise CheckpointError(
+                f"expected {type(parent).__name__} of the parent's shapes, found another model; write it again"
+            )
         dtype, inputs = next(model.parameters()).dtype, example_inputs(model)
         with torch.no_grad():
             stock = logits(checkpoints.reload(blueprint).to(dtype), inputs)
             mine = logits(model if parent is None else parent, inputs)
         if not bool(stock.isfinite().all()):
-            raise CheckpointError("expected finite logits, found NaN or infinity")
+            raise CheckpointError("expected finite logits, found NaN or infinity; write it again")
         if not (error := relative_change(mine, stock)) <= tolerance(blueprint.dtype):
             raise CheckpointError(f"expected the model's logits, found a change of {error:.1e}; write it again")
         what = "the same logits" if parent is None else "logits are the parent's"

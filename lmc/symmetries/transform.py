@@ -20,6 +20,8 @@ from lmc.symmetries.pattern import SCALE, STREAM
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import rebuild, state
 
+_AGAIN = "the file is damaged: match the models again"
+
 
 @dataclass(frozen=True, eq=False)
 class Transform:
@@ -136,23 +138,27 @@ class Transform:
             spec = ModelSpec.from_json(plain["spec"])
             nothing = cls.identity(spec)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError, LmcError) as error:
-            raise CheckpointError(f"{described}: not the description of a transform ({one_line(error)})") from None
+            raise CheckpointError(
+                f"{described}: not the description of a transform ({one_line(error)}); {_AGAIN}"
+            ) from None
         told = nothing._description()
         if wrong := [key for key in ("family", "spaces") if plain.get(key) != told[key]]:
-            raise CheckpointError(f"{described}: {wrong[0]}: expected what follows from its spec, found something else")
+            raise CheckpointError(
+                f"{described}: {wrong[0]}: expected what follows from its spec, found something else; {_AGAIN}"
+            )
         elements = read_safetensors(path)
         missing = spec.space_names ^ set(elements)
         if missing:
-            raise CheckpointError(f"{path}: space {min(missing)} is missing or unknown")
+            raise CheckpointError(f"{path}: space {min(missing)} is missing or unknown; {_AGAIN}")
         for name, expected in nothing.elements.items():
             found = elements[name]
             if (found.shape, found.dtype) != (expected.shape, expected.dtype):
                 raise CheckpointError(
                     f"{path}: space {name} is {found.dtype} {list(found.shape)}, "
-                    f"expected {expected.dtype} {list(expected.shape)}"
+                    f"expected {expected.dtype} {list(expected.shape)}; {_AGAIN}"
                 )
             if defect := spec.space(name).group.defect(found):
-                raise CheckpointError(f"{path}: space {name}: {defect}; the file is damaged: match the models again")
+                raise CheckpointError(f"{path}: space {name}: {defect}; {_AGAIN}")
         return cls(spec, elements)
 
 

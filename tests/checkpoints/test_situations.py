@@ -4,6 +4,7 @@ A situation is a copy `x` of a sound Llama `a`, spoilt in one way, beside anothe
 that ends with what to do.
 """
 
+import ast
 import json
 import os
 import shutil
@@ -184,6 +185,25 @@ def assert_refused(outcome: Outcome, says: str) -> None:
     assert err.startswith("error: ") and err.count("\n") == 1 and len(err) < 1000
 
 
+ROOT = Path(lmc.__file__).parent
+ADVICE = {"error", "counted", "hint", "advice", "absent", "what", "_RIGHT", "_OTHER", "_AGAIN", "AGAIN", "ABSENT"}
+
+
+def test_every_refusal_of_a_checkpoint_ends_with_a_next_step() -> None:
+    """Read from the sources: a clause behind a semicolon, a question, or a part that brings one."""
+    told = 0
+    for file in (*ROOT.glob("checkpoints/*.py"), *ROOT.glob("matching/*.py"), ROOT / "files.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=ast.Name("CheckpointError" | "IncompatibleModelsError"), args=[message]):
+                    source = ast.unparse(message)
+                    last = message.values[-1] if isinstance(message, ast.JoinedStr) else message
+                    brought = {getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(last)}
+                    assert ";" in source or "?" in source or brought & ADVICE, f"{file}:{node.lineno}: {source}"
+                    told += 1
+    assert told > 90
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_folder_that_is_something_else_is_named_with_what_to_do(
     what: str, here: Path, run: Callable[..., Outcome]
@@ -276,6 +296,31 @@ def test_a_published_bert_is_its_masked_part(here: Path, run: Callable[..., Outc
     ids = pico.inputs(again)
     expected = models[0](ids).prediction_logits
     assert (pico.logits(again, ids) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_a_published_phi_3_for_long_texts(here: Path, run: Callable[..., Outcome]) -> None:
+    """Its angles, in the fields of the published files: other ones beyond the texts that it was trained on."""
+    models = [pico.phi3(k, torch.float32, max_position_embeddings=16, **pico.long_rope(4, 8)) for k in range(2)]
+    for name, model in zip("xb", models, strict=True):
+        shutil.rmtree(here / name)
+        lmc.save(model, name)
+        pico.tokenizer(here / name)
+        rope = model.config.rope_parameters
+        factors = {"type": "longrope", **{key: rope[key] for key in ("short_factor", "long_factor")}}
+        edit(here / name, rope_parameters=None, rope_theta=100.0, rope_scaling=factors)
+        edit(here / name, original_max_position_embeddings=8)
+    again = lmc.load("x")
+    expected = pico.logits(models[0], ids := pico.inputs(again))
+    assert ids.shape[1] > 8 and (pico.logits(again, ids) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    code, out, err = run("check x")
+    assert (code, err) == (0, "") and "longrope" not in out
+    code, _, err = run("match x b --method weights --out aligned")
+    assert (code, err) == (0, "")
+    assert run("merge aligned --at 0 --out merged")[0] == 0
+    merged = pico.logits(lmc.load("merged"), ids)
+    assert (merged - expected).abs().max() <= 1e-4 * expected.abs().max()
+    edit(here / "b", max_position_embeddings=32)
+    assert_refused(run("match x b --method naive --out refused"), "only models that agree in it can be averaged")
 
 
 @pytest.mark.parametrize("order", ["short long", "long short"])

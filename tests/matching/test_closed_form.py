@@ -1,5 +1,6 @@
 """Closed-form matching: planted symmetries are found exactly, and the objective never falls."""
 
+import re
 import warnings
 
 import pico
@@ -297,3 +298,18 @@ def test_rows_of_the_embedding_count_by_their_tokens() -> None:
 def test_counts_of_tokens_must_fit(frequencies: Tensor, method: str, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         lmc.match(pico.neox(0), pico.neox(1), method=method, frequencies=frequencies)
+
+
+def test_a_long_sweep_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep, the cosine that is reached, and a bar of the parts, which knows the time that is left."""
+    shown: list[tuple[int, str, float]] = []
+
+    def bar(parts, text, delay, **_):
+        shown.append((len(parts), text, delay))
+        return parts
+
+    monkeypatch.setattr("lmc.matching.solver.tqdm", bar)
+    lmc.match(*(pico.llama(k, torch.float32) for k in range(2)), method="weights")
+    parts, texts, delays = (set(column) for column in zip(*shown, strict=True))
+    assert len(parts) == 1 and min(parts) > 1 and delays == {1}
+    assert any(re.fullmatch(r"matching: sweep 2, cosine 0\.\d{4}, part", text) for text in texts)

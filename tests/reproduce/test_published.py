@@ -38,7 +38,7 @@ def test_a_study_refuses_with_reasons_and_measures_the_rest(tmp_path: Path) -> N
     gone = published.Published("not there", (str(tmp_path / "gone"),) * 2, 1)
     found = published.study((gone, *pairs), match_on, held_out, 1, {"single": 0.01, "dual": 0.01}, 3, (8, 4))
     missing, other = found.rest["refused"].values()
-    assert missing.endswith("gone: no such folder")
+    assert "gone: no such folder; look how it is spelled" in missing
     assert other.startswith("model 1 and model 2 differ in clip_qkv: expected None, found 8.0; only models")
     assert [run.pair for run in found.methods["dual"]] == ["stand-ins"]
     assert list(found.parameters or ()) == list(found.endpoints or ()) == ["stand-ins"]

@@ -34,17 +34,19 @@ FACTS = {
     "gpt2": Facts(_GELU, "openai-community/gpt2*, stanford-crfm/*-gpt2-*"),
     "llama": Facts(
         "nothing",
-        "meta-llama/Llama-*, mistralai/Mistral-7B-*, mistralai/Mixtral-*, Qwen/Qwen2-*, Qwen/Qwen2.5-*, "
-        "Qwen/Qwen1.5-MoE-*, microsoft/Phi-3-*, microsoft/phi-4, ibm-granite/granite-3*",
+        "meta-llama/Llama-2-*-hf, meta-llama/Meta-Llama-3*, meta-llama/Llama-3.2-1B*, meta-llama/Llama-3.2-3B*, "
+        "mistralai/Mistral-7B-*, mistralai/Mixtral-*, Qwen/Qwen1.5-*, Qwen/Qwen2-[0-9]*, Qwen/Qwen2.5-[0-9]*, "
+        "microsoft/Phi-3-mini-*, microsoft/Phi-3-medium-*, microsoft/phi-4, ibm-granite/granite-3.*-2b-*, "
+        "ibm-granite/granite-3.*-8b-*",
     ),
     "stablelm": Facts("nothing", "stabilityai/stablelm-2-1_6b, stabilityai/stablelm-3b-4e1t"),
     "starcoder2": Facts(_GELU, "bigcode/starcoder2-*"),
     "opt": Facts("the residual scale, as ε is a number in the code", "facebook/opt-* but for opt-350m"),
     "gemma": Facts(
         f"from Gemma 2 on {_AFTER}; in Gemma 3 {_BETWEEN}",
-        "google/gemma-*, google/gemma-2-*, google/gemma-3-270m*, google/gemma-3-1b*",
+        "google/gemma-2b*, google/gemma-7b*, google/gemma-2-*, google/gemma-3-270m*, google/gemma-3-1b*",
     ),
-    "qwen3": Facts(_BETWEEN, "Qwen/Qwen3-*"),
+    "qwen3": Facts(_BETWEEN, "Qwen/Qwen3-[0-9]*"),
     "olmo": Facts("the residual scale, as ε is a number in the code; with clip_qkv more", "allenai/OLMo-*-hf"),
     "olmo2": Facts(f"{_AFTER}; {_BETWEEN}", "allenai/OLMo-2-*"),
     "olmoe": Facts(_BETWEEN, "allenai/OLMoE-*"),
@@ -52,7 +54,10 @@ FACTS = {
         f"{_AFTER}; {_GELU}; learned matching and paths, as there is no loss for masked words",
         "google-bert/bert-*, google/multiberts-seed_*, FacebookAI/roberta-*, FacebookAI/xlm-roberta-*",
     ),
-    "vit": Facts(f"{_GELU}; the residual scale, as timm does not save ε", "timm/vit_*, timm/deit_*, timm/deit3_*"),
+    "vit": Facts(
+        f"{_GELU}; the residual scale, as timm does not save ε",
+        "timm/vit_*_patch*.augreg*, timm/deit_*_patch16_224.*, timm/deit3_*",
+    ),
     "clip_text": Facts(
         f"{_GELU}; without a projection all of the stream; learned matching and paths, as one tower alone has no loss",
         "openai/clip-vit-*, laion/CLIP-ViT-*, the text_encoder of stable-diffusion-*",
@@ -62,7 +67,11 @@ FACTS = {
         "paths, as one tower alone has no loss",
         "openai/clip-vit-*, laion/CLIP-ViT-*",
     ),
-    "hf_vit": Facts(f"{_GELU}; without a classifier all of the stream", "google/vit-*, facebook/dinov2-*"),
+    "hf_vit": Facts(
+        f"{_GELU}; without a classifier all of the stream",
+        "google/vit-base-*, google/vit-large-*, google/vit-huge-*, facebook/dinov2-small*, facebook/dinov2-base*, "
+        "facebook/dinov2-large*, facebook/dinov2-giant*",
+    ),
 }
 
 

@@ -43,7 +43,8 @@ def alike(model: Any, like: Any) -> nn.Module:
         if found != wanted.get(name):
             raise IncompatibleModelsError(
                 f"{name}: expected shape {_shown(wanted.get(name))}, found {_shown(found)}: "
-                "the models differ in more than class-token position and LayerScale"
+                "the models differ in more than class-token position and LayerScale; only models that agree in it can "
+                "be averaged"
             )
     new = copy.deepcopy(like)
     new.pretrained_cfg = {**like.pretrained_cfg, **{k: model.pretrained_cfg.get(k) for k in PREPROCESSING}}
