@@ -72,7 +72,7 @@ def refuse_occupied(directory: str | Path) -> Path:
         raise CheckpointError(f"{directory}: expected the name of a new folder; choose one")
     if os.path.exists(directory) and not directory.is_dir():  # which does not mind a name that is too long
         raise CheckpointError(f"{directory}: is a file, expected a new or empty folder; choose another name")
-    if directory.is_symlink() or os.path.ismount(directory):
+    if os.path.islink(directory) or os.path.ismount(directory):
         raise CheckpointError(
             f"{directory}: is a link or a mounted disk, whose place no new folder can take; name one inside it"
         )

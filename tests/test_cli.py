@@ -276,6 +276,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "match a b --method weights --start canonical --out x",
         "--start: expected a method that learns (single or dual), found weights",
     ),
+    "no learning to go on with": (
+        nothing,
+        "match a b --method weights --resume --out x",
+        "--resume: expected a method that learns (single or dual), found weights",
+    ),
     "a start that is none": (
         nothing,
         "match a b --data text.txt --start wieghts --out x",
@@ -597,9 +602,9 @@ def test_an_interrupted_match_continues(
     code, _, err = run(f"{line} parts")
     assert code == 2
     assert "parts.partial: holds an interrupted run; continue it with --resume" in err
-    code, _, err = run(f"{line} parts --seed 1 --resume")
-    assert code == 2
-    assert "other settings" in err
+    code, out, err = run(f"{line} parts --seed 1 --resume")
+    assert code == 2 and "continues" not in out
+    assert "other settings (" in err and "seed" in err and "continue it with those it began with" in err
     assert run(f"{line} parts --resume")[0] == 0
     assert not Path("parts.partial").exists()
     for file in ("transform-0.safetensors", "transform-1.safetensors"):
@@ -607,10 +612,14 @@ def test_an_interrupted_match_continues(
         assert all(torch.equal(t, twice[name]) for name, t in once.items())
 
 
-def test_help_is_quick_and_imports_no_torch(here: Path) -> None:
-    code = "import sys, lmc.cli; lmc.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+def test_help_and_mistakes_in_a_line_need_no_torch(here: Path) -> None:
+    """They are told in the time that Python takes to start."""
+    lines = ["match a b --out o", "match a b --method best --out o", "merge nowhere --out o", "--help"]
+    code = f"import sys, lmc.cli; print([lmc.cli.main(line.split()) for line in {lines}], file=sys.stderr)"
+    code += "; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == 3 and done.stderr.endswith("[2, 2, 2, 0]\n")
     for command in ("check", "match", "path", "merge", "convert", "reproduce"):
         assert f"\n  {command} " in done.stdout
 

@@ -111,7 +111,7 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
         text = pages.headed(notebook.read_text(encoding="utf-8"), source.stem, profile)
         (book / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
     pages.api(book / "api")
-    pages.figure_pages(book / "made", profile, pages.shown(book / "notebooks"))
+    pages.figure_pages(book / "made", profile, pages.shown(book))
     pages.claims(book / "made")
     cost_tables(book / "made")
     expect_tables(book / "made")

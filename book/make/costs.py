@@ -1,6 +1,9 @@
 """The tables of the book's page on cost, from what `make bench` measured."""
 
 import json
+import statistics
+from collections.abc import Mapping
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +12,23 @@ from lmc.reproduce.training.shapes import PYTHIA
 BENCH = Path(__file__).resolve().parents[2] / "data/results/bench"
 
 
+PARAMETERS = {"14M": 14.1e6, "70M": 70.4e6, "160M": 162e6, "410M": 405e6, "1B": 1.01e9, "7B": 7.24e9}
+NEAR = 0.1  # a size that differs by no more from one that was measured is that one
+
+
 def cost_tables(folder: Path) -> None:
-    """`cost-step.md` and its like in the folder, one for each part."""
-    for part, table in {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth}.items():
+    """`cost-step.md` and its like in the folder, one for each part, and `cost-sizes.md` from all of them."""
+    tables = {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth, "merge": _merge}
+    for part, table in tables.items():
         if not (BENCH / f"{part}.json").is_file():
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
             continue
         numbers, run = (json.loads((BENCH / f"{part}{suffix}.json").read_text()) for suffix in ("", ".run"))
         text = "\n".join(table(numbers)) + f"\n\n{_made(part, run)}\n"
         (folder / f"cost-{part}.md").write_text(text, encoding="utf-8")
+
+    found = {part: json.loads((BENCH / f"{part}.json").read_text()) for part in ("weights", "merge", "step", "memory")}
+    (folder / "cost-sizes.md").write_text("\n".join(_sizes(found)) + "\n", encoding="utf-8")
 
 
 def _step(numbers: dict[str, Any]) -> list[str]:
@@ -42,14 +53,90 @@ def _memory(numbers: dict[str, Any]) -> list[str]:
 
 def _weights(numbers: dict[str, Any]) -> list[str]:
     rows = [
-        "| shape | parameters | seconds | processor seconds | peak memory, GiB | sweeps | A to aligned B, relative |"
+        "| shape | parameters | seconds | processor seconds | peak memory, GiB | of its own | sweeps | A to aligned B |"
     ]
-    rows += ["|---|---|---|---|---|---|---|"]
+    rows += ["|---|---|---|---|---|---|---|---|"]
     for shape, row in sorted(numbers.items(), key=lambda item: item[1]["parameters"]):
-        times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} | {row['peak_gib']:.1f}"
+        own = f"{row['own_gib']:.1f}" if "own_gib" in row else "–"
+        times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} | {row['peak_gib']:.1f} | {own}"
         apart = f"{row['distance']:.0e}" if "distance" in row else "–"
         rows.append(f"| {shape} | {row['parameters']:,} | {times} | {row['sweeps']} | {apart} |")
     return rows
+
+
+def _merge(numbers: dict[str, Any]) -> list[str]:
+    rows = ["| shape | `match` | `merge` | mergekit | ratio | of wall times | memory of their own, GiB |"]
+    rows += ["|---|---|---|---|---|---|---|"]
+    for shape, row in sorted(numbers.items(), key=lambda item: item[1]["parameters"]):
+        parts = [row.get(part) for part in ("match", "merge", "mergekit")]
+        times = " | ".join("–" if part is None else f"{part['cpu_seconds']:,.0f}" for part in parts)
+        ratios = " | ".join(f"{row[key]:.2f}" if key in row else "–" for key in ("ratio of processor seconds", "ratio"))
+        own = ", ".join("–" if part is None else f"{part['own_gib']:.2f}" for part in parts)
+        rows.append(f"| {shape} | {times} | {ratios} | {own} |")
+    return rows
+
+
+def _sizes(found: Mapping[str, Any]) -> list[str]:
+    """By size: what was measured, and between or beyond that a line through it, in italics."""
+    weights, merge = found["weights"], found["merge"]
+    planted = {row["parameters"]: row for name, row in weights.items() if "unrelated" not in name}
+    unrelated = {row["parameters"]: row for name, row in weights.items() if "unrelated" in name}
+    averaged = {
+        row["parameters"]: {
+            "cpu_seconds": row["match"]["cpu_seconds"] + row["merge"]["cpu_seconds"],
+            "peak_gib": max(row["match"]["own_gib"], row["merge"]["own_gib"]),
+        }
+        for row in merge.values()
+    }
+    learned = {}
+    for shape, row in found["memory"]["memory"].items():
+        seconds = found["step"]["steps"][f"{shape}, 4096 tokens"]["dual seconds"]
+        size = row["bytes of one model"] / 4
+        learned[size] = {"step": seconds, "gib": row["dual, without activations"] * size * 4 / 2**30}
+    rows = [
+        "| parameters | naive: processor time | memory, GiB | weights: planted pair | unrelated | memory, GiB "
+        "| a learned step of 4,096 tokens | memory, GiB | disk, GB |"
+    ]
+    rows += ["|---" * 9 + "|"]
+    for name, size in PARAMETERS.items():
+        cells = [
+            _at(averaged, "cpu_seconds", size, _time, straight=True),
+            _at(averaged, "peak_gib", size, _gib, straight=True),
+            _at(planted, "cpu_seconds", size, _time),
+            _at(unrelated, "cpu_seconds", size, _time),
+            _at(planted, "peak_gib", size, _gib),
+            _at(learned, "step", size, _time),
+            _at(learned, "gib", size, _gib, straight=True),
+            f"{size * 12 / 1e9:,.1f}",
+        ]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _at(measured: Mapping[float, Any], key: str, size: float, shown: Any, straight: bool = False) -> str:
+    """A cell: the measured value of that size, or in italics that of a line, straight or through the logarithms."""
+    values = {at: row[key] for at, row in measured.items()}
+    for at, value in values.items():
+        if abs(at / size - 1) < NEAR:
+            return str(shown(value))
+    if len(values) < 2:
+        return "–"
+    if straight:
+        slope, start = statistics.linear_regression(list(values), list(values.values()))
+        return f"*{shown(start + slope * size)}*"
+    slope, start = statistics.linear_regression([log(at) for at in values], [log(value) for value in values.values()])
+    return f"*{shown(exp(start + slope * log(size)))}*"
+
+
+def _time(seconds: float) -> str:
+    """Seconds in the unit that people would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _gib(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def _growth(numbers: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from lmc.reproduce.draw import draw, save
 from lmc.reproduce.experiments.claims import NEAR, STAYS, collected
 from lmc.reproduce.ledger import Figure, figures
 from lmc.reproduce.notebook import redraws
+from lmc.reproduce.quotes import quoted
 from lmc.reproduce.results import Results, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,10 +37,13 @@ def api(folder: Path) -> None:
         (folder / f"{name}.md").write_text(page, encoding="utf-8")
 
 
-def shown(executed: Path) -> dict[str, str]:
-    """The figures with a number that executed chapters show, as `fig-ID`, and the words that describe each of them."""
-    found = {}
-    for path in sorted(executed.glob("*.ipynb")):
+def shown(book: Path) -> dict[str, str]:
+    """The figures with a number that chapters show, as `fig-ID`, and the words that describe each of them."""
+    found: dict[str, str] = {}
+    for path in sorted(book.glob("*.md")):
+        described = re.findall(r"^:name: (fig-\S+)\n:alt: (.+)$", path.read_text(encoding="utf-8"), re.M)
+        found |= {name: quoted(words) for name, words in described}
+    for path in sorted(book.glob("notebooks/*.ipynb")):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             about = cell["metadata"].get("mystnb", {})
             if "figure" in about and any("image/svg+xml" in output.get("data", {}) for output in cell["outputs"]):

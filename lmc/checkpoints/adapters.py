@@ -3,9 +3,9 @@
 >>> is_adapter(Path("run-1"))
 False
 
-Of LoRA, the weight W of a layer becomes W + s·B·A with s = α/r (α/√r with rsLoRA). That is all of the arithmetic, so it
-is done here, tensor by tensor in float32, and PEFT is not needed. Whatever else an adapter says of itself is refused by
-name: every field that is set and does not stand below.
+With LoRA, the weight W of a layer becomes W + s·B·A with s = α/r (α/√r with rsLoRA). That is all of the arithmetic, so
+it is done here, tensor by tensor in float32, and PEFT is not needed. Of the settings of an adapter those that are named
+below are understood; any other one that is set is refused by its name.
 """
 
 import re
@@ -26,7 +26,7 @@ from lmc.errors import CheckpointError, LmcError, inert
 from lmc.files import open_safetensors, read_json, require_finite, sha256
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# What is read here, and what changes nothing once training is over. Of some fields one value is as good as none.
+# What is read here, and what changes nothing once training is over. Some fields may have these values and no other.
 _READ = {"base_model_name_or_path", "revision", "r", "lora_alpha", "alpha_pattern", "rank_pattern"}
 _READ |= {"modules_to_save", "target_modules", "exclude_modules", "layers_to_transform"}
 _IDLE = {"lora_dropout", "inference_mode", "task_type", "auto_mapping", "layers_pattern", "eva_config", "peft_version"}
@@ -35,9 +35,10 @@ _PLAIN: dict[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     "init_lora_weights": (True, False, "gaussian", "eva"),
+    "use_rslora": (True, False, None),
 }
-_PLAIN |= {"use_rslora": (True, False, None)}
 _LARGEST = 1e30  # no α is as large
+_AGAIN = "merge the adapter with peft (merge_and_unload) and use the model that it saves"
 _PREFIX = "base_model.model."
 _PARTS = re.compile(r"(.+)\.lora_(embedding_)?([AB])(\.weight)?")
 
@@ -66,10 +67,7 @@ def inspect(name: str | Path) -> Adapter:
         plain = _PLAIN.get(field)
         if value not in plain if plain else value and field not in _READ | _IDLE:
             expected = " or ".join(map(str, plain)) if plain else "none"
-            raise CheckpointError(
-                f"{path}: {field}: expected {expected}, found {str(value)[:60]}; merge the adapter with peft "
-                "(merge_and_unload) and use the model that it saves"
-            )
+            raise CheckpointError(f"{path}: {field}: expected {expected}, found {str(value)[:60]}; {_AGAIN}")
     _require_factors(path, config)
     base = _base(source, path, config)
     if WEIGHTS not in hub.names(source):
@@ -91,7 +89,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     """Write base and adapter as one stock checkpoint in float32 into a new folder."""
     base = adapter.base.source
     hub.fetch(base, adapter.base.files)
-    places = (base.folder, adapter.source.folder)  # what the adapter has itself comes last, and so before the base's
+    places = (base.folder, adapter.source.folder)  # the adapter's own come last, and so replace those of the base
     sources = {kind: place for place in places for kind in belongings.of(place)}
     metadata, _ = licence.of_all([licence.of(adapter.source)])
     text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
@@ -162,7 +160,6 @@ def _meant(model: nn.Module, config: Mapping[str, Any], field: str) -> set[str]:
 
 
 _CHOOSING = ("layers_to_transform", "exclude_modules")
-_AGAIN = "merge the adapter with peft (merge_and_unload) and use the model that it saves"
 
 
 def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]], wanted: tuple[int, ...]) -> None:

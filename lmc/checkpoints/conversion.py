@@ -37,6 +37,8 @@ from lmc.errors import CheckpointError, LmcError, is_out_of_memory
 from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
 from lmc.symmetries.families import family_of
 
+_SAVE = "save it again with torch.save(model.state_dict(), …)"
+
 
 def convert(source: str | Path, directory: str | Path) -> None:
     """A copy of a checkpoint in the stock layout, with safetensors of the stored type.
@@ -147,19 +149,14 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(t, Tensor) for name, t in content.items()
     ):
-        raise CheckpointError(
-            f"{path}: expected a state dict of tensors, found {type(content).__name__}; save model.state_dict() there"
-        )
+        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}; {_SAVE}")
     for name, tensor in content.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             kind = "quantised" if tensor.is_quantized else "hollow" if tensor.is_meta else "sparse"
-            raise CheckpointError(
-                f"{path}: tensor {name}: expected plain numbers, found a {kind} tensor; save it as a plain one"
-            )
+            raise CheckpointError(f"{path}: tensor {name}: expected plain numbers, found a {kind} tensor; {_SAVE}")
         if tensor.nbytes > min(tensor.untyped_storage().nbytes(), path.stat().st_size):
             raise CheckpointError(
-                f"{path}: tensor {name}: expected {tensor.nbytes:,} bytes of it in the file, found fewer; "
-                "download it again"
+                f"{path}: tensor {name}: expected {tensor.nbytes:,} bytes of it in the file, found fewer; {_SAVE}"
             )
     return content
 

@@ -6,8 +6,8 @@
 >>> shared.rows[1].tolist()                       # where the second model has each of them; −1: nowhere
 [1, 0, -1, 2]
 
-A model gives the same logits to its own tokens as before. For a token that it lacks it takes the row of one that has
-it, turned and scaled as fits best the tokens that both have; so an average of the two is not half empty there.
+A model gives the same logits to its own tokens as before. For a token that it lacks it takes the row of a model that
+has it, turned and scaled as fits best the tokens that both have; so an average of the two is not half empty there.
 """
 
 import copy
@@ -218,8 +218,7 @@ def renumbered(
         if (unknown := model.get("unk_id")) is not None:
             model["unk_id"] = ids.get(vocab[unknown][0])
     if "merges" in model:
-        pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-        model["merges"] = [list(pair) for pair in pairs if {*pair, "".join(pair)} <= model["vocab"].keys()]
+        model["merges"] = vocabulary.merges_of(model["merges"], model["vocab"].keys())
     mine = {token["content"]: token for token in plain.get("added_tokens") or []}
     for others in added:
         mine |= {token["content"]: token for token in others if token["content"] not in mine}

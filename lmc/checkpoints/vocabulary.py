@@ -10,7 +10,7 @@ whether two files are the same.
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json, read_text, sha256
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
-MOST = 2**31  # no id is as large
+MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,7 @@ def read(folder: Path) -> Vocabulary | None:
         return _fast(path, known.st_mtime_ns, known.st_size)
     if (path := folder / "vocab.json").exists():
         ids = read_json(path)
-        for token, number in ids.items():
-            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
-                raise CheckpointError(
-                    f"{path}: expected a number for every token, found {number!r} for {token!r}; save it again"
-                )
+        _require_ids(path, ids)
         cuts = {}
         if (merges := folder / "merges.txt").exists():
             cuts = {"type": "BPE", "merges": [x for x in _lines(merges) if not x.startswith("#version")]}
@@ -67,29 +63,28 @@ def require_fit(folder: Path, vocabulary: int) -> None:
     """Refuse a tokenizer with more tokens than the model has rows; tokens added later do not count, if never used."""
     found = read(folder)
     if found is not None and found.size > vocabulary:
-        raise CheckpointError(
-            f"{found.file}: expected at most vocab_size = {vocabulary:,} tokens, found {found.size:,}; "
-            "put the tokenizer there that the model was trained with"
-        )
+        what = f"expected at most vocab_size = {vocabulary:,} tokens, found {found.size:,}"
+        raise CheckpointError(f"{found.file}: {what}; put the model's own tokenizer there")
 
 
-def require_same(a: Path, b: Path, which: str) -> None:
+def require_same(a: Path, b: Path, which: str, advice: str = CHOOSE, more: bool = False) -> None:
     """A token must mean the same to both folders' models, and text must fall into the same tokens.
 
-    Raises IncompatibleModelsError. Where a folder has no vocabulary that is read here, nothing is compared.
+    `more`: the second may have tokens that the first lacks. Raises IncompatibleModelsError, which ends with `advice`.
+    Where a folder has no vocabulary that is read here, nothing is compared.
     """
     first, second = read(a), read(b)
     if first is None or second is None:
         return
     file = first.file.name
-    for token in sorted(first.ids.keys() | second.ids.keys()):
+    for token in sorted(first.ids.keys() | (() if more else second.ids.keys())):
         if first.ids.get(token) != second.ids.get(token):
             here, there = first.ids.get(token, "none"), second.ids.get(token, "none")
             what = f"{file}, id of token {token!r}: expected {here}, found {there}; {overlap(first, second)}"
-            raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}")
+            raise IncompatibleModelsError(f"{which} differ in {what}; {advice}")
     for part in differing_cuts(first, second):
         what = f"{file}, {part}: text becomes other tokens"
-        raise IncompatibleModelsError(f"{which} differ in {what}; {CHOOSE}, if you mean to")
+        raise IncompatibleModelsError(f"{which} differ in {what}; {advice}, if you mean to")
 
 
 def warn_of_differences(a: Path, b: Path, which: str) -> None:
@@ -123,11 +118,20 @@ def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
         """What to compare; of merges those that make one common token of two."""
         if name != "merges":
             return cuts[name]
-        pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in cuts[name]]
-        return [pair for pair in pairs if {*pair, "".join(pair)} <= common]
+        return merges_of(cuts[name], common)
 
     shared = first.cuts.keys() & second.cuts.keys()
     return sorted(name for name in shared if part(first.cuts, name) != part(second.cuts, name))
+
+
+def merges_of(merges: Iterable[str | Sequence[str]], tokens: Set[str]) -> list[list[str]]:
+    """Of the merges in a tokenizer's file, as texts or as pairs, those that make one of these tokens of two others.
+
+    >>> merges_of(["a b", "b c"], {"a", "b", "ab"})
+    [['a', 'b']]
+    """
+    pairs = (merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges)
+    return [pair for pair in pairs if {*pair, "".join(pair)} <= tokens]
 
 
 def _unread(folder: Path) -> Path | None:
@@ -149,7 +153,9 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
     """The vocabulary of a tokenizer.json, built once while the file is the same: a large one takes a second."""
     from tokenizers import Tokenizer
 
-    read_json(path)  # a file that is no JSON, or too large, is named
+    plain = read_json(path)
+    if isinstance(model := plain.get("model"), dict) and isinstance(vocab := model.get("vocab"), dict):
+        _require_ids(path, vocab)
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf8"))  # a path may hold any bytes, its text not
         size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
@@ -163,6 +169,13 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}
     added = frozenset(token["content"] for token in today["added_tokens"])
     return Vocabulary(path, ids, size, cuts, today["post_processor"], added)
+
+
+def _require_ids(path: Path, ids: Mapping[str, Any]) -> None:
+    for token, number in ids.items():
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST:
+            what = f"expected a number below {MOST:,} for every token, found {number!r} for {token!r}"
+            raise CheckpointError(f"{path}: {what}; restore the file")
 
 
 def _added(folder: Path) -> dict[str, int]:

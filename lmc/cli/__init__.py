@@ -23,12 +23,13 @@ import typer
 
 from lmc.cli.numbers import WHOLE, count, decimal, real
 from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
+from lmc.matching import METHODS, Recipe
 
 if TYPE_CHECKING:
     import torch
 
     from lmc.evaluation import PathResult
-    from lmc.matching import Alignment, Pairing, Recipe
+    from lmc.matching import Alignment, Pairing
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
 
@@ -40,7 +41,6 @@ app = typer.Typer(
 )
 
 TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
-STEPS = 300  # of learned matching, by default
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
@@ -52,7 +52,7 @@ Limit = Annotated[int | None, count("Use at most that many windows or images.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, …")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …; as stored but at least float32 by default.")]
 Seed = Annotated[int, count("Decides every random choice.", 0, 2**32 - 1)]
-Method = Annotated[str, typer.Option(help="naive, canonical, weights, activations, single or dual.")]
+Method = Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")]
 Steps = Annotated[int, count("Steps of learned matching.")]
 Rate = Annotated[
     float | None, typer.Option(parser=real, metavar="FLOAT", help="Learning rate (default: the method's own).")
@@ -108,7 +108,7 @@ def _check_pairing(models: list[str]) -> None:
     print(pair)
     step = step_seconds(first)
     if step is not None:
-        estimate = f"about {provenance.duration(STEPS * step)} for {STEPS} steps of learning"
+        estimate = f"about {provenance.duration(Recipe.steps * step)} for {Recipe.steps} steps of learning"
         estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
         print(f"{'time for matching':<24} {estimate}")
     unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
@@ -126,7 +126,7 @@ def match(
     out: Out,
     method: Method = "dual",
     data: Data = None,
-    steps: Steps = STEPS,
+    steps: Steps = Recipe.steps,
     lr: Rate = None,
     batch: Batch = None,
     limit: Limit = None,
@@ -149,36 +149,36 @@ def match(
     Writes one transformation per model into a new folder; what lmc path and lmc merge read. Under torchrun every
     process takes its share of each batch.
     """
+    from lmc import matching  # whose names are imported when they are used
     from lmc.files import refuse_occupied
-    from lmc.matching import Choices, Recipe, align, can_stream, match_folders, workers
 
     _require_models(models)
-    rare = Choices(
+    rare = matching.Choices(
         accumulate=accumulate, precision=precision, checkpointing=checkpointing, patience=patience, shard=shard
     )
     with _named_as_options():
-        recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
+        recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
     _require_learning(recipe, start, resume)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
-    with workers.process_group(place) as leader:
+    with matching.workers.process_group(place) as leader:
         with _named_as_options():
             models = _prepared(models, out, vocabulary)
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
-        if method in ("naive", "weights") and can_stream(pair.blueprints, kind):
+        if method in ("naive", "weights") and matching.can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
             if leader:
-                match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
+                matching.match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _say(f"matching with {method}")
                 with _named_as_options():
-                    alignment = align(loaded, recipe, samples, place, seed, state, _start(start), counts)
+                    alignment = matching.align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
     _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
@@ -197,7 +197,7 @@ def _named_as_options() -> Iterator[None]:
         raise ArgumentError(f"--{error}") from None
 
 
-def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> None:
+def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
     """A corpus that is known, where one is needed."""
     if data is not None:
         from lmc import corpora
@@ -209,7 +209,7 @@ def _require_corpus(recipe: "Recipe", data: str | None, by_frequency: bool) -> N
         raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
 
 
-def _require_learning(recipe: "Recipe", start: str | None, resume: bool) -> None:
+def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
     """A method that learns, where that is meant; a start that is known, or the folder of an alignment."""
     from lmc.matching import STARTS, describe
 
@@ -231,7 +231,7 @@ def _start(start: str | None) -> Any:
     return start if start is None or start in STARTS else Alignment.load(start)
 
 
-def _inspected(models: list[str], recipe: "Recipe") -> "Pairing":
+def _inspected(models: list[str], recipe: Recipe) -> "Pairing":
     """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
     from lmc.matching import inspect_pair, require_fit
 
@@ -280,6 +280,10 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
     def words() -> str:
         return "the same command with --resume continues" if state is not None and state.exists() else ""
 
+    def changed() -> int:
+        return state.stat().st_mtime_ns if state is not None and state.exists() else 0
+
+    before = changed()
     try:
         with if_interrupted(words):
             yield
@@ -287,8 +291,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
         if words():
             _say(f"interrupted: {words()}")
         raise
-    except (OSError, CheckpointError):  # a full disk, say: what was learned is kept
-        if words():
+    except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
+        if words() and changed() != before:
             _say(words())
         raise
     except DivergedError as error:
@@ -409,19 +413,21 @@ def merge(
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
-    A type below float32 rounds the weights; what that does to the loss on --data (without it: to the logits) is said.
+    A type below the parents' rounds the weights; what that does to the loss on --data (without: to the logits) is said.
     Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
     lacks from the next that has it; the card says what came from whom.
     """
-    kind = _dtype(dtype)
-    from lmc import corpora
     from lmc.files import refuse_occupied
-    from lmc.matching import barycentric, describe, merge_folder
+    from lmc.matching import describe
 
     refuse_occupied(out)
+    count = len(describe(alignment)["parents"])
+    from lmc import corpora
+    from lmc.matching import barycentric, merge_folder
+
+    kind = _dtype(dtype)
     if data is not None:
         corpora.kind(data)
-    count = len(describe(alignment)["parents"])
     parent = _parent(take_from, count)
     weights = [1 / count] * count if at is None else _weights(at)
     try:
@@ -447,20 +453,18 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
 
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
-    import tempfile
-
     from lmc import checkpoints
-    from lmc.files import refuse_occupied
+    from lmc.files import refuse_occupied, scratch_folder
     from lmc.matching import describe, prepare, require_tunable
 
     refuse_occupied(out)
     describe(alignment)
-    with tempfile.TemporaryDirectory() as aside:
-        (ready,) = prepare([tuned], Path(aside) / "joined", None)  # an adapter, with its base
+    with scratch_folder("lmc-") as aside:
+        (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
         blueprint = checkpoints.inspect(ready)
         aligned = _loaded(alignment, verify)
         require_tunable(blueprint.model, aligned.parents)
-        print(aligned.export_transported(checkpoints.load(blueprint), out))
+        print(aligned.export_transported(checkpoints.load(blueprint), out, called=tuned))
     _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 

@@ -16,9 +16,9 @@ from lmc.symmetries.families import Tokens, family_of
 _SAMPLES, _LENGTH = 8, 128  # random windows, or images, and the tokens of a window
 
 
-def is_lower(dtype: torch.dtype, model: nn.Module) -> bool:
-    """Whether the type holds less than the model's own."""
-    return torch.finfo(dtype).eps > torch.finfo(next(model.parameters()).dtype).eps
+def is_lower(dtype: torch.dtype, than: torch.dtype) -> bool:
+    """Whether a type holds fewer digits than another."""
+    return torch.finfo(dtype).eps > torch.finfo(than).eps
 
 
 @torch.no_grad()

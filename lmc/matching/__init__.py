@@ -5,8 +5,9 @@ choose what it compares; `learned` starts from their result and descends the los
 is named in this room, and nothing here knows of experiments or figures.
 
 Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`. `pairing`
-says why models cannot be matched, `model_card` what is said of a merged one. `learned` draws λ. The steps of learning
-are run, and saved for `--resume`, in `descent`; `learned` says what a saved state holds, `methods` which run goes on.
+says why models cannot be matched, `parents` makes ready those that can be after a change, `model_card` says what is
+said of a merged one. `learned` draws λ. The steps of learning are run, and saved for `--resume`, in `descent`;
+`learned` says what a saved state holds, `methods` which run goes on. `carrying` moves a fine-tune.
 """
 
 from typing import TYPE_CHECKING

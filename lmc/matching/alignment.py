@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmc import checkpoints
 from lmc.checkpoints import preprocessing
-from lmc.errors import ArgumentError
+from lmc.errors import ArgumentError, inert
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
@@ -40,7 +40,7 @@ from lmc.symmetries import (
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
-PIECE = 2**20  # numbers of a tensor that are averaged at a time
+PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
 Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
@@ -179,14 +179,25 @@ class Alignment:
                 for k, parent in enumerate(self.parents)
             )
 
-    def export_transported(self, tuned: nn.Module, directory: str | Path) -> str:
+    def export_transported(self, tuned: nn.Module, directory: str | Path, called: str | None = None) -> str:
         """Write what `transport` makes as a stock checkpoint, with what belongs to the tuned model; returns its card.
 
         >>> text = alignment.export_transported(tuned, "carried")
+
+        `called`: what the card calls the tuned model, instead of the place that it was read from. Raises what
+        `transport` does, and IncompatibleModelsError where tokens of the parents mean others to it.
         """
+        places = [checkpoints.source(model) for model in (self.parents[0], tuned)]
+        if None not in places:
+            base, own = (checkpoints.hub.locate(str(place)).folder for place in places)
+            advice = "tune it with the tokenizer of its base"
+            checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
         carried, k = self.transport(tuned), base_of(tuned, self.parents)
-        found = _inherited((tuned,))
-        text = carried_card(self.method, self.record, known(tuned), known(self.parents[k]), known(self.parents[1 - k]))
+        found, (name, origin) = _inherited((tuned,)), known(tuned)
+        name = name if called is None else inert(called)
+        text = carried_card(
+            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k])
+        )
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
         return text
 
@@ -202,7 +213,7 @@ class Alignment:
     ) -> str:
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
-        if is_lower(dtype, outline):
+        if is_lower(dtype, next(outline.parameters()).dtype):
             outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lmc.corpora import LONGEST
+from lmc.matching.recipe import IMAGES, WINDOWS
 from lmc.matching.solver import CHEAP, ONE_START
-from lmc.symmetries import STREAM, Permutation, logits
+from lmc.symmetries import STREAM, Permutation, example_inputs, logits
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
@@ -23,14 +25,10 @@ FEW, MANY = 5, 25  # sweeps of a start: where they are dear, and where they are 
 def step_seconds(model: nn.Module) -> float | None:
     """About how long one step of learned matching with its default batch takes here; None where there is no loss.
 
-    Measured: a forward pass on a few short samples, taken three times for forward and backward and in proportion to the
-    batch (attention over longer windows costs more), and a matrix product, for the rotation of all weights and the
-    pull-back of their gradient. An estimate, not a promise.
+    Measured are a forward pass on a few short samples and a matrix product. The pass counts three times, for forward
+    and backward, and in proportion to the batch (attention over longer windows costs more). The product stands for the
+    rotation of all weights and the pull-back of their gradient. An estimate, not a promise.
     """
-    from lmc.corpora import LONGEST
-    from lmc.matching.recipe import IMAGES, WINDOWS
-    from lmc.symmetries import example_inputs
-
     spec, read, inputs = spec_of(model), family_of(model).inputs(model), example_inputs(model)
     if isinstance(read, Tokens):
         if not read.causal:

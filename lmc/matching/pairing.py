@@ -21,7 +21,7 @@ from torch import nn
 from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, process_memory
-from lmc.symmetries import hollow, require_room
+from lmc.symmetries import epsilon, hollow, require_room
 from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
@@ -240,7 +240,11 @@ def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> int:
             "tuned: expected a model fine-tuned from one of the two parents, found weights whose cosine with theirs "
             f"is {found}; match its own base with the model that should get the change"
         )
-    return cosines.index(max(cosines))
+    k, spec = cosines.index(max(cosines)), spec_of(tuned)
+    if spec.epsilon and (own := epsilon(tuned, spec)) != (expected := epsilon(parents[k], spec)):
+        what = f"the {spec.epsilon.field} of its base, {expected:g}, found {own:g}"
+        raise ArgumentError(f"tuned: expected {what}, which is no change of weights; set it to that")
+    return k
 
 
 def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:

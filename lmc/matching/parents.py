@@ -128,7 +128,8 @@ def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
             what = f"model {k + 1} cuts text differently than model {shared.owner + 1}, whose tokenizer is kept"
             share = vocabulary.overlap(found[shared.owner], found[k])
             warnings.warn(f"{what} ({', '.join(parts)}; {share}): its tokens may mean other text", stacklevel=1)
-    stays = [shared.stays(k) and not cuts[k] and len(shared.rows[k]) == size for k, size in enumerate(sizes)]
+    alike = [own.ids == found[shared.owner].ids and not parts for own, parts in zip(found, cuts, strict=True)]
+    stays = [alike[k] and shared.stays(k) and len(shared.rows[k]) == size for k, size in enumerate(sizes)]
     targets = [_target(k, b.source) for k, b in enumerate(blueprints)]
     ready = [name if same else str(place / to) for name, same, to in zip(names, stays, targets, strict=True)]
     if all(stays):

@@ -381,16 +381,20 @@ class _Problem:
 def evidence(space: Space, inner: Sequence[Space], pieces: Sequence[Piece]) -> dict[str, Tensor]:
     """What pieces say about a space and the spaces inside it: sums over pieces, from which `settle` finds the optimum.
 
-    The cross-Gram matrix [*B, n, n] of the space; and of every space inside a permuted one, for all candidate pairs.
+    The cross-Gram matrix [*B, n, n] of the space; and of every space inside a permuted one, for all candidate pairs. In
+    double precision, but for what is one number for each candidate pair, of which there are many: it keeps its type.
     """
+    plain = isinstance(space.group, Permutation) and space.name != STREAM
     found: dict[str, Tensor] = {}
     for piece in pieces:
         a, b, names = piece.a, piece.b, piece.block.names
         shown = [inside for inside in inner if inside.name in names]
         if not shown:
-            _add(found, {space.name: gram(a, b, names, space).double().cpu()})
+            similar = gram(a, b, names, space)
+            _add(found, {space.name: (similar if plain else similar.double()).cpu()})
         for inside in shown:
-            _add(found, {inside.name: pair_gram(a, b, names, inside, space.name).double().cpu()})
+            similar = pair_gram(a, b, names, inside, space.name)
+            _add(found, {inside.name: (similar if inside.group.n == 1 else similar.double()).cpu()})
     return found
 
 
@@ -407,8 +411,9 @@ def settle(space: Space, inner: Sequence[Space], found: dict[str, Tensor]) -> tu
     worth = found.get(space.name)
     for inside in settled:
         support = _batch_first(inside.group.support(found[inside.name]), space, inside)
-        support = support.reshape(*support.shape[: batch + 2], -1).sum(-1)
-        worth = support if worth is None else support.add_(worth)
+        if support.ndim > batch + 2:  # several maps in each candidate pair
+            support = support.flatten(batch + 2).sum(-1, dtype=torch.float64)
+        worth = support if worth is None else worth + support
     if worth is None:
         worth = torch.zeros(size, size, dtype=torch.float64)
     chosen = space.group.nearest(worth)
@@ -419,8 +424,8 @@ def settle(space: Space, inner: Sequence[Space], found: dict[str, Tensor]) -> tu
         pairs = pairs.take_along_dim(index.reshape(*index.shape, *[1] * (pairs.ndim - index.ndim)), batch + 1)
         names = [*space.over, space.name, *(n for n in inside.over if n not in (*space.over, space.name))]
         order = [names.index(name) for name in inside.over]
-        step[inside.name] = inside.group.nearest(pairs.squeeze(batch + 1).permute(*order, -2, -1))
-    return step, float(worth.gather(-1, index).sum())
+        step[inside.name] = inside.group.nearest(pairs.squeeze(batch + 1).permute(*order, -2, -1).double())
+    return step, float(worth.gather(-1, index).sum(dtype=torch.float64))
 
 
 def _batch_first(pairs: Tensor, space: Space, inside: Space) -> Tensor:

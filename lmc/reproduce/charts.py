@@ -159,7 +159,7 @@ def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
     texts = numbers["texts"]
     methods = list(by_effort({name: 0 for name in next(iter(texts.values())) if name != "parents"}))
     methods = numbers.get("order") or methods
-    width = 0.8 / len(methods)
+    width, size = 0.8 / len(methods), 8 if len(methods) * len(texts) < 16 else 6
     for place, method in enumerate(methods):
         across = [i + (place - (len(methods) - 1) / 2) * width for i in range(len(texts))]
         heights = [mean(row[method], numbers.get("pairs", ())) for row in texts.values()]
@@ -167,7 +167,7 @@ def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
         for x, height, row in zip(across, heights, texts.values(), strict=True):
             axes.plot([x] * len(row[method]), row[method], "o", color="black", markersize=3)
             top = max(row[method])
-            axes.annotate(f"{height:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+            axes.annotate(f"{height:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=size)
     axes.set_xticks(range(len(texts)), list(texts))
     axes.grid(False, axis="x")
     figure.legend(loc="outside upper center", ncols=len(methods), fontsize=9)

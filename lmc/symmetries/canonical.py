@@ -254,11 +254,11 @@ def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
 
     Of GL(n) that leaves only O(n) to choose, and of the complex numbers only their phases.
     """
-    after = _balanced(space.group, *_sides(tensors, spec, space))
-    for reads, new in enumerate(after):
+    written, read = _balanced(space.group, *_sides(tensors, spec, space))
+    for reads, new in ((False, written), (True, read)):
         start = 0
         for name, block in spec.uses(space.name):
-            if _reads(space, block) == bool(reads):
+            if _reads(space, block) == reads:
                 view = block.of(tensors[name])
                 width = view.numel() // new[..., 0].numel()
                 unfold_into(view, block.names, space, new[..., start : start + width])
@@ -267,10 +267,12 @@ def _balance(tensors: dict[str, Tensor], spec: ModelSpec, space: Space) -> None:
 
 def _sides(tensors: Mapping[str, Tensor], spec: ModelSpec, space: Space) -> tuple[Tensor, Tensor]:
     """All that writes a space and all that reads it, side by side, [*B, n, R] each."""
-    sides: tuple[list[Tensor], list[Tensor]] = [], []
+    written: list[Tensor] = []
+    read: list[Tensor] = []
     for name, block in spec.uses(space.name):
-        sides[_reads(space, block)].append(unfold(block.of(tensors[name]), block.names, space))
-    return torch.cat(sides[0], -1), torch.cat(sides[1], -1)
+        side = read if _reads(space, block) else written
+        side.append(unfold(block.of(tensors[name]), block.names, space))
+    return torch.cat(written, -1), torch.cat(read, -1)
 
 
 def _balanced(group: Group, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,13 @@
 True
 
 Every tensor of the canonical form is put into the corner of a larger one that is zero elsewhere: added heads, units and
-layers write nothing, added channels hold nothing. What a size has to do with numbers, roots make good. A norm divides
-by the root of the mean square over d channels: over d₂ instead of d₁ it finds what it found before, ε included, if
-whatever writes the stream is multiplied by s = √(d₂/d₁), and whatever reads it divided by s. The channels that a
-LayerNorm sees must have no mean, as they have in canonical form, or the mean over more of them would be another one.
-Scores are divided by the root of a head's width, so queries of wider heads are multiplied by it. What else the stock
-class does with a size, a table says (`roots`).
+layers write nothing, added channels hold nothing. Where the network computes with a size, weights are multiplied by the
+root of a ratio of sizes to make up for it. A norm divides by the root of the mean square over d channels: over d₂
+instead of d₁ it finds what it found before, ε included, if whatever writes the stream is multiplied by s = √(d₂/d₁),
+and whatever reads it divided by s. The channels that a LayerNorm sees must have no mean, and in canonical form they
+have none: the mean over more channels would be another one. Scores are divided by the root of a head's width, so
+queries of wider heads are multiplied by the root of how much wider they are. What else a stock class does with a size,
+its table says (`roots`).
 """
 
 import copy
@@ -39,8 +40,9 @@ def enlarge(small: nn.Module, like: nn.Module) -> nn.Module:
     True
 
     It may be wider, deeper, have more heads, wider heads without rotary positions, more hidden units, and more rows of
-    tokens or positions. Logits of tokens that `small` does not have are zero: those of the others stay, probabilities
-    do not. The result is in canonical form, in the type of `small`, with its ε and how pictures become its input.
+    tokens or positions. The logits of tokens that `small` does not have are zero. All other logits stay, but
+    probabilities do not, as more tokens share them. The result is in canonical form, in the type of `small`, and has
+    its ε and its way of turning pictures into input.
 
     Raises IncompatibleModelsError, with the reason, where no larger network of this architecture has the function;
     UnsupportedModelError, where the stock class turns out to compute something else.

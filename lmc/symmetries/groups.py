@@ -59,7 +59,7 @@ def _assignment(gram: np.ndarray) -> np.ndarray:
         return wanted
     from scipy.optimize import linear_sum_assignment  # half a second, for the few who come here
 
-    cost = gram.max(1, keepdims=True) - gram
+    cost = np.subtract(gram.max(1, keepdims=True), gram, dtype=np.float64)
     cost -= cost.min(0)  # what every row and every column has to give up in any case is taken off: fewer steps are left
     return linear_sum_assignment(cost)[1]
 

@@ -291,6 +291,15 @@ class ModelSpec:
         return space.split(".")[0]
 
 
+def both(layer: str, rows: str, columns: str) -> dict[str, str]:
+    """The rules of a linear layer: of its weight, and of its bias where it has one.
+
+    >>> both("mlp.up", "hidden", "stream?")
+    {'mlp.up.weight': 'hidden stream?', 'mlp.up.bias': 'hidden'}
+    """
+    return {layer + ".weight": f"{rows} {columns}", layer + ".bias": rows}
+
+
 def layered(
     layers: int, spaces: tuple[Space, ...], rules: Mapping[str, str]
 ) -> tuple[tuple[Space, ...], dict[str, str]]:

@@ -283,6 +283,23 @@ def test_what_cannot_be_is_refused(tmp_path: Path, run: Any, monkeypatch: pytest
     assert not any(tmp_path.glob("aligned*"))
 
 
+@pytest.mark.parametrize("choice", tokens.CHOICES)
+def test_a_token_without_a_row_is_no_difference(
+    choice: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was added to a tokenizer later, behind the rows of the model: both are given the tokenizer chosen."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "a", 0, W)
+    checkpoint(tmp_path / "b", 1, W)
+    file = tmp_path / "b" / "tokenizer.json"
+    stock = Tokenizer.from_file(str(file))
+    stock.add_special_tokens(["<new>"])
+    stock.save(str(file))
+    code, _, err = run(f"match a b --method naive --vocabulary {choice} --out aligned")
+    assert code == 0, err
+    assert run("verify aligned")[0] == 0
+
+
 def test_one_vocabulary_is_used_again_only_for_what_was_asked(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lmc import corpora
+from lmc import cli, corpora
 from lmc.corpora import docstrings, pictures, texts
-from lmc.corpora.corpus import SPLITS
+from lmc.corpora.corpus import NAMES, SPLITS
 from lmc.corpora.encoding import BARE, encode
 from lmc.errors import DataError
 
@@ -389,6 +389,10 @@ def test_load_refuses_what_does_not_fit(language_model, classifier, tokenizer, t
             draw_image(i).save(tmp_path / "classes" / name / f"{i}.png")
     with pytest.raises(DataError, match=r"\(match\): expected the model's 10 classes, found 2"):
         corpora.load(str(tmp_path / "classes"), classifier, "match")
+
+
+def test_the_help_of_the_commands_names_every_corpus():
+    assert cli.CORPUS.split(", ")[: len(NAMES)] == list(NAMES)
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):

@@ -1,6 +1,8 @@
 """A fine-tune moves: exactly between rewritten copies, with its rank, and what is no fine-tune is refused in a line."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lmc.match(lmc.load(folder / "a"), lmc.load(folder / "b"), method="weights").save(folder / "aligned")
     for name, base in (("adapter", "a"), ("wide-adapter", "wider")):
         write_adapter(folder / name, base, models[base])
+    change(folder, "epsilon", "config.json", lambda plain: plain | {"layer_norm_eps": 0.5})
+    change(folder, "words-exchanged", "tokenizer.json", exchanged)
     return folder
+
+
+def change(folder: Path, name: str, file: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """The fine-tune under another name, with a file changed."""
+    shutil.copytree(folder / "tuned", folder / name)
+    (folder / name / file).write_text(json.dumps(edit(json.loads((folder / name / file).read_text()))))
+
+
+def exchanged(plain: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer in which two words have each other's id."""
+    vocab = plain["model"]["vocab"]
+    one, other = list(vocab)[:2]
+    vocab |= {one: vocab[other], other: vocab[one]}
+    return plain
 
 
 def write_adapter(folder: Path, base: str, model: Any) -> None:
@@ -105,7 +123,8 @@ def write_adapter(folder: Path, base: str, model: Any) -> None:
 def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = folders / f"{name}-carried"
     assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 0
-    assert "carried by an alignment" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "carried by an alignment" in said and f"- tuned: {folders / name} (" in said
     found, b = lmc.load(out), lmc.load(folders / "b")
     inputs = pico.inputs(b)
     assert relative_change(pico.logits(b, inputs), pico.logits(found, inputs)) > 1e-3
@@ -117,6 +136,8 @@ REFUSED = {
     "wider": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
     "wide-adapter": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
     "nowhere": "nowhere",
+    "epsilon": "tuned: expected the layer_norm_eps of its base, 1e-05, found 0.5, which is no change of",
+    "words-exchanged": "the parents and it differ in tokenizer.json, id of token",
 }
 
 

@@ -145,8 +145,8 @@ def test_the_change_by_rounding_is_measured(tmp_path: Path) -> None:
     assert "on random input" in said
     assert 1e-4 < float(said.split("at most ")[1].split()[0]) < 1e-1
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
-    assert not rounding.is_lower(torch.float32, model)
-    assert rounding.is_lower(torch.float16, model)
+    assert not rounding.is_lower(torch.float32, torch.float32)
+    assert rounding.is_lower(torch.float16, torch.float32)
 
 
 def test_weights_too_large_for_the_type_are_named(tmp_path: Path) -> None:

@@ -154,6 +154,25 @@ def test_naive_averages_are_those_of_models_in_memory_to_the_byte(
     assert not (tmp_path / "lower").exists()
 
 
+def test_parents_in_a_low_type_are_averaged_in_it_one_tensor_at_a_time(tmp_path: Path) -> None:
+    """To the byte what models in memory give. Only a type below theirs asks for these, to measure what it costs."""
+    folders = [tmp_path / side for side in "ab"]
+    for seed, folder in enumerate(folders):
+        MODELS["llama"](seed).to(torch.bfloat16).save_pretrained(folder, max_shard_size="5KB")
+    match_folders(inspect_pair([str(folder) for folder in folders]).blueprints, tmp_path / "streamed", method="naive")
+    lmc.Alignment.load(tmp_path / "streamed").export(tmp_path / "held", at=0.25, dtype=torch.bfloat16)
+    card = merge_folder(tmp_path / "streamed", tmp_path / "merged", [0.75, 0.25], torch.bfloat16)
+    assert card is not None and "weights: bfloat16" in card
+    held, merged = (contents(tmp_path / which) for which in ("held", "merged"))
+    assert {name for name in held if held[name] != merged[name]} == {"README.md"}
+    assert merge_folder(tmp_path / "streamed", tmp_path / "lower", [0.5, 0.5], torch.float16) is not None
+    for seed, folder in enumerate(folders):
+        MODELS["llama"](seed).to(torch.float16).save_pretrained(tmp_path / f"half-{folder.name}")
+    blueprints = inspect_pair([str(tmp_path / f"half-{side}") for side in "ab"]).blueprints
+    match_folders(blueprints, tmp_path / "half", method="naive")
+    assert merge_folder(tmp_path / "half", tmp_path / "lower still", [0.5, 0.5], torch.bfloat16) is None
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 

@@ -12,9 +12,10 @@ import lmc
 from lmc.evaluation import Data
 from lmc.reproduce import results
 from lmc.reproduce.draw import draw
-from lmc.reproduce.experiments import beyond, fine_tunes, neighbours
+from lmc.reproduce.experiments import beyond, fine_tunes, neighbours, two_sizes
 from lmc.reproduce.experiments.analyses import similarity
 from lmc.reproduce.experiments.long_matches import Samples
+from lmc.reproduce.training.tasks import Digits
 from lmc.symmetries.exactness import relative_change
 from lmc.symmetries.groups import Permutation
 
@@ -88,6 +89,19 @@ def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.numbers["layers, naive"]["layer 0"][0] == pytest.approx(made["neighbours"]["layers, naive"]["layer 0"])
     for draw_by, id in (("grouped_figure", "fine-tunes"), ("ablation_figure", "neighbours")):
         draw(draw_by, results.read(f"{id}-neox-docstrings", "laptop").numbers)
+
+
+def test_a_small_network_is_matched_in_the_shapes_of_the_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ends of every line are the parents, and what is better than which parent is counted."""
+    monkeypatch.setattr(two_sizes, "smaller", lambda kind: {"half the width": Digits(16, 1)})
+    task = Digits(32, 1)
+    large, data = task.shape.build().eval(), task.samples(32)
+    found = two_sizes.every_size("vit-digits-0", (large, large), Samples(data, data, data), steps=1, trained=6)
+    row = found["sizes"]["half the width"]
+    for method in two_sizes.METHODS:
+        assert [row[method]["losses"][end] for end in (0, -1)] == pytest.approx(row["losses"], abs=1e-4)
+    better = beyond.two_sizes_numbers({"vit-digits-0": found})["better"]
+    assert better["than the small"] == (row["dual"]["middle"] < row["losses"][0]) and better["cases"] == 1
 
 
 def test_what_is_no_pair_is_refused(tmp_path: Path) -> None:

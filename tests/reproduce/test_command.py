@@ -491,7 +491,9 @@ def test_the_ledger_names_notebooks_and_drawings_that_exist(root: Path) -> None:
     ledger = figures(root / "figures.yml")
     written = {figure.results for figure in ledger.values()}
     for figure in ledger.values():
-        assert (root / "notebooks" / f"{figure.notebook}.py").is_file(), figure.id
+        page = root / "book" / f"{figure.notebook}.md"  # which shows what a command makes
+        notebook = root / "notebooks" / f"{figure.notebook}.py"
+        assert page.is_file() if figure.command and not notebook.is_file() else notebook.is_file(), figure.id
         assert figure.draw in drawings(), figure.id
         assert {*figure.expected, *figure.minutes, *figure.needs} <= set(figure.profiles), figure.id
         assert figure.by_campaign("gpu") == ("gpu" in figure.profiles), figure.id

@@ -1,9 +1,10 @@
 """Learned matching that draws λ where the line is highest, instead of uniformly from a fixed range.
 
 The barrier is a maximum, and the place of the maximum moves: once the middle is low, what is left lies off centre. So
-from time to time the merged loss is measured at `KNOTS` points on a few samples of the matching data, and the steps
-until the next look draw λ around these points, the more often the higher the loss there lies above the chord between
-the endpoints. Nothing about it is kept in a saved state: a look depends on the transforms, the seed and the step alone.
+from time to time the merged loss is measured at `KNOTS` points, on a few samples of the matching data. Until the next
+look every step draws λ around one of these points. A point is drawn more often, the higher the loss there lies above
+the chord between the endpoints. Nothing about it is kept in a saved state: a look depends on the transforms, the seed
+and the step alone.
 """
 
 import torch

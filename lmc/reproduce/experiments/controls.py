@@ -110,10 +110,11 @@ def repair(
     >>> repaired = repair(alignment.merge(0.5), alignment.models, [0.5, 0.5], match_on)
 
     REPAIR (Jordan et al., arXiv 2211.08403) for transformers. Averaging cancels part of what two networks compute, so a
-    merged network's activations vary less than its parents'. For every output unit of every linear layer with a bias
-    (but for the one that makes the logits) this sets mean and standard deviation over `data` to `at`-weighted means of
-    the endpoints', by scaling the unit's row and shifting its bias. `endpoints` are the aligned ones, whose units
-    correspond. Layers are taken in the order in which they compute, each seeing its repaired inputs.
+    merged network's activations vary less than its parents'. Here every output unit gets the mean and the standard
+    deviation over `data` that the units of the endpoints have, averaged with the weights `at`: its row is scaled and
+    its bias shifted. The units are those of all linear layers with a bias but the one that makes logits. `endpoints`
+    are the aligned ones, whose units correspond. Layers are taken in the order in which they compute, each seeing its
+    repaired inputs.
     """
     samples = as_data(data, merged).draw(CALIBRATION, seed, step=0)
     targets = [unit_statistics(model, samples, repairable(model)) for model in endpoints]

@@ -9,7 +9,7 @@ much matching reads) and `lasting-KIND` (over how long the endpoints are trained
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,15 +86,17 @@ def lasting(pieces: where_it_ends.Pieces) -> Sweep:
     other: dict[str, dict[str, float]] = {}
     for pair, found in pieces.items():
         for piece in (piece for name, piece in found.items() if name.startswith("survived-")):
-            runs = [_run(shown, pair, piece["lines"][label]) for shown, label in LINES.items()]
+            runs = [where_it_ends.run_of(shown, pair, piece["lines"][label]) for shown, label in LINES.items()]
             if piece["read"] == "train":
                 rows.setdefault(piece["steps"], []).extend(runs)
             else:
                 other[pair] = {run.method: run.barrier for run in runs} | {"steps": piece["steps"]}
         if pair in {run.pair for runs in rows.values() for run in runs}:
             before = next(p for name, p in found.items() if name.startswith("survived-"))["lines"]
-            naive = _run("naive", pair, found["start"]["methods"]["naive"])
-            rows.setdefault(0, []).extend([naive, _run(OLD, pair, before["old transforms, old endpoints"])])
+            naive = where_it_ends.run_of("naive", pair, found["start"]["methods"]["naive"])
+            rows.setdefault(0, []).extend(
+                [naive, where_it_ends.run_of(OLD, pair, before["old transforms, old endpoints"])]
+            )
     steps = sorted(rows)
     swept = Sweep(
         "steps of further training",
@@ -109,10 +111,6 @@ def lasting(pieces: where_it_ends.Pieces) -> Sweep:
         return swept
     last = swept.compared[-1]
     return replace(swept, headline=Headline({f"{OLD}, {steps[-1]} steps": last.mean(OLD)}, pairs=last.pairs))
-
-
-def _run(method: str, pair: str, walked: Mapping[str, Any]) -> Run:
-    return Run(method, walked["path"]["barrier"], pair, interval=tuple(walked["path"]["interval"]))
 
 
 @command

@@ -37,7 +37,8 @@ SETTINGS = [TUNED, FEW, FACTORS, TUNING_RATE]  # what pieces depend on
 def carried(alignment: Alignment, change: Change, factor: float = 1.0) -> nn.Module:
     """The second model of an alignment with the change of the first, as the transforms carry it.
 
-    It is the second as it is aligned; its own frame is one inverse away, which changes no loss.
+    The result has the second model's weights as they are aligned. The inverse of its transform would bring them back to
+    its own, and changes no loss.
     """
     first = alignment.transforms[0]
     moved = {name: first.moved(name, tensor) for name, tensor in change.items()}

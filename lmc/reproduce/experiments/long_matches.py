@@ -199,7 +199,7 @@ class Study:
         return learners[0]
 
     def closed(self, windows: int, seed: int = 0) -> None:
-        """Activation matching on so many windows of the training text, against which learning on as many is held."""
+        """Activation matching on so many windows of the training text, to compare with learning on as many."""
 
         def make() -> dict[str, Any]:
             data = LongMatch(1, windows=windows, seed=seed).data(self.samples)

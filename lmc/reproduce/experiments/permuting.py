@@ -6,7 +6,7 @@ Every iterate is an exact symmetry; the gradient is not one of the loss. *Soft*:
 Sinkhorn's iteration and the gradient is exact, but a mixture of units is no symmetry: the ends of the line are no
 longer the endpoints, and what is returned is the nearest permutation, whose line is another one.
 
-For these two maps, single and dual matching need not be the same up to the rate, which is what they are for here.
+With these two maps single and dual matching may differ by more than their rates. That is why they are tried here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,7 +92,11 @@ class StraightThrough(Learner):
         scores = self.scores[k][space.name]
         if self.soft:
             return sinkhorn(scores.requires_grad_(gradient) / TEMPERATURE)
-        return torch.eye(space.group.n, dtype=self.dtype)[space.group.nearest(scores.double())]
+        return torch.eye(space.group.n, dtype=self.dtype)[self.order(k, space)]
+
+    def order(self, k: int, space: Space) -> Tensor:
+        """The permutation that the scores of an endpoint ask for."""
+        return space.group.nearest(self.scores[k][space.name].double())
 
     @torch.no_grad()
     def arrange(self) -> None:
@@ -100,8 +104,7 @@ class StraightThrough(Learner):
         for k in self.moving:
             for space in self.permuted:
                 matrix = self.matrix(k, space)
-                order = space.group.nearest(self.scores[k][space.name].double())
-                self.elements[k][space.name] = self.first_order[k][space.name][order]
+                self.elements[k][space.name] = self.first_order[k][space.name][self.order(k, space)]
                 for name in self.parameters:
                     blocks = [block for block in self.spec.blocks(name) if space.name in block.names]
                     if blocks:
@@ -145,7 +148,7 @@ class StraightThrough(Learner):
         changed = total = 0
         for k in self.moving:
             for space in self.permuted:
-                order = space.group.nearest(self.scores[k][space.name].double())
+                order = self.order(k, space)
                 changed += int((order != torch.arange(len(order))).sum())
                 total += len(order)
         return changed / total

@@ -35,7 +35,7 @@ from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.endpoints import train_endpoints
 from lmc.reproduce.training.settings import SEEDS, Curve, Matching, Setting, corpora, endpoint_folder, trained_as
 from lmc.reproduce.training.shapes import NeoX
-from lmc.reproduce.training.tasks import task_of
+from lmc.reproduce.training.tasks import CPU, task_of
 from lmc.reproduce.training.trainer import TrainingRecipe
 
 HEAD = 32  # channels of a head at every width
@@ -48,7 +48,6 @@ PILOT = 100  # a seed that serves in no pair
 PILOTS = 4  # trainings that the search for equal loss may take
 CLOSE = 0.02  # nats per token between the losses of a pilot and of the narrowest network that end the search
 EQUAL = ("tokens", "loss")
-CPU = torch.device("cpu")
 
 
 def settings() -> dict[str, Setting]:

@@ -1,7 +1,7 @@
 """Train, match, evaluate: a setting from nothing to its results, in pieces that resume.
 
-Every piece (an endpoint, a match, a walk along the line) is kept in the setting's folder once it is finished, and the
-results so far are handed to `publish` after each, so that a run that is cut off keeps what it has.
+Every piece (an endpoint, a match, a walk along the line) is kept in the setting's folder once it is finished. `publish`
+is called after each and writes the results so far, so a run that is cut off keeps what it has.
 """
 
 import argparse

@@ -1,9 +1,7 @@
 """Networks of two sizes: smaller ones trained from nothing, and matched with a shipped one in its shapes.
 
->>> samples = Samples(Data(match_on), Data(match_on), Data(held_out))
->>> found = every_size("neox-docstrings-0", (large, a), samples, steps=2, trained=2)  # doctest: +SKIP
->>> sorted(found["sizes"])  # doctest: +SKIP
-['a quarter of the width', 'half the depth', 'half the width']
+>>> smaller("vit-digits")["half the depth"].shape.layers
+2
 
 Each `barrier` has beside it the losses along the line, from the small network to the large one.
 """

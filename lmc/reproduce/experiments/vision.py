@@ -20,10 +20,9 @@ from lmc.reproduce.experiments.stages import Campaign, options
 from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.settings import Matching, Setting, corpora
 from lmc.reproduce.training.shapes import Vit
-from lmc.reproduce.training.tasks import task_of
+from lmc.reproduce.training.tasks import CPU, task_of
 from lmc.reproduce.training.trainer import TrainingRecipe
 
-CPU = torch.device("cpu")
 DUAL = (2.5e-3, 5e-3, 1e-2, 2e-2)  # single's rates are twice these: to first order the same steps
 MATCHING = Matching(
     steps=1000,

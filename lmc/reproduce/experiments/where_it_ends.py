@@ -70,7 +70,7 @@ def over_steps(pieces: Pieces) -> Sweep:
         for piece in found.values():
             if _is_plain(piece) and piece["read"] == "train" and piece["seed"] == 0 and piece["lr"] == best:
                 name, to_better = f"λ: {piece['drawn']}", tuple(piece["to_better"])
-                run = replace(_run(name, pair, piece), to_better=to_better)
+                run = replace(run_of(name, pair, piece), to_better=to_better)
                 rows.setdefault(name, {}).setdefault(piece["steps"], {})[pair] = run
     return _swept("matching steps", rows)
 
@@ -81,7 +81,8 @@ def _is_plain(piece: Mapping[str, Any]) -> bool:
     return dual and not any(piece.get(key) for key in ("windows", "patience", "order"))
 
 
-def _run(name: str, pair: str, piece: Mapping[str, Any]) -> Run:
+def run_of(name: str, pair: str, piece: Mapping[str, Any]) -> Run:
+    """The run that a piece with a path holds."""
     return Run(name, piece["path"]["barrier"], pair, interval=tuple(piece["path"]["interval"]))
 
 
@@ -173,7 +174,7 @@ def over_data(pieces: Pieces) -> Sweep:
         for piece in found.values():
             if piece.get("windows") and piece.get("seed") == 0:
                 name = f"{piece['method']}, stopped early" if piece.get("patience") else piece["method"]
-                rows.setdefault(name, {}).setdefault(piece["windows"], {})[pair] = _run(name, pair, piece)
+                rows.setdefault(name, {}).setdefault(piece["windows"], {})[pair] = run_of(name, pair, piece)
     swept = _swept("samples that matching reads", rows)
     learned, closed = rows.get("dual", {}), rows.get("activations", {})
     both = [int(x) for x in swept.points if learned.get(int(x), {}).keys() & closed.get(int(x), {}).keys()]

@@ -2,11 +2,11 @@
 
 A family names the exact stock classes it covers (a subclass may compute something else) and builds a `ModelSpec` from
 a model's configuration and shapes, never from its weights, so a model on the meta device is enough. No algorithm is
-here. To add one, copy the nearest file and name it in `family.FAMILIES`;
-the book's page "Add a family" walks through it.
+here. To add one, copy the nearest file, name it in `family.FAMILIES` and say in `facts.FACTS` what is lost in it; the
+book's page "Add a family" walks through it.
 
-Begin with `llama`; `decoder` is what most decoders share, made of `attention`, `feed_forward` and
-`heads`; `common` holds the rest of what several tables have in common.
+Begin with `llama`; `decoder` is what most decoders share, made of `attention`, `feed_forward` and `heads`; `common`
+holds the rest of what several tables have in common.
 """
 
 from typing import TYPE_CHECKING

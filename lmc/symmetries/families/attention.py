@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant
-from lmc.symmetries.spec import Dead, Move, Root, Space
+from lmc.symmetries.spec import Dead, Move, Root, Space, both
 
 ATTENTION = "model.layers.{l}.self_attn."
 
@@ -51,15 +51,11 @@ def attention(
         turned, against = f"[{turned} | pass]", f"[{against} | pass*]"
     fused = f"[{query} {turned} | head {against} | head value]"
     return spaces, {
-        ATTENTION + "q_proj.weight": f"({query} {turned}) stream?",
-        ATTENTION + "q_proj.bias": f"({query} {turned})",
-        ATTENTION + "k_proj.weight": f"(head {against}) stream?",
-        ATTENTION + "k_proj.bias": f"(head {against})",
-        ATTENTION + "v_proj.weight": "(head value) stream?",
-        ATTENTION + "v_proj.bias": "(head value)",
+        **both(ATTENTION + "q_proj", f"({query} {turned})", "stream?"),
+        **both(ATTENTION + "k_proj", f"(head {against})", "stream?"),
+        **both(ATTENTION + "v_proj", "(head value)", "stream?"),
         ATTENTION + "qkv_proj.weight": f"{fused} stream?",
-        ATTENTION + "o_proj.weight": f"stream! ({query} value*)",
-        ATTENTION + "o_proj.bias": "stream!",
+        **both(ATTENTION + "o_proj", "stream!", f"({query} value*)"),
     }
 
 

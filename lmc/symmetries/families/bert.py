@@ -18,7 +18,7 @@ from lmc.symmetries.families.bert_heads import Top, top
 from lmc.symmetries.families.common import Tokens, norm
 from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.groups import Fixed, Permutation
-from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, layered
+from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, both, layered
 
 # What pretraining learned beside the prediction of tokens, and the class that writes it.
 PUBLISHED = ("BertForPreTraining",)
@@ -80,19 +80,13 @@ def _layer(config: Any, base: str) -> tuple[tuple[Space, ...], dict[str, str]]:
     width = config.hidden_size // heads
     units, written, read = hidden_units(config.intermediate_size, config.hidden_act)
     rules = {
-        QUERY + ".weight": "(head qk) stream?",
-        QUERY + ".bias": "(head qk)",
-        KEY + ".weight": "(head qk*) stream?",
-        KEY + ".bias": "(head qk*)",
-        VALUE + ".weight": "(head value) stream?",
-        VALUE + ".bias": "(head value)",
-        OUT + ".dense.weight": "stream! (head value*)",
-        OUT + ".dense.bias": "stream!",
+        **both(QUERY, "(head qk)", "stream?"),
+        **both(KEY, "(head qk*)", "stream?"),
+        **both(VALUE, "(head value)", "stream?"),
+        **both(OUT + ".dense", "stream!", "(head value*)"),
         OUT + ".LayerNorm.weight": "stream",
-        UP + ".dense.weight": f"{written} stream?",
-        UP + ".dense.bias": written,
-        DOWN + ".dense.weight": f"stream! {read}",
-        DOWN + ".dense.bias": "stream!",
+        **both(UP + ".dense", written, "stream?"),
+        **both(DOWN + ".dense", "stream!", read),
         DOWN + ".LayerNorm.weight": "stream",
     }
     return (*plain_heads(heads, width), *units), {base + name: pattern for name, pattern in rules.items()}

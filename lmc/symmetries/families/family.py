@@ -1,7 +1,7 @@
-"""The model families: one frozen table each. This file only finds the right one for a model.
+"""The list of all model families, and which of them covers a model.
 
-A family names the exact stock classes it covers (a subclass may compute something else) and builds a `ModelSpec` from
-a model's configuration and shapes, never from its weights, so a model on the meta device is enough.
+>>> family_of(model).name
+'gpt_neox'
 """
 
 import math

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from lmc.errors import UnsupportedModelError
 from lmc.symmetries.groups import Group, Invertible, Permutation, Scale
-from lmc.symmetries.spec import Mean, Space
+from lmc.symmetries.spec import Mean, Space, both
 
 MLP = "model.layers.{l}.mlp."
 READERS = ("gate", "gate_proj", "up_proj", "gate_up_proj", "c_fc", "experts.gate_up_proj", "shared_expert_gate")
@@ -43,17 +43,12 @@ def feed_forward(shapes: Shapes, activation: str) -> tuple[tuple[Space, ...], di
     count = shapes[here + ("c_proj.weight" if plain else "down_proj.weight")][1]
     units, written, read = hidden_units(count, activation if plain else "", gated=not plain)
     return units, {
-        MLP + "gate_proj.weight": "hidden stream?",
-        MLP + "gate_proj.bias": "hidden",
-        MLP + "up_proj.weight": f"{written} stream?",
-        MLP + "up_proj.bias": written,
+        **both(MLP + "gate_proj", "hidden", "stream?"),
+        **both(MLP + "up_proj", written, "stream?"),
         MLP + "gate_up_proj.weight": "[hidden | hidden unit] stream?",
-        MLP + "down_proj.weight": f"stream! {read}",
-        MLP + "down_proj.bias": "stream!",
-        MLP + "c_fc.weight": f"{written} stream?",
-        MLP + "c_fc.bias": written,
-        MLP + "c_proj.weight": f"stream! {read}",
-        MLP + "c_proj.bias": "stream!",
+        **both(MLP + "down_proj", "stream!", read),
+        **both(MLP + "c_fc", written, "stream?"),
+        **both(MLP + "c_proj", "stream!", read),
     }
 
 

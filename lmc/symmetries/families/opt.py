@@ -14,7 +14,7 @@ from lmc.symmetries.families.common import norm
 from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.families.heads import head
 from lmc.symmetries.groups import Orthogonal
-from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, layered
+from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, both, layered
 
 STACK = "model.decoder."
 LAYER = STACK + "layers.{l}."
@@ -53,18 +53,12 @@ def _layer(config: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
     heads = config.num_attention_heads
     units, written, read = hidden_units(config.ffn_dim, config.activation_function)
     return (*plain_heads(heads, config.hidden_size // heads), *units), {
-        QUERY + ".weight": "(head qk) stream?",
-        QUERY + ".bias": "(head qk)",
-        KEY + ".weight": "(head qk*) stream?",
-        KEY + ".bias": "(head qk*)",
-        VALUE + ".weight": "(head value) stream?",
-        VALUE + ".bias": "(head value)",
-        OUT + ".weight": "stream! (head value*)",
-        OUT + ".bias": "stream!",
-        UP + ".weight": f"{written} stream?",
-        UP + ".bias": written,
-        DOWN + ".weight": f"stream! {read}",
-        DOWN + ".bias": "stream!",
+        **both(QUERY, "(head qk)", "stream?"),
+        **both(KEY, "(head qk*)", "stream?"),
+        **both(VALUE, "(head value)", "stream?"),
+        **both(OUT, "stream!", "(head value*)"),
+        **both(UP, written, "stream?"),
+        **both(DOWN, "stream!", read),
     }
 
 

@@ -10,7 +10,7 @@ from lmc.symmetries.families.common import Images, norm
 from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.families.vit_flags import refuse_variants
 from lmc.symmetries.groups import Orthogonal
-from lmc.symmetries.spec import Dead, Gain, ModelSpec, Move, Norm, Space, layered
+from lmc.symmetries.spec import Dead, Gain, ModelSpec, Move, Norm, Space, both, layered
 
 BLOCK = "blocks.{l}."
 QKV, OUT, UP, DOWN = (BLOCK + part for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"))
@@ -60,14 +60,10 @@ def _layer(block: Any) -> tuple[tuple[Space, ...], dict[str, str]]:
     units, written, read = hidden_units(block.mlp.fc1.out_features, activation)
     fused = "[head qk | head qk* | head value]"
     return (*plain_heads(block.attn.num_heads, block.attn.head_dim), *units), {
-        QKV + ".weight": f"{fused} stream?",
-        QKV + ".bias": fused,
-        OUT + ".weight": "stream! (head value*)",
-        OUT + ".bias": "stream!",
-        UP + ".weight": f"{written} stream?",
-        UP + ".bias": written,
-        DOWN + ".weight": f"stream! {read}",
-        DOWN + ".bias": "stream!",
+        **both(QKV, fused, "stream?"),
+        **both(OUT, "stream!", "(head value*)"),
+        **both(UP, written, "stream?"),
+        **both(DOWN, "stream!", read),
     }
 
 

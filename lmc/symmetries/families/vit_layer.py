@@ -8,7 +8,7 @@ from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families.attention import plain_heads
 from lmc.symmetries.families.common import norm
 from lmc.symmetries.families.feed_forward import hidden_units
-from lmc.symmetries.spec import Norm, Space
+from lmc.symmetries.spec import Norm, Space, both
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,15 @@ def layer(model: Any, parts: Names) -> tuple[tuple[Space, ...], dict[str, str]]:
         raise UnsupportedModelError(f"{type(model).__name__}: use_swiglu_ffn: expected a newer release of transformers")
     count = shapes[here.up + ".weight"][0]
     units, written, read = hidden_units(count, "" if gated else model.config.hidden_act, gated)
-    both = {
-        parts.query: ("(head qk)", "stream?"),
-        parts.key: ("(head qk*)", "stream?"),
-        parts.value: ("(head value)", "stream?"),
-        parts.out: ("stream!", "(head value*)"),
-        parts.gate: ("hidden", "stream?"),
-        parts.up: (written, "stream?"),
-        parts.down: ("stream!", read),
+    return (*plain_heads(heads, shapes[here.query + ".weight"][0] // heads), *units), {
+        **both(parts.query, "(head qk)", "stream?"),
+        **both(parts.key, "(head qk*)", "stream?"),
+        **both(parts.value, "(head value)", "stream?"),
+        **both(parts.out, "stream!", "(head value*)"),
+        **both(parts.gate, "hidden", "stream?"),
+        **both(parts.up, written, "stream?"),
+        **both(parts.down, "stream!", read),
     }
-    rules = {name + ".weight": f"{rows} {columns}" for name, (rows, columns) in both.items()}
-    rules |= {name + ".bias": rows for name, (rows, _) in both.items()}
-    return (*plain_heads(heads, shapes[here.query + ".weight"][0] // heads), *units), rules
 
 
 def norms(layers: range, parts: Names, present: set[str]) -> Iterator[Norm]:
