@@ -102,10 +102,10 @@ def _sizes(found: Mapping[str, Any]) -> list[str]:
         cells = [
             _at(averaged, "cpu_seconds", size, _time, straight=True),
             _at(averaged, "peak_gib", size, _gib, straight=True),
-            _at(planted, "cpu_seconds", size, _time),
-            _at(unrelated, "cpu_seconds", size, _time),
+            _at(planted, "cpu_seconds", size, _time, growth=4 / 3),
+            _at(unrelated, "cpu_seconds", size, _time, growth=4 / 3),
             _at(planted, "peak_gib", size, _gib),
-            _at(learned, "step", size, _time),
+            _at(learned, "step", size, _time, growth=1),
             _at(learned, "gib", size, _gib, straight=True),
             f"{size * 12 / 1e9:,.1f}",
         ]
@@ -113,14 +113,21 @@ def _sizes(found: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def _at(measured: Mapping[float, Any], key: str, size: float, shown: Any, straight: bool = False) -> str:
-    """A cell: the measured value of that size, or in italics that of a line, straight or through the logarithms."""
+def _at(
+    measured: Mapping[float, Any], key: str, size: float, shown: Any, straight: bool = False, growth: float = 0.0
+) -> str:
+    """A cell: the measured value of that size, or in italics that of a line, straight or through the logarithms.
+
+    `growth`: beyond the largest size that was measured, the power of the size with which its value grows, if known.
+    """
     values = {at: row[key] for at, row in measured.items()}
     for at, value in values.items():
         if abs(at / size - 1) < NEAR:
             return str(shown(value))
     if len(values) < 2:
         return "–"
+    if growth and size > max(values):
+        return f"*{shown(values[max(values)] * (size / max(values)) ** growth)}*"
     if straight:
         slope, start = statistics.linear_regression(list(values), list(values.values()))
         return f"*{shown(start + slope * size)}*"

@@ -18,7 +18,7 @@ CALIBRATION = 768  # rows of the matrix product that is timed
 # Matching by weights, as measured (`make bench ITEM=weights`): products are a part of a sweep, the rest is assignments
 # and what is moved in memory; reading, the canonical form and writing take as long as two sweeps; a process must begin.
 BESIDE, READING, BEGINNING = 2.0, 2, 8.0
-FEW, MANY = 5, 25  # sweeps of a start: where they are dear, and where they are not, if the solver does not end before
+FEW, MANY = 5, 40  # sweeps of a start: where they are dear, and where they are not, if the solver does not end before
 
 
 @torch.no_grad()

@@ -84,7 +84,7 @@ def test_the_page_of_experiments_holds_them_all_as_measured(book: Path, smoke: P
 
 def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
     text = main_part(book / "cost.html")
-    assert text.count("<table") == 4 and "Not measured yet" not in text
+    assert text.count("<table") == 6 and "Not measured yet" not in text
     found = json.loads((root / "data/results/bench/weights.json").read_text())["1B"]
     assert f"<p>{found['seconds']:,.0f}</p>" in text and f"<p>{found['peak_gib']:.1f}</p>" in text
 

@@ -191,7 +191,9 @@ def test_merges_are_compared_and_a_list_is_no_vocabulary(tmp_path: Path) -> None
     with pytest.raises(IncompatibleModelsError, match=r"differ in vocab\.json, merges: text becomes other"):
         inspect_pair([a, b])
     (b / "vocab.json").write_text('{"x": "zero"}')
-    with pytest.raises(CheckpointError, match=r"vocab\.json: expected a number for every token, found 'zero' for"):
+    with pytest.raises(
+        CheckpointError, match=r"vocab\.json: expected a number below 16,777,216 for every token, found 'zero'"
+    ):
         inspect_pair([a, b])
 
 
@@ -271,6 +273,24 @@ def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytes
     assert estimate.step_seconds(pico.bert(dtype=torch.float32)) is None
     monkeypatch.undo()
     assert 0 < (estimate.step_seconds(model) or 0) < 60
+
+
+def test_the_time_of_weights_is_what_was_measured() -> None:
+    """Within a factor of two, for unrelated pairs of which the bench has noted what was said before."""
+    root = Path(__file__).resolve().parents[2]
+    measured = json.loads((root / "data/results/bench/weights.json").read_text())
+    rows = [row for name, row in measured.items() if "unrelated" in name and "predicted_seconds" in row]
+    assert rows and all(0.5 < row["predicted_seconds"] / row["seconds"] < 2 for row in rows)
+
+
+def test_the_time_of_weights_counts_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the stream with every weight, twice, and of hidden units with theirs; more sweeps where these are cheap."""
+    monkeypatch.setattr(estimate, "seconds_of", lambda work: (work(), 1.0)[1])
+    one, two = (estimate.weights_seconds(pico.neox(num_hidden_layers=n)) - estimate.BEGINNING for n in (1, 2))
+    four = estimate.weights_seconds(pico.neox(num_hidden_layers=4)) - estimate.BEGINNING
+    assert four - two == pytest.approx(2 * (two - one)) and one > 0
+    monkeypatch.setattr(estimate, "ONE_START", 0)
+    assert estimate.weights_seconds(pico.neox(num_hidden_layers=4)) - estimate.BEGINNING < four / 5
 
 
 def test_the_memory_of_a_process_is_what_was_measured() -> None:

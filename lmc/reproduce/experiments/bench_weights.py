@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from lmc import checkpoints
 from lmc.checkpoints import load, provenance, stored
 from lmc.files import write_whole
-from lmc.matching import describe
+from lmc.matching import describe, weights_seconds
 from lmc.reproduce import places
 from lmc.reproduce.training.shapes import LLAMA, PYTHIA, Language
 from lmc.symmetries import Canonical, Moved, Permutation, Transform, epsilon, set_epsilon
@@ -86,11 +86,14 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         g = plant(folder / "a", folder / "b")
     command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "aligned", "--export"]
     environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(places.checkout())}
+    torch.set_num_threads(THREADS)
+    predicted = weights_seconds(model)
     spent = watched(command, folder, environment)
     record = describe(folder / "aligned")["record"]
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         **spent,
+        "predicted_seconds": round(predicted),
         **(recovery(folder, g) if g else {}),
         "sweeps": record["sweeps"][0],
         "cosine": record["cosines"][0][-1],
