@@ -19,7 +19,7 @@ from lmc.files import open_safetensors, read_json
 
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
-_AGAIN = "download the checkpoint again"
+_AGAIN = "download it again"
 ABSENT = f"not found, but the index names it; {_AGAIN}"
 
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

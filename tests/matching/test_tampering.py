@@ -26,7 +26,8 @@ from lmc.checkpoints import require_written
 from lmc.cli import main
 from lmc.files import seal, sha256
 from lmc.matching.folder import describe, fingerprint, signed
-from lmc.symmetries import kinds
+from lmc.symmetries import kinds, tolerance
+from lmc.symmetries.groups import LARGEST, MEMBER, SMALLEST
 
 FAMILIES = {"neox": {"vocab_size": 256}, "llama": {"vocab_size": 256}, "vit": {}}
 
@@ -433,6 +434,13 @@ def test_verify_says_what_holds_and_what_does_not(here: Path, capsys: pytest.Cap
     (row,) = [x for x in capsys.readouterr().out.splitlines() if " NO " in x]
     assert row.startswith("parents") and "sha256" in row
     assert main(["verify", "nowhere"]) == 2
+
+
+def test_the_book_states_the_tolerances() -> None:
+    text = (Path(__file__).parents[2] / "book/own_checkpoints.md").read_text()
+    stated = text[text.index("A map counts as") : text.index("A folder with a model")]
+    tolerances = [tolerance(t) for t in (torch.float32, torch.float64, torch.float16, torch.bfloat16)]
+    assert re.findall(r"1e[+-]\d+|5e-\d+", stated) == [f"{x:.0e}" for x in (MEMBER, SMALLEST, LARGEST, *tolerances)]
 
 
 EXPORTED: dict[str, tuple[Callable[[Path], object], str]] = {

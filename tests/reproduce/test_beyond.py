@@ -91,6 +91,7 @@ def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.Mo
         draw(draw_by, results.read(f"{id}-neox-docstrings", "laptop").numbers)
 
 
+@pytest.mark.filterwarnings("ignore:.*it is written in the larger one's shapes:UserWarning")
 def test_a_small_network_is_matched_in_the_shapes_of_the_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ends of every line are the parents, and what is better than which parent is counted."""
     monkeypatch.setattr(two_sizes, "smaller", lambda kind: {"half the width": Digits(16, 1)})
