@@ -14,6 +14,7 @@ from pathlib import Path
 import pico
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from zygote import Done, Zygote
 
 import lmc
@@ -29,7 +30,9 @@ COMMANDS = {
     "merge": "merge aligned --out out",
     "verify": "verify aligned",
     "convert": "convert old out",
+    "transport": "transport aligned tuned --out out",
 }
+SHOWING = {"families": "families", "reproduce": "reproduce --list"}  # what touches no file of the user
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 MOMENTS = 20  # of each command, from its first event to its last
 LONG = "match a b --method dual --data text.txt --steps 2000 --out out"
@@ -38,7 +41,7 @@ LONG = "match a b --method dual --data text.txt --steps 2000 --out out"
 @pytest.fixture(scope="module")
 def zygote(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     shutil.copytree(models, warm := tmp_path_factory.mktemp("zygote") / "warm")
-    lines = [line.replace("--out out", f"--out {name}") for name, line in COMMANDS.items()]
+    lines = [line.replace("--out out", f"--out {name}") for name, line in (COMMANDS | SHOWING).items()]
     with Zygote([*lines, "match a b --method naive --out naive"], warm) as zygote:
         yield zygote
 
@@ -54,6 +57,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "old/model.safetensors").unlink()
     (folder / "text.txt").write_text("".join(f"Line {i} of a text that is long enough.\n" for i in range(2000)))
     lmc.match(*(lmc.load(folder / name) for name in "ab"), method="canonical").save(folder / "aligned")
+    shutil.copytree(folder / "a", folder / "tuned")
+    tuned = {name: tensor * 1.01 for name, tensor in load_file(folder / "a/model.safetensors").items()}
+    save_file(tuned, folder / "tuned/model.safetensors", {"format": "pt"})
     return folder
 
 
@@ -109,7 +115,7 @@ def ended(done: Done, left: list[str], before: list[str], whole: list[str]) -> s
 
 def faults(zygote: Zygote, here: Path, command: str, what: list[str], events: str, count: int) -> list[Done]:
     """Runs of a command that meet these faults in turn, at up to `count` of its events; each must end well."""
-    line, before = COMMANDS[command], listing(here)
+    line, before = (COMMANDS | SHOWING)[command], listing(here)
     sound = zygote.lmc(line, here, events=events)
     assert sound.code == 0, sound.err
     whole = listing(here)
@@ -125,7 +131,7 @@ def faults(zygote: Zygote, here: Path, command: str, what: list[str], events: st
     return found
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS | SHOWING)
 def test_a_signal_at_any_moment_ends_a_command_in_one_line(zygote: Zygote, here: Path, command: str) -> None:
     done = faults(zygote, here, command, list(SIGNALS), "all", MOMENTS)
     codes = [128 + getattr(signal, SIGNALS[i % 3]) for i in range(len(done))]
