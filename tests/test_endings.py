@@ -27,7 +27,6 @@ COMMANDS = {
     "weights": "match a b --method weights --out out --export",
     "path": "path aligned --data text.txt --grid 2 --limit 16 --json r.json",
     "merge": "merge aligned --out out",
-    "transport": "transport aligned a --out out",
     "verify": "verify aligned",
     "convert": "convert old out",
 }

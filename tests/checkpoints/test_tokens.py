@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import lmc
 from lmc.checkpoints import tokens
+from lmc.checkpoints.vocabulary import read
 from lmc.cli import main
 from lmc.errors import ArgumentError, IncompatibleModelsError
 
@@ -241,6 +242,17 @@ def test_added_tokens_of_the_other_are_added_to_the_tokenizer(
     merged = Tokenizer.from_file(str(tmp_path / "merged" / "tokenizer.json"))
     assert merged.encode("w3 <a> <b>").ids == [3, 30, 31]
     assert lmc.load("merged").config.vocab_size == 32
+
+
+def test_ids_are_those_that_the_library_gives(tmp_path: Path) -> None:
+    """A file may claim any id for an added token; the library gives it the next free one."""
+    stock = Tokenizer(models.WordLevel(words(*W), unk_token="w16"))
+    stock.add_special_tokens(["<new>"])
+    plain = json.loads(stock.to_str())
+    plain["added_tokens"][0]["id"] = 3
+    (tmp_path / "tokenizer.json").write_text(json.dumps(plain))
+    found = read(tmp_path)
+    assert found is not None and found.ids == vocabulary(tmp_path) == words(*W, "<new>")
 
 
 def test_a_tokenizer_of_pairs_loses_what_merges_into_a_token_that_goes() -> None:

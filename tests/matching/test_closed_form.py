@@ -304,8 +304,8 @@ def test_a_long_sweep_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     """The sweep, the cosine that is reached, and a bar of the parts, which knows the time that is left."""
     shown: list[tuple[int, str, float]] = []
 
-    def bar(parts, text, delay, **_):
-        shown.append((len(parts), text, delay))
+    def bar(parts, text, count, delay, **_):
+        shown.append((count, text, delay))
         return parts
 
     monkeypatch.setattr("lmc.matching.solver.tqdm", bar)
