@@ -1,8 +1,4 @@
-"""The list of all model families, and which of them covers a model.
-
->>> family_of(model).name
-'gpt_neox'
-"""
+"""The list of all model families, and which of them covers a model."""
 
 import math
 from collections.abc import Callable, Iterable
