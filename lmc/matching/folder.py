@@ -20,7 +20,7 @@ from lmc.files import read_json, require_digests, seal, sha256
 from lmc.matching.recipe import METHODS
 
 if TYPE_CHECKING:  # a folder that is none is told before torch is imported
-    from lmc.symmetries import ModelSpec, Transform
+    from lmc import symmetries
 
 DESCRIPTION, LOG = "alignment.json", "log.jsonl"
 AGAIN = "restore the folder, or match the models again"
@@ -30,7 +30,7 @@ def write(
     folder: Path,
     method: str,
     parents: Sequence[Mapping[str, Any]],
-    transforms: Sequence["Transform"],
+    transforms: Sequence["symmetries.Transform"],
     record: Mapping[str, Any],
     log: Sequence[Mapping[str, float]] = (),
 ) -> None:
@@ -126,7 +126,7 @@ def require_whole(folder: Path, described: Mapping[str, Any]) -> None:
     require_digests(folder, described["files"], AGAIN)
 
 
-def require_of(folder: Path, transforms: Sequence["Transform"], spec: "ModelSpec") -> None:
+def require_of(folder: Path, transforms: Sequence["symmetries.Transform"], spec: "symmetries.ModelSpec") -> None:
     """Raise CheckpointError unless the transforms are of models of this table."""
     for k, transform in enumerate(transforms):
         if transform.spec != spec:

@@ -25,8 +25,8 @@ from pathlib import Path
 
 HERE = {str(Path(__file__).parent), str(Path(__file__).parents[2]), ""}
 VARIABLE = "COPIES_FROM"  # the socket of the process that is copied
-IMPORTED = ["ipykernel.kernelapp", "ipykernel.zmqshell", "matplotlib.backends.backend_svg", "matplotlib.pyplot"]
-IMPORTED += ["scipy.optimize", "sklearn.datasets"]
+# Not matplotlib, which chooses where it draws when it is imported, from the environment.
+IMPORTED = ["ipykernel.kernelapp", "ipykernel.zmqshell", "scipy.optimize", "sklearn.datasets"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as `kernel_environment` asks
 
 
