@@ -74,7 +74,7 @@ def test_unequal_shares_of_sharded_models_are_refused(folder: Path, options: lis
     """Each process would make another number of forward passes, and wait for the others for ever."""
     done = run(folder, "uneven", 2, "--shard", *options)
     assert done.returncode != 0 and not (folder / "uneven").exists()
-    assert "error: shard: expected a batch that falls into equal parts, found batch" in done.stderr
+    assert "error: --shard: expected a batch that falls into equal parts, found batch" in done.stderr
 
 
 @pytest.mark.skipif(OLD, reason="torch 2.6 cannot shard on the CPU")
