@@ -36,7 +36,7 @@ def test_barriers_are_the_committed_ones(tables: dict[str, list[list[str]]], roo
 def test_costs_are_those_of_the_bench_and_what_was_not_measured_is_a_dash(
     tables: dict[str, list[list[str]]], root: Path
 ) -> None:
-    assert STEPS == Recipe.steps, "the page speaks of the steps that `lmc match` takes by default"
+    assert Recipe.steps == STEPS, "the page speaks of the steps that `lmc match` takes by default"
     rows = {row[0]: row for row in tables["cost"][2:]}
     weights, step = (
         json.loads((root / f"data/results/bench/{part}.json").read_text(encoding="utf-8"))
