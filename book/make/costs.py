@@ -26,9 +26,10 @@ def cost_tables(folder: Path) -> None:
         numbers, run = (json.loads((BENCH / f"{part}{suffix}.json").read_text()) for suffix in ("", ".run"))
         text = "\n".join(table(numbers)) + f"\n\n{_made(part, run)}\n"
         (folder / f"cost-{part}.md").write_text(text, encoding="utf-8")
-
-    found = {part: json.loads((BENCH / f"{part}.json").read_text()) for part in ("weights", "merge", "step", "memory")}
-    (folder / "cost-sizes.md").write_text("\n".join(_sizes(found)) + "\n", encoding="utf-8")
+    found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in BENCH.glob("*.json")}
+    whole = {"weights", "merge", "step", "memory"} <= found.keys()
+    text = "\n".join(_sizes(found)) if whole else "Not measured yet: `make bench`."
+    (folder / "cost-sizes.md").write_text(text + "\n", encoding="utf-8")
 
 
 def _step(numbers: dict[str, Any]) -> list[str]:

@@ -27,6 +27,8 @@ from lmc.reproduce.runs import Pair
 from lmc.symmetries import SCALE, Fixed, ModelSpec, Moved, Permutation, Space, Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of
 
+RATE = 1e-2  # of what is learned here, for which no other was tried
+
 
 @dataclass(frozen=True)
 class Row:
@@ -63,7 +65,7 @@ def narrowed(pair: Pair, name: str, data: object = None) -> Alignment:
     return _aligned(name, pair, found)
 
 
-def straight_through(pair: Pair, data: object, steps: int, lr: float = 1e-2, batch: int | None = None) -> Alignment:
+def straight_through(pair: Pair, data: object, steps: int) -> Alignment:
     """Permutations only, learned straight-through (2209.04836, their third method).
 
     >>> straight_through((a, b), match_on, steps=2).end_error(1) < 1e-4
@@ -77,14 +79,14 @@ def straight_through(pair: Pair, data: object, steps: int, lr: float = 1e-2, bat
     smaller, mine, theirs = _narrow(spec, ROWS["permutations, by weights"]), state(first), state(second)
     samples = as_data(data, first)
     free = {n: tensor.clone() for n, tensor in mine.items()}
-    optimizer = torch.optim.Adam(list(free.values()), lr=lr, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(list(free.values()), lr=RATE, betas=(0.9, 0.99))
     work = copy.deepcopy(first).requires_grad_(True)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
         moved = Moved(match_weights(free, theirs, smaller).transform, theirs)
         work.load_state_dict({n: (mine[n] + moved[n]) / 2 for n in mine})
         work.zero_grad()
-        losses(work, samples.draw(batch or _batch(samples), 0, step)).mean().backward()
+        losses(work, samples.draw(_batch(samples), 0, step)).mean().backward()
         for n, parameter in work.named_parameters():
             free[n].grad = None if parameter.grad is None else parameter.grad / 2
         optimizer.step()
@@ -193,7 +195,7 @@ def _bent(t: float, first: Tensor, bend: Tensor, second: Tensor) -> Tensor:
     return (1 - t) ** 2 * first + 2 * t * (1 - t) * bend + t**2 * second
 
 
-def curved(line: Alignment, data: object, steps: int, lr: float = 1e-2, batch: int | None = None) -> Curve:
+def curved(line: Alignment, data: object, steps: int, lr: float = RATE, batch: int | None = None) -> Curve:
     """A curve trained between the ends of a line (Garipov et al., 1802.10026), t drawn from [0, 1] at every step.
 
     >>> lmc.path(curved(naive, match_on, steps=2), held_out, grid=3).barrier >= 0
