@@ -21,8 +21,11 @@ def end_cleanly() -> None:
 
 def main() -> int:
     end_cleanly()
+    from lmc.cli import lean
     from lmc.cli import main as run
 
+    if "RANK" not in os.environ:  # torchrun's processes shard models
+        lean.start()
     return run()
 
 
