@@ -37,8 +37,11 @@ def keep_streams() -> None:
 def main() -> int:
     keep_streams()
     end_cleanly()
+    from lmc.cli import lean
     from lmc.cli import main as run
 
+    if "RANK" not in os.environ:  # torchrun's processes shard models
+        lean.start()
     try:
         code = run()
     except OSError:  # not even the line about an error can be printed
