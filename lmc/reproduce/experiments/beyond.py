@@ -102,8 +102,8 @@ def neighbours_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
         Run(row, found["barrier"], pair) for pair, piece in pieces.items() for row, found in piece["rows"].items()
     )
     compared, rest = Comparison(runs), together(list(pieces.values()))
-    known = {f"{row} barrier": compared.barriers(row) for row in ("naive", "weights", "dual")}
-    headline = Headline.of(known, list(pieces), ["naive barrier"])
+    known = {f"{row} barrier": compared.barriers(row) for row in ("naive", "canonical", "weights", "dual")}
+    headline = Headline.of(known, list(pieces), [f"{row} barrier" for row in ("naive", "canonical", "weights")])
     return compared.to_json() | rest | headline.to_json()
 
 
