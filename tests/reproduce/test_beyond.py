@@ -18,6 +18,7 @@ from lmc.reproduce.experiments import (
     fine_tunes,
     neighbours,
     shared_starts,
+    three_networks,
     two_sizes,
     two_tasks,
 )
@@ -143,6 +144,8 @@ def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.Mo
     made = {
         "fine-tunes": fine_tunes.tuned_and_carried("neox-docstrings", (a, b), given, {"new": (text, text)}, 2, 2),
         "neighbours": neighbours.side_by_side("neox-docstrings-0", (a, b), given, 2),
+        "three-networks": three_networks.side_by_side((a, b, pico.neox(2, torch.float32)), text, text, 2, 1e-2),
+        "two-tasks": two_tasks.added_up(b, (a, a), {"one": (text, text), "other": (text, text)}, text, 2),
     }
     for experiment, piece in made.items():
         for number in range(2):
@@ -157,8 +160,33 @@ def test_pieces_are_kept_and_put_together(tmp_path: Path, monkeypatch: pytest.Mo
     found = results.read("neighbours-neox-docstrings", "laptop")
     assert found.numbers["count"] == 2 and len(found.comparison.barriers("naive")) == 2
     assert found.numbers["layers, naive"]["layer 0"][0] == pytest.approx(made["neighbours"]["layers, naive"]["layer 0"])
-    for draw_by, id in (("grouped_figure", "fine-tunes"), ("ablation_figure", "neighbours")):
-        draw(draw_by, results.read(f"{id}-neox-docstrings", "laptop").numbers)
+    many = results.read("three-networks-neox-docstrings", "laptop").comparison
+    assert many.barriers("naive") == pytest.approx([made["three-networks"]["rows"]["naive"]["barrier"]] * 2)
+    drawn = {"grouped_figure": ("fine-tunes", "two-tasks"), "ablation_figure": ("neighbours", "three-networks")}
+    for draw_by, ids in drawn.items():
+        for id in ids:
+            draw(draw_by, results.read(f"{id}-neox-docstrings", "laptop").numbers)
+
+
+def test_runs_of_one_start_become_a_sweep_from_nothing_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed is the number in the name; zero shared steps have their place on the axis of the figure."""
+    monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
+    task = Digits(16, 1)
+    monkeypatch.setattr(shared_starts, "TASKS", {"vit-digits": task})
+    monkeypatch.setattr(shared_starts, "STEPS", {"vit-digits": 5})
+    monkeypatch.setattr(shared_starts, "AFTER", (0, 3, 9))
+    data, pair = task.samples(32), (task.shape.build(), task.shape.build())
+    for seed in range(2):
+        name = f"vit-digits-{seed}"
+        make = partial(shared_starts.every_start, name, pair, Samples(data, data, data), 1)
+        found = beyond.kept("shared-starts", "vit-digits", tmp_path).piece(name, make)
+        assert list(found["starts"]) == ["0", "3"] and len(found["starts"]["0"]["losses"]) == 2
+    beyond.main(["shared-starts", "vit-digits", "--write", "--folder", str(tmp_path)])
+    swept = results.read("shared-starts-vit-digits", "laptop")
+    assert swept.sweep.points == (0, 3) and len(swept.sweep.compared[1].barriers("dual")) == 2
+    assert swept.numbers["starts"]["0"]["losses"][0][0] != swept.numbers["starts"]["0"]["losses"][0][1]
+    axes = draw("sweep_figure", swept.numbers).axes[0]
+    assert axes.get_xscale() == "symlog" and list(axes.get_xticks()) == [0, 3]
 
 
 @pytest.mark.filterwarnings("ignore:.*it is written in the larger one's shapes:UserWarning")
