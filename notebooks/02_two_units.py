@@ -114,8 +114,9 @@ for point in (x, np.array([1.0, -1.0])):
 
 # %% [markdown]
 # Its two units have become equal: both listen to $(2, \tfrac12)$. What distinguished them is gone. At
-# $x = (1, 1)$ it gives 7.5 instead of 7, at $x = (1, -1)$ it gives 4.5 instead of 8. This is a barrier between a
-# network and *itself*, written in another way. {numref}`widget-swap-two-units` lets you try other swaps.
+# $x = (1, 1)$ it gives 7.5 instead of 7, at $x = (1, -1)$ it gives 4.5 instead of 8. Take as loss the squared distance
+# to the right outputs, 7 and 8: it is zero at both ends and above zero half way. So there is a barrier between a network
+# and a rewritten copy of the same network. {numref}`widget-swap-two-units` lets you try other swaps.
 #
 # ```{widget} swap-two-units
 # ```
