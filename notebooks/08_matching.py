@@ -112,18 +112,11 @@ canonical = show(lmc.match(a, b, method="canonical"))
 # %%
 canonical_a = lmc.canonicalize(a)
 planted = Transform.random(lmc.spec(a), seed).apply(canonical_a)
-recovered = lmc.match(a, planted, method="weights").models
-distance = max(
-    float((p - q).abs().max())
-    for p, q in zip(
-        state(recovered[0]).values(),
-        state(recovered[1]).values(),
-        strict=True,
-    )
-)
-print(
-    f"a planted rewriting of the whole group, undone: no weight differs by more than {distance:.0e}"
-)
+found = lmc.match(a, planted, method="weights")
+p, q = (state(model).values() for model in found.models)
+apart = max(float((x - y).abs().max()) for x, y in zip(p, q, strict=True))
+print("a planted rewriting of the whole group, undone:")
+print(f"no weight differs by more than {apart:.0e}")
 
 # %% [markdown]
 # Between two networks that were trained apart, it gets part of the way:
@@ -170,30 +163,11 @@ activations = show(lmc.match(a, b, method="activations", data=match_on))
 # ```
 
 # %%
-single = show(
-    lmc.match(
-        a,
-        b,
-        method="single",
-        data=match_on,
-        steps=steps,
-        start=activations,
-        seed=seed,
-    )
-)
+how = {"data": match_on, "steps": steps, "seed": seed, "start": activations}
+single = show(lmc.match(a, b, method="single", **how))
 
 # %%
-dual = show(
-    lmc.match(
-        a,
-        b,
-        method="dual",
-        data=match_on,
-        steps=steps,
-        start=activations,
-        seed=seed,
-    )
-)
+dual = show(lmc.match(a, b, method="dual", **how))
 
 # %% tags=["hide-input"]
 steps_taken = [

@@ -82,19 +82,12 @@ loaded = load_pairs("vit-digits", 1 if small else 3)
 # Checked with two rewritings drawn at random, and folded into one:
 
 # %%
-a, b = (
-    lmc.canonicalize(loaded["vit-digits-0"][0]),
-    lmc.canonicalize(loaded["vit-digits-0"][1]),
-)
+a, b = (lmc.canonicalize(model) for model in loaded["vit-digits-0"])
+nothing = Transform.identity(lmc.spec(a))
 g_a, g_b = (Transform.random(lmc.spec(a), s) for s in (1, 2))
 both = lmc.Alignment("dual", (a, b), (g_a, g_b), {})
-one_g = g_a.inverse() @ g_b
-one = lmc.Alignment(
-    "single", (a, b), (Transform.identity(one_g.spec), one_g), {}
-)
-curves = [
-    lmc.path(found, data=held_out, grid=3).losses for found in (both, one)
-]
+one = lmc.Alignment("single", (a, b), (nothing, g_a.inverse() @ g_b), {})
+curves = [lmc.path(way, held_out, grid=3).losses for way in (both, one)]
 gap = max(abs(x - y) for x, y in zip(*curves, strict=True))
 print(f"largest difference between the two curves: {gap:.0e} nats")
 assert gap < 1e-3

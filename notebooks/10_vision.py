@@ -89,7 +89,7 @@ loaded = load_pairs("vit-digits", 1 if small else 3)
 # on the start.) Each line that is printed is one run: its pair, method, barrier in nats per image, seconds of matching, and
 # settings.
 
-# %%
+# %% tags=["hide-input"]
 digits = {"size": 8, "mean": (0.5,), "std": (0.5,)}
 match_on = corpora.images("digits", "match", **digits)
 held_out = corpora.images("digits", "eval", **digits)

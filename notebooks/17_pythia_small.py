@@ -133,7 +133,7 @@ plt.show()
 # billion parameters: both began from one seed, so the two are not independent, and `lmc` warns of it; means leave
 # this pair out.
 
-# %%
+# %% tags=["hide-input"]
 published = profile in ("smoke", "paper")
 if small:
     pairs, match_on, held_out = tiny("pythia", Path(tempfile.mkdtemp()))
@@ -166,7 +166,7 @@ figures.pairs_table(pairs)
 # billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
 # cells run on tiny models made on the spot, which proves the path and shows no result.
 
-# %%
+# %% tags=["hide-input"]
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)

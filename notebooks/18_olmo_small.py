@@ -143,7 +143,7 @@ figures.pairs_table(pairs)
 # billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
 # cells run on tiny models made on the spot, which proves the path and shows no result.
 
-# %%
+# %% tags=["hide-input"]
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)

@@ -113,8 +113,11 @@ def rate_figure(grids: Mapping[str, RateGrid], unit: str = "nats") -> "Figure":
 
 
 def logarithmic(axes: Any, points: Sequence[float], labels: Sequence[str]) -> None:
-    """A logarithmic horizontal axis with a tick at each of these points, and at no other."""
-    axes.set_xscale("log")
+    """A logarithmic horizontal axis with a tick at each of these points, and at no other; zero has its place too."""
+    if min(points) > 0:
+        axes.set_xscale("log")
+    else:
+        axes.set_xscale("symlog", linthresh=min(x for x in points if x > 0))
     axes.set_xticks(points, labels)
     axes.minorticks_off()
 

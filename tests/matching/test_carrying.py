@@ -84,7 +84,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, model in models.items():
         lmc.save(model, folder / name, tokenizer_from=folder / "words")
     lmc.match(lmc.load(folder / "a"), lmc.load(folder / "b"), method="weights").save(folder / "aligned")
-    for name, base in (("adapter", "a"), ("wide-adapter", "wider")):
+    for name, base in (("adapter", "a"), ("wide-adapter", "wider"), ("other-adapter", "other")):
         write_adapter(folder / name, base, models[base])
     change(folder, "epsilon", "config.json", lambda plain: plain | {"layer_norm_eps": 0.5})
     change(folder, "words-exchanged", "tokenizer.json", exchanged)
@@ -135,6 +135,7 @@ REFUSED = {
     "other": "tuned: expected a model fine-tuned from one of the two parents",
     "wider": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
     "wide-adapter": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
+    "other-adapter": "tuned: expected a model fine-tuned from one of the two parents",
     "nowhere": "nowhere",
     "epsilon": "tuned: expected the layer_norm_eps of its base, 1e-05, found 0.5, which is no change of",
     "words-exchanged": "the parents and it differ in tokenizer.json, id of token",
@@ -158,4 +159,5 @@ def test_parents_that_changed_are_refused(folders: Path, tmp_path: Path, capsys:
     weights.write_bytes((folders / "other" / "model.safetensors").read_bytes())
     given = ["transport", str(tmp_path / "aligned"), str(folders / "tuned"), "--out", str(tmp_path / "out")]
     assert main(given) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "parent-0" in said and "changed" in said and not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Beyond the paper: networks of two sizes, fine-tunes that move, and the neighbours' methods, on shipped pairs.
+"""Beyond the paper: two sizes, fine-tunes that move, neighbours' methods, runs of one start, on small networks.
 
     python -m lmc.reproduce.experiments.beyond two-sizes vit-digits --folder build/beyond    # all pairs; may be stopped
     python -m lmc.reproduce.experiments.beyond two-sizes vit-digits-0 --folder build/beyond  # one pair
@@ -19,12 +19,13 @@ import torch
 
 from lmc.errors import ArgumentError, DataError
 from lmc.reproduce import results
-from lmc.reproduce.experiments import fine_tunes, neighbours, two_sizes
+from lmc.reproduce.experiments import fine_tunes, neighbours, shared_starts, three_networks, two_sizes, two_tasks
 from lmc.reproduce.experiments.analyses import GRID
 from lmc.reproduce.experiments.comparison import load_pairs
 from lmc.reproduce.experiments.long_matches import Samples
+from lmc.reproduce.experiments.shared_starts import LOW, METHODS
 from lmc.reproduce.kept_runs import KeptRuns
-from lmc.reproduce.runs import Comparison, Headline, Run
+from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
 from lmc.reproduce.training.shipped_pairs import KINDS, names
 
@@ -36,13 +37,20 @@ EXPERIMENTS = {
     "neighbours": neighbours.side_by_side,
     "fine-tunes": fine_tunes.every_shift,
     "two-sizes": two_sizes.every_size,
+    "shared-starts": shared_starts.every_start,
+    "three-networks": three_networks.every_method,
+    "two-tasks": two_tasks.both,
+}
+SETTINGS: dict[str, Sequence[Any]] = {
+    "fine-tunes": fine_tunes.SETTINGS,
+    "shared-starts": shared_starts.SETTINGS,
+    "two-tasks": two_tasks.SETTINGS,
 }
 
 
 def kept(experiment: str, kind: str, folder: Path) -> KeptRuns:
     """The pieces of an experiment on pairs of a kind that are made."""
-    settings = fine_tunes.SETTINGS if experiment == "fine-tunes" else []
-    return KeptRuns(folder / experiment / kind, [experiment, STEPS, SCORED, GRID, *settings])
+    return KeptRuns(folder / experiment / kind, [experiment, STEPS, SCORED, GRID, *SETTINGS.get(experiment, [])])
 
 
 def piece(experiment: str, name: str, folder: Path) -> None:
@@ -94,8 +102,8 @@ def neighbours_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
         Run(row, found["barrier"], pair) for pair, piece in pieces.items() for row, found in piece["rows"].items()
     )
     compared, rest = Comparison(runs), together(list(pieces.values()))
-    known = {f"{row} barrier": compared.barriers(row) for row in ("naive", "weights", "dual")}
-    headline = Headline.of(known, list(pieces), ["naive barrier"])
+    known = {f"{row} barrier": compared.barriers(row) for row in ("naive", "canonical", "weights", "dual")}
+    headline = Headline.of(known, list(pieces), [f"{row} barrier" for row in ("naive", "canonical", "weights")])
     return compared.to_json() | rest | headline.to_json()
 
 
@@ -129,8 +137,63 @@ def two_sizes_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
     return {"texts": texts, "better": better} | rest
 
 
+def shared_starts_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
+    """Barriers over the number of shared steps, as a sweep, and from which on two runs are joined, by method.
+
+    A run that never is has the number of all its steps there.
+    """
+    points = list(next(iter(pieces.values()))["starts"])
+    compared, since = [], {method: [joined(piece, method) for piece in pieces.values()] for method in METHODS}
+    for shared in points:
+        at = {seed: piece["starts"][shared] for seed, piece in pieces.items()}
+        runs = [
+            Run(method, row[method]["barrier"], seed, interval=tuple(row[method]["interval"]))
+            for method in METHODS
+            for seed, row in at.items()
+        ]
+        compared.append(Comparison(tuple(runs)))
+    swept = Sweep("shared steps of training", tuple(map(float, points)), tuple(compared), METHODS)
+    return swept.to_json() | {"since": since} | together(list(pieces.values()))
+
+
+def joined(piece: Mapping[str, Any], method: str) -> float:
+    """The number of shared steps from which on a barrier is low (`LOW`), and stays so."""
+    bound = LOW * piece["starts"]["0"]["naive"]["barrier"]
+    since = piece["steps"]
+    for shared, row in reversed(piece["starts"].items()):
+        if row[method]["barrier"] > bound:
+            break
+        since = int(shared)
+    return float(since)
+
+
+def three_networks_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
+    """Barriers over the simplex as a comparison of methods, and beside them what `together` makes of the rest."""
+    runs = tuple(
+        Run(row, found["barrier"], pair, interval=tuple(found["interval"]))
+        for pair, piece in pieces.items()
+        for row, found in piece["rows"].items()
+    )
+    return Comparison(runs).to_json() | together(list(pieces.values()))
+
+
+def two_tasks_numbers(pieces: Mapping[str, Any]) -> dict[str, Any]:
+    """Losses of what was added up as `grouped_figure` draws them, and beside them what `together` makes of all."""
+    rest = together(list(pieces.values()))
+    order = [row for row in next(iter(rest["losses"].values())) if row == "base" or row.startswith("both")]
+    texts = {what: {row: rows[row] for row in order} for what, rows in rest["losses"].items()}
+    return {"what": "loss", "order": order, "texts": texts} | rest
+
+
 SHOWN = ("base", "unmoved", "carried, weights", "carried, dual", "tuned itself")
-SUMMARIES = {"neighbours": neighbours_numbers, "fine-tunes": fine_tunes_numbers, "two-sizes": two_sizes_numbers}
+SUMMARIES = {
+    "neighbours": neighbours_numbers,
+    "fine-tunes": fine_tunes_numbers,
+    "two-sizes": two_sizes_numbers,
+    "shared-starts": shared_starts_numbers,
+    "three-networks": three_networks_numbers,
+    "two-tasks": two_tasks_numbers,
+}
 
 
 @command

@@ -57,14 +57,15 @@ def several(
             "one by one": (Alignment("single", tuple(chosen), star, {"seed": seed}), steps * (count - 1)),
             "naive": (match(chosen, method="naive"), 0),
         }
-        merged = {way: _merged(alignment, unseen, taken, grid) for way, (alignment, taken) in ways.items()}
+        merged = {way: measured(alignment, unseen, taken, grid) for way, (alignment, taken) in ways.items()}
         for way, row in merged.items():
             print(f"K = {count}  {way:<12} barrier {row.barrier:.4f}  edges {row.edges:.4f}")
         found[str(count)] = {way: asdict(row) for way, row in merged.items()}
     return {"several": found, "unit": unseen.unit, "samples": len(unseen), "grid": grid}
 
 
-def _merged(alignment: Alignment, unseen: Data, steps: int, grid: int) -> Merge:
+def measured(alignment: Alignment, unseen: Data, steps: int, grid: int) -> Merge:
+    """What an alignment of several leaves over their simplex, with `grid` points on an edge."""
     walked = path(alignment, unseen, grid)
     losses: dict[tuple[float, ...], float] = dict(zip(walked.lambdas, walked.losses, strict=True))
     corners = {at.index(1): loss for at, loss in losses.items() if max(at) == 1}

@@ -9,7 +9,7 @@ What others match with is our closed form with fewer groups: `ROWS` says which. 
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -48,49 +48,56 @@ ROWS = {
 }
 
 
-def narrowed(pair: Pair, name: str, data: object = None) -> Alignment:
-    """The alignment that a row of `ROWS` finds, both ends exact.
+def narrowed(models: Sequence[nn.Module], name: str, data: object = None) -> Alignment:
+    """The alignment that a row of `ROWS` finds, each network matched to the first; all ends exact.
 
     >>> found = narrowed((a, b), "rotations inside heads").transforms[1]
     >>> bool((found.elements["stream"] == torch.eye(16)).all())
     True
     """
-    row, spec = ROWS[name], spec_of(pair[0])
-    first, second = (canonicalize(model) for model in preprocessing.common(pair))
+    row, spec = ROWS[name], spec_of(models[0])
+    first, *others = (canonicalize(model) for model in preprocessing.common(models))
     smaller = _narrow(spec, row)
     if row.by == "weights":
-        found = match_weights(state(first), state(second), smaller).transform
+        found = [match_weights(state(first), state(other), smaller).transform for other in others]
     else:
-        found = match_activations(first, second, smaller, as_data(data, first).draw(512, 0, 0)).transform
-    return _aligned(name, pair, found)
+        samples = as_data(data, first).draw(512, 0, 0)
+        found = [match_activations(first, other, smaller, samples).transform for other in others]
+    return _aligned(name, models, found)
 
 
-def straight_through(pair: Pair, data: object, steps: int) -> Alignment:
-    """Permutations only, learned straight-through (2209.04836, their third method).
+def straight_through(models: Sequence[nn.Module], data: object, steps: int) -> Alignment:
+    """Permutations only, learned straight-through: of two at their midpoint, of more anywhere between them.
 
     >>> straight_through((a, b), match_on, steps=2).end_error(1) < 1e-4
     True
 
-    Free weights start at the first network's. At every step the second network is permuted to be nearest to them, the
-    loss of the midpoint is taken, and its gradient moves the free weights as if they were the permuted network.
+    2209.04836, their third method, for two; STE-MM (Ito, Yamada and Kumagai, ICML 2025) for more. Every network but
+    the first has free weights, which start at the first one's. At every step it is permuted to be nearest to these, the
+    loss of a merged network is taken, and its gradient moves the free weights as if they were the permuted network.
     """
-    name, spec = "permutations, straight-through", spec_of(pair[0])
-    first, second = (canonicalize(model) for model in preprocessing.common(pair))
-    smaller, mine, theirs = _narrow(spec, ROWS["permutations, by weights"]), state(first), state(second)
-    samples = as_data(data, first)
-    free = {n: tensor.clone() for n, tensor in mine.items()}
-    optimizer = torch.optim.Adam(list(free.values()), lr=RATE, betas=(0.9, 0.99))
+    name, spec = "permutations, straight-through", spec_of(models[0])
+    first, *others = (canonicalize(model) for model in preprocessing.common(models))
+    smaller, mine, theirs = _narrow(spec, ROWS["permutations, by weights"]), state(first), [state(m) for m in others]
+    samples, draw = as_data(data, first), torch.Generator().manual_seed(0)
+    free = [{n: tensor.clone() for n, tensor in mine.items()} for _ in others]
+    optimizer = torch.optim.Adam([t for one in free for t in one.values()], lr=RATE, betas=(0.9, 0.99))
     work = copy.deepcopy(first).requires_grad_(True)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
-        moved = Moved(match_weights(free, theirs, smaller).transform, theirs)
-        work.load_state_dict({n: (mine[n] + moved[n]) / 2 for n in mine})
+        shares = torch.ones(2) if len(models) == 2 else torch.rand(len(models), generator=draw)
+        own, *rest = (shares / shares.sum()).tolist()
+        moved = [Moved(match_weights(f, t, smaller).transform, t) for f, t in zip(free, theirs, strict=True)]
+        merged = {n: own * mine[n] + sum(w * m[n] for w, m in zip(rest, moved, strict=True)) for n in mine}
+        work.load_state_dict(merged)
         work.zero_grad()
         losses(work, samples.draw(_batch(samples), 0, step)).mean().backward()
         for n, parameter in work.named_parameters():
-            free[n].grad = None if parameter.grad is None else parameter.grad / 2
+            for weight, one in zip(rest, free, strict=True):
+                one[n].grad = None if parameter.grad is None else weight * parameter.grad
         optimizer.step()
-    return _aligned(name, pair, match_weights(free, theirs, smaller).transform)
+    found = [match_weights(f, t, smaller).transform for f, t in zip(free, theirs, strict=True)]
+    return _aligned(name, models, found)
 
 
 def _batch(samples: Data) -> int:
@@ -102,11 +109,11 @@ def _narrow(spec: ModelSpec, row: Row) -> ModelSpec:
     return replace(spec, spaces=tuple(_space(s, row, spec) for s in spec.spaces))
 
 
-def _aligned(name: str, pair: Pair, found: Transform) -> Alignment:
-    """The alignment of a pair by a transform of narrower groups."""
-    spec = spec_of(pair[0])
-    elements = {s.name: _as_element(found.elements[s.name], s) for s in spec.spaces}
-    return Alignment(name, pair, (Transform.identity(spec), Transform(spec, elements)), {"seed": 0})
+def _aligned(name: str, models: Sequence[nn.Module], found: Sequence[Transform]) -> Alignment:
+    """The alignment of networks by transforms of narrower groups, of all but the first."""
+    spec = spec_of(models[0])
+    moved = [Transform(spec, {s.name: _as_element(one.elements[s.name], s) for s in spec.spaces}) for one in found]
+    return Alignment(name, tuple(models), (Transform.identity(spec), *moved), {"seed": 0})
 
 
 def _space(space: Space, row: Row, spec: ModelSpec) -> Space:

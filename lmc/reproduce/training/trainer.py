@@ -112,15 +112,27 @@ def train(
     >>> [step for step, loss in curve]
     [1, 2]
     """
+    trainer, order = begun(task, recipe, seed)
+    steps = tqdm(
+        range(recipe.steps), desc=f"{type(trainer.model).__name__}, seed {seed}", disable=not progress, mininterval=2
+    )
+    for step in steps:
+        until(step + 1, trainer, task, order)
+    return trainer.model.eval(), trainer.curve
+
+
+def begun(task: Task, recipe: TrainingRecipe, seed: int) -> tuple[Trainer, torch.Generator]:
+    """What `train` starts from: a model before its first step, and the order of its data."""
     with torch.random.fork_rng():  # stock models draw their first weights from the global generator
         torch.manual_seed(seed)
         model = task.shape.build()
-    order = torch.Generator().manual_seed(ORDER_SEED + seed)
-    trainer = Trainer(model, recipe)
-    steps = tqdm(range(recipe.steps), desc=f"{type(model).__name__}, seed {seed}", disable=not progress, mininterval=2)
-    for _ in steps:
-        trainer.descend(_mean_loss(model, task.draw(recipe.batch, order)))
-    return model.eval(), trainer.curve
+    return Trainer(model, recipe), torch.Generator().manual_seed(ORDER_SEED + seed)
+
+
+def until(step: int, trainer: Trainer, task: Task, order: torch.Generator) -> None:
+    """Train on up to this step, on batches of this order."""
+    while trainer.step < step:
+        trainer.descend(_mean_loss(trainer.model, task.draw(trainer.recipe.batch, order)))
 
 
 def _mean_loss(model: nn.Module, batch: Data) -> Tensor:
