@@ -125,8 +125,8 @@ def cover(
             what = f"expected shape {list(expected[own])}, found {list(found_entry.shape)}"
             advice = _SLICES if 0 in found_entry.shape else _OTHERS
             raise CheckpointError(f"{file}: tensor {name}: {what}{advice}")
-        if isinstance(found_entry.dtype, str):
-            kind = str(found_entry.dtype).removeprefix("torch.")
+        kind = str(found_entry.dtype).removeprefix("torch.")
+        if kind not in TYPES.values():
             raise CheckpointError(
                 f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}; "
                 "use the checkpoint that it was quantised from"
