@@ -24,7 +24,7 @@ PICKLED = "pytorch_model.bin"
 _AGAIN = "download it again"
 ABSENT = f"not found, but the index names it; {_AGAIN}"
 
-TYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # in files, and in torch
+TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # in files, and in torch
 
 
 Where = tuple[int, slice]  # which expert of a fused tensor [E, n, m], and which of its n rows
