@@ -131,7 +131,7 @@ def claims(folder: Path) -> None:
         found = [row for row in rows if row["claim"] == claim and row["results"]]
         verdicts = [row["verdict"].partition(":")[0] for row in found]
         counted = [
-            f"{verdict} ({verdicts.count(verdict)} of {len(verdicts)} tests)" for verdict in dict.fromkeys(verdicts)
+            f"{verdict} ({verdicts.count(verdict)} of {len(verdicts)} settings)" for verdict in dict.fromkeys(verdicts)
         ]
         short.append(f"| {claim} | {'; '.join(counted) or 'not tested'} |")
         lines = [f"- {row['tested']}: {row['number']}. **{row['verdict']}** ({_source(row)})" for row in found]
@@ -139,8 +139,8 @@ def claims(folder: Path) -> None:
         sections.append(f"## {claim[0].upper()}{claim[1:]}\n\n{body}")
     short += [
         "",
-        f"*Near zero* means: at most {NEAR:.0%} of the naive barrier, at the upper end of the interval. Accuracy",
-        f"*stays up* where no path loses more than {STAYS:.0%} of the worse endpoint's.",
+        f"*Near zero* means here: at most {NEAR:.0%} of the naive barrier, for every pair. Accuracy *stays up* where",
+        f"no path loses more than {STAYS:.0%} of the worse endpoint's. Both limits are ours.",
     ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "claims.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
