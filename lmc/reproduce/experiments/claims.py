@@ -148,8 +148,8 @@ def two_sides() -> list[Row]:
             {
                 "tested": f"{group}, {best['pairs']} pairs of several experiments, each method at its best rate",
                 "number": f"dual − single {best['mean']:+.2%} of the naive barrier, over pairs "
-                f"[{low:+.2%}, {high:+.2%}]; lower on {best['lower']} pairs, higher on {best['higher']}, equal on {equal}; sign test "
-                f"{best['sign test']:.2g}; dual ÷ single {best['ratio']['mean']:.2f}",
+                f"[{low:+.2%}, {high:+.2%}]; lower on {best['lower']} pairs, higher on {best['higher']}, equal on "
+                f"{equal}; sign test {best['sign test']:.2g}; dual ÷ single {best['ratio']['mean']:.2f}",
                 "verdict": f"{SEEN}: a small difference" if lower else UNSEEN,
                 "results": "one-or-two",
             }
