@@ -20,7 +20,7 @@ from typing import Any
 import pages
 import yaml
 from costs import cost_tables
-from expect import expect_tables
+from expect import expect_table
 
 from lmc import __version__
 from lmc.__main__ import end_cleanly
@@ -116,7 +116,7 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
     pages.commands(book / "made")
     pages.subjects(book)
     cost_tables(book / "made")
-    expect_tables(book / "made")
+    expect_table(book / "made")
     published(book / "made")
     for page in book.glob("*.md"):
         page.write_text(quoted(page.read_text(encoding="utf-8")), encoding="utf-8")
