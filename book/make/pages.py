@@ -79,13 +79,17 @@ def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
 
 def _index(ledger: list[Figure], found: dict[str, Results | None]) -> str:
     """The paper's figures and ours, those that answer to one of the paper's first."""
-    rows = ["| paper | ours | id | minutes | status |", "|---|---|---|---|---|"]
+    rows = ["| paper | ours | id | pairs | minutes | status |", "|---|---|---|---|---|---|"]
     for figure in sorted(ledger, key=lambda figure: (figure.paper or "~", found[figure.id] is None)):
         results = found[figure.id]
+        pairs = len(set(results.numbers.get("pairs", ()))) if results else 0
         minutes = figure.minutes.get(results.profile if results else "laptop")
+        if results and not minutes:  # of a command, that took long
+            minutes = round(results.run["duration_s"] / 60)
         status = f"measured ({results.profile})" if results else "not measured"
         ours = f"{{ref}}`{figure.title} <{figure.id}-figure>`"
-        rows.append(f"| {figure.paper or '–'} | {ours} | `{figure.id}` | {minutes or '–'} | {status} |")
+        told = (figure.paper, ours, f"`{figure.id}`", pairs, minutes, status)
+        rows.append(f"| {' | '.join(str(one or '–') for one in told)} |")
     return "\n".join(rows)
 
 
@@ -207,7 +211,8 @@ def _maker(figure: Figure) -> str:
 def _body(figure: Figure, results: Results | None, described: dict[str, str]) -> str:
     if results is None:
         profile = next(profile for profile in figure.profiles if profile != "smoke")  # which measures nothing
-        return f"Not measured yet. To measure it: `lmc reproduce --profile {profile} --figure {figure.id}`."
+        needs = f" It needs {figure.needs[profile]}." if profile in figure.needs else ""
+        return f"Not measured yet. To measure it: `lmc reproduce --profile {profile} --figure {figure.id}`.{needs}"
     name = f"fig-{figure.id}"
     said = json.dumps(described.get(name, figure.title), ensure_ascii=False)
     image = f"```{{image}} /made/{figure.id}.svg\n:alt: {said}\n:width: 640px\n```"
