@@ -160,7 +160,7 @@ def published(folder: Path) -> None:
     url = repository(ROOT)
     colab = COLAB if url else NO_ADDRESS
     (folder / "address.md").write_text(colab.format(url=url) + "\n", encoding="utf-8")
-    about = f"The book of `lmc` {__version__}, under the MIT licence. `CITATION.cff` in the repository says how to cite it.\n"
+    about = f"The book of `lmc` {__version__}, under the MIT licence. To cite it: `CITATION.cff` in the repository.\n"
     (folder / "about.md").write_text(about, encoding="utf-8")
     history = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2]
     older = f"The book of an earlier version stays at {site(url)}vVERSION/.\n" if url else ""
