@@ -17,7 +17,7 @@ from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, inert
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
-from lmc.matching.carrying import taught, with_change
+from lmc.matching.carrying import grown, taught, with_change
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
@@ -195,8 +195,9 @@ class Alignment:
         carried, k = self.transport(tuned), base_of(tuned, self.parents)
         found, (name, origin) = _inherited((tuned,)), known(tuned)
         name = name if called is None else inert(called)
+        size = grown(self.parents[k], tuned)
         text = carried_card(
-            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k])
+            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size
         )
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
         return text

@@ -27,12 +27,6 @@ def test_the_table_in_the_book_is_the_counted_one(root: Path) -> None:
     assert shown == families.listed(), "python book/make/families.py writes it anew"
 
 
-def test_your_own_checkpoints_shows_the_same_table(root: Path) -> None:
-    page = (root / "book/own_checkpoints.md").read_text(encoding="utf-8")
-    (options,) = re.findall(r"```{include} families.md\n(.*?)\n```", page, re.S)
-    assert options == f':start-after: "{families.LISTED}"\n:end-before: "{families.LISTED_END}"'
-
-
 @pytest.fixture
 def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the page's code leaves behind, run from top to bottom, without exercises; the family it adds goes again."""

@@ -1,6 +1,7 @@
 """A fine-tune moves: exactly between rewritten copies, with its rank, and what is no fine-tune is refused in a line."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,8 @@ def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pyte
     assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "carried by an alignment" in said and f"- tuned: {folders / name} (" in said
+    (size,) = re.findall(r"- size of the change: ([\d.]+)% of the weights of its base", said)
+    assert float(size) > 1
     found, b = lmc.load(out), lmc.load(folders / "b")
     inputs = pico.inputs(b)
     assert relative_change(pico.logits(b, inputs), pico.logits(found, inputs)) > 1e-3
