@@ -1,15 +1,17 @@
 """`lmc`, and `python -m lmc`: the command line, which ends cleanly from its first moment on.
 
-A signal (Ctrl-C, a plain kill, a closed terminal) removes what is unfinished, says one line and ends the process with
-128 + its number. It raises nothing: an exception in the middle of an import or of a library would show its innards.
+A signal (Ctrl-C, a plain kill, a closed terminal, `ulimit -t`) removes what is unfinished, says one line and ends the
+process with 128 + its number. It raises nothing: an exception in the middle of an import or of a library would show its
+innards.
 """
 
+import contextlib
 import os
 import signal
 import sys
 from types import FrameType
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU") if hasattr(signal, name)]
 
 
 def end_cleanly() -> None:
@@ -19,11 +21,47 @@ def end_cleanly() -> None:
             signal.signal(number, _leave)
 
 
+def keep_streams() -> None:
+    """Give a standard stream that is closed a place: else the next file opened, an output, takes its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, so this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf8"))  # noqa: SIM115 - as long as the process
+        elif name != "stdin":
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # there are terminals that have no λ
+
+
 def main() -> int:
+    keep_streams()
     end_cleanly()
+    from lmc.cli import lean
     from lmc.cli import main as run
 
-    return run()
+    if "RANK" not in os.environ:  # torchrun's processes shard models
+        lean.start()
+    try:
+        code = run()
+    except OSError:  # not even the line about an error can be printed
+        code = 2
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once all is printed; 2 where it cannot be. A reader that has left, as `head` does, is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes again at its end
+            if not code and not isinstance(error, BrokenPipeError):
+                code = 2
+                with contextlib.suppress(OSError):
+                    why = f"cannot be written: {error.strerror}; send it elsewhere"
+                    print(f"error: standard output: {why}", file=sys.stderr)
+    return code
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -32,7 +70,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
     files = sys.modules.get("lmc.files")
     words = files.abandon() if files is not None and "abandon" in vars(files) else ""
     line = f"interrupted: {words}" if words else "interrupted"
-    os.write(2, f"\n{line}\n".encode() if os.isatty(2) else f"{line}\n".encode())
+    with contextlib.suppress(OSError):  # the terminal may be gone, which is what a hang-up says
+        os.write(2, f"\n{line}\n".encode() if os.isatty(2) else f"{line}\n".encode())
     os._exit(128 + number)
 
 

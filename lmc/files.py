@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and safetensors read with errors that say what is wrong."""
 
+import contextlib
 import errno
 import glob
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -32,6 +34,7 @@ DEEPEST = 400  # folders one in another; Python makes and removes them by recurs
 RUN = "run.json"  # in the folder of unfinished work: the settings it was begun with
 UNFINISHED = ".unfinished"  # how the name of a folder ends that is being written
 MEND = "restore the file, or write it again"
+RIGHTS = "get the right to read it"
 LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
 
 
@@ -126,7 +129,7 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
     occupied, if another process writes there now, and where the disk is full.
     """
     directory = refuse_occupied(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    _make_way(directory)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", suffix=UNFINISHED, dir=directory.parent))
     with _unfinished(aside, directory):
         held = _hold(aside)
@@ -163,7 +166,8 @@ def _clear_leftovers(directory: Path) -> None:
         held = _hold(old) if old.is_dir() and not old.is_symlink() else None
         if held is None and old.is_dir() and not old.is_symlink():
             raise CheckpointError(
-                f"{directory}: another process is writing this folder now; wait for it, or choose another name"
+                f"{directory}: another process is writing this folder now, as {old.name}; wait for it or choose "
+                "another name, or delete that one where no process runs any more"
             )
         if held is not None:
             shutil.rmtree(old, ignore_errors=True)
@@ -195,6 +199,7 @@ def _unfinished(aside: Path, place: Path) -> Iterator[None]:
 
 
 _aside: dict[Path, Path] = {}  # what this process is writing now, and the name it will have
+_made: set[Path] = set()  # folders that were made on the way to these
 _last_words: list[Callable[[], str]] = []  # what to say where it is interrupted
 
 
@@ -206,11 +211,21 @@ def _place_of(path: Path) -> Path:
     return path
 
 
+def _make_way(path: Path) -> None:
+    """Make the folders that a path lies in."""
+    _made.update(parent for parent in path.absolute().parents if not parent.exists())
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _remove(path: Path) -> None:
+    """Remove what is unfinished, and the folders that were made for it alone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # where others have put something there meanwhile
+        for parent in itertools.takewhile(_made.__contains__, path.absolute().parents):
+            parent.rmdir()
 
 
 def abandon() -> str:
@@ -234,24 +249,34 @@ def if_interrupted(words: Callable[[], str]) -> Iterator[None]:
 def scratch_folder(prefix: str, beside: Path | None = None) -> Iterator[Path]:
     """A folder for what is only needed inside the block; removed at its end, also where that is a signal.
 
+    What a killed process left by the same prefix is removed by the next one.
+
     >>> with scratch_folder("lmc-") as folder:
     ...     folder.is_dir()
     True
     """
-    aside = Path(tempfile.mkdtemp(prefix=prefix, dir=beside))
+    new = Path(tempfile.mkdtemp(prefix=prefix, dir=beside))
+    for old in new.parent.glob(f"{glob.escape(prefix)}????????{UNFINISHED}"):
+        if (held := _hold(old)) is not None:  # its process is dead
+            shutil.rmtree(old, ignore_errors=True)
+            os.close(held)
+    held = _hold(new)  # before it has a name that others look for
+    aside = new.rename(f"{new}{UNFINISHED}")
     _aside[aside] = aside
     try:
         yield aside
     finally:
         _remove(aside)
         _aside.pop(aside, None)
+        if held is not None:
+            os.close(held)
 
 
 # How systems and the writer of safetensors say that a file cannot grow.
 _FULL = {
     errno.ENOSPC: "no space is left",
     errno.EDQUOT: "the quota is used up",
-    errno.EFBIG: "a file may not be so large",
+    errno.EFBIG: "a file may not be so large (ulimit -f)",
 }
 
 
@@ -276,7 +301,7 @@ def _open_up(path: Path) -> None:
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A file to write, of the same suffix; it takes its name once it is written. Raises CheckpointError."""
     path = refuse_no_file(Path(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_way(path)
     for old in path.parent.glob(f".{'[0-9a-f]' * 8}-{glob.escape(path.name)}"):
         if (held := _hold(old)) is not None:  # its writer is dead
             old.unlink(missing_ok=True)
@@ -318,7 +343,8 @@ def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found; put it there, or name another folder") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error}); {MEND}") from None
+        hint = RIGHTS if isinstance(error, PermissionError) else MEND
+        raise CheckpointError(f"{path}: not readable as JSON ({error}); {hint}") from None
     for value in values:
         if not isinstance(value, dict):
             raise CheckpointError(
@@ -354,6 +380,8 @@ def open_safetensors(path: Path, absent: str = "not found; put it there") -> Ite
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: {absent}") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: not readable ({error.strerror}); {RIGHTS}") from None
     except (SafetensorError, OSError) as error:
         refuse_pointer(path)
         raise CheckpointError(
@@ -387,7 +415,8 @@ def read_text(path: Path) -> str:
         require_plain(path)
         return path.read_text(encoding="utf8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not readable as text ({error}); {MEND}") from None
+        hint = RIGHTS if isinstance(error, PermissionError) else MEND
+        raise CheckpointError(f"{path}: not readable as text ({error}); {hint}") from None
 
 
 def sha256(path: Path) -> str:

@@ -72,7 +72,8 @@ before = outputs(model)
 # :name: fig-stream-rotated
 # :alt: The residual stream as a plane with two sets of axes. Arrows for what layers write and read stay in place while the axes turn.
 #
-# The stream as a coordinate system. The arrows stay, the axes turn, and all coordinates change. This is a turn that
+# The stream as a coordinate system. The arrows stay, the axes turn, and all coordinates change: the same numbers as if the
+# axes stayed and all arrows turned the other way, as in the worked example. This is a turn that
 # RMSNorm allows; the section on norms says what LayerNorm forbids.
 # ```
 #
@@ -80,8 +81,8 @@ before = outputs(model)
 #
 # Let $Q$ be orthogonal, $Q^\top Q = 1$. Everything that writes to the stream is multiplied by $Q$ from the left, everything
 # that reads from it by $Q^\top$ from the right: $(W_r Q^\top)(Q x) = W_r x$. The orthogonal matrices of $d$ channels have
-# $d(d-1)/2$ free numbers, more than 8,000 for 128 channels. This is by far the largest symmetry of a transformer, and
-# methods that only permute do not have it.
+# $d(d-1)/2$ free numbers, more than 8,000 for 128 channels. It is the one rotation that turns all layers at once, and methods that
+# only permute do not have it. (The values of all heads together have about as many free numbers: {doc}`07_proof` counts.)
 #
 # ## What a norm forbids
 #
@@ -103,13 +104,10 @@ before = outputs(model)
 canonical, spec = lmc.canonicalize(model), lmc.spec(model)
 print(f"canonical form: logits changed by {change(outputs(canonical))}")
 turned = Transform.random(spec, seed).only("stream").apply(canonical)
-p, q = (
-    torch.cat([w.detach().flatten() for w in m.parameters()])
-    for m in (canonical, turned)
-)
-print(
-    f"turned stream: weights moved by {float((q - p).norm() / p.norm()):.0%}"
-)
+flat = torch.nn.utils.parameters_to_vector
+p, q = (flat(m.parameters()) for m in (canonical, turned))
+moved = float((q - p).norm() / p.norm())
+print(f"turned stream: weights moved by {moved:.0%}")
 print(f"turned stream: logits changed by {change(outputs(turned))}")
 assert (outputs(turned) - before).abs().max() < 1e-9 * before.abs().max()
 
@@ -129,9 +127,9 @@ assert (forgot - before).abs().max() > 1e-3 * before.abs().max()
 # ## Scaling the stream
 #
 # A norm divides by the length of the stream, so the length does not matter either, except that a small $\varepsilon$ is
-# added, so as never to divide by zero. Multiply all writers by $s$ and $\varepsilon$ by $s^2$, and nothing changes. A
-# checkpoint can only say so where its settings hold $\varepsilon$. GPT-NeoX does; `timm` builds its models with a fixed one,
-# so for those this symmetry is not declared.
+# added, so as never to divide by zero. Multiply all writers by $s$ and $\varepsilon$ by $s^2$, and nothing changes. For
+# that, $\varepsilon$ must be a setting that is stored with the checkpoint, so that it can be changed with the weights.
+# GPT-NeoX stores it. `timm` builds its models with a fixed one, so for those this symmetry is not declared.
 
 # %%
 scaled = Transform.random(spec, seed).only("scale").apply(canonical)

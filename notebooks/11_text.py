@@ -92,7 +92,7 @@ print(
 # the images of {doc}`10_vision`; evaluation reads that of scikit-learn, which neither has seen. Methods, pairs and seeds are
 # those of that chapter.
 
-# %%
+# %% tags=["hide-input"]
 tokenizer = corpora.byte_tokenizer()
 match_on = corpora.tokens(
     "embedded", "train", tokenizer, 128, limit=64 if small else None
@@ -129,15 +129,8 @@ found = results.read("neox-docstrings", profile)
 # %%
 a, b = loaded["neox-docstrings-0"]
 before = lmc.match(a, b, method="canonical")
-after = lmc.match(
-    a,
-    b,
-    method="dual",
-    data=match_on,
-    steps=min(steps, 40),
-    start=before,
-    seed=seed,
-)
+how = {"data": match_on, "steps": min(steps, 40), "seed": seed}
+after = lmc.match(a, b, method="dual", start=before, **how)
 for name, alignment in {"before": before, "after": after}.items():
     barrier = lmc.path(alignment, held_out, grid=5).barrier
     print(f"{name:<6}  barrier {barrier:.3f} nats per byte")

@@ -21,7 +21,7 @@
 # Part II showed what can be rewritten: the residual stream can be rotated (and, where the architecture allows, scaled),
 # heads and hidden units can be reordered, and inside each head values, queries and keys can be written in another basis.
 # A part of Figure 3 in {cite:t}`li2026dual` takes such kinds away one at a time. Here every kind is tried alone, and left out
-# alone, on three pairs, the first of them with three seeds.
+# alone, on three pairs, the first of them matched three times with other random batches.
 #
 # A kind that is left out is left out of everything. It is reset to the identity in the starting point, which otherwise
 # is the better of weight and activation matching, and it does not learn. So *only head order* is a matching by
@@ -99,7 +99,7 @@ found = results.read("ablation-vit", profile)
 # %% [markdown]
 # {numref}`fig-ablation-vit` has three groups of bars: one kind alone, one kind left out, and all.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them with three seeds; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}, "image": {"alt": "A horizontal bar for each variant. None is long ({{ablation-vit: none}} nats per image). Alone, head order and hidden order leave no less, queries and keys {{ablation-vit: only queries and keys}}, values {{ablation-vit: only values}}, and stream rotation {{ablation-vit: only stream rotation}}. With one kind left out all bars are short; without stream rotation is the longest of these ({{ablation-vit: without stream rotation}}). All: {{ablation-vit: all}}."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier of dual matching with some kinds of symmetry only: the mean over pairs, and a point for each run: three pairs, the first of them matched three times with other random batches; 95 % intervals over held-out images.", "name": "fig-ablation-vit"}, "image": {"alt": "A horizontal bar for each variant. None is long ({{ablation-vit: none}} nats per image). Alone, head order and hidden order leave no less, queries and keys {{ablation-vit: only queries and keys}}, values {{ablation-vit: only values}}, and stream rotation {{ablation-vit: only stream rotation}}. With one kind left out all bars are short; without stream rotation is the longest of these ({{ablation-vit: without stream rotation}}). All: {{ablation-vit: all}}."}}
 charts.ablation_figure(found.comparison)
 plt.show()
 
@@ -157,7 +157,7 @@ found
 #
 # - The rotation of the stream does the work. Alone it takes the barrier from {{ablation-vit: none}} to {{ablation-vit: only stream rotation}} (vision) and from {{ablation-text: none}} to {{ablation-text: only stream rotation}} (text).
 # - Left out, it costs most: {{ablation-vit: without stream rotation}} against {{ablation-vit: all}}, and {{ablation-text: without stream rotation}} against {{ablation-text: all}}.
-# - Reordering hidden units alone leaves {{ablation-vit: only hidden order}} and {{ablation-text: only hidden order}}: methods that only permute miss most of it.
+# - Reordering hidden units alone leaves {{ablation-vit: only hidden order}} and {{ablation-text: only hidden order}}: methods that only permute miss most of it. On vision that is more than with no symmetry at all: the order is chosen by weights or activations, not by the loss, and may raise it.
 # :::
 #
 # ## Exercises

@@ -21,7 +21,7 @@
 # Nothing in matching is about two. Every network has its own rewriting, a merged network is a point of the simplex
 # $\theta_w = \sum_k w_k\, g_k\theta_k$ with weights $w_k \ge 0$ that sum to one, and learning draws $w$ at random from its
 # middle. The loss depends only on how the rewritings relate to each other, so their gradients sum to zero; for two that
-# is the statement of {doc}`08_matching` that they are opposite.
+# is the statement of {doc}`09_one_side_or_two` that they are opposite.
 #
 # {cite:t}`li2026dual` report pairs. Merging more is the natural question: a network that is the average of six,
 # at the cost of one, against the {term}`ensemble` of six. The six endpoints here are the vision transformers of

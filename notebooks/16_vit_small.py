@@ -73,7 +73,7 @@ settings_table({id: setting(7, id, at)})
 # %% [markdown]
 # {numref}`fig-vit-tiny-imagenet` shows the loss, by method.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-tiny-imagenet"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-tiny-imagenet: naive}} and {{vit-tiny-imagenet: canonical}} nats per image; weights ({{vit-tiny-imagenet: weights}}) and activations ({{vit-tiny-imagenet: activations}}) are flatter hills; single ({{vit-tiny-imagenet: single}}) and dual ({{vit-tiny-imagenet: dual}}) run along the bottom, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on Tiny ImageNet, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair three times, with other random batches).", "name": "fig-vit-tiny-imagenet"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-tiny-imagenet: naive}} and {{vit-tiny-imagenet: canonical}} nats per image; weights ({{vit-tiny-imagenet: weights}}) and activations ({{vit-tiny-imagenet: activations}}) are flatter hills; single ({{vit-tiny-imagenet: single}}) and dual ({{vit-tiny-imagenet: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -142,7 +142,7 @@ figures.pairs_table(pairs)
 # billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
 # cells run on tiny models made on the spot, which proves the path and shows no result.
 
-# %%
+# %% tags=["hide-input"]
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("vit-digits-rates", "laptop").grids)

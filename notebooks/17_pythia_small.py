@@ -77,7 +77,7 @@ settings_table({id: setting(1, id, at)})
 # %% [markdown]
 # {numref}`fig-pythia-wikipedia` shows the loss on held-out articles.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of Pythia's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-pythia-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{pythia-wikipedia: naive}} and {{pythia-wikipedia: canonical}} nats per token; weights ({{pythia-wikipedia: weights}}) and activations ({{pythia-wikipedia: activations}}) are flatter hills; single ({{pythia-wikipedia: single}}) and dual ({{pythia-wikipedia: dual}}) run along the bottom, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of Pythia's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair three times, with other random batches).", "name": "fig-pythia-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{pythia-wikipedia: naive}} and {{pythia-wikipedia: canonical}} nats per token; weights ({{pythia-wikipedia: weights}}) and activations ({{pythia-wikipedia: activations}}) are flatter hills; single ({{pythia-wikipedia: single}}) and dual ({{pythia-wikipedia: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -133,7 +133,7 @@ plt.show()
 # billion parameters: both began from one seed, so the two are not independent, and `lmc` warns of it; means leave
 # this pair out.
 
-# %%
+# %% tags=["hide-input"]
 published = profile in ("smoke", "paper")
 if small:
     pairs, match_on, held_out = tiny("pythia", Path(tempfile.mkdtemp()))
@@ -166,7 +166,7 @@ figures.pairs_table(pairs)
 # billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
 # cells run on tiny models made on the spot, which proves the path and shows no result.
 
-# %%
+# %% tags=["hide-input"]
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)

@@ -73,7 +73,7 @@ settings_table({id: setting(5, id, at)})
 # %% [markdown]
 # {numref}`fig-olmo-wikipedia` shows the loss on held-out articles.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-olmo-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{olmo-wikipedia: naive}} and {{olmo-wikipedia: canonical}} nats per token; weights ({{olmo-wikipedia: weights}}) and activations ({{olmo-wikipedia: activations}}) are flatter hills; single ({{olmo-wikipedia: single}}) and dual ({{olmo-wikipedia: dual}}) run along the bottom, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two networks of OLMo's architecture trained on Wikipedia, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair three times, with other random batches).", "name": "fig-olmo-wikipedia"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{olmo-wikipedia: naive}} and {{olmo-wikipedia: canonical}} nats per token; weights ({{olmo-wikipedia: weights}}) and activations ({{olmo-wikipedia: activations}}) are flatter hills; single ({{olmo-wikipedia: single}}) and dual ({{olmo-wikipedia: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(found.comparison)
 plt.show()
 
@@ -143,7 +143,7 @@ figures.pairs_table(pairs)
 # billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
 # cells run on tiny models made on the spot, which proves the path and shows no result.
 
-# %%
+# %% tags=["hide-input"]
 if published and recompute:
     began = time.monotonic()
     rates = best_rates(results.read("neox-docstrings-rates", "laptop").grids)

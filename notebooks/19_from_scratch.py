@@ -74,7 +74,7 @@ text, vision = (results.read(id, profile) for id in ITEMS)
 #
 # In {numref}`fig-gpt2-shakespeare` both closed forms are far below naive, and the learned curves lie lower still.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two GPT-2 trained on Tiny Shakespeare, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-gpt2-shakespeare"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{gpt2-shakespeare: naive}} and {{gpt2-shakespeare: canonical}} nats per token; weights ({{gpt2-shakespeare: weights}}) and activations ({{gpt2-shakespeare: activations}}) are flatter hills; single ({{gpt2-shakespeare: single}}) and dual ({{gpt2-shakespeare: dual}}) run along the bottom, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two GPT-2 trained on Tiny Shakespeare, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair three times, with other random batches).", "name": "fig-gpt2-shakespeare"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{gpt2-shakespeare: naive}} and {{gpt2-shakespeare: canonical}} nats per token; weights ({{gpt2-shakespeare: weights}}) and activations ({{gpt2-shakespeare: activations}}) are flatter hills; single ({{gpt2-shakespeare: single}}) and dual ({{gpt2-shakespeare: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(text.comparison)
 plt.show()
 
@@ -89,7 +89,7 @@ text
 #
 # In {numref}`fig-vit-cifar10` the learned curves are level with the endpoints.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on CIFAR-10, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair with three seeds).", "name": "fig-vit-cifar10"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-cifar10: naive}} and {{vit-cifar10: canonical}} nats per image; weights ({{vit-cifar10: weights}}) and activations ({{vit-cifar10: activations}}) are flatter hills; single ({{vit-cifar10: single}}) and dual ({{vit-cifar10: dual}}) run along the bottom, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers trained on CIFAR-10, by method: the mean over three disjoint pairs, and each run faintly (learned methods match the first pair three times, with other random batches).", "name": "fig-vit-cifar10"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{vit-cifar10: naive}} and {{vit-cifar10: canonical}} nats per image; weights ({{vit-cifar10: weights}}) and activations ({{vit-cifar10: activations}}) are flatter hills; single ({{vit-cifar10: single}}) and dual ({{vit-cifar10: dual}}) run along the bottom, one over the other."}}
 figures.path_figure(vision.comparison)
 plt.show()
 

@@ -1,15 +1,18 @@
 """Commands end cleanly: one line, the right exit code and nothing half-written, whatever ends them and whenever."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pico
 import pytest
@@ -20,7 +23,7 @@ from zygote import Done, Zygote
 import lmc
 from lmc import corpora
 from lmc.cli import main
-from lmc.files import refuse_occupied, whole_file, whole_folder
+from lmc.files import refuse_occupied, scratch_folder, whole_file, whole_folder
 
 COMMANDS = {
     "check": "check a b",
@@ -33,7 +36,7 @@ COMMANDS = {
     "transport": "transport aligned tuned --out out",
 }
 SHOWING = {"families": "families", "reproduce": "reproduce --list"}  # what touches no file of the user
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")
 MOMENTS = 20  # of each command, from its first event to its last
 LONG = "match a b --method dual --data text.txt --steps 2000 --out out"
 
@@ -134,7 +137,7 @@ def faults(zygote: Zygote, here: Path, command: str, what: list[str], events: st
 @pytest.mark.parametrize("command", COMMANDS | SHOWING)
 def test_a_signal_at_any_moment_ends_a_command_in_one_line(zygote: Zygote, here: Path, command: str) -> None:
     done = faults(zygote, here, command, list(SIGNALS), "all", MOMENTS)
-    codes = [128 + getattr(signal, SIGNALS[i % 3]) for i in range(len(done))]
+    codes = [128 + getattr(signal, SIGNALS[i % len(SIGNALS)]) for i in range(len(done))]
     stopped = [(d, code) for d, code in zip(done, codes, strict=True) if d.code != 0]
     assert len(stopped) >= MOMENTS - 1, [d.code for d in done]
     for ending, code in stopped:
@@ -272,7 +275,7 @@ def test_what_was_left_of_a_file_is_removed_by_the_next(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_grow_is_one_line(zygote: Zygote, here: Path) -> None:
     before = listing(here)
-    done = zygote.lmc("merge aligned --out out", here, limit=1024)
+    done = zygote.lmc("merge aligned --out out", here, limits={"FSIZE": 1024})
     assert done.code == 2, done
     (line,) = lines(done.err)
     assert line.startswith("error: out") and "a file may not be so large" in line and "free" in line
@@ -285,6 +288,171 @@ def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
         with pytest.raises(lmc.CheckpointError, match=said), open_place(tmp_path / name):
             raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+LIMITS = {
+    "files": {"NOFILE": [3, 6, 12, 24]},
+    "address space": {"AS": [0, 2**20, 2**24]},
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("command", COMMANDS | SHOWING)
+def test_a_limit_of_the_system_is_one_line_or_nothing(zygote: Zygote, here: Path, command: str, limit: str) -> None:
+    """As `ulimit -n` and `ulimit -v` set them."""
+    line, before = (COMMANDS | SHOWING)[command], listing(here)
+    sound = zygote.lmc(line, here)
+    whole = listing(here)
+    restore(here, before)
+    for name, values in LIMITS[limit].items():
+        for value in values:
+            done = zygote.lmc(line, here, limits={name: value})
+            assert not (problem := ended(done, listing(here), before, whole)), (name, value, problem, done)
+            restore(here, before)
+    assert sound.code == 0
+
+
+NOT_PRINTED = "error: standard output: cannot be written: No space left on device; send it elsewhere"
+STREAMS = {"closed": 0, "full": 2, "left": None, "ascii": 0}  # the exit code; a reader who leaves may end a command
+
+
+@pytest.mark.parametrize("how", STREAMS)
+@pytest.mark.parametrize("command", ["match", "verify", "merge", "families"])
+def test_what_cannot_be_printed_is_one_line(zygote: Zygote, here: Path, command: str, how: str) -> None:
+    line, before = (COMMANDS | SHOWING)[command], listing(here)
+    done = zygote.lmc(line, here, stdout=how)
+    assert "Traceback" not in done.err and STREAMS[how] in (done.code, None) and done.code in (0, 1, 2), done
+    if how == "full":
+        assert lines(done.err) == [NOT_PRINTED]
+    else:
+        assert lines(done.err) == []
+    if command == "match":
+        assert (listing(here) == before) == (done.code != 0)
+    restore(here, before)
+
+
+@pytest.mark.parametrize(("how", "code"), [("closed", 0), ("full", 2), ("left", 1)])
+def test_where_no_error_can_be_shown_the_exit_code_tells(zygote: Zygote, here: Path, how: str, code: int) -> None:
+    before = listing(here)
+    assert zygote.lmc("merge gone --out out", here, stderr=how).code == 2
+    assert zygote.lmc(COMMANDS["merge"], here, at=40, what="SIGHUP", stderr=how).code == 129  # the terminal is gone
+    assert listing(here) == before
+    assert zygote.lmc(COMMANDS["match"], here, stderr=how, stdout=how).code == code
+
+
+def test_an_output_does_not_take_the_number_of_a_closed_stream(here: Path) -> None:
+    """Else what libraries print there would be written into it."""
+    program = "import os, lmc.__main__ as m; os.closerange(0, 3); m.keep_streams(); os._exit(os.open('text.txt', 0))"
+    assert subprocess.run([sys.executable, "-c", program], cwd=here).returncode == 3
+
+
+def test_what_another_user_left_is_named(zygote: Zygote, here: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root may become another user")
+    for folder in (here, *here.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    for name in "ab":
+        (here / name / "model.safetensors").chmod(0o644)
+    (here / "shared").mkdir()
+    (here / "shared").chmod(0o1777)
+    (here / "shared/.out-aaaaaaaa.unfinished").mkdir(mode=0o700)
+    done = zygote.lmc("match a b --method naive --out shared/out", here, user=65534)
+    (said,) = lines(done.err)
+    assert done.code == 2 and ".out-aaaaaaaa.unfinished" in said and "delete that one" in said, done
+
+
+def test_what_a_killed_run_left_among_temporary_folders_is_removed_by_the_next(tmp_path: Path) -> None:
+    live, dead = tmp_path / "lmc-aaaaaaaa.unfinished", tmp_path / "lmc-bbbbbbbb.unfinished"
+    for folder in (live, dead, tmp_path / "lmc-mine"):
+        folder.mkdir()
+    handle = os.open(live, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with scratch_folder("lmc-", tmp_path) as one, scratch_folder("lmc-", tmp_path) as other:
+        assert one.is_dir() and other.is_dir() and live.is_dir() and not dead.exists()
+    os.close(handle)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, "lmc-mine"]
+
+
+def test_folders_on_the_way_to_what_was_not_written_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for open_place in (whole_folder, whole_file):
+        with pytest.raises(ValueError, match="stop"), open_place(tmp_path / "mine/p/q/out.json"):
+            raise ValueError("stop")
+        assert listing(tmp_path) == ["mine"]
+        with open_place(tmp_path / "made/p/out.json") as aside:
+            if aside.is_file():
+                aside.write_text("{}")
+        assert (tmp_path / "made/p/out.json").exists()
+        shutil.rmtree(tmp_path / "made")
+
+
+TORCHRUN: dict[str, dict[str, str]] = {
+    "x": {},
+    "": {},
+    "2": {},
+    "2 ": {"RANK": "0"},
+    "2  ": {"RANK": "0", "MASTER_ADDR": "::1", "MASTER_PORT": "x"},
+}
+
+
+@pytest.mark.parametrize("size", TORCHRUN)
+def test_what_torchrun_sets_by_halves_is_one_line(
+    here: Path, size: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    for name, value in {"WORLD_SIZE": size.strip(), **TORCHRUN[size]}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["match", "a", "b", "--method", "naive", "--out", "out"]) == 2
+    (said,) = lines(capsys.readouterr().err)
+    assert said.startswith("error: WORLD_SIZE is set: ") and said.endswith("unset it, or use torchrun")
+
+
+def test_a_rank_alone_silences_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("RANK", "1")
+    assert main(["match", "a", "b", "--method", "naive", "--out", "out"]) == 0
+    assert "wrote out" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_gone_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    assert main(["merge", str(here / "aligned"), "--out", "out"]) == 2
+    assert lines(capsys.readouterr().err) == [
+        "error: the folder that this runs in is not there any more; go to another"
+    ]
+
+
+def test_warnings_that_are_errors_end_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """As PYTHONWARNINGS=error asks for."""
+    monkeypatch.chdir(here)
+    settings = json.loads((here / "b/config.json").read_text())
+    (here / "b/config.json").write_text(json.dumps(settings | {"max_position_embeddings": 999}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["match", "a", "b", "--method", "naive", "--out", "out"]) == 0
+    assert "warning: model 1 and model 2 differ in their context" in capsys.readouterr().err
+
+
+def test_what_was_measured_is_shown_where_it_cannot_be_kept(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(here)
+    line = ["path", "aligned", "--data", "text.txt", "--grid", "2", "--limit", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lmc.evaluation.PathResult.to_json", full)
+        assert main(line) == 2
+    out, err = capsys.readouterr()
+    assert "barrier 0" in out and len(lines(err)) == 1
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    assert main(line) == 0
+    assert "warning: aligned: cannot be written, so cards" in capsys.readouterr().err
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device", "aligned/path.json")
 
 
 def test_an_interruption_inside_a_program_is_one_line(

@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -52,6 +52,20 @@ def watch(home, at, what, counted, log):
             raise OSError(number, os.strerror(number), os.fsdecode(args[0]) if counted != "all" else None)
     sys.addaudithook(hook)
 
+def spoil(name, how):
+    number = ("stdin", "stdout", "stderr").index(name)
+    if how == "closed":
+        os.close(number)
+        setattr(sys, name, None)
+    elif how == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+    elif how == "left":
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, number)
+    else:
+        getattr(sys, name).reconfigure(encoding=how)
+
 def warm(order):
     os.chdir(order["cwd"])
     for line in order["warm"]:
@@ -73,8 +87,12 @@ def run(order):
         signal.signal(number, signal.SIG_DFL)
     if order["user"]:
         os.setresuid(order["user"], order["user"], order["user"])
-    if order["limit"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
+    for name, most in order["limits"].items():
+        if name == "AS":  # beyond what the libraries have
+            most += 4096 * int(open("/proc/self/statm").read().split()[0])
+        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (most, most))
+    for name, how in order["streams"].items():
+        spoil(name, how)
     sys.argv = ["lmc", *order["words"]]
     watch(order["cwd"], order["at"], order["what"], order["events"], log)
     try:
@@ -131,15 +149,25 @@ class Zygote:
         return self.process.stdout.readline()
 
     def lmc(
-        self, line: str, cwd: Path, at: int = -1, what: str = "", events: str = "all", user: int = 0, limit: int = 0
+        self,
+        line: str,
+        cwd: Path,
+        at: int = -1,
+        what: str = "",
+        events: str = "all",
+        user: int = 0,
+        limits: Mapping[str, int] | None = None,
+        **streams: str,
     ) -> Done:
         """Run a command in a folder; at the event of that number, counted from 0, a signal or an error comes.
 
-        `user`: whose rights it has; `limit`: bytes that a file may have.
+        `user`: whose rights it has; `limits`: as `ulimit` sets them, by the names of the module resource; of address
+        space (AS) more bytes than are in use. `streams`: what is wrong with stdin, stdout or stderr: it is closed or
+        full, its reader has left, or it has that encoding.
         """
         files = {name: str(cwd.parent / f"{cwd.name}.{name}") for name in ("out", "err", "log")}
         order = {"words": line.split(), "cwd": str(cwd), "at": at, "what": what, "events": events}
-        order |= {"user": user, "limit": limit}
+        order |= {"user": user, "limits": dict(limits or {}), "streams": streams}
         code = int(self._ask(order | files))
         out, err, log = (Path(files[name]).read_text() for name in ("out", "err", "log"))
         for name in files.values():

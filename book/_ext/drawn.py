@@ -1,4 +1,7 @@
-"""Drawn pictures become part of the page, so that they follow its light and its dark, and their words can be found."""
+"""Drawn pictures become part of the page, so that they follow its light and its dark, and their words can be found.
+
+A figure of several panels side by side is marked `wide`: on a phone it scrolls, since its words would shrink with it.
+"""
 
 import re
 from html import escape
@@ -8,6 +11,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+WIDE = 2  # times as wide as high
 DRAWN = ("_static/pictures/", "_static/widgets/")  # what book/make/pictures.py and book/make/stills.py write
 
 
@@ -24,6 +28,13 @@ class Inline(SphinxPostTransform):
                     before, _, after = svg.partition('aria-label="')
                     svg = f'{before}aria-label="{escape(alt)}"{after.partition(chr(34))[2]}'
                 image.replace_self(nodes.raw("", svg, format="html"))
+            elif file.suffix == ".svg" and file.is_file() and _is_wide(file.read_text(encoding="utf-8")):
+                image["classes"].append("wide")
+
+
+def _is_wide(svg: str) -> bool:
+    found = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg)
+    return found is not None and float(found[1]) > WIDE * float(found[2])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

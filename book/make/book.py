@@ -113,6 +113,8 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
     pages.api(book / "api")
     pages.figure_pages(book / "made", profile, pages.shown(book))
     pages.claims(book / "made")
+    pages.commands(book / "made")
+    pages.subjects(book)
     cost_tables(book / "made")
     expect_tables(book / "made")
     published(book / "made")

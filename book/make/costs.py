@@ -30,6 +30,30 @@ def cost_tables(folder: Path) -> None:
     whole = {"weights", "merge", "step", "memory"} <= found.keys()
     text = "\n".join(_sizes(found)) if whole else "Not measured yet: `make bench`."
     (folder / "cost-sizes.md").write_text(text + "\n", encoding="utf-8")
+    text = "\n".join(_found(found)) if whole else "- Nothing was measured yet: `make bench`."
+    (folder / "cost-found.md").write_text(text + "\n", encoding="utf-8")
+
+
+def _found(found: Mapping[str, Any]) -> list[str]:
+    """What the tables say, in sentences."""
+    ratios = [row["dual ÷ plain"] for row in found["step"]["steps"].values()]
+    held = [row["dual, without activations"] for row in found["memory"]["memory"].values()]
+    apart = {name: row for name, row in found["weights"].items() if "unrelated" in name}
+    largest = max(found["weights"].values(), key=lambda row: float(row["parameters"]))
+    name, hardest = max(apart.items(), key=lambda item: float(item[1]["parameters"]))
+    averaged = max(found["merge"].values(), key=lambda row: float(row["parameters"]))
+    both = (averaged["match"]["cpu_seconds"] + averaged["merge"]["cpu_seconds"]) / 60
+    own = max(averaged[part]["own_gib"] for part in ("match", "merge"))
+    return [
+        f"- A step of dual matching took {min(ratios):.2f} to {max(ratios):.2f} times as long as a training step of "
+        "the same model on the same batch: the fewer tokens in it, the longer.",
+        f"- Without activations it held {min(held):.1f} to {max(held):.1f} times the weights of one model.",
+        f"- Data-free matching of a planted pair of {largest['parameters'] / 1e9:.1f} billion parameters took "
+        f"{largest['cpu_seconds'] / 60:.0f} minutes of processor time and {largest['peak_gib']:.1f} GiB, of two "
+        f"unrelated models ({name.removesuffix(', unrelated')}) {hardest['cpu_seconds'] / 60:.0f} minutes.",
+        f"- Averaging a pair of {averaged['parameters'] / 1e9:.0f} billion parameters as they are took {both:.0f} "
+        f"minutes of processor time and {own:.1f} GiB.",
+    ]
 
 
 def _step(numbers: dict[str, Any]) -> list[str]:

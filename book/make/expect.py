@@ -8,13 +8,15 @@ from typing import Any
 from lmc.reproduce import results
 
 BENCH = Path(__file__).resolve().parents[2] / "data/results/bench"
-# Experiments that say of each match how long it took. Names as the reader knows them, not those of the settings.
+FAMILIES = Path(__file__).resolve().parents[1] / "families.md"
+# Experiments that say of each match how long it took. Names as the reader knows them, not those of the settings, and
+# the class of the models.
 TRAINED = {
-    "pythia-wikipedia": "Pythia's architecture, Wikipedia",
-    "olmo-wikipedia": "OLMo's architecture, Wikipedia",
-    "gpt2-shakespeare": "GPT-2, Tiny Shakespeare",
-    "vit-cifar10": "ViT, CIFAR-10",
-    "vit-tiny-imagenet": "ViT, Tiny ImageNet",
+    "pythia-wikipedia": ("Pythia's architecture, Wikipedia", "GPTNeoXForCausalLM"),
+    "olmo-wikipedia": ("OLMo's architecture, Wikipedia", "OlmoForCausalLM"),
+    "gpt2-shakespeare": ("GPT-2, Tiny Shakespeare", "GPT2LMHeadModel"),
+    "vit-cifar10": ("ViT, CIFAR-10", "VisionTransformer"),
+    "vit-tiny-imagenet": ("ViT, Tiny ImageNet", "VisionTransformer"),
 }
 STEPS = 300  # what `lmc match` learns for where nothing else is said
 
@@ -26,17 +28,28 @@ def expect_tables(folder: Path) -> None:
 
 
 def _barriers() -> list[str]:
-    rows = ["| model | layers × channels | naive | dual | left of naive | midpoint − better parent | steps | seconds |"]
-    rows.append("|---|---|---|---|---|---|---|---|")
-    for id, name in TRAINED.items():
+    columns = "layers × channels | aligned | naive | dual | left of naive | midpoint − better parent | steps | seconds"
+    rows = [f"| model | {columns} |", "|---|---|---|---|---|---|---|---|---|"]
+    for id, (name, kind) in TRAINED.items():
         found = results.read(id, "laptop")
         compared = found.comparison
         setting, dual, naive = compared.rest["setting"], compared.summary["dual"], compared.mean("naive")
         shape = f"{setting['shape']['layers']} × {setting['shape']['width']}"
         took = mean(pair["dual"]["seconds"] for pair in found.run["costs"]["matching"].values())
         numbers = f"{naive:.2f} | {dual.barrier:.3f} | {dual.barrier / naive:.1%} | {dual.gap:+.3f}"
-        rows.append(f"| {name} | {shape} | {numbers} | {setting['matching']['steps']} | {took:.0f} |")
+        rows.append(f"| {name} | {shape} | {aligned(kind)} | {numbers} | {setting['matching']['steps']} | {took:.0f} |")
     return rows
+
+
+def aligned(kind: str) -> str:
+    """The spaces of a class that matching moves, by the book's table of families.
+
+    >>> aligned("GPT2LMHeadModel")
+    'stream, scale, head, qk, value, hidden'
+    """
+    rows = [line.split(" | ") for line in FAMILIES.read_text(encoding="utf-8").splitlines()]
+    moved = next(row[2] for row in rows if len(row) == 5 and f"`{kind}`" in row[1])
+    return ", ".join(one.partition(":")[0] for one in moved.split("<br>"))
 
 
 def _costs() -> list[str]:

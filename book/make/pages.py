@@ -5,7 +5,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from lmc.checkpoints import provenance
+from lmc.cli import app
 from lmc.errors import DataError
 from lmc.reproduce.draw import draw, save
 from lmc.reproduce.experiments.claims import NEAR, STAYS, collected
@@ -15,6 +18,7 @@ from lmc.reproduce.quotes import quoted
 from lmc.reproduce.results import Results, read
 
 ROOT = Path(__file__).resolve().parents[2]
+MOST = 4  # pages that the index of subjects names for a word
 UNITLESS = re.compile("÷|normalised|rate")  # ratios and learning rates; all other headline numbers are losses
 
 
@@ -85,6 +89,40 @@ def _index(ledger: list[Figure], found: dict[str, Results | None]) -> str:
     return "\n".join(rows)
 
 
+def commands(folder: Path) -> None:
+    """`commands.md`: what each command says of itself with `--help`."""
+    runner, parts = CliRunner(), []
+    for command in app.registered_commands:
+        name = str(command.name or getattr(command.callback, "__name__", ""))
+        said = runner.invoke(app, [name, "--help"], prog_name="lmc", terminal_width=78).output
+        parts.append(f"## `lmc {name}`\n\n```text\n{said.strip()}\n```\n")
+    (folder / "commands.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def subjects(book: Path) -> None:
+    """`made/subjects.md`: for each word of the glossary, the pages that speak of it, most of all first."""
+    terms = re.findall(r"^(\S.*)\n  ", (book / "glossary.md").read_text(encoding="utf-8"), re.M)
+    listed = re.findall(r"file: (\S+)", (book / "_toc.yml").read_text(encoding="utf-8"))
+    texts = {name: _prose(book, name) for name in listed if name not in ("glossary", "subjects")}
+    rows = ["| subject | pages that speak of it |", "|---|---|"]
+    for term in sorted(terms, key=str.lower):
+        said = re.compile(rf"\b{re.escape(term)}s?\b", re.I)
+        counted = {name: len(said.findall(text)) for name, text in texts.items()}
+        most = sorted((name for name in texts if counted[name]), key=lambda name: -counted[name])[:MOST]
+        rows.append(f"| {{term}}`{term}` | {', '.join(f'{{doc}}`{name}`' for name in most) or '–'} |")
+    (book / "made/subjects.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _prose(book: Path, name: str) -> str:
+    """What a page says, without its code."""
+    if (page := book / f"{name}.md").is_file():
+        return re.sub(r"^```python.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    if not (page := book / f"{name}.ipynb").is_file():
+        return ""
+    cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def claims(folder: Path) -> None:
     """`claims.md`: the paper's claims, each with what was tested here, the number and the verdict."""
     rows = collected()["rows"]
@@ -118,12 +156,13 @@ def _source(row: dict[str, str]) -> str:
 def headed(text: str, name: str, profile: str) -> str:
     """An executed chapter that says below its title how what it shows came about, and how to make it again."""
     notebook = json.loads(text)
-    made = notebook["metadata"]["lmc"]  # by lmc.reproduce.command: parameters, date, hardware, seconds
+    made = notebook["metadata"]["lmc"]  # by lmc.reproduce.execute: parameters, date, hardware, seconds, memory
     own = [figure for figure in figures().values() if figure.notebook == name]
     only_shows = bool(own) and all(figure.command for figure in own)  # what commands of hours made
     redrawn = only_shows or made["parameters"].get("recompute") is False
     how = "drawn from committed results" if redrawn else f"computed in {provenance.duration(made['seconds'])}"
-    title = f"Profile `{made['parameters']['profile']}`, {how}; {made['hardware']}; {made['date']}"
+    memory = f" with {made['peak_gib']} GiB of memory" if "peak_gib" in made else ""
+    title = f"Profile `{made['parameters']['profile']}`, {how}{memory}; {made['hardware']}; {made['date']}"
     found = {figure.title: results_of(figure, profile) for figure in own}
     lines = [f"- {what}: {results.provenance}" for what, results in found.items() if results is not None]
     lines = lines or [f"- To make it again: `lmc reproduce --profile {made['parameters']['profile']}`"]

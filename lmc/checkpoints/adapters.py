@@ -9,7 +9,7 @@ below are understood; any other one that is set is refused by its name.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import isdir  # False also for a name that is too long, of which Path.is_dir raises
 from pathlib import Path
@@ -139,27 +139,49 @@ def _changes(
             _require_rank(file, target, found[roles["A"]].shape[0], config)
     if not changes:
         raise CheckpointError(f"{file}: expected tensors that change the base, found none; save the adapter again")
+    _require_meant(file, model, config, changes)
+    return {target: tuple(roles[r] for r in sorted(roles)) for target, roles in changes.items()}
+
+
+def _require_meant(file: Path, model: nn.Module, config: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """The tensors that change are those that the settings name; of others PEFT makes no use."""
+    tensors = model.state_dict().keys()
     for field in ("target_modules", "modules_to_save"):
-        if lacking := sorted(_meant(model, config, field) & shapes.keys() - changes.keys()):
+        if (meant := _meant(model, config, field)) is None:
+            continue
+        if lacking := sorted(meant & tensors - changes.keys()):
             raise CheckpointError(
                 f"{file}: expected a change of {lacking[0]}, as {field} in {CONFIG} says, found none; "
                 "get the whole file, or save the adapter again"
             )
-    return {target: tuple(roles[r] for r in sorted(roles)) for target, roles in changes.items()}
+        own = {target for target, roles in changes.items() if "A" in roles}  # PEFT may add embeddings unasked
+        if field == "target_modules" and (more := sorted(own - meant)):
+            raise CheckpointError(
+                f"{file}: expected no change of {more[0]}, which {field} in {CONFIG} does not name; save it again"
+            )
 
 
-def _meant(model: nn.Module, config: Mapping[str, Any], field: str) -> set[str]:
-    """The tensors that a list of modules means, by PEFT's rule; none where a pattern or other fields choose some."""
-    ends = config.get(field)
-    if not isinstance(ends, list) or (field == "target_modules" and any(config.get(other) for other in _CHOOSING)):
-        return set()
-    modules = {name: m for name, m in model.named_modules() if any(f".{name}".endswith(f".{end}") for end in ends)}
-    if field == "target_modules":
-        return {f"{name}.weight" for name in modules}
-    return {f"{name}.{own}" for name, module in modules.items() for own in module.state_dict()}
+def _meant(model: nn.Module, config: Mapping[str, Any], field: str) -> set[str] | None:
+    """The tensors that a list of modules means, by PEFT's rule; None where patterns choose them."""
+    names = [name for name, _ in model.named_modules()]
+    if field == "modules_to_save":
+        own = _ending(names, config.get(field))
+        return {f"{name}.{tensor}" for name in own for tensor in model.get_submodule(name).state_dict()}
+    numbers, pattern = config.get("layers_to_transform"), config.get("layers_pattern")
+    if not isinstance(config.get(field), list) or pattern or isinstance(config.get("exclude_modules"), str):
+        return None
+    chosen = _ending(names, config.get(field)) - _ending(names, config.get("exclude_modules"))
+    if numbers is not None and numbers != []:
+        layers = numbers if isinstance(numbers, list) else [numbers]
+        found = {name: re.match(r".*\.[^.]*\.(\d+)\.", name) for name in chosen}
+        chosen = {name for name, layer in found.items() if layer and int(layer[1]) in layers}
+    return {f"{name}.weight" for name in chosen}
 
 
-_CHOOSING = ("layers_to_transform", "exclude_modules")
+def _ending(names: Sequence[str], ends: Any) -> set[str]:
+    """The modules whose names end as one of a list says."""
+    listed = ends if isinstance(ends, list) else []
+    return {name for name in names if any(f".{name}".endswith(f".{end}") for end in listed)}
 
 
 def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]], wanted: tuple[int, ...]) -> None:
@@ -178,9 +200,8 @@ def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]
 
 def _require_rank(file: Path, target: str, rank: int, config: Mapping[str, Any]) -> None:
     """The factor is α/r, so the rank that the settings tell must be that of the weights."""
-    more = config.get("rank_pattern") or {}
-    told = [config.get("r", rank), *(more.values() if isinstance(more, dict) else ())]
-    if rank < 1 or rank not in told:
+    told = _of_layer(config, "rank_pattern", "r", target, rank)
+    if rank < 1 or rank != told:
         raise CheckpointError(f"{file}: {target}: expected a rank r of {told}, found {rank}; save the adapter again")
 
 
@@ -207,17 +228,18 @@ def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
 
 
 def _require_factors(path: Path, config: Mapping[str, Any]) -> None:
-    """Numbers for α, and patterns that end: one with groups, or many repetitions, may be tried without end."""
-    patterns = config.get("alpha_pattern") or {}
-    numbers = [config.get("lora_alpha", 8), *(patterns.values() if isinstance(patterns, dict) else [patterns])]
-    for number in numbers:
-        if type(number) not in (int, float) or not abs(number) < _LARGEST:
-            raise CheckpointError(
-                f"{path}: lora_alpha and alpha_pattern: expected numbers, found {str(number)[:40]}; save it again"
-            )
-    for key in patterns:
-        if "(" in key or sum(map(key.count, "*+?{")) > 3 or not _is_pattern(key):
-            raise CheckpointError(f"{path}: alpha_pattern: expected names of layers, found {key[:60]!r}; {_AGAIN}")
+    """Numbers for α and r, and patterns that end: one with groups, or many repetitions, may be tried without end."""
+    for pattern, field, default in (("alpha_pattern", "lora_alpha", 8), ("rank_pattern", "r", 8)):
+        patterns = config.get(pattern) or {}
+        numbers = [config.get(field, default), *(patterns.values() if isinstance(patterns, dict) else [patterns])]
+        for number in numbers:
+            if type(number) not in (int, float) or not abs(number) < _LARGEST:
+                raise CheckpointError(
+                    f"{path}: {field} and {pattern}: expected numbers, found {str(number)[:40]}; save it again"
+                )
+        for key in patterns:
+            if "(" in key or sum(map(key.count, "*+?{")) > 3 or not _is_pattern(key):
+                raise CheckpointError(f"{path}: {pattern}: expected names of layers, found {key[:60]!r}; {_AGAIN}")
 
 
 def _is_pattern(text: str) -> bool:
@@ -228,6 +250,12 @@ def _is_pattern(text: str) -> bool:
 
 
 def _scale(adapter: Adapter, name: str, rank: int) -> float:
-    config, module = adapter.config, name.removesuffix(".weight")
-    own = [a for key, a in (config.get("alpha_pattern") or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
-    return float([*own, config.get("lora_alpha", 8)][0]) / (rank**0.5 if config.get("use_rslora") else rank)
+    alpha = float(_of_layer(adapter.config, "alpha_pattern", "lora_alpha", name, 8))
+    return alpha / (rank**0.5 if adapter.config.get("use_rslora") else rank)
+
+
+def _of_layer(config: Mapping[str, Any], pattern: str, field: str, target: str, default: float) -> Any:
+    """A number that the settings tell for all layers, or for some by a pattern of their names."""
+    module = target.removesuffix(".weight")
+    own = [number for key, number in (config.get(pattern) or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
+    return [*own, config.get(field, default)][0]

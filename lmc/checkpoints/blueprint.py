@@ -90,6 +90,11 @@ def inspect(name: str | Path) -> Blueprint:
         if headers.SAFE not in there:
             raise foreign.no_weights(source.folder, there, name)
         files = (headers.SAFE,)
+    if (source.folder / "adapter_config.json").exists():  # which transformers applies where peft is installed
+        raise CheckpointError(
+            f"{source.folder}: expected a model or an adapter, found both, which not every library joins; "
+            "move the files adapter_* into a folder of their own"
+        )
     here = all((source.folder / file).exists() for file in files) or source.repository is None
     found = headers.headers(source.folder, files) if here else hub.remote_headers(source, files)
     return Blueprint(source, model, family, cover(source, family, model, found))

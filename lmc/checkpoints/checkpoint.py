@@ -91,7 +91,7 @@ def save(
 
     family = family_of(model)
     own = model.state_dict()
-    plan = {name: torch.empty_like(t, device="meta", dtype=dtype) for name, t in own.items()}
+    plan = {name: torch.empty(t.shape, dtype=dtype or t.dtype, device="meta") for name, t in own.items()}
     with whole_folder(directory) as folder:
         STOCK[family.library].write(model, folder, plan, own.items() if tensors is None else tensors)
         _refuse_loss(family, model, folder)

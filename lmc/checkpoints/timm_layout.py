@@ -13,7 +13,7 @@ from lmc.checkpoints import writer
 from lmc.checkpoints.headers import SAFE, Where
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
-from lmc.symmetries import timm
+from lmc.symmetries import timm, without_weights
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
 _PLAIN = "vit_base_patch16_224"
@@ -40,7 +40,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 def build(name: str, **arguments: Any) -> nn.Module:
     """A stock model on the meta device, in evaluation mode."""
     create = timm().create_model  # imported before the device is chosen: torch 2.6 computes while it is imported
-    with torch.device("meta"):
+    with without_weights():
         return create(name, pretrained=False, **arguments).eval()
 
 

@@ -26,7 +26,7 @@ from lmc.checkpoints.checkpoint import record, save
 from lmc.checkpoints.lazy import Stored, stored
 from lmc.errors import ArgumentError, IncompatibleModelsError, inert
 from lmc.files import read_json
-from lmc.symmetries import ROWS
+from lmc.symmetries import ROWS, without_weights
 from lmc.symmetries.families import Tokens
 from lmc.symmetries.families import spec as spec_of
 
@@ -106,7 +106,7 @@ def outline(blueprint: Blueprint, shared: Plan, k: int) -> nn.Module:
         for name, value in each.to_dict().items():
             if name.endswith("_token_id") and value is not None:
                 setattr(each, name, _moved(value, moved))
-    with torch.device("meta"):
+    with without_weights():
         new = type(model)(config).eval()
     if model.can_generate():
         new.generation_config = generation

@@ -16,7 +16,7 @@ from lmc.checkpoints import headers, writer
 from lmc.checkpoints.headers import Where
 from lmc.errors import CheckpointError, one_line
 from lmc.files import read_json, tensor_digest
-from lmc.symmetries import transformers
+from lmc.symmetries import transformers, without_weights
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
 _FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in headers.TYPES.values())
@@ -51,7 +51,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         raise CheckpointError(
             f"{folder / 'config.json'}: dtype: {expected}; write the one that the weights are stored in"
         )
-    with torch.device("meta"), _silence():
+    with without_weights(), _silence():
         # What else a model returns beside its logits does not belong to its function, and hinders using and saving it.
         plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
@@ -65,7 +65,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 def build(architecture: str, fields: Mapping[str, Any]) -> Any:
     """The stock model of a class and its configuration's fields, on the meta device."""
     stock = getattr(transformers(), architecture)
-    with torch.device("meta"):
+    with without_weights():
         return stock(stock.config_class(**fields)).eval()
 
 
@@ -98,7 +98,7 @@ def fused(model: Any) -> dict[str, dict[str, Where]]:
     for name, tensor in model.state_dict().items():
         if tensor.ndim != 3:
             continue
-        pieces = revert_weight_conversion(model, {name: torch.empty_like(tensor, device="meta")})
+        pieces = revert_weight_conversion(model, {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")})
         if len(pieces) > 1:
             experts, rows = len(tensor), next(iter(pieces.values())).shape[0]
             at = (divmod(k, experts) for k in range(len(pieces)))
@@ -199,7 +199,8 @@ def _stored(model: Any) -> dict[str, str]:
     from transformers.core_model_loading import revert_weight_conversion
 
     whole = model.state_dict().keys() - fused(model).keys()
-    own = {name: torch.empty_like(t, device="meta") for name, t in model.state_dict().items() if name in whole}
+    state = model.state_dict().items()
+    own = {name: torch.empty(t.shape, dtype=t.dtype, device="meta") for name, t in state if name in whole}
     if getattr(model.config, "tie_word_embeddings", False):  # not every configuration has it
         for one, other in model.all_tied_weights_keys.items():
             _refuse_untied(model, one, other, type(model).__name__)

@@ -32,11 +32,14 @@ def write(
     `plan` holds a tensor without storage (on the meta device) for each name. Raises CheckpointError where a tensor is
     missing, of another shape, there twice, or not finite in the type that is asked for.
     """
-    from huggingface_hub import split_torch_state_dict_into_shards
+    from huggingface_hub import split_state_dict_into_shards_factory
 
-    size = sum(t.nbytes for t in plan.values())
-    hollow = {name: torch.empty_like(t, device="meta") for name, t in plan.items()}
-    split = split_torch_state_dict_into_shards(hollow, max_shard_size=size if limit is None else limit)
+    split = split_state_dict_into_shards_factory(
+        dict(plan),
+        get_storage_size=lambda tensor: int(tensor.nbytes),
+        filename_pattern=SAFE.replace(".", "{suffix}."),
+        max_shard_size=sum(t.nbytes for t in plan.values()) if limit is None else limit,
+    )
     places: dict[str, tuple[BinaryIO, int]] = {}
     with ExitStack() as open_files:
         for file, names in split.filename_to_tensors.items():

@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 
 TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
+LEARNING = ("steps", "lr", "batch", "accumulate", "precision", "checkpointing", "patience", "shard")  # of match
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
@@ -122,6 +123,7 @@ def _check_pairing(models: list[str]) -> None:
 
 @app.command()
 def match(
+    context: typer.Context,
     models: Models,
     out: Out,
     method: Method = "dual",
@@ -160,6 +162,7 @@ def match(
         recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
     _require_corpus(recipe, data, by_frequency)
     _require_learning(recipe, start, resume)
+    _warn_of_idle(context, recipe, by_frequency)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -222,6 +225,14 @@ def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
         except CheckpointError as error:
             known = ", ".join(STARTS)
             raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
+
+
+def _warn_of_idle(context: typer.Context, recipe: Recipe, by_frequency: bool) -> None:
+    """Say which options were given that the method has no use for."""
+    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
+    given = [f"--{name}" for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        _warn(f"{', '.join(given)}: not used by the method {recipe.method}")
 
 
 def _start(start: str | None) -> Any:
@@ -336,7 +347,7 @@ def _write(alignment: "Alignment", folder: Path | None, export: bool, dtype: "to
 def path(
     alignment: Aligned,
     data: Annotated[str, typer.Option(help=f"The corpus, its evaluation part: {CORPUS}.")],
-    grid: Annotated[int | None, count("Points on the line, 25 for two models.", 2)] = None,
+    grid: Annotated[int | None, count("Points on the line, 25 for two models.", 2, 10_000)] = None,
     limit: Limit = None,
     seed: Seed = 0,
     plot: Annotated[
@@ -361,15 +372,17 @@ def path(
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
     result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment))
-    if os.access(alignment, os.W_OK):
-        result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
     for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
         label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
         print(f"{label:>7}  {loss:9.5f}  {accuracy:8.4f}")
     low, high = result.interval
     print(f"barrier {result.barrier:.5f} (95 %: {low:.5f} to {high:.5f}) {result.metric}")
-    print(f"midpoint minus better endpoint {result.gap:+.5f}")
+    print(f"midpoint minus better endpoint {result.gap:+.5f}", flush=True)
+    if os.access(alignment, os.W_OK):
+        result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
+    else:
+        _warn(f"{alignment}: cannot be written, so cards of what is merged from it will not quote this path")
     if result_file is not None:
         result.to_json(result_file)
         _say(f"wrote {result_file}")
@@ -541,6 +554,7 @@ def main(arguments: list[str] | None = None) -> int:
     warned: set[str] = set()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), warned)
+        warnings.simplefilter("default", UserWarning)  # ours; where PYTHONWARNINGS makes errors of them, too
         try:
             code: int = app(arguments, standalone_mode=False) or 0
             if code == 130:  # what some versions of typer make of Ctrl-C, without a word
@@ -552,7 +566,7 @@ def main(arguments: list[str] | None = None) -> int:
         except LmcError as error:
             return _fail(str(error))
         except OSError as error:  # no permission, disk full: the user's to repair
-            return _fail(str(error))
+            return _fail(_refused(error))
         except (KeyboardInterrupt, typer.Abort) as error:  # an Abort is a RuntimeError, so this comes first
             if isinstance(error.__cause__, EOFError):  # which typer takes for an end of what is typed
                 raise error.__cause__ from None
@@ -563,6 +577,18 @@ def main(arguments: list[str] | None = None) -> int:
                 raise
             said = "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
             return _fail(f"{said}; this was: lmc {' '.join(arguments)}")
+
+
+def _refused(error: OSError) -> str:
+    """What the system refused, where, and what to do."""
+    if error.strerror is None:  # of a library, in its own words
+        return str(error)
+    if error.filename is not None:
+        advice = "get the right to it" if isinstance(error, PermissionError) else "look there"
+        return f"{error.filename}: {error.strerror}; {advice}, or name another"
+    if isinstance(error, FileNotFoundError):
+        return "the folder that this runs in is not there any more; go to another"
+    return f"standard output: cannot be written: {error.strerror}; send it elsewhere"
 
 
 def _fail(line: str) -> int:
@@ -582,7 +608,7 @@ def _warn_once(line: str, warned: set[str]) -> None:
 
 
 def _say(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
+    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":  # of torchrun's, one speaks
         print(shown(line), flush=True)
 
 

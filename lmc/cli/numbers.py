@@ -13,7 +13,7 @@ import typer
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # Python itself takes 1_0 and the digits of every script, too
 DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-LARGEST = 10**18
+LARGEST = 10**18 - 1
 
 
 def decimal(text: object) -> float:

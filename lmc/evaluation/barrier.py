@@ -18,6 +18,7 @@ from lmc.evaluation.loss import Data, as_data, evaluate, require_loss
 from lmc.files import read_json, seal, whole_file, write_whole
 
 RESAMPLES = 1000
+MOST = 10_000  # points of a path: each is a model whose losses are kept
 AGAIN = "measure it again with lmc path, or remove the file"
 
 
@@ -184,6 +185,8 @@ def simplex(count: int, grid: int | None) -> list[tuple[float, ...]]:
     grid = (25 if count == 2 else 5) if grid is None else grid
     if grid < 2:
         raise ArgumentError(f"grid: expected at least 2 points, found {grid}")
+    if (points := math.comb(grid + count - 2, count - 1)) > MOST:
+        raise ArgumentError(f"grid: expected at most {MOST:,} points between the models, found {points:,}; lower it")
     steps = grid - 1
     rows = (c for c in itertools.product(range(grid), repeat=count - 1) if sum(c) <= steps)
     return [((steps - sum(c)) / steps, *(x / steps for x in c)) for c in rows]

@@ -19,7 +19,7 @@ from lmc.errors import CheckpointError, LmcError, one_line, shown
 from lmc.evaluation import PathResult
 from lmc.matching.alignment import Alignment
 from lmc.matching.folder import DESCRIPTION, describe, elements, fingerprint, require_whole
-from lmc.symmetries import Transform, example_inputs, logits, relative_change, tolerance
+from lmc.symmetries import Transform, example_inputs, logits, relative_change, state, tolerance
 
 LAST_PATH = "path.json"  # in an alignment folder: the last path that was measured
 
@@ -108,15 +108,29 @@ def _of_models(folder: Path) -> list[Row]:
 
 def _of_exported(folder: Path, alignment: Alignment) -> list[Row]:
     """The aligned models that were written into an alignment's folder, one for each parent, and nothing else there."""
+    if not folder.exists():
+        return []
     rows = []
-    numbers = {f"endpoint-{k}": k for k in range(len(alignment.parents))}
-    for place in sorted(folder.glob("endpoint-*")):
-        if place.name in numbers:
-            found = _of_checkpoint(place, alignment.endpoints[numbers[place.name]])
-            rows += [replace(row, what=f"models/{place.name}: {row.what}") for row in found]
-        else:
-            rows.append(Row(f"models/{shown(place.name)}", False, "belongs to none of the parents; remove it"))
+    places = [folder / f"endpoint-{k}" for k in range(len(alignment.parents))]
+    for k, place in enumerate(places):
+        found = _of_checkpoint(place, alignment.endpoints[k]) if place.is_dir() else []
+        found.append(_row("alignment", lambda k=k, place=place: _aligned(place, alignment.models[k])))  # type: ignore[misc]
+        rows += [replace(row, what=f"models/{place.name}: {row.what}") for row in found]
+    for place in sorted(set(folder.glob("endpoint-*")) - set(places)):
+        rows.append(Row(f"models/{shown(place.name)}", False, "belongs to none of the parents; remove it"))
     return rows
+
+
+def _aligned(place: Path, model: nn.Module) -> str:
+    """Whether an exported model is where the alignment puts it; elsewhere it computes the same and averages badly."""
+    found = checkpoints.load(place)
+    if _shapes(found) != _shapes(model):
+        raise CheckpointError("expected the tensors of this alignment's model, found others; write it again")
+    own, dtype = state(model), checkpoints.inspect(place).dtype
+    error = max(relative_change(own[name].double(), tensor.double()) for name, tensor in state(found).items())
+    if not error <= tolerance(dtype):
+        raise CheckpointError(f"expected the weights of this alignment, found a change of {error:.1e}; write it again")
+    return f"weights are those of this alignment, to {error:.1e}"
 
 
 def _end(alignment: Alignment, k: int) -> str:

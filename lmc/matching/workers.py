@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn
 
+from lmc.errors import ArgumentError, one_line
 from lmc.evaluation import Data
 
 if TYPE_CHECKING:  # sharding brings torch's compiler in, which takes longer to import than torch itself
@@ -24,11 +25,19 @@ if TYPE_CHECKING:  # sharding brings torch's compiler in, which takes longer to 
 
 @contextmanager
 def process_group(device: torch.device | None) -> Iterator[bool]:
-    """Join the processes that `torchrun` started, if it did. Yields whether this one prints and writes files."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Join the processes that `torchrun` started, if it did. Yields whether this one prints and writes files.
+
+    Raises ArgumentError where its variables are incomplete, or another process cannot be reached.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield True
         return
-    distributed.init_process_group("nccl" if device is not None and device.type == "cuda" else "gloo")
+    try:
+        distributed.init_process_group("nccl" if device is not None and device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise ArgumentError(
+            f"WORLD_SIZE is set: expected what torchrun sets, found that {one_line(error)}; unset it, or use torchrun"
+        ) from None
     try:
         yield first()
     finally:

@@ -1,5 +1,6 @@
 """One notebook run by Papermill, kept with the key of everything its numbers depend on."""
 
+import copy
 import hashlib
 import json
 import os
@@ -25,6 +26,10 @@ from lmc.reproduce.notebook import notebook, parameters, settle_ids, with_output
 from lmc.reproduce.schedule import source
 
 HEARTBEAT = 10  # seconds between progress lines of a running notebook
+# Run last in every kernel, and not kept: the most memory it had. Kilobytes, but for macOS, which says bytes.
+PEAK = """\
+import resource, sys
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""
 
 
 class NotebookError(LmcError):
@@ -55,11 +60,11 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         raise ArgumentError(f"{name}: unknown parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     target, redraw = folder / f"{name}.ipynb", given.get("recompute") is False
     key = _key(node, given, name, ledger)
-    copy = _copy(target, key, [] if redraw else made_by(name, profile, ledger), profile)
-    if copy is None and redraw:
-        copy = _computed(name, profile, folder, ledger)
-    if copy is not None:
-        _put(target, node, copy, copy.metadata.lmc)
+    kept = _copy(target, key, [] if redraw else made_by(name, profile, ledger), profile)
+    if kept is None and redraw:
+        kept = _computed(name, profile, folder, ledger)
+    if kept is not None:
+        _put(target, node, kept, kept.metadata.lmc)
         say(f"{name}: unchanged")
         return Execution(name, profile, target, cached=True, seconds=0.0)
     with scratch_folder("lmc-") as aside:
@@ -69,8 +74,9 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
         executed = _read(path)
         working = _working(executed.cells)
         hardware = provenance.hardware() if redraw else _hardware(made_by(name, profile, ledger), profile)
-        made = {"date": datetime.now(UTC).date().isoformat(), "hardware": hardware}
-        _put(target, node, executed, {"key": key, "parameters": given, **made, "seconds": round(seconds)})
+        made = {"date": datetime.now(UTC).date().isoformat(), "hardware": hardware, "seconds": round(seconds)}
+        made["peak_gib"] = round(int(executed.cells[-1].outputs[0].text) / 2**30, 1)
+        _put(target, node, executed, {"key": key, "parameters": given, **made})
     took, computing = provenance.duration(seconds), provenance.duration(working)
     say(f"{name}: {'redrawn' if redraw else 'done'} in {took}, {computing} of it in cells after imports")
     return Execution(name, profile, target, cached=False, seconds=seconds)
@@ -116,8 +122,8 @@ def _copy(target: Path, key: str, mine: list[Figure], profile: str) -> Any | Non
         return None
     try:
         [results.read(figure.results, profile) for figure in mine]
-        copy = _read(target)
-        return copy if copy.metadata.lmc.key == key else None
+        kept = _read(target)
+        return kept if kept.metadata.lmc.key == key else None
     except (DataError, ValueError, KeyError, AttributeError, TypeError):  # damaged: run again
         return None
 
@@ -153,7 +159,9 @@ def _papermill(node: Any, path: Path, name: str, given: dict[str, Any], cwd: Pat
     except ImportError as error:
         raise MissingExtraError(f'{error.name} is missing; run: pip install -e ".[book]"') from error
     plain = path.with_name(f"source-{path.name}")
-    plain.write_text(nbformat.writes(node), encoding="utf-8")
+    measured = copy.deepcopy(node)
+    measured.cells.append(nbformat.v4.new_code_cell(PEAK, id="peak"))
+    plain.write_text(nbformat.writes(measured), encoding="utf-8")
     quiet = ["--log-level=CRITICAL"]  # the kernel's own notices; errors of cells do not pass this way
     options = {"kernel_name": "python3", "progress_bar": False, "autosave_cell_every": 5, "extra_arguments": quiet}
     ended = threading.Event()

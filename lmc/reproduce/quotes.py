@@ -1,9 +1,10 @@
 """Numbers in prose, taken from committed results when a page is made: none is typed, so none grows old.
 
 A chapter writes `{{vit-digits: dual}}` for the mean barrier of a method in `data/results/laptop/vit-digits.json`, or
-the name of a number of its headline. `A / B` is a ratio in per cent, `% A` a share in per cent, `exp A` the
-exponential (nats as a factor of perplexity). A path with dots leads to any other number of the file; of a list with a
-number for each run it is the mean over pairs.
+the name of a number of its headline. `A / B` is a ratio in per cent (of two methods: the mean of the pairs' ratios, as
+tables have it), `A - B` a difference, `% A` a share in per cent, `exp A` the exponential (nats as a factor of
+perplexity). A path with dots leads to any other number of the file; of a list with a number for each run it is the mean
+over pairs.
 """
 
 import json
@@ -24,7 +25,7 @@ def quoted(text: str) -> str:
     """The text with its quotations replaced by numbers.
 
     >>> quoted("from {{vit-digits: naive}} to {{vit-digits: dual}} nats, {{vit-digits: dual / naive}} of it")
-    'from 5.69 to 0.00573 nats, 0.1 % of it'
+    'from 5.69 to 0.00573 nats, 0.12 % of it'
 
     Raises DataError where results have no such number.
     """
@@ -33,8 +34,10 @@ def quoted(text: str) -> str:
 
 def _said(id: str, what: str) -> str:
     if " / " in what:
-        above, below = (_value(id, part) for part in what.split(" / ", 1))
-        said = f"{100 * above / below:.2g} %"
+        said = f"{100 * _ratio(id, *what.split(' / ', 1)):.2g} %"
+    elif " - " in what:
+        one, other = (_value(id, part) for part in what.split(" - ", 1))
+        said = f"{one - other:.3g}"
     elif what.startswith("exp "):
         said = f"{math.exp(_value(id, what.removeprefix('exp '))):.3g}"
     elif what.startswith("% "):
@@ -42,6 +45,13 @@ def _said(id: str, what: str) -> str:
     else:
         said = f"{_value(id, what):.3g}"
     return said.replace("-", "−")
+
+
+def _ratio(id: str, above: str, below: str) -> float:
+    methods = _numbers(id).get("methods", {})
+    if above in methods and below == "naive" in methods:
+        return Comparison.from_json(_numbers(id)).summary[above].ratio
+    return _value(id, above) / _value(id, below)
 
 
 def _value(id: str, what: str) -> float:

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.stock_model import recompute_activations as recompute_activations
     from lmc.symmetries.stock_model import set_epsilon as set_epsilon
     from lmc.symmetries.stock_model import state as state
+    from lmc.symmetries.stock_model import without_weights as without_weights
     from lmc.symmetries.transform import Moved as Moved
     from lmc.symmetries.transform import Transform as Transform
     from lmc.symmetries.transform import compose as compose

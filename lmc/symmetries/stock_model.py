@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lmc.errors import CheckpointError, LmcError, UnsupportedModelError, is_out_of_memory, one_line
 from lmc.symmetries.spec import ModelSpec
@@ -57,12 +58,42 @@ def epsilon(model: Any, spec: ModelSpec) -> float:
     return 0.0 if spec.epsilon is None else float(getattr(model.config, spec.epsilon.field))
 
 
+DRAWS = ("normal_", "uniform_", "trunc_normal_", "erfinv_", "kaiming_normal_", "kaiming_uniform_")
+
+
+class _Undrawn(TorchFunctionMode):
+    """Weights are not drawn, and the little that is computed, angles of positions, has numbers.
+
+    To do either without numbers, torch loads its compiler's algebra, which takes a second.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(function, "__name__", "") in DRAWS:
+            return args[0] if args else given["tensor"]
+        if function in (torch.arange, torch.tensor):
+            given = {**given, "device": given.get("device") or "cpu"}
+        return function(*args, **given)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Models built meanwhile lie on the meta device: they have settings and shapes, and no weights.
+
+    >>> with without_weights():
+    ...     print(nn.Linear(2, 2).weight.device)
+    meta
+    """
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
 def hollow(model: Any) -> Any:
     """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
-        placeholder = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
-        memo[id(parameter)] = placeholder
+        bare = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+        memo[id(parameter)] = nn.Parameter(bare, requires_grad=parameter.requires_grad)
     for (
         module
     ) in model.modules():  # each has a dozen tables of hooks: to copy the empty ones would take most of the time

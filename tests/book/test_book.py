@@ -82,6 +82,13 @@ def test_the_page_of_experiments_holds_them_all_as_measured(book: Path, smoke: P
     assert len(numbers["order"]) >= 7  # of two small settings, averaging costs nothing at smoke
 
 
+def test_commands_and_subjects_have_their_pages(book: Path) -> None:
+    commands, subjects = main_part(book / "commands.html"), main_part(book / "subjects.html")
+    assert all(f"lmc {name} [OPTIONS]" in commands for name in ("check", "match", "merge", "transport", "reproduce"))
+    terms = re.findall(r'href="glossary.html#(term-[^"]+)"', subjects)
+    assert len(terms) > 30 and 'href="notebooks/05_rotating.html"' in subjects
+
+
 def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
     text = main_part(book / "cost.html")
     assert text.count("<table") == 6 and "Not measured yet" not in text
@@ -92,7 +99,7 @@ def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> Non
 def test_a_chapter_says_at_its_top_how_it_was_made(book: Path) -> None:
     for page in (book / "notebooks").glob("*.html"):
         head = re.sub(r"<[^>]+>", "", main_part(page).partition("admonition-title")[2].partition("</p>")[0])
-        assert "Profile smoke, " in head and "CPU cores" in head, page
+        assert "Profile smoke, " in head and "CPU cores" in head and "GiB of memory" in head, page
 
 
 def test_tables_that_a_chapter_computes_are_tables(book: Path) -> None:

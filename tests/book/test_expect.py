@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from expect import STEPS, TRAINED, expect_tables
+from expect import STEPS, TRAINED, aligned, expect_tables
 
 from lmc.matching import Recipe
 
@@ -26,8 +26,9 @@ def test_barriers_are_the_committed_ones(tables: dict[str, list[list[str]]], roo
         assert len(row) == len(heading)
         found = json.loads((root / f"data/results/laptop/{id}.json").read_text(encoding="utf-8"))
         dual = found["summary"]["dual"]
-        assert row[3] == f"{dual['barrier']:.3f}" and row[5] == f"{dual['gap']:+.3f}"
-        assert float(row[4].rstrip("%")) / 100 == pytest.approx(
+        assert row[2] == aligned(TRAINED[id][1]) and row[2].startswith("stream, ")
+        assert row[4] == f"{dual['barrier']:.3f}" and row[6] == f"{dual['gap']:+.3f}"
+        assert float(row[5].rstrip("%")) / 100 == pytest.approx(
             dual["barrier"] / found["summary"]["naive"]["barrier"], abs=1e-3
         )
         assert row[1] == f"{found['setting']['shape']['layers']} × {found['setting']['shape']['width']}"

@@ -35,10 +35,10 @@ def test_your_own_checkpoints_shows_the_same_table(root: Path) -> None:
 
 @pytest.fixture
 def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the page's code leaves behind, run from top to bottom; the family it adds goes again."""
+    """What the page's code leaves behind, run from top to bottom, without exercises; the family it adds goes again."""
     monkeypatch.setattr(lmc.symmetries.families.family, "FAMILIES", lmc.symmetries.families.family.FAMILIES)
     names: dict[str, Any] = {}
-    text = (root / "book/add_a_family.md").read_text(encoding="utf-8")
+    text = (root / "book/add_a_family.md").read_text(encoding="utf-8").partition("## Exercises")[0]
     for code in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(compile(code, "book/add_a_family.md", "exec"), names)
     return names

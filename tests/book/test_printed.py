@@ -63,8 +63,12 @@ def test_only_addresses_in_the_text_are_asked(html: Path) -> None:
     assert links.addresses(html) == {"https://a.org/x": ["notebooks/01_one_line.html"]}
 
 
-def answers(code: int | None) -> Callable[..., None]:
+def network(codes: dict[str, int | None], asked: list[str]) -> Callable[..., None]:
+    """A network with these addresses, that notes which are asked; None is one that nobody has."""
+
     def urlopen(request: urllib.request.Request, timeout: float) -> None:
+        asked.append(request.full_url)
+        code = codes[request.full_url]
         if code is None:
             raise OSError("no route")
         raise urllib.error.HTTPError(request.full_url, code, "", Message(), None)
@@ -72,9 +76,26 @@ def answers(code: int | None) -> Callable[..., None]:
     return urlopen
 
 
-@pytest.mark.parametrize(
-    ("code", "why"), [(404, "answers 404"), (410, "answers 410"), (403, ""), (None, "does not answer (no route)")]
-)
-def test_an_address_is_dead_where_nobody_is_there(code: int | None, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urllib.request, "urlopen", answers(code))
-    assert links.dead(["https://a.org/x"], tries=2, pause=0) == ({"https://a.org/x": why} if why else {})
+def test_an_address_is_dead_where_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: dict[str, int | None] = {"https://a.org": 404, "https://b.org": 410, "https://c.org": 403}
+    codes |= {"https://d.org": None}
+    asked: list[str] = []
+    monkeypatch.setattr(urllib.request, "urlopen", network(codes, asked))
+    assert links.dead(codes, tries=2, pause=0) == {
+        "https://a.org": "answers 404",
+        "https://b.org": "answers 410",
+        "https://d.org": "does not answer (no route)",
+    }
+    assert asked.count("https://d.org") == 2 and asked.count("https://a.org") == 1
+
+
+def test_without_a_network_it_says_so_in_a_line(
+    html: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (html / "intro.html").rename(html / "index.html")
+    monkeypatch.setattr(links, "HTML", html)
+    asked: list[str] = []
+    monkeypatch.setattr(urllib.request, "urlopen", network({"https://a.org/x": None}, asked))
+    assert links.main() == 2 and asked == ["https://a.org/x"]
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "is there a network?" in said.err

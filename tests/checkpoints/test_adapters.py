@@ -171,13 +171,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no pattern": (field(alpha_pattern={"[": 1}), "alpha_pattern: expected names of layers, found '['"),
     "a pattern that never ends": (field(alpha_pattern={"(([a-z_.0-9]+)+)+!": 1}), "alpha_pattern: expected names of"),
     "a pattern that ends late": (field(alpha_pattern={"[a-z.]*" * 9 + "!": 1}), "alpha_pattern: expected names of"),
-    "another rank": (field(r=7), "model.layers.0.self_attn.q_proj.weight: expected a rank r of [7], found 4"),
+    "another rank": (field(r=7), "model.layers.0.self_attn.q_proj.weight: expected a rank r of 7, found 4"),
     "no rank": (
         lambda f: [
             tensor(f"{layer}.lora_{p}.weight", torch.ones(s))(f)
             for layer, p, s in ((QUERY, "A", (0, 16)), (QUERY, "B", (16, 0)))
         ],
-        "expected a rank r of [4], found 0",
+        "expected a rank r of 4, found 0",
     ),
     "nothing": (
         lambda f: save_file({}, f / "adapter_model.safetensors"),
@@ -202,6 +202,23 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         field(modules_to_save=["norm"]),
         "expected a change of model.norm.weight, as modules",
     ),
+    "a layer of those chosen that was not written": (
+        field(target_modules=["down_proj", "q_proj"], layers_to_transform=[0, 1]),
+        "expected a change of model.layers.0.mlp.down_proj.weight, as target_modules in adapter_config.json says",
+    ),
+    "the one layer chosen was not written": (
+        field(target_modules=["down_proj"], layers_to_transform=0),
+        "expected a change of model.layers.0.mlp.down_proj.weight, as target_modules",
+    ),
+    "a layer that was not asked for": (
+        field(target_modules=["q_proj", "down_proj"], exclude_modules=["0.mlp.down_proj", "1.self_attn.q_proj", DOWN]),
+        f"expected no change of {DOWN}.weight, which target_modules in adapter_config.json does not name",
+    ),
+    "the rank of another layer": (
+        field(r=7, rank_pattern={"down_proj": 4}),
+        f"{QUERY}.weight: expected a rank r of 7, found 4",
+    ),
+    "a rank that is no number": (field(rank_pattern={"down_proj": "4"}), "r and rank_pattern: expected numbers"),
     "another base": (
         tensor(f"{QUERY}.lora_A.weight", torch.ones(4, 8)),
         "found [16, 8]; was it made for another base?",
@@ -213,11 +230,29 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 def test_only_what_an_adapter_means_has_to_be_there(tmp_path: Path) -> None:
-    """Names of modules end as listed ones do; a pattern, or a choice of layers, says which, and is not looked into."""
+    """Names of modules end as listed ones do, of the layers that are chosen; a pattern is not looked into."""
     fields = {"target_modules": ["0.self_attn.q_proj", "1.mlp.down_proj", "score"], "modules_to_save": ["score"]}
-    for name, more in {"ends": {}, "layers": {"target_modules": ["q_proj"], "layers_to_transform": [0]}}.items():
+    both = {"target_modules": ["q_proj", "down_proj"]}
+    choices: dict[str, dict[str, Any]] = {
+        "ends": {},
+        "layers": {"target_modules": ["q_proj", "1.mlp.down_proj"], "layers_to_transform": [0, 1]},
+        "without": both | {"exclude_modules": ["1.self_attn.q_proj", "layers.0.mlp.down_proj"]},
+        "pattern": both | {"layers_to_transform": [0], "layers_pattern": "layers"},
+        "words": {"target_modules": ".*"},
+    }
+    choices["layers"]["exclude_modules"] = ["1.self_attn.q_proj"]
+    for name, more in choices.items():
         adapter(tmp_path / name, **fields | more)
         convert(tmp_path / name, tmp_path / f"{name} joined")
+
+
+def test_a_model_and_an_adapter_in_one_folder_are_refused(tmp_path: Path) -> None:
+    """Where PEFT is installed transformers applies the adapter, elsewhere it does not."""
+    adapter(tmp_path / "lora")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(tmp_path / "lora" / name, tmp_path / "base")
+    with pytest.raises(LmcError, match=r"base: expected a model or an adapter, found both, .*; move the files"):
+        lmc.load(tmp_path / "base")
 
 
 @pytest.mark.parametrize("what", REFUSED)

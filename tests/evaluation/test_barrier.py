@@ -19,6 +19,8 @@ def test_points_of_the_line_and_of_the_simplex():
     assert all(sum(w) == pytest.approx(1) and min(w) >= 0 for w in three)
     with pytest.raises(lmc.ArgumentError, match="at least 2 points"):
         simplex(2, 1)
+    with pytest.raises(lmc.ArgumentError, match="expected at most 10,000 points between the models, found 20,100"):
+        simplex(3, 200)
 
 
 def test_barrier_is_measured_from_the_chord():

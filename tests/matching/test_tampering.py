@@ -446,6 +446,18 @@ def test_the_book_states_the_tolerances() -> None:
 EXPORTED: dict[str, tuple[Callable[[Path], object], str]] = {
     "one too many": (lambda f: shutil.copytree(f / "endpoint-0", f / "endpoint-7"), "models/endpoint-7 "),
     "an odd name": (lambda f: (f / "endpoint-\x1b[31m").mkdir(), "models/endpoint-\\x1b[31m "),
+    "one too few": (lambda f: shutil.rmtree(f / "endpoint-1"), "models/endpoint-1: alignment "),
+    "those of another alignment": (
+        lambda f: (
+            shutil.rmtree(f),
+            lmc.match(lmc.load("a"), lmc.load("b"), method="weights").export(f),
+        ),
+        "models/endpoint-1: alignment ",
+    ),
+    "the parent as it was": (
+        lambda f: (shutil.rmtree(f / "endpoint-0"), lmc.save(lmc.load("a"), f / "endpoint-0")),
+        "models/endpoint-0: alignment ",
+    ),
     "no settings": (lambda f: (f / "endpoint-1/config.json").unlink(), "models/endpoint-1: checkpoint "),
     "another model": (
         lambda f: (

@@ -93,6 +93,7 @@ def test_runs_at_smoke_and_names_no_machine(source: Path, smoke: Path, root: Pat
     assert all(cell["execution_count"] for cell in code)
     assert not any(output["output_type"] == "error" for cell in code for output in cell["outputs"])
     assert node["metadata"]["lmc"]["parameters"] == {"profile": "smoke"}
+    assert 0 < node["metadata"]["lmc"]["peak_gib"] < 16 and "ru_maxrss" not in text
     for private in (str(root), str(Path.home()), str(smoke), sys.prefix):
         assert f"{private}/" not in text
     assert PRIVATE.search(text) is None

@@ -9,12 +9,11 @@ What is aligned is read off the table; the rest stands here, a line for each fam
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from lmc.symmetries.families.family import Family
 from lmc.symmetries.groups import Fixed, Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_libraries import timm, transformers
+from lmc.symmetries.stock_model import without_weights
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,10 @@ def _smallest(family: Family, name: str) -> Any:
     """A model of a class at the library's default width, with one layer, on the meta device."""
     if family.library == "timm":
         create = timm().create_model  # imported before the device is chosen: torch 2.6 computes while it is imported
-        with torch.device("meta"):
+        with without_weights():
             return create("vit_base_patch16_224", pretrained=False, depth=1)
     stock = getattr(transformers(), name)
-    with torch.device("meta"):
+    with without_weights():
         return stock(stock.config_class(num_hidden_layers=1, bos_token_id=None, eos_token_id=None))
 
 
