@@ -20,8 +20,12 @@ COMPILER = "torch._dynamo"
 ALONE = f"{COMPILER}._trace_wrapped_higher_order_op"  # the part of it that needs none of its other parts
 MARKS = ("allow_in_graph", "assume_constant_result", "disable")  # decorators that change nothing until one compiles
 QUESTIONS = "transformers.utils.import_utils"
-NOT_HERE = ("is_scipy_available", "is_torch_distributed_available", "is_torch_flex_attn_available")
-NOT_HERE += ("is_torchvision_available",)
+NOT_HERE = (
+    "is_scipy_available",
+    "is_torch_distributed_available",
+    "is_torch_flex_attn_available",
+    "is_torchvision_available",
+)
 
 
 def start() -> None:
@@ -80,7 +84,7 @@ class _Compiler(ModuleType):
 def _load(module: ModuleType) -> None:
     """Run the module's own code, unless that was done."""
     if isinstance(module, _Compiler):
-        module.__class__ = ModuleType
+        module.__class__ = ModuleType  # type: ignore[assignment]
         loader: Any = module.__loader__
         loader.loader.exec_module(module)
 

@@ -41,7 +41,7 @@ EXPERIMENTS = {
     "three-networks": three_networks.every_method,
     "two-tasks": two_tasks.both,
 }
-SETTINGS: dict[str, list[Any]] = {
+SETTINGS: dict[str, Sequence[Any]] = {
     "fine-tunes": fine_tunes.SETTINGS,
     "shared-starts": shared_starts.SETTINGS,
     "two-tasks": two_tasks.SETTINGS,
