@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -54,13 +55,13 @@ def carried_card(
 ) -> str:
     """The text for a model that was given what another was taught; each as `known` tells it.
 
-    `size`: of the change, as a share of the base's weights.
+    `size`: of the change, as a share of the base.
     """
     first = f"{target[0]}, with the change that led from {base[0]} to {tuned[0]}, carried by an alignment of the two."
     named_ = {"changed": target, "tuned": tuned, "its base": base}
     lines = [f"- {role}: {name} ({origin})" for role, (name, origin) in named_.items()]
-    notes = (f"size of the change: {size:.1%} of the weights of its base", "what it is worth here was not measured")
-    return _text("Carried change", first, lines, method, record, notes)
+    lines.append(f"- size of the change: {size:.3g} of that of the base's weight matrices")
+    return _text("Carried change", first, lines, method, record, ("what the change is worth here was not measured",))
 
 
 def _text(
@@ -89,11 +90,16 @@ def known(model: nn.Module) -> tuple[str, str]:
 
 
 def named(reference: Mapping[str, Any]) -> tuple[str, str]:
-    """What a parent is called, and recognised by, from its reference as `checkpoints.refer` makes it."""
-    name = inert(reference["name"])
+    """What a parent is called, and recognised by, from its reference as `checkpoints.refer` makes it.
+
+    A folder is called by its own name and that of the folder around it, unless that says only whose machine it was.
+    """
     if "folder" not in reference:  # repository@commit
-        return name, "of the hub"
-    return name, ", ".join(f"{inert(file)} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
+        return inert(reference["name"]), "of the hub"
+    folder = Path(reference["folder"])
+    around = "" if folder.parent in (Path.home(), Path(folder.anchor)) else f"{folder.parent.name}/"
+    sums = (f"{inert(file)} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
+    return inert(f"{around}{folder.name}"), ", ".join(sums)
 
 
 def changes(parents: Sequence[Any], model: Any) -> list[str]:
@@ -139,5 +145,6 @@ def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult
     notes = [f"loss: {own}{where}"] if own else []
     if weights is not None:
         notes += [f"loss of endpoint {k}: {loss(corner)}{where}" for k, corner in enumerate(corners)]
-        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}{where}")
+        low, high = measured.interval
+        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}, 95 %: {low:.5f} to {high:.5f}{where}")
     return notes
