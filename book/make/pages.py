@@ -58,8 +58,8 @@ def shown(book: Path) -> dict[str, str]:
 def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
     """The parts of the pages of figures, `headline.md` with those of the first page, and the drawings beside them.
 
-    `paper.md` has those that answer to a figure of the paper, `own.md` and `further.md` the others: one page of all were
-    too heavy.
+    `paper.md` has those that answer to a figure of the paper, `own.md` and `further.md` the others: one page of all
+    were too heavy.
     `described`: what chapters show, see `shown`.
     """
     ledger = figures().values()
