@@ -58,7 +58,8 @@ def shown(book: Path) -> dict[str, str]:
 def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
     """The parts of the pages of figures, `headline.md` with those of the first page, and the drawings beside them.
 
-    `paper.md` has those that answer to a figure of the paper and `own.md` the others: one page of all were too heavy.
+    `paper.md` has those that answer to a figure of the paper, `own.md` and `further.md` the others: one page of all
+    were too heavy.
     `described`: what chapters show, see `shown`.
     """
     ledger = figures().values()
@@ -69,7 +70,8 @@ def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
     sections = {f.id: f"({f.id}-figure)=\n## {f.title}\n\n{_body(f, found[f.id], described)}" for f in ledger}
     measured = [f for f in ledger if found[f.id] is not None]
     pages = {"paper": [sections[f.id] for f in measured if f.paper]}
-    pages["own"] = [sections[f.id] for f in measured if not f.paper]
+    own = [sections[f.id] for f in measured if not f.paper]
+    pages["own"], pages["further"] = own[: len(own) // 2], own[len(own) // 2 :]
     pages["unmeasured"] = [section for id, section in sections.items() if found[id] is None]
     pages["headline"] = [f"**{f.title}**\n\n{_body(f, found[f.id], described)}" for f in ledger if f.headline]
     pages["index"] = [_index(list(ledger), found)]
