@@ -6,6 +6,7 @@ innards.
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -30,8 +31,8 @@ def keep_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, so this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+", encoding="utf8"))  # noqa: SIM115 - as long as the process
-        elif name != "stdin":
-            getattr(sys, name).reconfigure(errors="backslashreplace")  # there are terminals that have no λ
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: there are terminals without λ
 
 
 def main() -> int:
