@@ -160,9 +160,7 @@ def match(
     )
     with _named_as_options():
         recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
-    _require_corpus(recipe, data, by_frequency)
-    _require_learning(recipe, start, resume)
-    _warn_of_idle(context, recipe, by_frequency)
+    _require_use(context, recipe)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -200,6 +198,17 @@ def _named_as_options() -> Iterator[None]:
         raise ArgumentError(f"--{error}") from None
 
 
+def _require_use(context: typer.Context, recipe: Recipe) -> None:
+    """Options that go with the method: what it needs is there, and what it has no use for is refused or said."""
+    data, by_frequency, start, resume = (context.params[name] for name in ("data", "by_frequency", "start", "resume"))
+    _require_corpus(recipe, data, by_frequency)
+    _require_learning(recipe, start, resume)
+    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
+    given = [f"--{name}" for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        _warn(f"{', '.join(given)}: not used by the method {recipe.method}")
+
+
 def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
     """A corpus that is known, where one is needed."""
     if data is not None:
@@ -225,14 +234,6 @@ def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
         except CheckpointError as error:
             known = ", ".join(STARTS)
             raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
-
-
-def _warn_of_idle(context: typer.Context, recipe: Recipe, by_frequency: bool) -> None:
-    """Say which options were given that the method has no use for."""
-    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
-    given = [f"--{name}" for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if given:
-        _warn(f"{', '.join(given)}: not used by the method {recipe.method}")
 
 
 def _start(start: str | None) -> Any:
