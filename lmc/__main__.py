@@ -38,6 +38,8 @@ def keep_streams() -> None:
 def main() -> int:
     keep_streams()
     end_cleanly()
+    # Transformers would read weights in threads, and Python waits for ever for one that has no memory to begin.
+    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
     from lmc.cli import main as run
 
     try:
