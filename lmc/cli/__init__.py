@@ -304,6 +304,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
             _say(f"interrupted: {words()}")
         raise
     except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
+        if state is not None and leader and not any(state.glob("*.safetensors")):
+            shutil.rmtree(state, ignore_errors=True)
         if words() and changed() != before:
             _say(words())
         raise
