@@ -15,6 +15,10 @@ from types import FrameType
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU") if hasattr(signal, name)]
 
 
+# Transformers would read weights in threads, and Python waits for ever for one that has no memory to begin.
+os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
+
+
 def end_cleanly() -> None:
     """From now on a signal ends this process as described above; what nohup or a shell told it to ignore stays so."""
     for number in SIGNALS:
@@ -38,8 +42,6 @@ def keep_streams() -> None:
 def main() -> int:
     keep_streams()
     end_cleanly()
-    # Transformers would read weights in threads, and Python waits for ever for one that has no memory to begin.
-    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
     from lmc.cli import main as run
 
     try:

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -204,9 +204,14 @@ def _require_use(context: typer.Context, recipe: Recipe) -> None:
     _require_corpus(recipe, data, by_frequency)
     _require_learning(recipe, start, resume)
     idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
-    given = [f"--{name}" for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    _warn_of_idle(context, idle, f"by the method {recipe.method}")
+
+
+def _warn_of_idle(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Say which of these options were given for nothing."""
+    given = [f"--{name}" for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     if given:
-        _warn(f"{', '.join(given)}: not used by the method {recipe.method}")
+        _warn(f"{', '.join(given)}: not used {why}")
 
 
 def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
@@ -414,6 +419,7 @@ def _require_places(alignment: Path, plot: Path | None, result_file: Path | None
 
 @app.command()
 def merge(
+    context: typer.Context,
     alignment: Aligned,
     out: Out,
     at: Annotated[
@@ -445,6 +451,7 @@ def merge(
     if data is not None:
         corpora.kind(data)
     parent = _parent(take_from, count)
+    _warn_of_idle(context, [] if data else ["limit", "seed"], "without --data")
     weights = [1 / count] * count if at is None else _weights(at)
     try:
         weights = barycentric(weights, count)
