@@ -556,6 +556,15 @@ def test_learning_begins_where_it_is_told(here: Path, run: Callable[..., Outcome
     assert "start: expected an alignment of the same 2 models, found one of others" in err
 
 
+def test_options_that_a_method_has_no_use_for_are_said(here: Path, run: Callable[..., Outcome]) -> None:
+    code, _, err = run("match a b --method naive --steps 5 --lr 0.1 --checkpointing --data text.txt --out out")
+    assert (code, err) == (0, "warning: --steps, --lr, --checkpointing, --data: not used by the method naive\n")
+    code, _, err = run("match a b --method activations --data text.txt --limit 9 --seed 1 --out another")
+    assert (code, err) == (0, "")
+    code, _, err = run("merge out --limit 9 --out merged")
+    assert (code, err) == (0, "warning: --limit: not used without --data\n")
+
+
 def test_three_models_are_merged_in_the_middle(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

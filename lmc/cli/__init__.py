@@ -175,9 +175,7 @@ def match(
     )
     with _named_as_options():
         recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
-    _require_corpus(recipe, data, by_frequency)
-    _require_learning(recipe, start, resume)
-    _warn_of_idle(context, recipe, by_frequency)
+    _require_use(context, recipe)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -217,6 +215,22 @@ def _named_as_options() -> Iterator[None]:
         raise ArgumentError(f"--{error}") from None
 
 
+def _require_use(context: typer.Context, recipe: Recipe) -> None:
+    """Options that go with the method: what it needs is there, and what it has no use for is refused or said."""
+    data, by_frequency, start, resume = (context.params[name] for name in ("data", "by_frequency", "start", "resume"))
+    _require_corpus(recipe, data, by_frequency)
+    _require_learning(recipe, start, resume)
+    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
+    _warn_of_idle(context, idle, f"by the method {recipe.method}")
+
+
+def _warn_of_idle(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Say which of these options were given for nothing."""
+    given = [f"--{name}" for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        _warn(f"{', '.join(given)}: not used {why}")
+
+
 def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
     """A corpus that is known, where one is needed."""
     if data is not None:
@@ -242,14 +256,6 @@ def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
         except CheckpointError as error:
             known = ", ".join(STARTS)
             raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
-
-
-def _warn_of_idle(context: typer.Context, recipe: Recipe, by_frequency: bool) -> None:
-    """Say which options were given that the method has no use for."""
-    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
-    given = [f"--{name}" for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if given:
-        _warn(f"{', '.join(given)}: not used by the method {recipe.method}")
 
 
 def _start(start: str | None) -> Any:
@@ -327,6 +333,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
             _say(f"interrupted: {words()}")
         raise
     except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
+        if state is not None and leader and not any(state.glob("*.safetensors")):
+            shutil.rmtree(state, ignore_errors=True)
         if words() and changed() != before:
             _say(words())
         raise
@@ -435,6 +443,7 @@ def _require_places(alignment: Path, plot: Path | None, result_file: Path | None
 
 @app.command()
 def merge(
+    context: typer.Context,
     alignment: Aligned,
     out: Out,
     at: Annotated[
@@ -466,6 +475,7 @@ def merge(
     if data is not None:
         corpora.kind(data)
     parent = _parent(take_from, count)
+    _warn_of_idle(context, [] if data else ["limit", "seed"], "without --data")
     weights = [1 / count] * count if at is None else _weights(at)
     try:
         weights = barycentric(weights, count)

@@ -219,7 +219,7 @@ class Alignment:
     ) -> str:
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
-        if is_lower(dtype, next(outline.parameters()).dtype):
+        if rounded := is_lower(dtype, next(outline.parameters()).dtype):
             outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
@@ -227,7 +227,8 @@ class Alignment:
         if weights is not None:
             inherited.settle(outline, self.parents)
             notes += inherited.notes
-        text = card(self.method, self.record, [known(p) for p in self.parents], weights, endpoint, measured, notes)
+        parents = [known(p) for p in self.parents]
+        text = card(self.method, self.record, parents, weights, endpoint, measured, notes, rounded)
         checkpoints.save(outline, directory, inherited.sources, text, dtype, tensors, inherited.metadata)
         return text
 
