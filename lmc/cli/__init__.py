@@ -194,9 +194,7 @@ def match(
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
-                if method != "naive":  # what shares a start may need no more than that
-                    _warn_of_shared(models, loaded)
-                _say(f"matching with {method}")
+                _say_what_begins(method, models, loaded)
                 with _named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
@@ -300,11 +298,14 @@ def _loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.d
     return tuple(models)
 
 
-def _warn_of_shared(names: list[str], models: "Sequence[torch.nn.Module]") -> None:
+def _say_what_begins(method: str, names: list[str], models: "Sequence[torch.nn.Module]") -> None:
+    """The method, after a warning of models that may share an initialisation, which may need no more than `naive`."""
     from lmc.matching import independence, warn_if_shared
 
     for name, other in zip(names[1:], models[1:], strict=True):
-        warn_if_shared(names[0], name, independence(models[0], other))
+        if method != "naive":
+            warn_if_shared(names[0], name, independence(models[0], other))
+    _say(f"matching with {method}")
 
 
 @contextmanager
