@@ -25,6 +25,7 @@ def card(
     endpoint: int = 0,
     measured: PathResult | None = None,
     notes: Sequence[str] = (),
+    rounded: bool = False,
 ) -> str:
     """The text for the model at some weights of the simplex, or for the aligned endpoint of that number.
 
@@ -32,6 +33,7 @@ def card(
 
     `parents`: what each is called, and what it can be recognised by, see `known` and `named`. `measured`: a path of the
     alignment; what it says of this model is quoted. `notes`: what else is to be said, see `changes`.
+    `rounded`: whether its weights were rounded to a lower type, after they were measured.
     """
     if weights is None:
         title, first = (
@@ -42,7 +44,7 @@ def card(
         place = f"λ = {weights[1]}" if len(weights) == 2 else f"weights {tuple(weights)}"
         title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in parents)}."
     lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(parents)]
-    return _text(title, first, lines, method, record, (*_losses(weights, endpoint, measured), *notes))
+    return _text(title, first, lines, method, record, (*_losses(weights, endpoint, measured, rounded), *notes))
 
 
 def carried_card(
@@ -125,7 +127,7 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
     return notes
 
 
-def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult | None) -> list[str]:
+def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult | None, rounded: bool) -> list[str]:
     """The measured loss of this very model, the endpoints', and the barrier; nothing where it was not measured."""
     if measured is None:
         return []
@@ -142,7 +144,7 @@ def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult
     metric = inert(measured.metric)
     where = f" ({measured.samples:,} samples{f' of {inert(measured.corpus)}' if measured.corpus else ''})"
     own = loss(corners[endpoint] if weights is None else weights)
-    notes = [f"loss: {own}{where}"] if own else []
+    notes = [f"loss{' before rounding' if rounded else ''}: {own}{where}"] if own else []
     if weights is not None:
         notes += [f"loss of endpoint {k}: {loss(corner)}{where}" for k, corner in enumerate(corners)]
         low, high = measured.interval

@@ -184,6 +184,8 @@ def test_a_card_says_what_is_known(tmp_path: Path) -> None:
     assert card in (tmp_path / "merged" / "README.md").read_text()
     (elsewhere,) = alignment.export(tmp_path / "third", at=0.3, measured=result)
     assert "- loss: " not in elsewhere  # λ = 0.3 was not measured
+    (rounded,) = alignment.export(tmp_path / "rounded", at=0.5, dtype=torch.bfloat16, measured=result)
+    assert "- loss: " not in rounded and "- loss before rounding: " in rounded  # it was measured unrounded
     (unmeasured,) = alignment.export(tmp_path / "fourth", at=0.5)
     assert "loss" not in unmeasured
     assert str(tmp_path) not in card
