@@ -20,7 +20,7 @@ from typing import Any
 import pages
 import yaml
 from costs import cost_tables
-from expect import expect_tables
+from expect import expect_table
 
 from lmc import __version__
 from lmc.__main__ import end_cleanly
@@ -116,7 +116,7 @@ def assemble(stage: Path, executed: Path, profile: str) -> None:
     pages.commands(book / "made")
     pages.subjects(book)
     cost_tables(book / "made")
-    expect_tables(book / "made")
+    expect_table(book / "made")
     published(book / "made")
     for page in book.glob("*.md"):
         page.write_text(quoted(page.read_text(encoding="utf-8")), encoding="utf-8")
@@ -160,6 +160,8 @@ def published(folder: Path) -> None:
     url = repository(ROOT)
     colab = COLAB if url else NO_ADDRESS
     (folder / "address.md").write_text(colab.format(url=url) + "\n", encoding="utf-8")
+    about = f"The book of `lmc` {__version__}, under the MIT licence. To cite it: `CITATION.cff` in the repository.\n"
+    (folder / "about.md").write_text(about, encoding="utf-8")
     history = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2]
     older = f"The book of an earlier version stays at {site(url)}vVERSION/.\n" if url else ""
     (folder / "changelog.md").write_text(older + history, encoding="utf-8")

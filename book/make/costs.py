@@ -141,7 +141,7 @@ def _sizes(found: Mapping[str, Any]) -> list[str]:
 def _at(
     measured: Mapping[float, Any], key: str, size: float, shown: Any, straight: bool = False, growth: float = 0.0
 ) -> str:
-    """A cell: the measured value of that size, or in italics that of a line, straight or through the logarithms.
+    """A cell: the measured value of that size, or in italics (≈) that of a line, straight or through the logarithms.
 
     `growth`: beyond the largest size that was measured, the power of the size with which its value grows, if known.
     """
@@ -152,12 +152,12 @@ def _at(
     if len(values) < 2:
         return "–"
     if growth and size > max(values):
-        return f"*{shown(values[max(values)] * (size / max(values)) ** growth)}*"
+        return f"*≈ {shown(values[max(values)] * (size / max(values)) ** growth)}*"
     if straight:
         slope, start = statistics.linear_regression(list(values), list(values.values()))
-        return f"*{shown(start + slope * size)}*"
+        return f"*≈ {shown(start + slope * size)}*"
     slope, start = statistics.linear_regression([log(at) for at in values], [log(value) for value in values.values()])
-    return f"*{shown(exp(start + slope * log(size)))}*"
+    return f"*≈ {shown(exp(start + slope * log(size)))}*"
 
 
 def _time(seconds: float) -> str:

@@ -11,7 +11,7 @@ from lmc.checkpoints import provenance
 from lmc.cli import app
 from lmc.errors import DataError
 from lmc.reproduce.draw import draw, save
-from lmc.reproduce.experiments.claims import NEAR, STAYS, collected
+from lmc.reproduce.experiments.claims import NEAR, STAYS, collected, parameters
 from lmc.reproduce.ledger import Figure, figures
 from lmc.reproduce.notebook import redraws
 from lmc.reproduce.quotes import quoted
@@ -58,7 +58,8 @@ def shown(book: Path) -> dict[str, str]:
 def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
     """The parts of the pages of figures, `headline.md` with those of the first page, and the drawings beside them.
 
-    `paper.md` has those that answer to a figure of the paper and `own.md` the others: one page of all were too heavy.
+    `paper.md` has those that answer to a figure of the paper, `own.md` and `further.md` the others: one page of all
+    were too heavy.
     `described`: what chapters show, see `shown`.
     """
     ledger = figures().values()
@@ -69,7 +70,8 @@ def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
     sections = {f.id: f"({f.id}-figure)=\n## {f.title}\n\n{_body(f, found[f.id], described)}" for f in ledger}
     measured = [f for f in ledger if found[f.id] is not None]
     pages = {"paper": [sections[f.id] for f in measured if f.paper]}
-    pages["own"] = [sections[f.id] for f in measured if not f.paper]
+    own = [sections[f.id] for f in measured if not f.paper]
+    pages["own"], pages["further"] = own[: len(own) // 2], own[len(own) // 2 :]
     pages["unmeasured"] = [section for id, section in sections.items() if found[id] is None]
     pages["headline"] = [f"**{f.title}**\n\n{_body(f, found[f.id], described)}" for f in ledger if f.headline]
     pages["index"] = [_index(list(ledger), found)]
@@ -79,13 +81,17 @@ def figure_pages(folder: Path, profile: str, described: dict[str, str]) -> None:
 
 def _index(ledger: list[Figure], found: dict[str, Results | None]) -> str:
     """The paper's figures and ours, those that answer to one of the paper's first."""
-    rows = ["| paper | ours | id | minutes | status |", "|---|---|---|---|---|"]
+    rows = ["| paper | ours | id | pairs | minutes | status |", "|---|---|---|---|---|---|"]
     for figure in sorted(ledger, key=lambda figure: (figure.paper or "~", found[figure.id] is None)):
         results = found[figure.id]
+        pairs = len(set(results.numbers.get("pairs", ()))) if results else 0
         minutes = figure.minutes.get(results.profile if results else "laptop")
+        if results and not minutes:  # of a command, that took long
+            minutes = round(results.run["duration_s"] / 60)
         status = f"measured ({results.profile})" if results else "not measured"
         ours = f"{{ref}}`{figure.title} <{figure.id}-figure>`"
-        rows.append(f"| {figure.paper or '–'} | {ours} | `{figure.id}` | {minutes or '–'} | {status} |")
+        told = (figure.paper, ours, f"`{figure.id}`", pairs, minutes, status)
+        rows.append(f"| {' | '.join(str(one or '–') for one in told)} |")
     return "\n".join(rows)
 
 
@@ -124,23 +130,30 @@ def _prose(book: Path, name: str) -> str:
 
 
 def claims(folder: Path) -> None:
-    """`claims.md`: the paper's claims, each with what was tested here, the number and the verdict."""
+    """`claims.md`: each claim, what was tested here, the number and the verdict; `claims-short.md`: them as a table.
+
+    It begins with those of the paper, and says whose a claim is.
+    """
     rows = collected()["rows"]
-    short, sections = ["| the paper says | here |", "|---|---|"], []
+    short, sections = ["| claim | whose | here |", "|---|---|---|"], []
     for claim in dict.fromkeys(row["claim"] for row in rows):
-        found = [row for row in rows if row["claim"] == claim and row["results"]]
-        verdicts = [row["verdict"].partition(":")[0] for row in found]
-        counted = [
-            f"{verdict} ({verdicts.count(verdict)} of {len(verdicts)} tests)" for verdict in dict.fromkeys(verdicts)
-        ]
-        short.append(f"| {claim} | {'; '.join(counted) or 'not tested'} |")
-        lines = [f"- {row['tested']}: {row['number']}. **{row['verdict']}** ({_source(row)})" for row in found]
+        found = [row for row in rows if row["claim"] == claim]
+        tested = [row for row in found if row["results"]]
+        verdicts = [row["verdict"].partition(":")[0].partition(";")[0] for row in tested]
+        counted = [f"{verdict} ({verdicts.count(verdict)} of {len(verdicts)})" for verdict in dict.fromkeys(verdicts)]
+        whose = found[0]["whose"]
+        short.append(f"| {claim} | {whose} | {'; '.join(counted) or 'not tested'} |")
+        lines = [f"- {row['tested']}: {row['number']}. **{row['verdict']}** ({_source(row)})" for row in tested]
         body = "\n".join(lines) or "Not tested: nothing here can say."
-        sections.append(f"## {claim[0].upper()}{claim[1:]}\n\n{body}")
+        sections.append(f"## {claim[0].upper()}{claim[1:]}\n\nBy {whose}.\n\n{body}")
+    text, largest = (f"{count / 1e6:.1f} million" for count in parameters())
     short += [
         "",
-        f"*Near zero* means: at most {NEAR:.0%} of the naive barrier, at the upper end of the interval. Accuracy",
-        f"*stays up* where no path loses more than {STAYS:.0%} of the worse endpoint's.",
+        "All of this is about networks that were trained here, in minutes: those of the text experiments on Wikipedia "
+        f"have {text} parameters, the largest pair has {largest}.",
+        "",
+        f"*Near zero* means, for each pair: at most {NEAR:.0%} of its naive barrier, at the upper end of the interval. "
+        f"Accuracy *stays up* where no path loses more than {STAYS:.0%} of the worse endpoint's. Both bounds are ours.",
     ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "claims.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
@@ -200,7 +213,8 @@ def _maker(figure: Figure) -> str:
 def _body(figure: Figure, results: Results | None, described: dict[str, str]) -> str:
     if results is None:
         profile = next(profile for profile in figure.profiles if profile != "smoke")  # which measures nothing
-        return f"Not measured yet. To measure it: `lmc reproduce --profile {profile} --figure {figure.id}`."
+        needs = f" It needs {figure.needs[profile]}." if profile in figure.needs else ""
+        return f"Not measured yet. To measure it: `lmc reproduce --profile {profile} --figure {figure.id}`.{needs}"
     name = f"fig-{figure.id}"
     said = json.dumps(described.get(name, figure.title), ensure_ascii=False)
     image = f"```{{image}} /made/{figure.id}.svg\n:alt: {said}\n:width: 640px\n```"

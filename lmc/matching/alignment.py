@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, carried_card, changes, known
 from lmc.matching.pairing import base_of, require_pairable
+from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
     SCALE,
     ModelSpec,
@@ -41,7 +41,6 @@ from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
-Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +92,15 @@ class Alignment:
 
         Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Does
         a fine-tune move?*). Of `naive` the change is added as it is. Raises ArgumentError for a model that is no
-        fine-tune of either parent, CheckpointError where a head of its base was never trained.
+        fine-tune of either parent, or is one of them, CheckpointError where a head of its base was never trained.
         """
-        k = base_of(tuned, self.parents)
+        return self._carried(tuned, base_of(tuned, self.parents)[0])
+
+    def _carried(self, tuned: nn.Module, k: int) -> nn.Module:
+        """The other parent with what `tuned`, made from parent k, was taught."""
         change = taught(self.endpoints[k], preprocessing.common((self.parents[0], tuned))[1])
+        if not any(bool(tensor.any()) for tensor in change.values()):
+            raise ArgumentError("tuned: expected a change to carry, found the weights of its base; name its fine-tune")
         onward = self.transforms[1 - k].inverse() @ self.transforms[k]
         return with_change(
             _canonical(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
@@ -192,11 +196,12 @@ class Alignment:
             base, own = (checkpoints.hub.locate(str(place)).folder for place in places)
             advice = "tune it with the tokenizer of its base"
             checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
-        carried, k = self.transport(tuned), base_of(tuned, self.parents)
+        k, size = base_of(tuned, self.parents)
+        carried = self._carried(tuned, k)
         found, (name, origin) = _inherited((tuned,)), known(tuned)
         name = name if called is None else inert(called)
         text = carried_card(
-            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k])
+            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size
         )
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
         return text
@@ -213,7 +218,7 @@ class Alignment:
     ) -> str:
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
-        if is_lower(dtype, next(outline.parameters()).dtype):
+        if rounded := is_lower(dtype, next(outline.parameters()).dtype):
             outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
@@ -221,7 +226,8 @@ class Alignment:
         if weights is not None:
             inherited.settle(outline, self.parents)
             notes += inherited.notes
-        text = card(self.method, self.record, [known(p) for p in self.parents], weights, endpoint, measured, notes)
+        parents = [known(p) for p in self.parents]
+        text = card(self.method, self.record, parents, weights, endpoint, measured, notes, rounded)
         checkpoints.save(outline, directory, inherited.sources, text, dtype, tensors, inherited.metadata)
         return text
 
@@ -314,35 +320,3 @@ def _untie(outline: Any, transform: Transform) -> None:
     """The residual scale moves an embedding and leaves the head: a head that was the embedding is so no more."""
     if transform.scale != 1 and transform.spec.tied and outline.config.tie_word_embeddings:
         outline.config.tie_word_embeddings = False
-
-
-def barycentric(at: Mixture, count: int) -> list[float]:
-    """One weight for each of `count` models, from λ or from the weights themselves.
-
-    >>> barycentric(0.25, 2)
-    [0.75, 0.25]
-
-    Raises ArgumentError outside the simplex.
-    """
-    plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
-    if isinstance(plain, SupportsFloat):
-        second = _number(plain) + 0.0  # no −0
-        if count != 2:
-            raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
-        if not 0 <= second <= 1:
-            raise ArgumentError(f"at: expected λ between 0 and 1, found {second}")
-        return [1 - second, second]
-    if not isinstance(plain, Sequence) or not all(isinstance(w, SupportsFloat) for w in plain):
-        raise ArgumentError(f"at: expected a number, or {count} of them, found {at!r}")
-    weights = [_number(w) for w in plain]
-    if len(weights) != count or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-        raise ArgumentError(f"at: expected {count} weights ≥ 0 that sum to 1, found {weights}")
-    return weights
-
-
-def _number(value: SupportsFloat) -> float:
-    """The value as a float; infinity for one that no float holds."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf

@@ -77,7 +77,8 @@ class Results:
         origin = "computed here" if self.source == "fresh" else "committed results"
         return (
             f"Profile `{self.profile}` ({origin}); seeds {seeds}; {self.run['hardware']}; {self.run['date']}; "
-            f"{provenance.duration(self.run['duration_s'])}. To make it again{self._again}: `{self.run['command']}`"
+            f"it took {provenance.duration(self.run['duration_s'])}. "
+            f"To make it again{self._again}: `{self.run['command']}`"
         )
 
     @property
@@ -90,7 +91,7 @@ class Results:
             ]
         except LmcError:
             return ""
-        return f" (about {listed[0]:g} min, with its whole chapter)" if listed else ""
+        return f" (its whole chapter takes about {listed[0]:g} min where nothing else runs)" if listed else ""
 
     def _repr_markdown_(self) -> str:  # a notebook cell that ends in results shows where they come from
         return self.provenance

@@ -65,7 +65,9 @@ def test_the_first_page_shows_the_headline_as_measured(book: Path, smoke: Path, 
 
 
 def test_the_page_of_figures_lists_them_all(book: Path, root: Path) -> None:
-    pages = "".join(main_part(book / f"{page}.html") for page in ("figures", "more_figures", "unmeasured"))
+    pages = "".join(
+        main_part(book / f"{page}.html") for page in ("figures", "more_figures", "further_figures", "unmeasured")
+    )
     text = re.sub(r"<[^>]+>", "", pages).replace("’", "'")  # Sphinx sets real apostrophes
     for figure in figures(root / "figures.yml").values():
         assert figure.title in text and f"--figure {figure.id}" in text
@@ -130,6 +132,25 @@ def test_pages_say_what_they_are_to_whoever_links_to_them(book: Path) -> None:
     assert (book / "_static/favicon.svg").is_file() and 'href="_static/favicon.svg"' in (
         book / "intro.html"
     ).read_text()
+
+
+def test_no_page_is_heavy(book: Path) -> None:
+    """A megabyte and a half of a page's own: its text and its pictures, without what all pages share."""
+    for page in [*book.glob("*.html"), *book.glob("notebooks/*.html")]:
+        text = page.read_text(encoding="utf-8")
+        shown = {(page.parent / place).resolve() for place in re.findall(r'<img[^>]+src="([^":]+)"', text)}
+        assert len(text) + sum(path.stat().st_size for path in shown) <= 1_500_000, page.name
+
+
+@pytest.mark.skipif(chromium() is None, reason="Chromium is not installed")
+def test_panels_side_by_side_scroll_on_a_phone(book: Path) -> None:
+    with Browser() as browser:
+        page = browser.open(book / "notebooks/03_landscape.html", width=420)
+        width, box, whole = page.evaluate(
+            "(image => [image.width, image.parentElement.clientWidth, document.documentElement.scrollWidth])"
+            "(document.querySelector('#fig-landscape-vit img'))"
+        )
+        assert width >= 700 and box <= 420 and whole <= 420
 
 
 def test_it_reads_without_a_network(book: Path) -> None:

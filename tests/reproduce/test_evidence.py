@@ -415,9 +415,12 @@ def test_every_claim_has_a_verdict_and_names_its_results(monkeypatch):
     numbers = claims.collected()
     assert {row["claim"] for row in numbers["rows"]} == set(claims.CLAIMS)
     for row in numbers["rows"]:
-        assert row["verdict"].startswith((claims.SUPPORTED, claims.UNSEEN, claims.UNTESTED))
+        assert row["verdict"].startswith((claims.SEEN, claims.UNSEEN, claims.UNTESTED))
+        assert row["whose"] == claims.CLAIMS[row["claim"]].whose
         assert bool(row["results"]) != (row["verdict"] == claims.UNTESTED)
         assert not row["results"] or results.exist(row["results"], "laptop")
     assert all(row["claim"] in claims.claims_table(numbers).text for row in numbers["rows"])
     monkeypatch.setattr(claims, "NEAR", 0.0)  # nothing is as near as that
     assert {row["verdict"] for row in claims.near_zero()} == {claims.UNSEEN}
+    monkeypatch.setattr(claims, "NEAR", 1.0)
+    assert {row["verdict"] for row in claims.near_zero()} == {claims.SEEN}

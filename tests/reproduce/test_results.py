@@ -35,7 +35,7 @@ def test_provenance_says_what_how_and_when_but_not_who(fresh: Path, monkeypatch:
     assert "seeds 0, 1" in line and "lmc reproduce --profile laptop" in line and found.run["date"] in line
     monkeypatch.setattr(results, "figures", lambda: {"b": SimpleNamespace(results="a", minutes={"laptop": 25})})
     # The command runs all of it.
-    assert ". To make it again (about 25 min, with its whole chapter): `" in found.provenance
+    assert ". To make it again (its whole chapter takes about 25 min where nothing else runs): `" in found.provenance
 
 
 def test_the_minutes_of_a_chapter_are_those_its_results_took(root: Path) -> None:
