@@ -6,12 +6,17 @@ innards.
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
 from types import FrameType
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU") if hasattr(signal, name)]
+
+
+# Transformers would read weights in threads, and Python waits for ever for one that has no memory to begin.
+os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
 
 
 def end_cleanly() -> None:
@@ -30,8 +35,8 @@ def keep_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, so this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+", encoding="utf8"))  # noqa: SIM115 - as long as the process
-        elif name != "stdin":
-            getattr(sys, name).reconfigure(errors="backslashreplace")  # there are terminals that have no λ
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: there are terminals without λ
 
 
 def main() -> int:

@@ -220,6 +220,8 @@ def _make_way(path: Path) -> None:
 def _remove(path: Path) -> None:
     """Remove what is unfinished, and the folders that were made for it alone."""
     if path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.chmod(0o700)  # a umask may have left no rights
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

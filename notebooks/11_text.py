@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Language models on documentation: every method at its best rate
+# # Language models on documentation: learned methods at the best of their rates
 #
 # :::{admonition} In this chapter
 # :class: tip
@@ -178,7 +178,8 @@ found
 {"steps": rates.numbers["steps"], "windows": rates.numbers["samples"]}
 
 # %% [markdown]
-# In {numref}`fig-neox-docstrings-rates` the best rate of single is twice that of dual, as {doc}`09_one_side_or_two` expects.
+# In {numref}`fig-neox-docstrings-rates` the best rate of single is twice that of dual, as {doc}`09_one_side_or_two` expects (on digits, {doc}`10_vision`, both were
+# best at the same rate).
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier after learning, by learning rate: the mean over pairs, each pair faintly.", "name": "fig-neox-docstrings-rates"}, "image": {"alt": "Barrier over learning rates. Dual is lowest at {{neox-docstrings-rates: best rate, dual}}, single at {{neox-docstrings-rates: best rate, single}}, twice that; both rise at either side."}}
 figures.rate_figure(rates.grids, rates.numbers["unit"])

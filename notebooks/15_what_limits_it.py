@@ -86,8 +86,8 @@ def headed(swept: Sweep) -> dict:
 # ## Size
 #
 # Four widths of the residual stream at four layers, three pairs each, all trained alike. The usual expectation is that wider
-# networks are easier to connect {cite:p}`ainsworth2023git`: they have more hidden units to choose from, so any one of them finds
-# a closer partner in the other network. The figure does not show that for every method.
+# networks are easier to connect {cite:p}`ainsworth2023git`; it is often explained by their having more hidden units to choose
+# from, so that each finds a closer partner in the other network. The figure does not show that for every method.
 
 # %% tags=["hide-input"]
 if recompute:
@@ -244,8 +244,8 @@ found
 # :::{admonition} What we found
 # :class: important
 #
-# - **Size, on digits.** With width the naive barrier rises from {{barrier-by-width: methods.naive.barrier.0}} to {{barrier-by-width: methods.naive.barrier.3}}, and that of weight matching from {{barrier-by-width: methods.weights.barrier.0}} to {{barrier-by-width: methods.weights.barrier.3}}. Only dual falls, from {{barrier-by-width: dual barrier, width 16}} to {{barrier-by-width: dual barrier, width 128}}. But these networks read {{barrier-by-width: % accuracy.0}} to {{barrier-by-width: % accuracy.3}} of the digits: they were trained too briefly to say much about good ones.
-# - **Size, on text.** The dual barrier of Pythia's architecture on Wikipedia falls from {{scale-width-tokens: dual barrier, width 64}} to {{scale-width-tokens: dual barrier, width 256}} nats per token from width 64 (three pairs) to 256 (one pair), while that of plain averaging is higher at 256. This is the shape of the paper's claim, at less than a hundredth of its size, and with few pairs.
+# - **Size, on digits.** With width the naive barrier rises from {{barrier-by-width: methods.naive.barrier.0}} to {{barrier-by-width: methods.naive.barrier.3}}, and that of weight matching from {{barrier-by-width: methods.weights.barrier.0}} to {{barrier-by-width: methods.weights.barrier.3}}. Only dual falls, from {{barrier-by-width: dual barrier, width 16}} at width 16 to about zero from width 32 on. But these networks read {{barrier-by-width: % accuracy.0}} to {{barrier-by-width: % accuracy.3}} of the digits: they were trained too briefly to say much about good ones.
+# - **Size, on text.** The dual barrier of Pythia's architecture on Wikipedia falls from {{scale-width-tokens: dual barrier, width 64}} to {{scale-width-tokens: dual barrier, width 256}} nats per token from width 64 (three pairs) to 256 (one pair), while that of plain averaging is higher at 256. The canonical form alone makes it worse than plain averaging at 256. The largest of these networks has 4.2 million parameters, and there are few pairs.
 # - **Training.** The curve is not monotone. Dual leaves {{barrier-by-training: methods.dual.barrier.0}} after 100 steps of training, {{barrier-by-training: methods.dual.barrier.2}} after 1,000 and {{barrier-by-training: dual barrier, training steps of the endpoints 3000}} after 3,000.
 # - **Data.** With 512 tokens dual ({{barrier-by-data: dual barrier, tokens seen by matching 512}}) is worse than activations ({{barrier-by-data: methods.activations.barrier.0}}): likely because it fits these few and nothing else, which was not tested. With 131,072 it leaves {{barrier-by-data: dual barrier, tokens seen by matching 131072}}, activations {{barrier-by-data: methods.activations.barrier.4}}.
 # :::

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Beside the predecessor's numbers
+# # The predecessor's task, on smaller models
 #
 # :::{admonition} In this chapter
 # :class: tip
@@ -27,7 +27,8 @@
 # | GPT-2, Tiny Shakespeare | 2.02 | 1.43 | 0.34 | 0.02 |
 # | ViT, CIFAR-10 | 1.69 | 1.27 | 0.36 | 0.00 |
 #
-# Those are claims about an *enlarged* architecture: every head is replaced by products of one more than the stream's width.
+# Those are claims about an *enlarged* architecture: each head's products of matrices are multiplied out, so that queries and keys
+# (and values and outputs) of a head become one matrix as wide as the stream, plus one row for biases.
 # Here the models stay stock: what is merged is a checkpoint that `transformers` or `timm` load without this package.
 #
 # Two processor cores cannot train the full setting in reasonable time. What was measured for this page is a **smaller, stated**

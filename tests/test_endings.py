@@ -291,16 +291,16 @@ def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
 
 
 LIMITS = {
-    "files": {"NOFILE": [3, 6, 12, 24]},
-    "address space": {"AS": [0, 2**20, 2**24]},
+    "files": {"NOFILE": [3, 12]},
+    "address space": {"AS": [0, 2**22]},
 }
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-@pytest.mark.parametrize("command", COMMANDS | SHOWING)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_limit_of_the_system_is_one_line_or_nothing(zygote: Zygote, here: Path, command: str, limit: str) -> None:
     """As `ulimit -n` and `ulimit -v` set them."""
-    line, before = (COMMANDS | SHOWING)[command], listing(here)
+    line, before = COMMANDS[command], listing(here)
     sound = zygote.lmc(line, here)
     whole = listing(here)
     restore(here, before)
@@ -446,7 +446,7 @@ def test_what_was_measured_is_shown_where_it_cannot_be_kept(
         assert main(line) == 2
     out, err = capsys.readouterr()
     assert "barrier 0" in out and len(lines(err)) == 1
-    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
     assert main(line) == 0
     assert "warning: aligned: cannot be written, so cards" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmc import __version__
 from lmc.cli.numbers import WHOLE, count, decimal, real
 from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
 from lmc.matching import METHODS, Recipe
@@ -77,6 +78,21 @@ Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
 Export = Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"lmc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What holds for every command."""
+
+
 @app.command()
 def check(models: Models, seed: Seed = 0) -> None:
     """Are a model's symmetries exact? Can two be paired?
@@ -101,7 +117,7 @@ def check(models: Models, seed: Seed = 0) -> None:
 def _check_pairing(models: list[str]) -> None:
     from lmc import checkpoints
     from lmc.checkpoints import provenance
-    from lmc.matching import SHARED, independence, inspect_pair, step_seconds, weights_seconds
+    from lmc.matching import independence, inspect_pair, step_seconds, warn_if_shared, weights_seconds
 
     pair = inspect_pair(models)
     first = checkpoints.load(pair.blueprints[0])
@@ -115,10 +131,9 @@ def _check_pairing(models: list[str]) -> None:
     unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
     print(f"{'time of weights':<24} {unrelated}")
     for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
-        cosine = abs(independence(first, checkpoints.load(blueprint)))  # its sign says nothing
-        print(f"{'|cosine| of the weights':<24} {cosine:.3f} ({shown(models[0])}, {shown(name)})")
-        if cosine >= SHARED:
-            _warn(f"|cosine| {cosine:.3f} ≥ {SHARED}: {models[0]} and {name} may share an initialisation")
+        cosine = independence(first, checkpoints.load(blueprint))
+        print(f"{'|cosine| of the weights':<24} {abs(cosine):.3f} ({shown(models[0])}, {shown(name)})")
+        warn_if_shared(models[0], name, cosine)
 
 
 @app.command()
@@ -160,9 +175,7 @@ def match(
     )
     with _named_as_options():
         recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
-    _require_corpus(recipe, data, by_frequency)
-    _require_learning(recipe, start, resume)
-    _warn_of_idle(context, recipe, by_frequency)
+    _require_use(context, recipe)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
     kind, place = _dtype(dtype), _device(device)
@@ -179,6 +192,8 @@ def match(
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
+                if method != "naive":  # what shares a start may need no more than that
+                    _warn_of_shared(models, loaded)
                 _say(f"matching with {method}")
                 with _named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, _start(start), counts)
@@ -198,6 +213,22 @@ def _named_as_options() -> Iterator[None]:
         yield
     except ArgumentError as error:
         raise ArgumentError(f"--{error}") from None
+
+
+def _require_use(context: typer.Context, recipe: Recipe) -> None:
+    """Options that go with the method: what it needs is there, and what it has no use for is refused or said."""
+    data, by_frequency, start, resume = (context.params[name] for name in ("data", "by_frequency", "start", "resume"))
+    _require_corpus(recipe, data, by_frequency)
+    _require_learning(recipe, start, resume)
+    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
+    _warn_of_idle(context, idle, f"by the method {recipe.method}")
+
+
+def _warn_of_idle(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Say which of these options were given for nothing."""
+    given = [f"--{name}" for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        _warn(f"{', '.join(given)}: not used {why}")
 
 
 def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
@@ -225,14 +256,6 @@ def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
         except CheckpointError as error:
             known = ", ".join(STARTS)
             raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
-
-
-def _warn_of_idle(context: typer.Context, recipe: Recipe, by_frequency: bool) -> None:
-    """Say which options were given that the method has no use for."""
-    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
-    given = [f"--{name}" for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if given:
-        _warn(f"{', '.join(given)}: not used by the method {recipe.method}")
 
 
 def _start(start: str | None) -> Any:
@@ -283,6 +306,13 @@ def _loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.d
     return tuple(models)
 
 
+def _warn_of_shared(names: list[str], models: "Sequence[torch.nn.Module]") -> None:
+    from lmc.matching import independence, warn_if_shared
+
+    for name, other in zip(names[1:], models[1:], strict=True):
+        warn_if_shared(names[0], name, independence(models[0], other))
+
+
 @contextmanager
 def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[None]:
     """Says how an interrupted run goes on, and keeps the best alignment of one that diverged."""
@@ -303,6 +333,8 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
             _say(f"interrupted: {words()}")
         raise
     except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
+        if state is not None and leader and not any(state.glob("*.safetensors")):
+            shutil.rmtree(state, ignore_errors=True)
         if words() and changed() != before:
             _say(words())
         raise
@@ -411,6 +443,7 @@ def _require_places(alignment: Path, plot: Path | None, result_file: Path | None
 
 @app.command()
 def merge(
+    context: typer.Context,
     alignment: Aligned,
     out: Out,
     at: Annotated[
@@ -442,6 +475,7 @@ def merge(
     if data is not None:
         corpora.kind(data)
     parent = _parent(take_from, count)
+    _warn_of_idle(context, [] if data else ["limit", "seed"], "without --data")
     weights = [1 / count] * count if at is None else _weights(at)
     try:
         weights = barycentric(weights, count)
@@ -453,8 +487,14 @@ def merge(
     if card is not None:
         _say("the ends of the path are the parents: their weights are averaged as they are stored")
     else:
+        from lmc.evaluation import is_lower
+
         aligned = _loaded(alignment, verify)
+        if limit is None and data is not None and measured is not None and measured.corpus == Path(data).name:
+            limit = measured.samples  # those of `path`: a card quotes one loss of a model
         samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
+        if samples is not None and is_lower(kind, next(aligned.parents[0].parameters()).dtype):
+            _say(f"measuring what rounding to {dtype} costs on {data}")
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
@@ -468,16 +508,20 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
     """
     from lmc import checkpoints
     from lmc.files import refuse_occupied, scratch_folder
-    from lmc.matching import describe, prepare, require_tunable
+    from lmc.matching import Alignment, base_of, describe, prepare, require_tunable
 
     refuse_occupied(out)
     describe(alignment)
     with scratch_folder("lmc-") as aside:
         (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
         blueprint = checkpoints.inspect(ready)
-        aligned = _loaded(alignment, verify)
+        aligned = Alignment.load(alignment)
         require_tunable(blueprint.model, aligned.parents)
-        print(aligned.export_transported(checkpoints.load(blueprint), out, called=tuned))
+        model = checkpoints.load(blueprint)
+        base_of(model, aligned.parents)
+        if verify:
+            _require_ends(aligned, alignment)
+        print(aligned.export_transported(model, out, called=tuned))
     _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 
@@ -637,15 +681,22 @@ def _counts(samples: Any, model: "torch.nn.Module") -> "torch.Tensor":
 
 def _loaded(folder: Path, verify: bool) -> "Alignment":
     """An alignment whose files and parents are as they were, and whose path ends at its parents."""
-    from lmc.matching import Alignment, require_ends
+    from lmc.matching import Alignment
 
     aligned = Alignment.load(folder)
     if verify:
-        try:
-            _say(f"the ends of the path are the parents: logits differ by {require_ends(aligned):.1e} of the largest")
-        except CheckpointError as error:
-            raise CheckpointError(f"{folder}: {error}") from None
+        _require_ends(aligned, folder)
     return aligned
+
+
+def _require_ends(aligned: "Alignment", folder: Path) -> None:
+    """Refuse an alignment whose path does not end at its parents."""
+    from lmc.matching import require_ends
+
+    try:
+        _say(f"the ends of the path are the parents: logits differ by {require_ends(aligned):.1e} of the largest")
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def _measured(folder: Path) -> "PathResult | None":

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from lmc.errors import ArgumentError, DataError
 from lmc.symmetries import logits
@@ -167,9 +168,13 @@ def score(model: nn.Module, batch: Data) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Data, batch: int = 64) -> tuple[Tensor, Tensor]:
-    """`score` over all samples, in float64 on the CPU, [n] each."""
+def evaluate(model: nn.Module, data: Data, batch: int = 64, shown: str = "") -> tuple[Tensor, Tensor]:
+    """`score` over all samples, in float64 on the CPU, [n] each. `shown`: the name of a progress bar, if there is one.
+
+    >>> losses, correct = evaluate(a, as_data(held_out, a))
+    """
     device = next(model.parameters()).device
-    parts = [score(model, data[slice(i, i + batch)].to(device)) for i in range(0, len(data), batch)]
+    starts = tqdm(range(0, len(data), batch), shown, delay=1, disable=None if shown else True)
+    parts = [score(model, data[slice(i, i + batch)].to(device)) for i in starts]
     losses, correct = (torch.cat(p).double().cpu() for p in zip(*parts, strict=True))
     return losses, correct

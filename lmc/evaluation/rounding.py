@@ -34,8 +34,12 @@ def change(model: nn.Module, dtype: torch.dtype, data: object = None) -> str:
     what = f"rounding the weights to {str(dtype).removeprefix('torch.')} changes"
     if data is not None:
         samples = as_data(data, model)
-        before, after = (float(evaluate(m, samples)[0].mean()) for m in (model, rounded))
-        return f"{what} the loss by {after - before:+.5f} {samples.unit} ({before:.5f} to {after:.5f})"
+        before, after = (
+            float(evaluate(m, samples, shown=f"loss, {name}")[0].mean())
+            for name, m in (("as computed", model), ("rounded", rounded))
+        )
+        where = f"{before:.5f} to {after:.5f}, {len(samples):,} samples"
+        return f"{what} the loss by {after - before:+.5f} {samples.unit} ({where})"
     inputs = _random(model)
     out, other = logits(model, inputs), logits(rounded, inputs)
     largest = float((out - other).abs().max() / out.abs().max())

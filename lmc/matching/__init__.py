@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from lmc.matching.methods import require_fit as require_fit
     from lmc.matching.pairing import SHARED as SHARED
     from lmc.matching.pairing import Pairing as Pairing
+    from lmc.matching.pairing import base_of as base_of
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
     from lmc.matching.pairing import require_tunable as require_tunable
+    from lmc.matching.pairing import warn_if_shared as warn_if_shared
     from lmc.matching.parents import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import LEARNED as LEARNED

@@ -109,7 +109,8 @@ class CrossCovariance:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         self.count += len(x)
-        self.products += (x.mT @ y).double().cpu()
+        kind = torch.promote_types(x.dtype, y.dtype)
+        self.products += (x.mT.to(kind) @ y.to(kind)).double().cpu()
         self.sums += torch.stack([x.sum(0), y.sum(0)]).double().cpu()
         self.squares += torch.stack([x.square().sum(0), y.square().sum(0)]).double().cpu()
 

@@ -17,7 +17,7 @@ from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, inert
 from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
-from lmc.matching.carrying import grown, taught, with_change
+from lmc.matching.carrying import taught, with_change
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
@@ -93,10 +93,15 @@ class Alignment:
 
         Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Does
         a fine-tune move?*). Of `naive` the change is added as it is. Raises ArgumentError for a model that is no
-        fine-tune of either parent, CheckpointError where a head of its base was never trained.
+        fine-tune of either parent, or is one of them, CheckpointError where a head of its base was never trained.
         """
-        k = base_of(tuned, self.parents)
+        return self._carried(tuned, base_of(tuned, self.parents)[0])
+
+    def _carried(self, tuned: nn.Module, k: int) -> nn.Module:
+        """The other parent with what `tuned`, made from parent k, was taught."""
         change = taught(self.endpoints[k], preprocessing.common((self.parents[0], tuned))[1])
+        if not any(bool(tensor.any()) for tensor in change.values()):
+            raise ArgumentError("tuned: expected a change to carry, found the weights of its base; name its fine-tune")
         onward = self.transforms[1 - k].inverse() @ self.transforms[k]
         return with_change(
             _canonical(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
@@ -192,10 +197,10 @@ class Alignment:
             base, own = (checkpoints.hub.locate(str(place)).folder for place in places)
             advice = "tune it with the tokenizer of its base"
             checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
-        carried, k = self.transport(tuned), base_of(tuned, self.parents)
+        k, size = base_of(tuned, self.parents)
+        carried = self._carried(tuned, k)
         found, (name, origin) = _inherited((tuned,)), known(tuned)
         name = name if called is None else inert(called)
-        size = grown(self.parents[k], tuned)
         text = carried_card(
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size
         )
@@ -214,7 +219,7 @@ class Alignment:
     ) -> str:
         outline, tensors = self._endpoint(endpoint) if weights is None else self._mixed(weights)
         notes = [f"weights: {str(dtype).removeprefix('torch.')}"]
-        if is_lower(dtype, next(outline.parameters()).dtype):
+        if rounded := is_lower(dtype, next(outline.parameters()).dtype):
             outline = rebuild(outline, self.transforms[0].spec, dict(tensors))
             tensors = iter(state(outline).items())
             notes.append(change(outline, dtype, data))
@@ -222,7 +227,8 @@ class Alignment:
         if weights is not None:
             inherited.settle(outline, self.parents)
             notes += inherited.notes
-        text = card(self.method, self.record, [known(p) for p in self.parents], weights, endpoint, measured, notes)
+        parents = [known(p) for p in self.parents]
+        text = card(self.method, self.record, parents, weights, endpoint, measured, notes, rounded)
         checkpoints.save(outline, directory, inherited.sources, text, dtype, tensors, inherited.metadata)
         return text
 

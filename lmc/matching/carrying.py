@@ -8,7 +8,6 @@ that read them, as in any canonical form, and heads stay in the frame in which t
 moves as weights do, linearly, and keeps the rank it has.
 """
 
-import math
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -32,17 +31,6 @@ def taught(base: nn.Module, tuned: nn.Module) -> Change:
         Canonical(spec, {n: t.double() for n, t in state(model).items()}, balance=False) for model in (base, tuned)
     )
     return {name: frame.moved(name, after[name] - before[name]) for name in before}
-
-
-def grown(base: nn.Module, tuned: nn.Module) -> float:
-    """The length of the change from a base to what was fine-tuned from it, as a share of the length of its weights.
-
-    >>> grown(a, a)
-    0.0
-    """
-    before, after = state(base), state(tuned)
-    change = math.hypot(*(float((after[name].double() - before[name].double()).norm()) for name in before))
-    return change / math.hypot(*(float(tensor.double().norm()) for tensor in before.values()))
 
 
 def with_change(model: nn.Module, change: Change, factor: float = 1.0) -> nn.Module:

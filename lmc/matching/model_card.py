@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -24,6 +25,7 @@ def card(
     endpoint: int = 0,
     measured: PathResult | None = None,
     notes: Sequence[str] = (),
+    rounded: bool = False,
 ) -> str:
     """The text for the model at some weights of the simplex, or for the aligned endpoint of that number.
 
@@ -31,6 +33,7 @@ def card(
 
     `parents`: what each is called, and what it can be recognised by, see `known` and `named`. `measured`: a path of the
     alignment; what it says of this model is quoted. `notes`: what else is to be said, see `changes`.
+    `rounded`: whether its weights were rounded to a lower type, after they were measured.
     """
     if weights is None:
         title, first = (
@@ -41,7 +44,7 @@ def card(
         place = f"λ = {weights[1]}" if len(weights) == 2 else f"weights {tuple(weights)}"
         title, first = "Merged model", f"Merged at {place} from {' and '.join(name for name, _ in parents)}."
     lines = [f"- parent {k}: {name} ({origin})" for k, (name, origin) in enumerate(parents)]
-    return _text(title, first, lines, method, record, (*_losses(weights, endpoint, measured), *notes))
+    return _text(title, first, lines, method, record, (*_losses(weights, endpoint, measured, rounded), *notes))
 
 
 def carried_card(
@@ -54,13 +57,13 @@ def carried_card(
 ) -> str:
     """The text for a model that was given what another was taught; each as `known` tells it.
 
-    `size`: of the change, as a share of the base's weights.
+    `size`: of the change, as a share of the base.
     """
     first = f"{target[0]}, with the change that led from {base[0]} to {tuned[0]}, carried by an alignment of the two."
     named_ = {"changed": target, "tuned": tuned, "its base": base}
     lines = [f"- {role}: {name} ({origin})" for role, (name, origin) in named_.items()]
-    notes = (f"size of the change: {size:.1%} of the weights of its base", "what it is worth here was not measured")
-    return _text("Carried change", first, lines, method, record, notes)
+    lines.append(f"- size of the change: {size:.3g} of that of the base's weight matrices")
+    return _text("Carried change", first, lines, method, record, ("what the change is worth here was not measured",))
 
 
 def _text(
@@ -89,11 +92,16 @@ def known(model: nn.Module) -> tuple[str, str]:
 
 
 def named(reference: Mapping[str, Any]) -> tuple[str, str]:
-    """What a parent is called, and recognised by, from its reference as `checkpoints.refer` makes it."""
-    name = inert(reference["name"])
+    """What a parent is called, and recognised by, from its reference as `checkpoints.refer` makes it.
+
+    A folder is called by its own name and that of the folder around it, unless that says only whose machine it was.
+    """
     if "folder" not in reference:  # repository@commit
-        return name, "of the hub"
-    return name, ", ".join(f"{inert(file)} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
+        return inert(reference["name"]), "of the hub"
+    folder = Path(reference["folder"])
+    around = "" if folder.parent in (Path.home(), Path(folder.anchor)) else f"{folder.parent.name}/"
+    sums = (f"{inert(file)} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
+    return inert(f"{around}{folder.name}"), ", ".join(sums)
 
 
 def changes(parents: Sequence[Any], model: Any) -> list[str]:
@@ -119,7 +127,7 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
     return notes
 
 
-def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult | None) -> list[str]:
+def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult | None, rounded: bool) -> list[str]:
     """The measured loss of this very model, the endpoints', and the barrier; nothing where it was not measured."""
     if measured is None:
         return []
@@ -136,8 +144,9 @@ def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult
     metric = inert(measured.metric)
     where = f" ({measured.samples:,} samples{f' of {inert(measured.corpus)}' if measured.corpus else ''})"
     own = loss(corners[endpoint] if weights is None else weights)
-    notes = [f"loss: {own}{where}"] if own else []
+    notes = [f"loss{' before rounding' if rounded else ''}: {own}{where}"] if own else []
     if weights is not None:
         notes += [f"loss of endpoint {k}: {loss(corner)}{where}" for k, corner in enumerate(corners)]
-        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}{where}")
+        low, high = measured.interval
+        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}, 95 %: {low:.5f} to {high:.5f}{where}")
     return notes

@@ -24,7 +24,7 @@ from lmc.matching.folder import describe, elements, require_of, require_whole, w
 from lmc.matching.inheritance import inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
-from lmc.matching.pairing import require_pairable
+from lmc.matching.pairing import cosine, matrices, require_pairable, warn_if_shared
 from lmc.matching.weights import match_all
 from lmc.symmetries import Canonical, ModelSpec, Moved, Transform, epsilon, hollow, set_epsilon, warn_untied
 from lmc.symmetries.families import spec as spec_of
@@ -47,16 +47,19 @@ def match_folders(
     spec, naive = spec_of(blueprints[0].model), method == "naive"
     with whole_folder(out) as folder, scratch_folder(".canonical-", folder) as scratch:
         states: list[Stored] = []
+        weights: list[Stored] = []
         references: list[dict[str, Any]] = []
         for k, blueprint in enumerate(blueprints):
             hub.fetch(blueprint.source, blueprint.files)
             checkpoints.require_tied(blueprint)
             read = stored(blueprint, dtype)
             references.append(checkpoints.refer(blueprint, read.dtype))  # first: what changes from now on is noticed
+            weights.append(read)
             states.append(_finite(read) if naive else _canonical(spec, read, scratch / str(k), device))
         record: dict[str, Any] = {"seed": seed}
         transforms = tuple(Transform.identity(spec) for _ in states)
         if not naive:
+            _warn_of_shared(blueprints[0].model, references, weights)
             _say_untied(spec, blueprints, states)
             epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
             transforms, found = match_all(states, spec, epsilons, frequencies)
@@ -144,6 +147,13 @@ def _canonical(spec: ModelSpec, tensors: Stored, scratch: Path, device: torch.de
     scratch.mkdir()
     canonical = Canonical(spec, tensors)
     return spill(canonical, canonical.parts, scratch, tensors.dtype, device)
+
+
+def _warn_of_shared(model: nn.Module, references: Sequence[Mapping[str, Any]], weights: Sequence[Stored]) -> None:
+    """Say which models may share an initialisation with the first one."""
+    names = [named(reference)[0] for reference in references]
+    for name, other in zip(names[1:], weights[1:], strict=True):
+        warn_if_shared(names[0], name, cosine(weights[0], other, matrices(model)))
 
 
 def _say_untied(spec: ModelSpec, blueprints: Sequence[Blueprint], states: Sequence[Stored]) -> None:

@@ -88,7 +88,9 @@ def weight_pieces(
     """
     pieces = []
     for name in spec.rules if names is None else names:
-        x, y = (s[name].to(torch.promote_types(s[name].dtype, torch.float32)) for s in (a, b))
+        x, y = a[name], b[name]
+        kind = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        x, y = x.to(kind), y.to(kind)
         if name in spec.logits:
             x, y = x - x.mean(0), y - y.mean(0)
         if frequencies is not None and spec.looked_up(name):

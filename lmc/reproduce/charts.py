@@ -174,6 +174,24 @@ def grouped_figure(numbers: Mapping[str, Any]) -> "Figure":
     return figure
 
 
+def paired_figure(numbers: Mapping[str, Any]) -> "Figure":
+    """What dual matching leaves less than single, or more: a row for every experiment, a point for each of its pairs.
+
+    >>> paired_figure(results.read("one-or-two", "laptop").numbers)
+
+    A share is a difference of barriers in naive barriers of the pair, below zero where dual leaves less.
+    """
+    experiments = numbers["experiments"]
+    figure, axes = frame("dual − single [% of the naive barrier]", "", figsize=(7.2, 0.34 * len(experiments) + 1.2))
+    for i, (name, pairs) in enumerate(experiments.items()):
+        shares = [100 * row["share"] for row in pairs.values()]
+        axes.plot(shares, [i] * len(shares), "o", color=COLOURS[numbers["kinds"][name] == "vision"], markersize=5)
+        axes.plot([sum(shares) / len(shares)], [i], "|", color="black", markersize=12)
+    axes.axvline(0, color="0.5", linewidth=1)
+    _name_rows(axes, list(experiments))
+    return figure
+
+
 def overview_figure(experiments: Mapping[str, Experiment]) -> "Figure":
     """A row for every experiment, a mark for every method's mean barrier.
 

@@ -35,6 +35,7 @@ def drawings() -> dict[str, Callable[[Numbers], "Figure"]]:
         charts.grouped_figure,
         charts.simplex_figure,
         charts.count_figure,
+        charts.paired_figure,
     )
     return {
         **{function.__name__: _of(Comparison.from_json, function) for function in compared},

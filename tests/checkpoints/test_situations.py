@@ -342,7 +342,7 @@ def test_a_folder_with_an_at_sign_is_a_folder(here: Path, run: Callable[..., Out
     (here / "x").rename(here / "x@y")
     assert run("match x@y b --method canonical --out aligned")[0] == 0
     code, out, _ = run("merge aligned --out merged")
-    assert code == 0 and "- parent 0: x@y (model.safetensors sha256 " in out
+    assert code == 0 and f"- parent 0: {here.name}/x@y (model.safetensors sha256 " in out
 
 
 def test_an_aligned_copy_is_seen_by_one_number(here: Path, run: Callable[..., Outcome]) -> None:

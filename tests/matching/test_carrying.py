@@ -56,6 +56,7 @@ def test_a_change_keeps_its_rank_and_size() -> None:
     name = "gpt_neox.layers.0.mlp.dense_4h_to_h.weight"
     tuned = pico.neox(0)
     low = torch.outer(torch.randn(16).double(), torch.randn(24).double())
+    low *= 0.1 * tuned.state_dict()[name].norm() / low.norm()
     low -= low.mean(0)
     tuned.state_dict()[name].add_(low)
     carried = lmc.match(a, b, method="weights").transport(tuned).state_dict()[name]
@@ -66,8 +67,16 @@ def test_a_change_keeps_its_rank_and_size() -> None:
 def test_what_is_no_fine_tune_of_a_parent_is_refused() -> None:
     a, b = pico.neox(0), pico.neox(1)
     alignment = lmc.match(a, b, method="weights")
-    with pytest.raises(lmc.ArgumentError, match="fine-tuned from one of the two parents, found weights whose cosine"):
-        alignment.transport(pico.neox(2))
+    refused = (
+        r"fine-tuned from one of the two .* changed by less than 0\.5 .*, found changes of [\d.]+ and [\d.]+; match"
+    )
+    between = lmc.match(a, b, method="naive").merge(0.5)  # 0.7 of its size away from each
+    for other in (pico.neox(2), between, tuned_from(a, size=2)):
+        with pytest.raises(lmc.ArgumentError, match=refused):
+            alignment.transport(other)
+    for parent in (a, b):
+        with pytest.raises(lmc.ArgumentError, match="tuned: expected a change to carry, found the weights of its base"):
+            alignment.transport(parent)
     with pytest.raises(lmc.ArgumentError, match=r"expected a fine-tune of one of the two parents; .* shape"):
         require_tunable(pico.neox(0, intermediate_size=30), (a, b))
     with pytest.raises(lmc.ArgumentError, match="between two models, found 3"):
@@ -111,7 +120,7 @@ def write_adapter(folder: Path, base: str, model: Any) -> None:
     target = "gpt_neox.layers.0.mlp.dense_h_to_4h"
     out, into = model.get_submodule(target).weight.shape
     draw = torch.Generator().manual_seed(0)
-    factors = {"A": torch.randn(2, into, generator=draw), "B": torch.randn(out, 2, generator=draw)}
+    factors = {"A": torch.randn(2, into, generator=draw), "B": 0.01 * torch.randn(out, 2, generator=draw)}
     folder.mkdir()
     settings = {"peft_type": "LORA", "base_model_name_or_path": f"../{base}", "r": 2, "lora_alpha": 2}
     settings |= {"target_modules": ["dense_h_to_4h"], "layers_to_transform": [0]}
@@ -125,6 +134,7 @@ def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pyte
     out = folders / f"{name}-carried"
     assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 0
     said = capsys.readouterr().out
+    assert re.search(r"- size of the change: 0\.\d+ of that of the base's weight matrices\n", said)
     assert "carried by an alignment" in said and f"- tuned: {folders / name} (" in said
     (size,) = re.findall(r"- size of the change: ([\d.]+)% of the weights of its base", said)
     assert float(size) > 1
@@ -135,6 +145,7 @@ def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pyte
 
 
 REFUSED = {
+    "a": "tuned: expected a change to carry, found the weights of its base",
     "other": "tuned: expected a model fine-tuned from one of the two parents",
     "wider": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
     "wide-adapter": "tuned: expected a fine-tune of one of the two parents; the parents and it differ in shape",
@@ -151,7 +162,9 @@ def test_the_command_refuses_in_a_line(
 ) -> None:
     out = folders / "refused"
     assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
+    told = capsys.readouterr()
+    assert "the ends of the path" not in told.out or name in ("a", "words-exchanged")  # nothing sounds like success
+    lines = told.err.strip().splitlines()
     errors = [line for line in lines if line.startswith("error:")]
     assert len(errors) == 1 and words in errors[0] and len(errors[0]) < 1000 and not out.exists()
 

@@ -1,13 +1,15 @@
 """Numbers no training leaves: matching says which tensor holds them, in one line, or goes on; it never breaks."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pico
 import pytest
 import torch
+from torch import nn
 
 import lmc
-from lmc.matching import barycentric, independence, weights
+from lmc.matching import barycentric, independence, require_ends, weights
 from lmc.matching.solver import solve
 from lmc.symmetries.stock_model import state
 
@@ -84,6 +86,24 @@ def test_identical_parents_are_left_as_they_are(method: str) -> None:
     first, second = (state(model) for model in alignment.models)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert lmc.path(alignment, pico.inputs(a, n=8, seed=3), grid=5).barrier < 1e-6
+
+
+@pytest.mark.parametrize("method", ["naive", "canonical", "weights", "activations", "single", "dual"])
+@pytest.mark.parametrize("make", [pico.llama, pico.vit])
+def test_parents_of_two_types_are_matched_as_if_of_one(make: Callable[..., nn.Module], method: str) -> None:
+    kinds = torch.float32, torch.float64
+    (a, a64), (b, b64) = ([make(seed, kind) for kind in kinds] for seed in (0, 1))
+    a64.load_state_dict(a.state_dict())
+    b64.load_state_dict(b.state_dict())
+    inputs = pico.inputs(a, n=8)
+    data = inputs if make is pico.llama else (inputs, torch.arange(8) % 3)
+    for pair in ((a, b64), (a64, b)):
+        alignment = lmc.match(*pair, method=method, data=data, steps=2)
+        assert require_ends(alignment) < 1e-5
+    alike = lmc.match(a64, b64, method=method, data=data, steps=2).transforms
+    for one, other in zip(alignment.transforms, alike, strict=True):
+        for name, element in other.elements.items():
+            torch.testing.assert_close(one.elements[name], element, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("at", [10**400, -(10**400), [10**400, 0]], ids=["beyond", "below", "a weight"])

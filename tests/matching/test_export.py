@@ -1,6 +1,7 @@
 """What is exported is stock: it loads where lmc cannot be imported, in the type asked for, and its card is true."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -165,16 +166,17 @@ def test_a_card_says_what_is_known(tmp_path: Path) -> None:
     result = lmc.path(alignment, ids, grid=3)
     (card,) = alignment.export(tmp_path / "merged", at=0.5, measured=result)
     loss = lmc.path(alignment, ids, grid=3).losses
+    low, high = result.interval
     checksums = [lmc.checkpoints.reference(m)["sha256"]["model.safetensors"][:12] for m in (a, b)]
     for known in (
-        "Merged at λ = 0.5 from a and b.",
+        f"Merged at λ = 0.5 from {tmp_path.name}/a and {tmp_path.name}/b.",
         "- method: weights",
         "- seed: 3",
-        f"- parent 0: a (model.safetensors sha256 {checksums[0]})",
-        f"- parent 1: b (model.safetensors sha256 {checksums[1]})",
+        f"- parent 0: {tmp_path.name}/a (model.safetensors sha256 {checksums[0]})",
+        f"- parent 1: {tmp_path.name}/b (model.safetensors sha256 {checksums[1]})",
         f"- loss: {loss[1]:.5f} nats per token (6 samples)",
         f"- loss of endpoint 1: {loss[2]:.5f} nats per token",
-        f"- barrier of the path: {result.barrier:.5f} nats per token",
+        f"- barrier of the path: {result.barrier:.5f} nats per token, 95 %: {low:.5f} to {high:.5f} (6 samples)",
         "- weights: float32",
         f"lmc {lmc.__version__}, ",
     ):
@@ -182,6 +184,8 @@ def test_a_card_says_what_is_known(tmp_path: Path) -> None:
     assert card in (tmp_path / "merged" / "README.md").read_text()
     (elsewhere,) = alignment.export(tmp_path / "third", at=0.3, measured=result)
     assert "- loss: " not in elsewhere  # λ = 0.3 was not measured
+    (rounded,) = alignment.export(tmp_path / "rounded", at=0.5, dtype=torch.bfloat16, measured=result)
+    assert "- loss: " not in rounded and "- loss before rounding: " in rounded  # it was measured unrounded
     (unmeasured,) = alignment.export(tmp_path / "fourth", at=0.5)
     assert "loss" not in unmeasured
     assert str(tmp_path) not in card
@@ -196,28 +200,12 @@ def test_the_command_line_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["match", "a", "b", "--method", "canonical", "--out", "aligned", "--export", "--dtype", "float32"]) == 0
     assert main(["path", "aligned", "--data", "text.txt", "--limit", "4", "--grid", "3"]) == 0
     capsys.readouterr()
-    assert (
-        main(
-            [
-                "merge",
-                "aligned",
-                "--at",
-                "0.5",
-                "--out",
-                "m",
-                "--dtype",
-                "bfloat16",
-                "--data",
-                "text.txt",
-                "--limit",
-                "4",
-            ]
-        )
-        == 0
-    )
+    assert main(["merge", "aligned", "--at", "0.5", "--out", "m", "--dtype", "bfloat16", "--data", "text.txt"]) == 0
     out = capsys.readouterr().out
-    assert "rounding the weights to bfloat16 changes the loss by " in out
-    assert "nats per token (4 samples of text.txt)" in out
+    assert "\nmeasuring what rounding to bfloat16 costs on text.txt\n" in out
+    (loss,) = re.findall(r"- loss: (\S+) nats per token \(4 samples of text.txt\)", out)
+    # As many windows as `lmc path` was given, so the same ones: a card quotes one loss of a model.
+    assert re.search(rf"- rounding the weights to bfloat16 changes the loss by .* \({loss} to \S+, 4 samples\)\n", out)
     assert main(["merge", "aligned", "--at", "0.5", "--out", "n", "--dtype", "float16"]) == 0
     assert "changes a logit by at most" in capsys.readouterr().out
     assert main(["merge", "aligned", "--at", "0.5", "--out", "o", "--dtype", "float8"]) == 2

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer
 import lmc
 from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
 from lmc.matching import estimate, memory, pairing
-from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable
+from lmc.matching.pairing import SHARED, TUNED, independence, inspect_pair, require_pairable, size_of_change
 from lmc.reproduce.training.shapes import LLAMA, PYTHIA
 
 ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
@@ -302,3 +303,15 @@ def test_the_memory_of_a_process_is_what_was_measured() -> None:
         with torch.device("meta"):
             model = (PYTHIA | LLAMA)[name.split(",")[0]].build()
         assert 0.5 < memory.process_memory(model, "weights") / (row["peak_gib"] * 2**30) < 2, name
+
+
+def test_the_size_of_a_change_tells_a_fine_tune_from_another_network(root: Path) -> None:
+    """Cosines of the shipped networks go up to 0.07, so that some looked like fine-tunes of others."""
+    pairs = root / "data/pairs"
+    models = [lmc.load(pairs / f"neox-docstrings-{k}" / name) for k in range(3) for name in "ab"]
+    sizes = [size_of_change(a, b) for a, b in permutations(models, 2)]
+    assert min(sizes) > 1.3 > 2 * TUNED and size_of_change(models[0], models[0]) == 0
+    with torch.no_grad():
+        for parameter in models[1].parameters():
+            parameter.mul_(1.25)
+    assert size_of_change(lmc.load(pairs / "neox-docstrings-0/b"), models[1]) == pytest.approx(0.25)

@@ -45,8 +45,10 @@ def test_every_command_of_the_ledger_is_understood(command: str) -> None:
 def test_a_wrong_word_in_a_command_is_noticed(command: str, capsys: pytest.CaptureFixture) -> None:
     """An option that is not there, a missing folder, and, where a command takes a word, another word."""
     words = command.split()
-    wrong = [f"{command} --other 1", command.partition(" --folder")[0]]
-    if not words[3].startswith("--"):
+    wrong = [f"{command} --other 1"]
+    if "--folder" in words:
+        wrong.append(command.partition(" --folder")[0])
+    if words[3:] and not words[3].startswith("--"):
         wrong.append(" ".join([*words[:3], "nothing-like-it", *words[4:]]))
     for text in wrong:
         with pytest.raises(SystemExit) as ended:

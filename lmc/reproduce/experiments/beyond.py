@@ -76,7 +76,8 @@ def write(experiment: str, kind: str, folder: Path) -> str:
         raise DataError(f"{experiment}: expected a measured pair of {kind}, found none; leave out --write")
     id, unit = f"{experiment}-{kind}", "nats per image" if kind == "vit-digits" else "nats per byte"
     numbers = SUMMARIES[experiment](pieces) | {"unit": unit, "count": len(pieces)}
-    run = {"seeds": [0], "duration_s": keep.seconds(), "command": f"{MODULE} {experiment} {kind} --folder build/beyond"}
+    seeds = [int(piece.rpartition("-")[2]) for piece in pieces] if experiment == "shared-starts" else [0]
+    run = {"seeds": seeds, "duration_s": keep.seconds(), "command": f"{MODULE} {experiment} {kind} --folder build/beyond"}
     results.write(id, "laptop", numbers, run)
     return id
 

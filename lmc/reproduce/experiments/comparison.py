@@ -15,6 +15,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from lmc.checkpoints import load
 from lmc.evaluation import Data, PathResult, as_data, evaluate, lowest_midpoint, path
 from lmc.files import tensor_digest
@@ -23,7 +25,7 @@ from lmc.reproduce import results
 from lmc.reproduce.experiments.rates import best_rates, probe
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Numbers, Pair, Parents, RateGrid, Run
-from lmc.reproduce.training.shipped_pairs import shipped
+from lmc.reproduce.training.shipped_pairs import SEEDS, shipped
 from lmc.symmetries import state
 
 
@@ -35,6 +37,17 @@ def load_pairs(kind: str, count: int) -> dict[str, Pair]:
     """
     folders = {f"{kind}-{i}": shipped(f"{kind}-{i}") for i in range(count)}
     return {name: (load(a), load(b)) for name, (a, b) in folders.items()}
+
+
+def third(name: str) -> nn.Module:
+    """A network beside the two of a shipped pair: the first one of the next pair of its kind.
+
+    >>> type(third("vit-digits-2")).__name__                                    # of vit-digits-0
+    'VisionTransformer'
+    """
+    kind, _, number = name.rpartition("-")
+    count = len(SEEDS[kind])
+    return load_pairs(kind, count)[f"{kind}-{(int(number) + 1) % count}"][0]
 
 
 def runs(names: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:

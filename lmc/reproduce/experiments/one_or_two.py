@@ -8,6 +8,7 @@ of different experiments have different units, so a difference is counted in nai
 once, with the mean of its seeds; pairs are disjoint, so intervals are over pairs.
 """
 
+import argparse
 import math
 import sys
 import time
@@ -23,6 +24,7 @@ from lmc.reproduce import results
 from lmc.reproduce.runs import Comparison, RateGrid, Run, rate_grids
 from lmc.reproduce.training.budget import command
 
+MODULE = "python -m lmc.reproduce.experiments.one_or_two"
 TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare")
 VISION = ("vit-digits", "vit-cifar10", "vit-tiny-imagenet")
 CURVES = ("scale-width-tokens", "scale-depth-tokens", "scale-width-loss", "scale-depth-loss")
@@ -180,11 +182,12 @@ def _mean_of(rows: Sequence[Mapping[str, float]], pair: float) -> float:
 
 
 @command
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    argparse.ArgumentParser(prog=MODULE, description=__doc__.split("\n")[0]).parse_args(arguments)
     began = time.monotonic()
     numbers = measured()
     run = {"seeds": [0, 1, 2], "duration_s": time.monotonic() - began}
-    results.write("one-or-two", "laptop", numbers, run | {"command": "python -m lmc.reproduce.experiments.one_or_two"})
+    results.write("one-or-two", "laptop", numbers, run | {"command": MODULE})
     for group, found in numbers["together"].items():
         for how, row in found.items():
             print(f"{group:<7} {how:<6} {row}")

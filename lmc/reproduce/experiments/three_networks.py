@@ -18,21 +18,13 @@ from torch import nn
 from lmc.evaluation import Data
 from lmc.matching import match
 from lmc.reproduce.experiments.analyses import loss
-from lmc.reproduce.experiments.comparison import load_pairs
+from lmc.reproduce.experiments.comparison import third
 from lmc.reproduce.experiments.k_models import measured
 from lmc.reproduce.experiments.long_matches import RATES, Samples
 from lmc.reproduce.experiments.neighbours import narrowed, straight_through
 from lmc.reproduce.runs import Pair
-from lmc.reproduce.training.shipped_pairs import SEEDS
 
 EDGE = 5  # points on an edge of the simplex
-
-
-def third(name: str) -> nn.Module:
-    """The first network of the next pair of the same kind."""
-    kind, _, number = name.rpartition("-")
-    count = len(SEEDS[kind])
-    return load_pairs(kind, count)[f"{kind}-{(int(number) + 1) % count}"][0]
 
 
 def every_method(name: str, pair: Pair, samples: Samples, steps: int) -> dict[str, Any]:

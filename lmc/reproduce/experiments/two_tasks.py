@@ -18,10 +18,10 @@ from torch import nn
 from lmc.evaluation import Data
 from lmc.matching import Change, match, taught, with_change
 from lmc.reproduce.experiments.analyses import loss
+from lmc.reproduce.experiments.comparison import third
 from lmc.reproduce.experiments.controls import finetune
 from lmc.reproduce.experiments.fine_tunes import TUNED, TUNING_RATE, shifts
 from lmc.reproduce.experiments.long_matches import Samples
-from lmc.reproduce.experiments.three_networks import third
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import canonicalize, state
 
