@@ -1,6 +1,6 @@
 """Drawn pictures become part of the page, so that they follow its light and its dark, and their words can be found.
 
-A figure of several panels side by side stands in a box called `wide`: on a phone it scrolls there, since its words would
+A figure of several panels side by side stands in a box called `wide`. On a phone it scrolls there: its words would
 shrink with it.
 """
 
