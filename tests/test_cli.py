@@ -633,17 +633,42 @@ def test_an_interrupted_match_continues(
         assert all(torch.equal(t, twice[name]) for name, t in once.items())
 
 
-def test_help_and_mistakes_in_a_line_need_no_torch(here: Path) -> None:
+def test_help_and_mistakes_in_a_line_need_no_torch(here: Path, run: Callable[..., Outcome]) -> None:
     """They are told in the time that Python takes to start."""
-    lines = ["match a b --out o", "match a b --method best --out o", "merge nowhere --out o", "--help", "--version"]
-    code = f"import sys, lmc.cli; print([lmc.cli.main(line.split()) for line in {lines}], file=sys.stderr)"
+    assert run("match a b --method naive --out ab")[0] == 0
+    Path("empty").mkdir()
+    lines = ["match a b --out o", "match a b --method best --out o", "match a nowhere --method naive --out o"]
+    lines += ["check nowhere", "check a no/where", "check empty", "verify empty", "verify nowhere", "convert nowhere o"]
+    lines += ["merge nowhere --out o", "merge ab --out ab", "merge ab --out o --at 7", "merge ab --out o --dtype int8"]
+    lines += ["merge ab --out o --take-from fifth", "path nowhere --data embedded", "path ab --data nothing"]
+    lines += ["path ab --data embedded --plot a.txt", "transport nowhere a --out o", "transport ab nowhere --out o"]
+    lines += ["reproduce --figure nothing", "families --all"]
+    asked = [*lines, "--help", "--version"]
+    code = f"import sys, lmc.cli; print([lmc.cli.main(line.split()) for line in {asked}], file=sys.stderr)"
     code += "; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("error: ") == 3 and done.stderr.endswith("[2, 2, 2, 0, 0]\n")
+    assert done.stderr.count("error: ") == len(lines) and done.stderr.endswith(f"{[2] * len(lines) + [0, 0]}\n")
     assert done.stdout.endswith(f"\nlmc {lmc.__version__}\n")
     for command in ("check", "match", "path", "merge", "convert", "reproduce"):
         assert f"\n  {command} " in done.stdout
+
+
+def test_a_command_imports_no_compiler_and_what_it_then_asks_of_it_it_gets(here: Path) -> None:
+    """Half of the start of a command was what its libraries import for others."""
+    code = """
+import sys
+from lmc.cli import lean, main
+lean.start()
+assert main(["match", "a", "b", "--method", "naive", "--out", "ab"]) == main(["merge", "ab", "--out", "m"]) == 0
+unused = {"torch._dynamo.utils", "torch.distributed.tensor", "sympy", "scipy"} & sys.modules.keys()
+assert not unused, unused
+import torch
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)) == 2
+assert "torch._dynamo.utils" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_bare_command_shows_its_help(run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints import adapters as adapters
     from lmc.checkpoints import belongings as belongings
     from lmc.checkpoints import conversion as conversion
+    from lmc.checkpoints import foreign as foreign
     from lmc.checkpoints import headers as headers
     from lmc.checkpoints import hub as hub
     from lmc.checkpoints import licence as licence

@@ -125,7 +125,7 @@ def _changes(
         own = name.removeprefix(_PREFIX)
         parts = _PARTS.fullmatch(own)
         target, role = (f"{parts[1]}.weight", parts[3]) if parts else (own.replace(".base_layer.", "."), "new")
-        if target not in shapes or entry.dtype not in headers.TYPES.values():
+        if target not in shapes or isinstance(entry.dtype, str):
             raise CheckpointError(f"{file}: tensor {name}: not one that changes {type(model).__name__}; {_AGAIN}")
         if target in tied:
             raise CheckpointError(

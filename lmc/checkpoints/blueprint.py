@@ -102,9 +102,7 @@ def inspect(name: str | Path) -> Blueprint:
 
 def empty(source: Source) -> tuple[Family, nn.Module]:
     """The family of a checkpoint and its stock model on the meta device, both from config.json alone."""
-    path = source.folder / "config.json"
-    if not path.exists():
-        raise foreign.no_settings(source.folder, hub.names(source))
+    path = foreign.settings(source)
     config = read_json(path)
     library = "timm" if "architecture" in config else "transformers"
     if library == "transformers":  # a class we do not know is not even built

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import belongings, hub, transformers_layout
 from lmc.checkpoints.blueprint import STOCK, Blueprint, buildable, empty, inspect
+from lmc.checkpoints.headers import TYPES
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import refer, remember, require_unchanged
@@ -29,7 +30,7 @@ from lmc.files import read_json, require_digests, require_finite, sha256, whole_
 from lmc.symmetries.families import Family, family_of
 
 WRITTEN = "lmc.json"  # beside a checkpoint that `save` wrote: the SHA-256 of its files
-DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
+DTYPES = {name: getattr(torch, name) for name in TYPES.values()}
 
 
 def load(

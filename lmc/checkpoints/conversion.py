@@ -49,13 +49,11 @@ def convert(source: str | Path, directory: str | Path) -> None:
     found = hub.locate(source)
     if adapters.is_adapter(found.folder):
         return adapters.write(adapters.inspect(source), directory)
-    if not (found.folder / "config.json").exists():
-        raise foreign.no_settings(found.folder, hub.names(found))
-    config = read_json(found.folder / "config.json")
+    path = foreign.settings(found)
+    config = read_json(path)
     original = config.get("architectures") == [olmo_layout.ARCHITECTURE]
     model: Any = None
     if original:
-        path = found.folder / "config.json"
         architecture, fields = olmo_layout.stock_config(config, path)
         with blueprint.buildable(path):
             model = transformers_layout.build(architecture, fields)

@@ -3,7 +3,7 @@
 >>> recognise(["config.json", "llama-7b.Q4_K_M.gguf"])
 ('weights of llama.cpp (llama-7b.Q4_K_M.gguf)', 'use the safetensors checkpoint that they were made from')
 
-Only names are looked at; nothing is opened.
+Only names are looked at; nothing is opened. torch is not imported: a folder that is none is told before.
 """
 
 import re
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from lmc.checkpoints import hub
 from lmc.checkpoints.headers import SAFE
 from lmc.errors import CheckpointError
 
@@ -107,14 +108,15 @@ def no_weights(folder: Path, names: Iterable[str], given: str | Path) -> Checkpo
     return _other(folder, SAFE, there)
 
 
-def no_settings(folder: Path, names: Iterable[str]) -> CheckpointError:
-    """The error for a folder without config.json."""
-    below = sorted(path.parent.name for path in folder.glob("*/config.json"))
+def settings(source: hub.Source) -> Path:
+    """The config.json of a checkpoint. Raises CheckpointError for a folder without one, and says what it holds."""
+    path = source.folder / "config.json"
+    if path.exists():
+        return path
+    below = sorted(path.parent.name for path in source.folder.glob("*/config.json"))
     if below:
-        return CheckpointError(
-            f"{folder / 'config.json'}: not found, but in its folders {_listed(below)}; name one of these"
-        )
-    return _other(folder, "config.json", list(names))
+        raise CheckpointError(f"{path}: not found, but in its folders {_listed(below)}; name one of these")
+    raise _other(source.folder, path.name, hub.names(source))
 
 
 def _other(folder: Path, expected: str, names: list[str]) -> CheckpointError:

@@ -11,18 +11,20 @@ Nothing here reads a weight.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from lmc.errors import CheckpointError
 from lmc.files import open_safetensors, read_json
+
+if TYPE_CHECKING:  # a folder that is none is told before torch is imported
+    import torch
 
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 _AGAIN = "download it again"
 ABSENT = f"not found, but the index names it; {_AGAIN}"
 
-TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+TYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # in files, and in torch
 
 
 Where = tuple[int, slice]  # which expert of a fused tensor [E, n, m], and which of its n rows
@@ -37,7 +39,7 @@ class Entry:
 
     file: str
     shape: tuple[int, ...]
-    dtype: torch.dtype | str
+    dtype: "torch.dtype | str"
     name: str = ""
     parts: "tuple[tuple[Entry, Where], ...]" = ()
 
@@ -87,7 +89,9 @@ def _header(folder: Path, file: str) -> dict[str, Entry]:
 
 def entry(file: str, shape: Iterable[int], dtype: str) -> Entry:
     """An entry from the strings and lists of a safetensors header."""
-    return Entry(file, tuple(shape), TYPES.get(dtype, dtype))
+    import torch
+
+    return Entry(file, tuple(shape), getattr(torch, TYPES[dtype]) if dtype in TYPES else dtype)
 
 
 def cover(
@@ -121,7 +125,7 @@ def cover(
             what = f"expected shape {list(expected[own])}, found {list(found_entry.shape)}"
             advice = _SLICES if 0 in found_entry.shape else _OTHERS
             raise CheckpointError(f"{file}: tensor {name}: {what}{advice}")
-        if found_entry.dtype not in TYPES.values():
+        if isinstance(found_entry.dtype, str):
             kind = str(found_entry.dtype).removeprefix("torch.")
             raise CheckpointError(
                 f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}; "

@@ -19,7 +19,7 @@ from lmc.files import read_json, tensor_digest
 from lmc.symmetries import transformers, without_weights
 
 PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
-_FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in headers.TYPES.values())
+_FLOATS = tuple(headers.TYPES.values())
 # Buffers of old checkpoints that the stock loader reads for no model, besides those that a class names itself.
 _LEGACY = r"rotary_emb\.inv_freq|attn\.masked_bias|(^|\.)position_ids$"
 _GENERATION = "generation_config.json"

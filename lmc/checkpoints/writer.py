@@ -21,7 +21,7 @@ from lmc.checkpoints.headers import SAFE, TYPES
 from lmc.errors import CheckpointError
 from lmc.files import require_finite
 
-_NAMES = {dtype: name for name, dtype in TYPES.items()}
+_NAMES = {getattr(torch, dtype): name for name, dtype in TYPES.items()}
 
 
 def write(

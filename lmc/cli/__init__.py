@@ -101,6 +101,10 @@ def check(models: Models, seed: Seed = 0) -> None:
     the limit, and a line says what that means. With more: architecture, settings and tokenizers compared before a
     weight is read, then whether they are independent and what matching will take.
     """
+    from lmc.checkpoints import foreign, hub
+
+    for name in models:  # before torch is imported
+        foreign.settings(hub.locate(name))
     if len(models) > 1:
         return _check_pairing(models)
     from lmc import checkpoints
@@ -169,7 +173,6 @@ def match(
     from lmc import matching  # whose names are imported when they are used
     from lmc.files import refuse_occupied
 
-    _require_models(models)
     rare = matching.Choices(
         accumulate=accumulate, precision=precision, checkpointing=checkpointing, patience=patience, shard=shard
     )
@@ -178,6 +181,7 @@ def match(
     _require_use(context, recipe)
     refuse_occupied(out)
     state = _state_folder(out, resume) if recipe.learned else None
+    _require_models(models)
     kind, place = _dtype(dtype), _device(device)
     with matching.workers.process_group(place) as leader:
         with _named_as_options():
@@ -202,8 +206,12 @@ def match(
 
 
 def _require_models(models: list[str]) -> None:
+    from lmc.checkpoints import hub
+
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
+    for name in models:  # before torch is imported
+        hub.locate(name)
 
 
 @contextmanager
@@ -395,11 +403,14 @@ def path(
     Evaluates merged models along the line between the endpoints, on the part of a corpus that matching never saw.
     """
     from lmc import corpora
+    from lmc.matching import describe
+
+    describe(alignment)
+    corpora.kind(data)
+    _require_places(alignment, plot, result_file)
     from lmc.evaluation import path as walk
     from lmc.matching import LAST_PATH, fingerprint
 
-    corpora.kind(data)
-    _require_places(alignment, plot, result_file)
     aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
@@ -425,7 +436,6 @@ def path(
 
 def _require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:
     """Places for what `path` writes at its end, before its work."""
-    from lmc.evaluation import refuse_plot
     from lmc.files import refuse_no_file, refuse_no_place
     from lmc.matching import LAST_PATH, describe, refuse_own
 
@@ -434,6 +444,8 @@ def _require_places(alignment: Path, plot: Path | None, result_file: Path | None
     if plot is not None and plot == result_file:
         raise ArgumentError(f"--plot and --json: expected two files, found {plot} for both; choose another name")
     if plot is not None:
+        from lmc.evaluation import refuse_plot
+
         refuse_plot(len(describe(alignment)["parents"]))
     for file in (file for file in (plot, result_file) if file is not None):
         refuse_no_place(refuse_no_file(file))
@@ -469,18 +481,18 @@ def merge(
     refuse_occupied(out)
     count = len(describe(alignment)["parents"])
     from lmc import corpora
-    from lmc.matching import barycentric, merge_folder
+    from lmc.matching import barycentric
 
-    kind = _dtype(dtype)
-    if data is not None:
-        corpora.kind(data)
     parent = _parent(take_from, count)
     _warn_of_idle(context, [] if data else ["limit", "seed"], "without --data")
     weights = [1 / count] * count if at is None else _weights(at)
-    try:
+    with _named_as_options():
         weights = barycentric(weights, count)
-    except ArgumentError as error:
-        raise ArgumentError(f"--{error}") from None
+    if data is not None:
+        corpora.kind(data)
+    kind = _dtype(dtype)
+    from lmc.matching import merge_folder
+
     measured = _measured(alignment)
     # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
     card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
@@ -506,12 +518,16 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
 
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
-    from lmc import checkpoints
+    from lmc.checkpoints import hub
     from lmc.files import refuse_occupied, scratch_folder
-    from lmc.matching import Alignment, base_of, describe, prepare, require_tunable
+    from lmc.matching import describe
 
     refuse_occupied(out)
     describe(alignment)
+    hub.locate(tuned)
+    from lmc import checkpoints
+    from lmc.matching import Alignment, base_of, prepare, require_tunable
+
     with scratch_folder("lmc-") as aside:
         (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
         blueprint = checkpoints.inspect(ready)
@@ -531,6 +547,11 @@ def verify(folder: Annotated[Path, typer.Argument(help="An alignment folder, or 
 
     The exit code is 1 where something does not hold.
     """
+    from lmc.checkpoints import foreign, hub
+    from lmc.matching import DESCRIPTION
+
+    if not (folder / DESCRIPTION).exists():
+        foreign.settings(hub.locate(folder))
     from lmc.matching import verify as look
 
     found = look(folder)
@@ -545,6 +566,11 @@ def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folde
 
     No code that comes with the checkpoint is run.
     """
+    from lmc.checkpoints import hub
+    from lmc.files import refuse_occupied
+
+    refuse_occupied(out)
+    hub.locate(source)
     from lmc.checkpoints import conversion
 
     conversion.convert(source, out)
@@ -749,11 +775,15 @@ def _weights(at: str) -> float | list[float]:
 
 
 def _dtype(name: str | None) -> Any:
-    from lmc.checkpoints import DTYPES
+    from lmc.checkpoints import headers
 
-    if name is not None and name not in DTYPES:
-        raise ArgumentError(f"--dtype: expected one of {', '.join(DTYPES)}, found {name!r}")
-    return None if name is None else DTYPES[name]
+    if name is None:
+        return None
+    if name not in (known := headers.TYPES.values()):
+        raise ArgumentError(f"--dtype: expected one of {', '.join(known)}, found {name!r}")
+    import torch
+
+    return getattr(torch, name)
 
 
 def _device(name: str | None) -> "torch.device | None":

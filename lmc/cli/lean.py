@@ -1,7 +1,7 @@
 """A command's start without what its libraries import for others: that takes twice as long as torch itself.
 
-Beside any model class, transformers and timm import torch's compiler, sharding over machines, and what finds boxes in
-pictures. A command compiles nothing and, but under torchrun, shards nothing.
+Beside any model class, transformers imports torch's compiler, sharding over machines, and what finds boxes in pictures.
+A command compiles nothing and, but under torchrun, shards nothing. (What timm imports, torchvision, uses the compiler.)
 
     start()      # of a process that runs one command; before torch is imported
 
@@ -20,12 +20,7 @@ COMPILER = "torch._dynamo"
 ALONE = f"{COMPILER}._trace_wrapped_higher_order_op"  # the part of it that needs none of its other parts
 MARKS = ("allow_in_graph", "assume_constant_result", "disable")  # decorators that change nothing until one compiles
 QUESTIONS = "transformers.utils.import_utils"
-NOT_HERE = (
-    "is_scipy_available",
-    "is_torch_distributed_available",
-    "is_torch_flex_attn_available",
-    "is_torchvision_available",
-)
+NOT_HERE = tuple(f"is_{name}_available" for name in ("scipy", "torch_distributed", "torch_flex_attn", "torchvision"))
 
 
 def start() -> None:
@@ -81,11 +76,11 @@ class _Compiler(ModuleType):
         return getattr(self, name)
 
 
-def _load(module: ModuleType) -> None:
+def _load(module: Any) -> None:
     """Run the module's own code, unless that was done."""
     if isinstance(module, _Compiler):
-        module.__class__ = ModuleType  # type: ignore[assignment]
         loader: Any = module.__loader__
+        module.__class__ = ModuleType  # type: ignore[assignment]
         loader.loader.exec_module(module)
 
 

@@ -4,7 +4,7 @@ A corpus has a name, a part to match on and a part to evaluate on that share not
 resized, and with which tokenizer, is decided here. Models are asked only what they read, never run.
 
 Begin with `corpus`; `texts` and `pictures` say where each comes from, `prepared` makes files for a run elsewhere. To
-add a corpus, read it in `texts` or `pictures` and name it in `corpus.NAMES`.
+add a corpus, read it in `texts` or `pictures` and name it in `names.NAMES`.
 """
 
 from typing import TYPE_CHECKING
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from lmc.corpora.corpus import LONGEST as LONGEST
     from lmc.corpora.corpus import describe as describe
     from lmc.corpora.corpus import images as images
-    from lmc.corpora.corpus import kind as kind
     from lmc.corpora.corpus import load as load
     from lmc.corpora.corpus import text as text
     from lmc.corpora.corpus import tokens as tokens
     from lmc.corpora.encoding import byte_tokenizer as byte_tokenizer
+    from lmc.corpora.names import kind as kind
 else:
     __getattr__, __dir__ = face(__name__)

@@ -4,7 +4,7 @@
 >>> x, labels = images("digits", "eval", size=8, mean=(0.5,), std=(0.5,))      # (n, 1, 8, 8), (n,)
 >>> data = load("text.txt", lmc.load("run-1"), "eval", tokenizer="run-1")      # whatever the model reads
 
-A corpus is a name of `NAMES`, a text file, or a folder (of text files, image classes or archives of them). Its splits
+A corpus is a name of `names.NAMES`, a text file, or a folder (of text files, image classes or archives). Its splits
 are "train", "match" and "eval"; evaluation data is never used for anything else. Where a corpus has no part for
 matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: only evaluation data are kept from it.
 """
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
 from lmc.corpora.encoding import encode
+from lmc.corpora.names import NAMES, kind
 from lmc.errors import DataError, one_line
 from lmc.symmetries.families import Tokens, family_of
 
@@ -29,40 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "match", "eval")
-NAMES = {
-    "embedded": "text",
-    "wikitext": "text",
-    "fineweb": "text",
-    "digits": "images",
-    "cifar10": "images",
-    "imagenet": "images",
-}
 LONGEST = 2048  # tokens in a window, however long the model's context
 MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds
-
-
-def kind(corpus: str) -> str:
-    """Whether a corpus holds "text" or "images".
-
-    >>> kind("digits")
-    'images'
-    """
-    if corpus in NAMES:
-        return NAMES[corpus]
-    path = Path(corpus)
-    if not corpus.strip():
-        raise DataError(f"corpus: expected {', '.join(NAMES)}, a text file or a folder, found an empty name")
-    if path.is_file():
-        if path.name.endswith(texts.SUFFIXES):
-            return "text"
-        raise DataError(f"corpus '{corpus}': expected a {' or '.join(texts.SUFFIXES)} file or a folder")
-    if not path.is_dir():
-        raise DataError(f"unknown corpus '{corpus}'; expected {', '.join(NAMES)}, a text file or a folder")
-    if texts.files(path):
-        return "text"
-    if pictures.archives(path) or any(child.is_dir() for child in path.iterdir()):
-        return "images"
-    raise DataError(f"corpus '{corpus}': the folder holds no .txt files, no class folders and no archives")
 
 
 def text(corpus: str, split: str) -> str:

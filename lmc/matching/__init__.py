@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from lmc.matching import workers as workers
     from lmc.matching.activations import match_activations as match_activations
     from lmc.matching.alignment import Alignment as Alignment
-    from lmc.matching.alignment import barycentric as barycentric
     from lmc.matching.carrying import Change as Change
     from lmc.matching.carrying import taught as taught
     from lmc.matching.carrying import with_change as with_change
     from lmc.matching.descent import EVERY as EVERY
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.estimate import weights_seconds as weights_seconds
+    from lmc.matching.folder import DESCRIPTION as DESCRIPTION
+    from lmc.matching.folder import LAST_PATH as LAST_PATH
     from lmc.matching.folder import describe as describe
     from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.folder import refuse_own as refuse_own
@@ -47,10 +48,10 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import STARTS as STARTS
     from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
+    from lmc.matching.simplex import barycentric as barycentric
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders
     from lmc.matching.streaming import merge_folder as merge_folder
-    from lmc.matching.verification import LAST_PATH as LAST_PATH
     from lmc.matching.verification import measured as measured
     from lmc.matching.verification import require_ends as require_ends
     from lmc.matching.verification import verify as verify

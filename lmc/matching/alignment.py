@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, carried_card, changes, known
 from lmc.matching.pairing import base_of, require_pairable
+from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
     SCALE,
     ModelSpec,
@@ -41,7 +41,6 @@ from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
-Mixture = SupportsFloat | Sequence[SupportsFloat]  # λ between two endpoints, or one weight for each of K
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,35 +320,3 @@ def _untie(outline: Any, transform: Transform) -> None:
     """The residual scale moves an embedding and leaves the head: a head that was the embedding is so no more."""
     if transform.scale != 1 and transform.spec.tied and outline.config.tie_word_embeddings:
         outline.config.tie_word_embeddings = False
-
-
-def barycentric(at: Mixture, count: int) -> list[float]:
-    """One weight for each of `count` models, from λ or from the weights themselves.
-
-    >>> barycentric(0.25, 2)
-    [0.75, 0.25]
-
-    Raises ArgumentError outside the simplex.
-    """
-    plain: Any = at.tolist() if isinstance(at, Tensor | np.ndarray) else at
-    if isinstance(plain, SupportsFloat):
-        second = _number(plain) + 0.0  # no −0
-        if count != 2:
-            raise ArgumentError(f"at: expected {count} weights for {count} models, found the number {second}")
-        if not 0 <= second <= 1:
-            raise ArgumentError(f"at: expected λ between 0 and 1, found {second}")
-        return [1 - second, second]
-    if not isinstance(plain, Sequence) or not all(isinstance(w, SupportsFloat) for w in plain):
-        raise ArgumentError(f"at: expected a number, or {count} of them, found {at!r}")
-    weights = [_number(w) for w in plain]
-    if len(weights) != count or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-        raise ArgumentError(f"at: expected {count} weights ≥ 0 that sum to 1, found {weights}")
-    return weights
-
-
-def _number(value: SupportsFloat) -> float:
-    """The value as a float; infinity for one that no float holds."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf

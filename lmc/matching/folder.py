@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a folder that is none is told before torch is imported
     from lmc import symmetries
 
 DESCRIPTION, LOG = "alignment.json", "log.jsonl"
+LAST_PATH = "path.json"  # the last path that was measured
 AGAIN = "restore the folder, or match the models again"
 
 

@@ -18,10 +18,8 @@ from lmc.checkpoints import Blueprint
 from lmc.errors import CheckpointError, LmcError, one_line, shown
 from lmc.evaluation import PathResult
 from lmc.matching.alignment import Alignment
-from lmc.matching.folder import DESCRIPTION, describe, elements, fingerprint, require_whole
+from lmc.matching.folder import DESCRIPTION, LAST_PATH, describe, elements, fingerprint, require_whole
 from lmc.symmetries import Transform, example_inputs, logits, relative_change, state, tolerance
-
-LAST_PATH = "path.json"  # in an alignment folder: the last path that was measured
 
 
 @dataclass(frozen=True)

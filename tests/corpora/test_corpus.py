@@ -17,8 +17,9 @@ from PIL import Image
 
 from lmc import cli, corpora
 from lmc.corpora import docstrings, pictures, texts
-from lmc.corpora.corpus import NAMES, SPLITS
+from lmc.corpora.corpus import SPLITS
 from lmc.corpora.encoding import BARE, encode
+from lmc.corpora.names import NAMES
 from lmc.errors import DataError
 
 TRUE_DATA = Path(os.environ.get("LMC_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")

@@ -77,7 +77,11 @@ def write(experiment: str, kind: str, folder: Path) -> str:
     id, unit = f"{experiment}-{kind}", "nats per image" if kind == "vit-digits" else "nats per byte"
     numbers = SUMMARIES[experiment](pieces) | {"unit": unit, "count": len(pieces)}
     seeds = [int(piece.rpartition("-")[2]) for piece in pieces] if experiment == "shared-starts" else [0]
-    run = {"seeds": seeds, "duration_s": keep.seconds(), "command": f"{MODULE} {experiment} {kind} --folder build/beyond"}
+    run = {
+        "seeds": seeds,
+        "duration_s": keep.seconds(),
+        "command": f"{MODULE} {experiment} {kind} --folder build/beyond",
+    }
     results.write(id, "laptop", numbers, run)
     return id
 

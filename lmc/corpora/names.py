@@ -1,0 +1,43 @@
+"""What a corpus may be called, and what it then holds; a name that is none is told before torch is imported.
+
+>>> kind("digits")
+'images'
+"""
+
+from pathlib import Path
+
+from lmc.corpora import pictures, texts
+from lmc.errors import DataError
+
+NAMES = {
+    "embedded": "text",
+    "wikitext": "text",
+    "fineweb": "text",
+    "digits": "images",
+    "cifar10": "images",
+    "imagenet": "images",
+}
+
+
+def kind(corpus: str) -> str:
+    """Whether a corpus holds "text" or "images".
+
+    >>> kind("digits")
+    'images'
+    """
+    if corpus in NAMES:
+        return NAMES[corpus]
+    path = Path(corpus)
+    if not corpus.strip():
+        raise DataError(f"corpus: expected {', '.join(NAMES)}, a text file or a folder, found an empty name")
+    if path.is_file():
+        if path.name.endswith(texts.SUFFIXES):
+            return "text"
+        raise DataError(f"corpus '{corpus}': expected a {' or '.join(texts.SUFFIXES)} file or a folder")
+    if not path.is_dir():
+        raise DataError(f"unknown corpus '{corpus}'; expected {', '.join(NAMES)}, a text file or a folder")
+    if texts.files(path):
+        return "text"
+    if pictures.archives(path) or any(child.is_dir() for child in path.iterdir()):
+        return "images"
+    raise DataError(f"corpus '{corpus}': the folder holds no .txt files, no class folders and no archives")
