@@ -167,8 +167,7 @@ def match(
 ) -> None:
     """Align models, so that their weights can be averaged.
 
-    Writes one transformation per model into a new folder; what lmc path and lmc merge read. Under torchrun every
-    process takes its share of each batch.
+    Writes one transformation per model into a new folder. Under torchrun every process takes its share of each batch.
     """
     from lmc import matching  # whose names are imported when they are used
     from lmc.files import refuse_occupied
@@ -196,7 +195,8 @@ def match(
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
-                _say_what_begins(method, models, loaded)
+                _warn_of_shared(method, models, loaded)
+                _say(f"matching with {method}")
                 with _named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
@@ -312,14 +312,13 @@ def _loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.d
     return tuple(models)
 
 
-def _say_what_begins(method: str, names: list[str], models: "Sequence[torch.nn.Module]") -> None:
-    """The method, after a warning of models that may share an initialisation, which may need no more than `naive`."""
+def _warn_of_shared(method: str, names: list[str], models: "Sequence[torch.nn.Module]") -> None:
     from lmc.matching import independence, warn_if_shared
 
+    if method == "naive":  # what shares a start may need no more than that
+        return
     for name, other in zip(names[1:], models[1:], strict=True):
-        if method != "naive":
-            warn_if_shared(names[0], name, independence(models[0], other))
-    _say(f"matching with {method}")
+        warn_if_shared(names[0], name, independence(models[0], other))
 
 
 @contextmanager
