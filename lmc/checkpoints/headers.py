@@ -24,7 +24,7 @@ PICKLED = "pytorch_model.bin"
 _AGAIN = "download it again"
 ABSENT = f"not found, but the index names it; {_AGAIN}"
 
-TYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # in files, and in torch
+TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # in files, and in torch
 
 
 Where = tuple[int, slice]  # which expert of a fused tensor [E, n, m], and which of its n rows
@@ -125,8 +125,8 @@ def cover(
             what = f"expected shape {list(expected[own])}, found {list(found_entry.shape)}"
             advice = _SLICES if 0 in found_entry.shape else _OTHERS
             raise CheckpointError(f"{file}: tensor {name}: {what}{advice}")
-        if isinstance(found_entry.dtype, str):
-            kind = str(found_entry.dtype).removeprefix("torch.")
+        kind = str(found_entry.dtype).removeprefix("torch.")
+        if kind not in TYPES.values():
             raise CheckpointError(
                 f"{file}: tensor {name}: expected float64, float32, float16 or bfloat16, found {kind}; "
                 "use the checkpoint that it was quantised from"
