@@ -56,7 +56,8 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     shutil.copytree("run-1", "old")
     Path("old/model.safetensors").unlink()
     torch.save(a.state_dict(), "old/pytorch_model.bin")
-    a, b = lmc.load("run-1"), lmc.load("run-2")
+    a, b, tuned = lmc.load("run-1"), lmc.load("run-2"), lmc.load("run-1")
+    tuned.get_output_embeddings().weight.data *= 1.01
     alignment = lmc.match(a, b, method="dual", data=tokens, steps=2)
     alignment.save("aligned")
     words = random.Random(0)
@@ -66,7 +67,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         "lmc": lmc,
         "torch": torch,
         "Path": Path,
-        **{"model": a, "a": a, "b": b, "c": c, "tuned": a, "vit": vits[0], "other_vit": vits[1]},
+        **{"model": a, "a": a, "b": b, "c": c, "tuned": tuned, "vit": vits[0], "other_vit": vits[1]},
         "large": pico.neox(dtype=torch.float32, **larger),
         **{"tokens": tokens, "match_on": tokens, "held_out": held_out},
         **{"alignment": alignment, "merged": alignment.merge(0.5), "naive": lmc.match(a, b, method="naive")},

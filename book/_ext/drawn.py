@@ -1,6 +1,7 @@
 """Drawn pictures become part of the page, so that they follow its light and its dark, and their words can be found.
 
-A figure of several panels side by side is marked `wide`: on a phone it scrolls, since its words would shrink with it.
+A figure of several panels side by side stands in a box called `wide`. On a phone it scrolls there: its words would
+shrink with it.
 """
 
 import re
@@ -29,7 +30,8 @@ class Inline(SphinxPostTransform):
                     svg = f'{before}aria-label="{escape(alt)}"{after.partition(chr(34))[2]}'
                 image.replace_self(nodes.raw("", svg, format="html"))
             elif file.suffix == ".svg" and file.is_file() and _is_wide(file.read_text(encoding="utf-8")):
-                image["classes"].append("wide")
+                image.replace_self(box := nodes.container(classes=["wide"]))
+                box += image
 
 
 def _is_wide(svg: str) -> bool:

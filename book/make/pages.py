@@ -220,7 +220,10 @@ def _body(figure: Figure, results: Results | None, described: dict[str, str]) ->
     image = f"```{{image}} /made/{figure.id}.svg\n:alt: {said}\n:width: 640px\n```"
     links = f"{{download}}`SVG </made/{figure.id}.svg>` · {{download}}`PNG </made/{figure.id}.png>`"
     links += f" · made by {_maker(figure)}" + (f" · there {{numref}}`{name}`" if name in described else "")
-    return "\n\n".join([image, _table(figure, results), results.provenance + ".", links])
+    tables = list(results.numbers.get("methods", {}).values())
+    lambdas = tables[0].get("lambdas", ()) if tables else ()
+    points = f" The line was looked at in {len(lambdas)} places." if lambdas else ""
+    return "\n\n".join([image, _table(figure, results), f"{results.provenance}.{points}", links])
 
 
 def _table(figure: Figure, results: Results) -> str:
@@ -230,6 +233,9 @@ def _table(figure: Figure, results: Results) -> str:
         return _claim(figure)
     bounds = figure.expected.get(results.profile, {})
     said = {name: bounds[name].said(name) if name in bounds else None for name in measured}
+    for name, runs in results.numbers.get("spread", {}).items():
+        if name in said and not said[name] and len(set(runs)) > 1:  # chance is as large as the number: say how large
+            said[name] = f"{min(runs):.2g} to {max(runs):.2g} in {len(runs)} runs here"
     again = any(said.values())
     rows = ["| | measured | another run should give |", "|---|---|---|"] if again else ["| | measured |", "|---|---|"]
     for name, value in measured.items():

@@ -168,8 +168,7 @@ def match(
 ) -> None:
     """Align models, so that their weights can be averaged.
 
-    Writes one transformation per model into a new folder; what lmc path and lmc merge read. Under torchrun every
-    process takes its share of each batch.
+    Writes one transformation per model into a new folder. Under torchrun every process takes its share of each batch.
     """
     from lmc import matching  # whose names are imported when they are used
 

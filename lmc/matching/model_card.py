@@ -57,13 +57,13 @@ def carried_card(
 ) -> str:
     """The text for a model that was given what another was taught; each as `known` tells it.
 
-    `size`: of the change, as a share of the base.
+    `size`: of the change, as a share of the base's weights.
     """
     first = f"{target[0]}, with the change that led from {base[0]} to {tuned[0]}, carried by an alignment of the two."
     named_ = {"changed": target, "tuned": tuned, "its base": base}
     lines = [f"- {role}: {name} ({origin})" for role, (name, origin) in named_.items()]
-    lines.append(f"- size of the change: {size:.3g} of that of the base's weight matrices")
-    return _text("Carried change", first, lines, method, record, ("what the change is worth here was not measured",))
+    notes = (f"size of the change: {size:.1%} of the weights of its base", "what it is worth here was not measured")
+    return _text("Carried change", first, lines, method, record, notes)
 
 
 def _text(

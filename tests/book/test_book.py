@@ -147,10 +147,13 @@ def test_panels_side_by_side_scroll_on_a_phone(book: Path) -> None:
     with Browser() as browser:
         page = browser.open(book / "notebooks/03_landscape.html", width=420)
         width, box, whole = page.evaluate(
-            "(image => [image.width, image.parentElement.clientWidth, document.documentElement.scrollWidth])"
+            "(image => [image.width, image.closest('.wide').clientWidth, document.documentElement.scrollWidth])"
             "(document.querySelector('#fig-landscape-vit img'))"
         )
         assert width >= 700 and box <= 420 and whole <= 420
+        for name in ("claims", "figures", "own_checkpoints"):  # these have the longest code and the widest pictures
+            page = browser.open(book / f"{name}.html", width=420)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 420, name
 
 
 def test_it_reads_without_a_network(book: Path) -> None:
