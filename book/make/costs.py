@@ -19,6 +19,7 @@ NEAR = 0.1  # a size that differs by no more from one that was measured is that 
 def cost_tables(folder: Path) -> None:
     """`cost-step.md` and its like in the folder, one for each part, and `cost-sizes.md` from all of them."""
     tables = {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth, "merge": _merge}
+    tables["startup"] = _startup
     for part, table in tables.items():
         if not (BENCH / f"{part}.json").is_file():
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
@@ -98,6 +99,14 @@ def _merge(numbers: dict[str, Any]) -> list[str]:
         ratios = " | ".join(f"{row[key]:.2f}" if key in row else "–" for key in ("ratio of processor seconds", "ratio"))
         own = ", ".join("–" if part is None else f"{part['own_gib']:.2f}" for part in parts)
         rows.append(f"| {shape} | {times} | {ratios} | {own} |")
+    return rows
+
+
+def _startup(numbers: dict[str, Any]) -> list[str]:
+    rows = ["| what | processor seconds | times `import torch` |", "|---|---|---|"]
+    torch = numbers["startup"]["import torch"]["processor seconds"]
+    for name, row in numbers["startup"].items():
+        rows.append(f"| `{name}` | {row['processor seconds']:.2f} | {row['processor seconds'] / torch:.1f} |")
     return rows
 
 
