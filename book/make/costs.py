@@ -40,7 +40,8 @@ def _found(found: Mapping[str, Any]) -> list[str]:
     ratios = [row["dual ÷ plain"] for row in found["step"]["steps"].values()]
     held = [row["dual, without activations"] for row in found["memory"]["memory"].values()]
     apart = {name: row for name, row in found["weights"].items() if "unrelated" in name}
-    largest = max(found["weights"].values(), key=lambda row: float(row["parameters"]))
+    planted = [row for name, row in found["weights"].items() if name not in apart]
+    largest = max(planted, key=lambda row: float(row["parameters"]))
     name, hardest = max(apart.items(), key=lambda item: float(item[1]["parameters"]))
     averaged = max(found["merge"].values(), key=lambda row: float(row["parameters"]))
     both = (averaged["match"]["cpu_seconds"] + averaged["merge"]["cpu_seconds"]) / 60
@@ -193,5 +194,6 @@ def _made(part: str, run: dict[str, Any]) -> str:
     runs = [run] if "command" in run else list(run.values())
     dates = sorted({r["date"] for r in runs})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    threads = f"{runs[0]['threads']} thread{'s' if runs[0]['threads'] > 1 else ''}"
+    counts = sorted({str(r["threads"]) for r in runs})
+    threads = f"{' or '.join(counts)} thread{'' if counts == ['1'] else 's'}"
     return f"{runs[0]['hardware']}, {threads}; {when}. To measure it again: `make bench ITEM={part}`"
