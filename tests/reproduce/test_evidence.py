@@ -344,7 +344,8 @@ def test_a_verdict_says_no_more_than_the_interval():
     assert "too few" in one_or_two.verdict(one_or_two.interval([-0.02] * 4))
 
 
-def test_the_committed_experiments_are_all_counted():
+def test_the_committed_experiments_are_all_counted(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["one_or_two"])
     found = one_or_two.measured()
     assert set(found["experiments"]) >= {*one_or_two.TEXT, *one_or_two.VISION}
     best = found["together"]["all"]["best"]
