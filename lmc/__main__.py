@@ -49,11 +49,10 @@ def main() -> int:
         if "RANK" not in os.environ:  # torchrun's processes shard models
             lean.start()
         code = run()
-    except OSError:  # not even the line about an error can be printed
-        code = 2
-    except MemoryError:  # before a command could begin
-        code = 2
-        print("error: out of memory: lmc cannot start; close other work", file=sys.stderr)
+    except (OSError, MemoryError) as error:  # no command could begin, or not even its error can be printed
+        code, why = 2, getattr(error, "strerror", None) or "out of memory"
+        with contextlib.suppress(OSError):
+            print(f"error: lmc cannot start: {why}; close other work, or look at ulimit -a", file=sys.stderr)
     return _flushed(code)
 
 
