@@ -42,15 +42,18 @@ def keep_streams() -> None:
 def main() -> int:
     keep_streams()
     end_cleanly()
-    from lmc.cli import lean
-    from lmc.cli import main as run
-
-    if "RANK" not in os.environ:  # torchrun's processes shard models
-        lean.start()
     try:
+        from lmc.cli import lean
+        from lmc.cli import main as run
+
+        if "RANK" not in os.environ:  # torchrun's processes shard models
+            lean.start()
         code = run()
     except OSError:  # not even the line about an error can be printed
         code = 2
+    except MemoryError:  # before a command could begin
+        code = 2
+        print("error: out of memory: lmc cannot start; close other work", file=sys.stderr)
     return _flushed(code)
 
 

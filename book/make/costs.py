@@ -19,6 +19,7 @@ NEAR = 0.1  # a size that differs by no more from one that was measured is that 
 def cost_tables(folder: Path) -> None:
     """`cost-step.md` and its like in the folder, one for each part, and `cost-sizes.md` from all of them."""
     tables = {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth, "merge": _merge}
+    tables["startup"] = _startup
     for part, table in tables.items():
         if not (BENCH / f"{part}.json").is_file():
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
@@ -39,7 +40,8 @@ def _found(found: Mapping[str, Any]) -> list[str]:
     ratios = [row["dual ÷ plain"] for row in found["step"]["steps"].values()]
     held = [row["dual, without activations"] for row in found["memory"]["memory"].values()]
     apart = {name: row for name, row in found["weights"].items() if "unrelated" in name}
-    largest = max(found["weights"].values(), key=lambda row: float(row["parameters"]))
+    planted = [row for name, row in found["weights"].items() if name not in apart]
+    largest = max(planted, key=lambda row: float(row["parameters"]))
     name, hardest = max(apart.items(), key=lambda item: float(item[1]["parameters"]))
     averaged = max(found["merge"].values(), key=lambda row: float(row["parameters"]))
     both = (averaged["match"]["cpu_seconds"] + averaged["merge"]["cpu_seconds"]) / 60
@@ -98,6 +100,14 @@ def _merge(numbers: dict[str, Any]) -> list[str]:
         ratios = " | ".join(f"{row[key]:.2f}" if key in row else "–" for key in ("ratio of processor seconds", "ratio"))
         own = ", ".join("–" if part is None else f"{part['own_gib']:.2f}" for part in parts)
         rows.append(f"| {shape} | {times} | {ratios} | {own} |")
+    return rows
+
+
+def _startup(numbers: dict[str, Any]) -> list[str]:
+    rows = ["| what | processor seconds | times `import torch` |", "|---|---|---|"]
+    torch = numbers["startup"]["import torch"]["processor seconds"]
+    for name, row in numbers["startup"].items():
+        rows.append(f"| `{name}` | {row['processor seconds']:.2f} | {row['processor seconds'] / torch:.1f} |")
     return rows
 
 
@@ -184,5 +194,6 @@ def _made(part: str, run: dict[str, Any]) -> str:
     runs = [run] if "command" in run else list(run.values())
     dates = sorted({r["date"] for r in runs})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    threads = f"{runs[0]['threads']} thread{'s' if runs[0]['threads'] > 1 else ''}"
+    counts = sorted({str(r["threads"]) for r in runs})
+    threads = f"{' or '.join(counts)} thread{'' if counts == ['1'] else 's'}"
     return f"{runs[0]['hardware']}, {threads}; {when}. To measure it again: `make bench ITEM={part}`"

@@ -24,6 +24,7 @@ import typer
 from lmc import __version__
 from lmc.cli.numbers import WHOLE, count, decimal, real
 from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
+from lmc.files import if_interrupted, refuse_no_file, refuse_no_place, refuse_occupied, scratch_folder, whole_folder
 from lmc.matching import METHODS, Recipe
 
 if TYPE_CHECKING:
@@ -170,7 +171,6 @@ def match(
     Writes one transformation per model into a new folder. Under torchrun every process takes its share of each batch.
     """
     from lmc import matching  # whose names are imported when they are used
-    from lmc.files import refuse_occupied
 
     rare = matching.Choices(
         accumulate=accumulate, precision=precision, checkpointing=checkpointing, patience=patience, shard=shard
@@ -324,7 +324,6 @@ def _warn_of_shared(method: str, names: list[str], models: "Sequence[torch.nn.Mo
 @contextmanager
 def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[None]:
     """Says how an interrupted run goes on, and keeps the best alignment of one that diverged."""
-    from lmc.files import if_interrupted
 
     def words() -> str:
         return "the same command with --resume continues" if state is not None and state.exists() else ""
@@ -362,8 +361,6 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
 @contextmanager
 def _claimed(out: Path, leader: bool) -> Iterator[Path | None]:
     """The folder of the output, from now on this run's; of torchrun's processes one has it."""
-    from lmc.files import whole_folder
-
     if not leader:
         yield None
         return
@@ -436,7 +433,6 @@ def path(
 
 def _require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:
     """Places for what `path` writes at its end, before its work."""
-    from lmc.files import refuse_no_file, refuse_no_place
     from lmc.matching import LAST_PATH, describe, refuse_own
 
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -475,7 +471,6 @@ def merge(
     Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
     lacks from the next that has it; the card says what came from whom.
     """
-    from lmc.files import refuse_occupied
     from lmc.matching import describe
 
     refuse_occupied(out)
@@ -519,7 +514,6 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
     from lmc.checkpoints import hub
-    from lmc.files import refuse_occupied, scratch_folder
     from lmc.matching import describe
 
     refuse_occupied(out)
@@ -567,7 +561,6 @@ def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folde
     No code that comes with the checkpoint is run.
     """
     from lmc.checkpoints import hub
-    from lmc.files import refuse_occupied
 
     refuse_occupied(out)
     hub.locate(source)

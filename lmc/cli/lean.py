@@ -2,8 +2,7 @@
 
 Beside any model class, transformers imports torch's compiler, sharding over machines, and what finds boxes in pictures.
 A command compiles nothing and, but under torchrun, shards nothing. (What timm imports, torchvision, uses the compiler.)
-
-    start()      # of a process that runs one command; before torch is imported
+`start` is for a process that runs one command, before torch is imported there.
 
 transformers asks itself what is installed, and is told that a few things are not. The compiler is loaded when more is
 asked of it than to leave a function alone.

@@ -15,6 +15,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,7 @@ from lmc.reproduce.training.shapes import PYTHIA, NeoX
 SHAPES = {name: PYTHIA[name] for name in ("14M", "31M", "70M")}
 WINDOWS = {1024: (2, 512), 4096: (4, 1024)}  # tokens: windows, and tokens in each
 ROUNDS = {"14M": 4, "31M": 3, "70M": 2}
+STARTS = 5
 
 
 def build(shape: NeoX, seed: int = 0) -> Any:
@@ -174,14 +176,23 @@ def growth() -> dict[str, Any]:
 
 
 def startup() -> dict[str, Any]:
-    """Starting Python, importing the package, and the help text, in turn."""
-    lines = {"python": ["-c", "pass"], "import lmc": ["-c", "import lmc"], "lmc --help": ["-m", "lmc", "--help"]}
+    """Starting Python, importing torch, and commands on a small shipped pair, in turn."""
+    a, b = (str(places.checkout() / f"data/pairs/neox-docstrings-0/{name}") for name in "ab")
+    lines = {"python": ["-c", "pass"], "import torch": ["-c", "import torch"], "import lmc": ["-c", "import lmc"]}
+    commands = ["--help", "check nowhere", "check A B", "match A B --method naive --out aligned"]
+    for command in (*commands, "merge aligned --out merged"):
+        given = [{"A": a, "B": b}.get(word, word) for word in command.split()]
+        lines[f"lmc {command}"] = ["-m", "lmc", *given]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
-    for _ in range(9):
-        for name, line in lines.items():
-            used, began = _children(), time.monotonic()
-            subprocess.run([sys.executable, *line], stdout=subprocess.DEVNULL, check=True)
-            times[name].append((time.monotonic() - began, _children() - used))
+    environment = os.environ | {"PYTHONPATH": str(places.checkout()), "HF_HUB_OFFLINE": "1"}
+    for _ in range(STARTS):
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            for name, line in lines.items():
+                used, began = _children(), time.monotonic()
+                done = subprocess.run([sys.executable, *line], cwd=folder, env=environment, capture_output=True)
+                if done.returncode != 2 * ("nowhere" in name):
+                    raise SystemExit(f"{name}: exit code {done.returncode}")
+                times[name].append((time.monotonic() - began, _children() - used))
     rows = {
         name: dict(
             zip(("wall seconds", "processor seconds"), map(statistics.median, zip(*t, strict=True)), strict=True)
