@@ -203,7 +203,7 @@ def test_the_command_line_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["merge", "aligned", "--at", "0.5", "--out", "m", "--dtype", "bfloat16", "--data", "text.txt"]) == 0
     out = capsys.readouterr().out
     assert "\nmeasuring what rounding to bfloat16 costs on text.txt\n" in out
-    (loss,) = re.findall(r"- loss: (\S+) nats per token \(4 samples of text.txt\)", out)
+    (loss,) = re.findall(r"- loss before rounding: (\S+) nats per token \(4 samples of text.txt\)", out)
     # As many windows as `lmc path` was given, so the same ones: a card quotes one loss of a model.
     assert re.search(rf"- rounding the weights to bfloat16 changes the loss by .* \({loss} to \S+, 4 samples\)\n", out)
     assert main(["merge", "aligned", "--at", "0.5", "--out", "n", "--dtype", "float16"]) == 0
