@@ -111,7 +111,8 @@ for lam in (0, 0.25, 0.5, 0.75, 1):
 # :::
 #
 # It cannot be negative, since at $\lambda = 0$ it is zero. Two networks are *linearly mode connected*
-# {cite:p}`frankle2020linear` when it is (almost) zero. Nobody can look at every $\lambda$: here it is looked at on 25
+# when it is (almost) zero: the term is that of {cite:t}`frankle2020linear`, who measured errors, this formula that of
+# {cite:t}`entezari2022role`. Nobody can look at every $\lambda$: here it is looked at on 25
 # points, so a peak between two of them is missed, and a chapter that uses fewer points, fewer held-out samples or other
 # pairs finds a slightly different barrier for the same method. Compare numbers within a chapter.
 
