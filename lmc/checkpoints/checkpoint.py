@@ -11,6 +11,7 @@ and pickled weights are opened by `lmc.checkpoints.conversion` alone.
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,7 +173,12 @@ def find(reference: Mapping[str, Any], beside: Path) -> tuple[Blueprint, torch.d
     with _named(reference, beside):
         blueprint, dtype = inspect(_place(reference, beside)[0]), DTYPES[reference["dtype"]]
         hub.fetch(blueprint.source, blueprint.files)
-        return blueprint, dtype, require_unchanged(reference, blueprint, dtype)
+        found = require_unchanged(reference, blueprint, dtype)
+    if "rounded_from" in found:
+        what = f"matched in {reference['dtype']}, below {found['rounded_from']}, in which its weights are stored"
+        name = _place(reference, beside)[1]
+        warnings.warn(f"{name}: {what}: what counts as this parent is the rounded one", stacklevel=1)
+    return blueprint, dtype, found
 
 
 @contextmanager

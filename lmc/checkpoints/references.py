@@ -33,7 +33,8 @@ def refer(blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
     """How a checkpoint can be found again, and everything that must not have changed by then; it must be on disk.
 
     `sha256`: of each weights file. `settings`: of what else the function depends on, how pictures become input
-    included. `belongings`: of each kind that stands beside the weights, and of the whole configuration.
+    included. `belongings`: of each kind that stands beside the weights, and of the whole configuration. `rounded_from`:
+    the type the weights are stored in, where `dtype` does not hold them without loss.
     """
     source = blueprint.source
     settings = blueprint.family.settings(blueprint.model) | {"pictures": preprocessing.of(blueprint.model)}
@@ -44,6 +45,8 @@ def refer(blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
         "settings": _sha256(settings),
         "belongings": belongings.of(source.folder) | {CONFIGURATION: sha256(source.folder / "config.json")},
     }
+    if torch.promote_types(dtype, blueprint.dtype) != dtype:
+        found["rounded_from"] = str(blueprint.dtype).removeprefix("torch.")
     return found | ({"folder": str(source.folder)} if source.repository is None else {})
 
 

@@ -232,9 +232,14 @@ def _require_use(context: typer.Context, recipe: Recipe) -> None:
 
 def _warn_of_idle(context: typer.Context, names: Sequence[str], why: str) -> None:
     """Say which of these options were given for nothing."""
-    given = [f"--{name}" for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    given = [f"--{name}" for name in names if _given(context, name)]
     if given:
         _warn(f"{', '.join(given)}: not used {why}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
 
 
 def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
@@ -411,7 +416,7 @@ def path(
     aligned = _loaded(alignment, verify)
     samples = _held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
-    result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment))
+    result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment), seed=seed)
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
     for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
         label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
@@ -499,6 +504,7 @@ def merge(
         aligned = _loaded(alignment, verify)
         if limit is None and data is not None and measured is not None and measured.corpus == Path(data).name:
             limit = measured.samples  # those of `path`: a card quotes one loss of a model
+            seed = seed if _given(context, "seed") or measured.seed is None else measured.seed
         samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
         if samples is not None and is_lower(kind, next(aligned.parents[0].parameters()).dtype):
             _say(f"measuring what rounding to {dtype} costs on {data}")

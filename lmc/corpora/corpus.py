@@ -11,6 +11,7 @@ matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: on
 
 import hashlib
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,8 @@ def load(
     torch.Size([16, 32])
 
     Windows are as long as the model's context, at most `LONGEST`. `tokenizer` may be one, or the folder or hub name
-    that has it; without it, the model's own source is asked.
+    that has it; without it, the model's own source is asked. Where the names of a model's classes (`id2label`) are
+    those of the corpus, labels are numbered as the model numbers them; a warning says where they are other names.
     """
     read = family_of(model).inputs(model)
     if isinstance(read, Tokens):
@@ -137,10 +139,10 @@ def load(
         return ids
     _expect(corpus, split, "images", model)
     seen = preprocessing.require(model)
-    classes = len(pictures.read(corpus, split).classes)
-    if classes != read.classes:
-        raise DataError(f"corpus '{corpus}' ({split}): expected the model's {read.classes} classes, found {classes}")
-    return images(
+    classes = pictures.read(corpus, split).classes
+    if (count := len(classes)) != read.classes:
+        raise DataError(f"corpus '{corpus}' ({split}): expected the model's {read.classes} classes, found {count}")
+    x, labels = images(
         corpus,
         split,
         size=read.shape[-1],
@@ -151,6 +153,19 @@ def load(
         limit=limit,
         seed=seed,
     )
+    return x, torch.tensor(_numbers(corpus, classes, model))[labels]
+
+
+def _numbers(corpus: str, classes: list[str], model: Any) -> list[int]:
+    """The number that the model gives to each class of a corpus; a corpus itself numbers them by their names."""
+    named = getattr(getattr(model, "config", None), "id2label", None) or {}
+    own = [str(named.get(number, "")) for number in range(len(classes))]
+    if sorted(own) == sorted(classes):
+        return [own.index(name) for name in classes]
+    if own != [f"LABEL_{number}" for number in range(len(classes))] and any(own):  # what stands where none were named
+        what = f"its first class is {classes[0]!r}, which the model calls {own[0]!r} (id2label)"
+        warnings.warn(f"corpus '{corpus}': {what}: are all in one order?", stacklevel=1)
+    return list(range(len(classes)))
 
 
 def describe(corpus: str, split: str) -> dict[str, str]:

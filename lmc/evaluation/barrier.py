@@ -41,8 +41,8 @@ class PathResult:
     `barrier` is max over the path of L(λ) − ((1−λ) L(0) + λ L(1)), ≥ 0 by construction; `interval` its 95 % paired
     bootstrap over samples, recomputing the maximum; `gap` the signed difference between the midpoint and the better
     (best) endpoint. `metric` says the unit: nats per token or nats per image. With K > 2 endpoints an entry of
-    `lambdas` is the tuple of their weights. `corpus` is the name of the data, where it has one, and
-    `alignment` the fingerprint of the alignment folder that was measured, where it was one.
+    `lambdas` is the tuple of their weights. `corpus` is the name of the data, where it has one, `seed` what drew its
+    samples, and `alignment` the fingerprint of the alignment folder that was measured, where it was one.
     """
 
     lambdas: tuple[Any, ...]
@@ -55,6 +55,7 @@ class PathResult:
     samples: int
     corpus: str | None = None
     alignment: str | None = None
+    seed: int | None = None
 
     def to_json(self, file: str | Path | None = None) -> str:
         """The result as JSON text with its own SHA-256, also written to `file` if one is named."""

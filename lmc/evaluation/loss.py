@@ -93,7 +93,7 @@ def as_data(data: object, model: Any) -> Data:
 
     inputs, labels = collected.inputs, collected.labels
     if isinstance(read, Tokens):
-        if labels is not None or inputs.ndim != 2 or inputs.is_floating_point():
+        if labels is not None or inputs.ndim != 2 or inputs.is_floating_point() or inputs.dtype == torch.bool:
             raise DataError(f"data: expected {wanted}, found shape {list(inputs.shape)}, {inputs.dtype}")
         if inputs.shape[1] < 2 or not len(inputs):
             raise DataError(f"data: expected at least one window of two tokens, found shape {list(inputs.shape)}")

@@ -57,12 +57,29 @@ class Alignment:
     record: dict[str, Any]
     log: tuple[dict[str, float], ...] = field(default=())
 
-    @cached_property
+    @property
     def models(self) -> tuple[nn.Module, ...]:
-        """The aligned endpoints: stock models with the parents' functions (for `naive` these themselves)."""
+        """The aligned endpoints: stock models with the parents' functions (for `naive` these themselves).
+
+        They are made once. Raises ArgumentError where a parent was changed after that: they are not its function now.
+        """
         if self.method == "naive":
             return self.endpoints
-        return tuple(t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
+        made, before = self._made
+        for k, (then, now) in enumerate(zip(before, map(_edits, self.parents), strict=True)):
+            if then != now:
+                raise ArgumentError(
+                    f"parents: expected model {k} as it was when its aligned form was made, found it changed since; "
+                    "match again, and change a copy (copy.deepcopy) where this alignment is still needed"
+                )
+        return made
+
+    @cached_property
+    def _made(self) -> tuple[tuple[nn.Module, ...], list[list[int]]]:
+        """The aligned endpoints, and what was edited of each parent by then."""
+        before = [_edits(parent) for parent in self.parents]
+        made = (t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
+        return tuple(made), before
 
     @cached_property
     def endpoints(self) -> tuple[nn.Module, ...]:
@@ -314,6 +331,11 @@ def _canonical(parent: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* was tied to ")
         return canonicalize(parent)
+
+
+def _edits(parent: nn.Module) -> list[int]:
+    """How often each tensor of a model was changed in place, as torch counts; tensors of inference mode are not."""
+    return [0 if t.is_inference() else t._version for t in state(parent).values()]
 
 
 def _untie(outline: Any, transform: Transform) -> None:

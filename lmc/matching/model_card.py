@@ -96,12 +96,14 @@ def named(reference: Mapping[str, Any]) -> tuple[str, str]:
 
     A folder is called by its own name and that of the folder around it, unless that says only whose machine it was.
     """
+    stored = reference.get("rounded_from")
+    rounded = f", rounded from {inert(stored)} to {reference['dtype']}" if stored else ""
     if "folder" not in reference:  # repository@commit
-        return inert(reference["name"]), "of the hub"
+        return inert(reference["name"]), f"of the hub{rounded}"
     folder = Path(reference["folder"])
     around = "" if folder.parent in (Path.home(), Path(folder.anchor)) else f"{folder.parent.name}/"
     sums = (f"{inert(file)} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
-    return inert(f"{around}{folder.name}"), ", ".join(sums)
+    return inert(f"{around}{folder.name}"), ", ".join(sums) + rounded
 
 
 def changes(parents: Sequence[Any], model: Any) -> list[str]:

@@ -102,8 +102,8 @@ def merge_folder(
     """What `Alignment.load` and `export` do, with one tensor in memory at a time; returns the model card's text.
 
     None, and nothing is done, where models are needed: for every method but `naive`, whose aligned models are the
-    parents as they are stored, where an input normalisation is folded in, and where rounding is measured, to a type
-    below the one that the parents are stored in. Raises what these two raise.
+    parents as they are stored, where these were rounded to be matched, where an input normalisation is folded in, and
+    where rounding is measured, to a type below the one that the parents are stored in. Raises what these two raise.
     """
     described = describe(directory)
     if described["method"] != "naive":
@@ -114,6 +114,8 @@ def merge_folder(
     blueprints, references = [blueprint for blueprint, _, _ in found], [reference for _, _, reference in found]
     models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
     if not can_stream(blueprints, None) or any(is_lower(dtype, blueprint.dtype) for blueprint in blueprints):
+        return None
+    if any("rounded_from" in reference for reference in references):  # what is averaged is not what is stored
         return None
     require_pairable(models)
     spec = spec_of(models[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pico
 import pytest
 import torch
 from PIL import Image
@@ -390,6 +391,23 @@ def test_load_refuses_what_does_not_fit(language_model, classifier, tokenizer, t
             draw_image(i).save(tmp_path / "classes" / name / f"{i}.png")
     with pytest.raises(DataError, match=r"\(match\): expected the model's 10 classes, found 2"):
         corpora.load(str(tmp_path / "classes"), classifier, "match")
+
+
+@pytest.mark.parametrize("own", [["ant", "bee", "cow"], ["cow", "ant", "bee"]])
+def test_labels_are_numbered_as_the_model_numbers_its_classes(own, tmp_path):
+    for shade, name in enumerate(("ant", "bee", "cow")):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            Image.new("L", (8, 8), 100 * shade).save(tmp_path / name / f"{i}.png")
+    model = pico.hf_vit(dtype=torch.float32, num_labels=3)
+    model.preprocessor_config = {"image_mean": [0.0], "image_std": [1.0], "size": 8}
+    model.config.id2label = dict(enumerate(own))
+    x, labels = corpora.load(str(tmp_path), model, "match")
+    shown = [("ant", "bee", "cow")[round(float(image.mean()) * 255 / 100)] for image in x]
+    assert [own[label] for label in labels] == shown and len(set(shown)) == 3
+    model.config.id2label = dict(enumerate(("Ameise", "Biene", "Kuh")))
+    with pytest.warns(UserWarning, match="its first class is 'ant', which the model calls 'Ameise'"):
+        corpora.load(str(tmp_path), model, "match")
 
 
 def test_the_help_of_the_commands_names_every_corpus():

@@ -189,3 +189,13 @@ def test_export_writes_stock_checkpoints(alignment, tmp_path):
     alignment.export(tmp_path / "both")
     for k, model in enumerate(alignment.models):
         assert same(lmc.load(tmp_path / f"both/endpoint-{k}"), model)
+
+
+def test_a_parent_that_was_changed_since_is_not_merged_as_it_was() -> None:
+    a, b = (pico.neox(seed) for seed in (0, 1))
+    alignment = lmc.match(a, b, method="canonical")
+    alignment.merge(0.5)
+    with torch.no_grad():
+        next(a.parameters()).mul_(2)
+    with pytest.raises(lmc.ArgumentError, match="expected model 0 as it was when its aligned form was made"):
+        alignment.merge(0.5)

@@ -58,6 +58,16 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         lambda: pico.vit(global_pool="avg", fc_norm=False),
         "global_pool: expected token, found avg",
     ),
+    "padding of a classifier of texts": (
+        lambda: pico.gpt2(kind="ForSequenceClassification", pad_token_id=1),
+        lambda: pico.gpt2(kind="ForSequenceClassification", pad_token_id=2),
+        "pad_token_id: expected 1, found 2",
+    ),
+    "padding where positions begin": (
+        lambda: pico.roberta(pad_token_id=1),
+        lambda: pico.roberta(pad_token_id=2),
+        "pad_token_id: expected 1, found 2",
+    ),
     "vision heads": (pico.vit, lambda: pico.vit(num_heads=4), "num_heads: expected 2, found 4"),
 }
 

@@ -207,3 +207,13 @@ def test_what_has_to_be_measured_or_folded_in_needs_the_models(tmp_path: Path) -
     blueprints = inspect_pair(write_pair("neox", tmp_path)).blueprints
     assert can_stream(blueprints, None)
     assert not can_stream(blueprints, torch.bfloat16)
+
+
+def test_parents_that_were_rounded_are_said_to_be(tmp_path: Path) -> None:
+    names = write_pair("neox", tmp_path)
+    loaded = [lmc.load(name, dtype=torch.bfloat16) for name in names]
+    lmc.match(loaded, method="naive").save(tmp_path / "aligned")
+    with pytest.warns(UserWarning, match="matched in bfloat16, below float32, in which its weights are stored"):
+        assert merge_folder(tmp_path / "aligned", tmp_path / "merged", [1.0, 0.0]) is None  # not as they are stored
+        (card,) = lmc.Alignment.load(tmp_path / "aligned").export(tmp_path / "merged", at=0.0)
+    assert card.count("rounded from float32 to bfloat16") == 2

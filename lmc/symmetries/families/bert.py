@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from lmc.errors import UnsupportedModelError
+from lmc.symmetries.families import settings as shared
 from lmc.symmetries.families.attention import move_values, plain_heads
 from lmc.symmetries.families.bert_heads import Top, top
 from lmc.symmetries.families.common import Tokens, norm
@@ -101,6 +102,12 @@ def _norms(layers: range, base: str, present: set[str], head: Top) -> Iterator[N
         yield replace(norm(out + ".LayerNorm", present, up + ".dense"), weight=None, onward=down + ".dense.bias")
         before = down + ".LayerNorm"
     yield from head.norms
+
+
+def settings(model: Any) -> dict[str, object]:
+    """Also the padding token, behind whose number RoBERTa's positions begin."""
+    counted = {} if model.config.model_type == "bert" else {"pad_token_id": model.config.pad_token_id}
+    return {**shared.settings(model), **counted}
 
 
 def tokens(model: Any) -> Tokens:

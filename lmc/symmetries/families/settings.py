@@ -55,6 +55,8 @@ def settings(model: Any) -> dict[str, object]:
     meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
     found = {name: value for name, value in fields.items() if name not in meaningless and _is_read(name, type(model))}
     rotary = fields.get("rope_parameters") or {}
+    if hasattr(model, "score") and "SequenceClassification" in type(model).__name__:
+        found["pad_token_id"] = fields.get("pad_token_id")  # a text is judged at its last token that is no padding
     if rotary.get("rope_type", "default") != "default":  # angles then depend on the length of the context
         found["max_position_embeddings"] = fields.get("max_position_embeddings")
     return found
