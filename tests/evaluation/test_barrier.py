@@ -125,3 +125,9 @@ def test_data_may_come_in_batches():
         lmc.path(alignment, data=(images, labels + 100))
     with pytest.raises(lmc.DataError, match="expected images"):
         lmc.path(alignment, data=(images[..., :4], labels))
+
+
+def test_a_mask_is_no_text():
+    a, b = (pico.neox(seed, torch.float32) for seed in (0, 1))
+    with pytest.raises(lmc.DataError, match=r"expected token ids \[n, T\] \(int64\), found shape .*, torch.bool"):
+        lmc.path(lmc.match(a, b, method="naive"), data=torch.ones(2, 8, dtype=torch.bool))
