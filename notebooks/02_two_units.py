@@ -122,7 +122,9 @@ for point in (x, np.array([1.0, -1.0])):
 # ```
 #
 # And it can be undone. Whoever knows that two units were swapped swaps them back, and averages two equal networks.
-# {numref}`fig-weights-before-after` shows two small networks that were trained apart. Nobody swapped anything there,
+# {numref}`fig-weights-before-after` shows two small networks that were trained apart, from different starts and on other
+# noisy examples of one function; the order is that in which each unit of B is paired with the unit of A whose weights are
+# closest. Nobody swapped anything there,
 # yet a reordering makes them nearly alike. To find it is called {term}`matching`.
 #
 # ```{figure} /_static/pictures/weights-before-after.svg

@@ -85,7 +85,8 @@ spec = lmc.spec(model)
 # line it is `lmc check MODEL`, for your models too. In its table *dimension* is how many numbers of that kind can be chosen
 # freely, and *of all* is their share of all parameters. *float64* is the largest change of an output in double precision;
 # the column beside it is the same with the model as its library runs it. The row *canonical form* counts separately what is
-# settled by rule (its *gauges*: gains, means and biases). The other rows count what is left to choose.
+# settled by rule (its *gauges*: gains, means and biases). The other rows count what is left to choose. Balancing is not
+# subtracted: inside a head all of $GL(d_h)$ is counted.
 
 # %%
 report = lmc.check(
@@ -105,7 +106,7 @@ assert report.ok
 # That such a check can fail was shown on the way: a rotation that forgets $\mathbb 1$ ({doc}`05_rotating`) and a shear
 # ({doc}`06_inside_a_head`) change the outputs.
 #
-# ## None is missing
+# ## None was found missing
 #
 # ```{prf:observation} Completeness, as it is tested
 # :label: obs-complete

@@ -211,7 +211,7 @@ plt.show()
 # | Tiny Shakespeare, GPT-2 | {{gpt2-shakespeare: dual}} | {{gpt2-shakespeare: single}} |
 #
 # Barriers, means over three pairs each: in nats per image (vision), per byte (documentation) or per
-# token (Wikipedia, Tiny Shakespeare).
+# token (Wikipedia, Tiny Shakespeare). The figure has the networks of several sizes of {doc}`15_what_limits_it` as well.
 #
 # :::{admonition} What we found
 # :class: important

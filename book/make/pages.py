@@ -145,7 +145,7 @@ def claims(folder: Path) -> None:
         short.append(f"| {claim} | {whose} | {'; '.join(counted) or 'not tested'} |")
         lines = [f"- {row['tested']}: {row['number']}. **{row['verdict']}** ({_source(row)})" for row in tested]
         body = "\n".join(lines) or "Not tested: nothing here can say."
-        sections.append(f"## {claim[0].upper()}{claim[1:]}\n\nBy {whose}.\n\n{body}")
+        sections.append(f"## {claim[0].upper()}{claim[1:]}\n\nWhose: {whose}.\n\n{body}")
     text, largest = (f"{count / 1e6:.1f} million" for count in parameters())
     short += [
         "",

@@ -281,7 +281,7 @@ def matching_steps() -> str:
             [
                 "units, heads: the best assignment",
                 "stream, values: the best rotation (Procrustes)",
-                "rotary planes: the best phase",
+                "rotary planes: the best complex factor",
                 "round and round, until nothing changes",
             ],
             "orange",

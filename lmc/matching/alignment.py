@@ -107,9 +107,10 @@ class Alignment:
 
         >>> carried = alignment.transport(tuned)         # tuned from a: what it learned, on b
 
-        Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Does
-        a fine-tune move?*). Of `naive` the change is added as it is. Raises ArgumentError for a model that is no
-        fine-tune of either parent, or is one of them, CheckpointError where a head of its base was never trained.
+        Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Can a
+        fine-tune be carried to another network?*). Of `naive` the change is added as it is. Raises ArgumentError for a
+        model that is no fine-tune of either parent, or is one of them, CheckpointError where a head of its base was
+        never trained.
         """
         return self._carried(tuned, base_of(tuned, self.parents)[0])
 

@@ -34,6 +34,12 @@ def numbers(name: str) -> Any:
     return json.loads((STATIC / f"widgets/{name}.json").read_text(encoding="utf-8"))
 
 
+def test_every_widget_stands_on_a_page(root: Path) -> None:
+    pages = [*(root / "book").glob("*.md"), *(root / "notebooks").glob("*.py")]
+    shown = {name for page in pages for name in re.findall(r"```\{widget\} (\S+)", page.read_text(encoding="utf-8"))}
+    assert shown == set(WORDS)
+
+
 def results(root: Path, name: str) -> Any:
     return json.loads((root / f"data/results/laptop/{name}.json").read_text(encoding="utf-8"))
 
