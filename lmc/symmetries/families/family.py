@@ -53,14 +53,7 @@ FAMILIES = (
     _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
     _decoder("olmoe", olmoe.spec, "OlmoeForCausalLM"),
     Family(
-        "bert",
-        "transformers",
-        ENCODERS,
-        bert.spec,
-        bert.settings,
-        bert.tokens,
-        published=bert.PUBLISHED,
-        unread=bert.OTHER_HEADS,
+        "bert", "transformers", ENCODERS, bert.spec, bert.settings, bert.tokens, None, bert.PUBLISHED, bert.OTHER_HEADS
     ),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
     Family("hf_vit", "transformers", PICTURES, hf_vit.spec, settings, hf_vit.images),
