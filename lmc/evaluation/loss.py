@@ -172,9 +172,16 @@ def evaluate(model: nn.Module, data: Data, batch: int = 64, shown: str = "") -> 
     """`score` over all samples, in float64 on the CPU, [n] each. `shown`: the name of a progress bar, if there is one.
 
     >>> losses, correct = evaluate(a, as_data(held_out, a))
+
+    Without dropout, also of a model that is in training mode, which it is in again afterwards.
     """
-    device = next(model.parameters()).device
+    device, training = next(model.parameters()).device, [module for module in model.modules() if module.training]
     starts = tqdm(range(0, len(data), batch), shown, delay=1, disable=None if shown else True)
-    parts = [score(model, data[slice(i, i + batch)].to(device)) for i in starts]
+    try:
+        model.eval()
+        parts = [score(model, data[slice(i, i + batch)].to(device)) for i in starts]
+    finally:
+        for module in training:
+            module.training = True
     losses, correct = (torch.cat(p).double().cpu() for p in zip(*parts, strict=True))
     return losses, correct

@@ -23,6 +23,14 @@ def test_language_loss_is_next_token_cross_entropy():
         assert float(correct[i]) == pytest.approx(sum(hits) / len(hits))
 
 
+def test_a_model_in_training_mode_is_scored_without_dropout_and_stays_in_it():
+    model = pico.neox(dtype=torch.float32, hidden_dropout=0.5)
+    tokens = Data(pico.inputs(model, n=3))
+    expected = evaluate(model.eval(), tokens)[0]
+    assert torch.equal(evaluate(model.train(), tokens)[0], expected)
+    assert all(module.training for module in model.modules())
+
+
 def test_shipped_endpoint_has_its_recorded_loss():
     model = lmc.load(shipped_pairs.shipped("vit-digits-0")[0])
     data = Data(*corpora.images("digits", "eval", size=8, mean=(0.5,), std=(0.5,)))
