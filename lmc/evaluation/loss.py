@@ -10,7 +10,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from lmc.errors import ArgumentError, DataError
-from lmc.symmetries import logits
+from lmc.symmetries import in_evaluation, logits
 from lmc.symmetries.families import Images, Tokens, family_of
 
 _NOTHING = -100  # the target of a position that predicts nothing
@@ -175,13 +175,9 @@ def evaluate(model: nn.Module, data: Data, batch: int = 64, shown: str = "") -> 
 
     Without dropout, also of a model that is in training mode, which it is in again afterwards.
     """
-    device, training = next(model.parameters()).device, [module for module in model.modules() if module.training]
+    device = next(model.parameters()).device
     starts = tqdm(range(0, len(data), batch), shown, delay=1, disable=None if shown else True)
-    try:
-        model.eval()
+    with in_evaluation(model):
         parts = [score(model, data[slice(i, i + batch)].to(device)) for i in starts]
-    finally:
-        for module in training:
-            module.training = True
     losses, correct = (torch.cat(p).double().cpu() for p in zip(*parts, strict=True))
     return losses, correct

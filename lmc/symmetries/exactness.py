@@ -25,7 +25,7 @@ from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.pattern import SCALE
 from lmc.symmetries.precision import float64
 from lmc.symmetries.spec import ModelSpec
-from lmc.symmetries.stock_model import epsilon, hold, hollow, logits, set_epsilon, state
+from lmc.symmetries.stock_model import epsilon, hold, hollow, in_evaluation, logits, set_epsilon, state
 from lmc.symmetries.transform import Transform, kinds, moved_by
 
 CANONICAL, WHOLE = "canonical form", "whole group"
@@ -265,12 +265,8 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 @torch.no_grad()
 def evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
     """The model's logits in evaluation mode, in float64; its training mode stays what it was."""
-    training = [module for module in model.modules() if module.training]  # each to be put back as it was
-    try:
-        return logits(model.eval(), inputs).double()
-    finally:
-        for module in training:
-            module.training = True
+    with in_evaluation(model):
+        return logits(model, inputs).double()
 
 
 def _describe(spec: ModelSpec, kind: str) -> tuple[str, int]:

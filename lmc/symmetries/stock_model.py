@@ -88,6 +88,23 @@ def without_weights() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Without dropout meanwhile; each module that was in training mode is in it again afterwards.
+
+    >>> with in_evaluation(model):
+    ...     model.training
+    False
+    """
+    training = [module for module in model.modules() if module.training]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def hollow(model: Any) -> Any:
     """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers."""
     memo: dict[int, Any] = {}

@@ -1,6 +1,7 @@
 """Pairs that can be matched pass; for any other the first difference is named, before weights are read."""
 
 import json
+import time
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
@@ -284,6 +285,16 @@ def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytes
     assert estimate.step_seconds(pico.bert(dtype=torch.float32)) is None
     monkeypatch.undo()
     assert 0 < (estimate.step_seconds(model) or 0) < 60
+
+
+def test_what_other_programs_take_is_not_counted() -> None:
+    """On a processor: while this process waits, as it does beside other work, its own time stands still."""
+
+    def waits() -> torch.Tensor:
+        time.sleep(0.2)
+        return torch.ones(1)
+
+    assert estimate.seconds_of(waits) < 0.1
 
 
 def test_the_time_of_weights_is_what_was_measured() -> None:
