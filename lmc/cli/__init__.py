@@ -389,6 +389,7 @@ def _write(alignment: "Alignment", folder: Path | None, export: bool, dtype: "to
 def path(
     alignment: Aligned,
     data: Annotated[str, typer.Option(help=f"The corpus, its evaluation part: {CORPUS}.")],
+    # At most as many as `lmc.evaluation` takes, where torch would be imported to ask.
     grid: Annotated[int | None, count("Points on the line, 25 for two models.", 2, 10_000)] = None,
     limit: Limit = None,
     seed: Seed = 0,
