@@ -256,6 +256,8 @@ def scratch_folder(prefix: str, beside: Path | None = None) -> Iterator[Path]:
     >>> with scratch_folder("lmc-") as folder:
     ...     folder.is_dir()
     True
+
+    Raises CheckpointError where the disk is full.
     """
     new = Path(tempfile.mkdtemp(prefix=prefix, dir=beside))
     for old in new.parent.glob(f"{glob.escape(prefix)}????????{UNFINISHED}"):
@@ -264,12 +266,11 @@ def scratch_folder(prefix: str, beside: Path | None = None) -> Iterator[Path]:
             os.close(held)
     held = _hold(new)  # before it has a name that others look for
     aside = new.rename(f"{new}{UNFINISHED}")
-    _aside[aside] = aside
     try:
-        yield aside
+        with _unfinished(aside, new):
+            yield aside
     finally:
         _remove(aside)
-        _aside.pop(aside, None)
         if held is not None:
             os.close(held)
 

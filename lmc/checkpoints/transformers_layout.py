@@ -206,7 +206,12 @@ def _stored(model: Any) -> dict[str, str]:
             _refuse_untied(model, one, other, type(model).__name__)
             own.pop(one, None)
     known = {id(tensor): name for name, tensor in own.items()}
-    return {known[id(tensor)]: name for name, tensor in revert_weight_conversion(model, dict(own)).items()}
+    # A head that was untied since the model was read: its files do not say what it would be called there.
+    heads = {name: own.pop(name) for name in model.all_tied_weights_keys if name in own}
+    made = copy.copy(model)
+    vars(made).pop("_weight_conversions", None)  # as for a model that is made from its configuration
+    named = revert_weight_conversion(model, own) | revert_weight_conversion(made, heads)
+    return {known[id(tensor)]: name for name, tensor in named.items()}
 
 
 def _each_once(

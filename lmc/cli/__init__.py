@@ -75,6 +75,7 @@ START = "Where learning begins: canonical, weights, activations or an alignment 
 Start = Annotated[str | None, typer.Option(help=START)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
+LEFT_OUT = f"{ENDS[:-1]}, does not measure rounding, and holds no model in memory."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
 Export = Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")]
 
@@ -188,7 +189,7 @@ def match(
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
-        if method in ("naive", "weights") and matching.can_stream(pair.blueprints, kind):
+        if not recipe.reads_data and matching.can_stream(pair.blueprints, kind):
             _say(f"matching with {method}, one part at a time")
             if leader:
                 matching.match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
@@ -469,7 +470,7 @@ def merge(
     limit: Limit = None,
     seed: Seed = 0,
     take_from: Annotated[str, typer.Option(help=TAKEN)] = "first",
-    verify: Verify = True,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help=LEFT_OUT)] = True,
 ) -> None:
     """Write a merged model: a stock checkpoint.
 
@@ -480,7 +481,8 @@ def merge(
     from lmc.matching import describe
 
     refuse_occupied(out)
-    count = len(describe(alignment)["parents"])
+    described = describe(alignment)
+    count = len(described["parents"])
     from lmc import corpora
     from lmc.matching import barycentric
 
@@ -495,11 +497,10 @@ def merge(
     from lmc.matching import merge_folder
 
     measured = _measured(alignment)
-    # Averages of weights as they are stored need one tensor in memory at a time, and their ends are the parents.
-    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent)
-    if card is not None:
+    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent, verify)
+    if card is not None and described["method"] == "naive":
         _say("the ends of the path are the parents: their weights are averaged as they are stored")
-    else:
+    if card is None:
         from lmc.evaluation import is_lower
 
         aligned = _loaded(alignment, verify)

@@ -1,10 +1,10 @@
-"""Data-free matching of checkpoints on disk: no model is ever held, only the tensors of one part at a time.
+"""Matching without data, and merging, of checkpoints on disk: no model is held, only the tensors of one part at a time.
 
 >>> pair = lmc.matching.inspect_pair(["run-1", "run-2"])
 >>> match_folders(pair.blueprints, Path("streamed"), export=True)
 
 Every checkpoint is brought into canonical form once, part by part, into files beside the output that are removed at the
-end (one model's size each). Matching and export read these.
+end (one model's size each). Matching, export and merging read these; `naive` needs none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from lmc.matching.inheritance import inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
 from lmc.matching.pairing import cosine, matrices, require_pairable, warn_if_shared
-from lmc.matching.weights import match_all
+from lmc.matching.weights import match_all, same_epsilon
 from lmc.symmetries import Canonical, ModelSpec, Moved, Transform, epsilon, hollow, set_epsilon, warn_untied
 from lmc.symmetries.families import spec as spec_of
 
@@ -40,7 +40,7 @@ def match_folders(
     frequencies: Tensor | None = None,
     method: str = "weights",
 ) -> None:
-    """Write the alignment that `lmc.match` finds by `weights` or `naive` into a new folder, as `Alignment.save` does.
+    """Write the alignment that `lmc.match` finds into a new folder, as `Alignment.save` does; `method` reads no data.
 
     `export` adds the aligned models, as `Alignment.export` does. `frequencies` as there. Raises CheckpointError.
     """
@@ -62,8 +62,10 @@ def match_folders(
             _warn_of_shared(blueprints[0].model, references, weights)
             _say_untied(spec, blueprints, states)
             epsilons = [epsilon(b.model, spec) if spec.epsilon else 0.0 for b in blueprints]
-            transforms, found = match_all(states, spec, epsilons, frequencies)
-            record |= found
+            transforms = same_epsilon(spec, epsilons)
+            if method == "weights":
+                transforms, found = match_all(states, spec, epsilons, frequencies)
+                record |= found
         write(folder, method, references, transforms, record)
         if export:
             (folder / "models").mkdir()
@@ -98,22 +100,26 @@ def merge_folder(
     dtype: torch.dtype = torch.float32,
     measured: PathResult | None = None,
     take_from: int = 0,
+    verify: bool = True,
 ) -> str | None:
-    """What `Alignment.load` and `export` do, with one tensor in memory at a time; returns the model card's text.
+    """What `Alignment.load` and `export` do, a part in memory at a time; returns the model card's text.
 
-    None, and nothing is done, where models are needed: for every method but `naive`, whose aligned models are the
-    parents as they are stored, where these were rounded to be matched, where an input normalisation is folded in, and
-    where rounding is measured, to a type below the one that the parents are stored in. Raises what these two raise.
+    >>> text = merge_folder(Path("aligned"), Path("merged"), [0.5, 0.5], verify=False)
+
+    None, and nothing is done, where models are needed: where parents were rounded to be matched, or an input
+    normalisation is folded in; and, unless `verify` is False, to compute whether the ends of the path are the parents
+    (those of `naive` are) and to measure what rounding to a lower type does. Raises what these two raise.
     """
     described = describe(directory)
-    if described["method"] != "naive":
-        return None
+    method: str = described["method"]
     require_whole(directory, described)
     transforms = [Transform.load(directory / elements(k)) for k in range(len(described["parents"]))]
     found = [checkpoints.find(reference, directory) for reference in described["parents"]]
     blueprints, references = [blueprint for blueprint, _, _ in found], [reference for _, _, reference in found]
     models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
-    if not can_stream(blueprints, None) or any(is_lower(dtype, blueprint.dtype) for blueprint in blueprints):
+    naive = method == "naive"
+    rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)
+    if (verify and (rounded or not naive)) or not can_stream(blueprints, None):
         return None
     if any("rounded_from" in reference for reference in references):  # what is averaged is not what is stored
         return None
@@ -122,12 +128,23 @@ def merge_folder(
     require_of(directory, transforms, spec)
     for blueprint in blueprints:
         checkpoints.require_tied(blueprint)
-    outline, tensors = mixture(spec, models, [stored(blueprint, kind) for blueprint, kind, _ in found], weights)
     inherited = inherit(models, [reference.get("folder", reference["name"]) for reference in references], take_from)
-    notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}", *inherited.notes]
-    inherited.settle(outline, models)
-    text = card("naive", described["record"], [named(r) for r in references], weights, 0, measured, notes)
-    checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
+    states: list[Mapping[str, Tensor]] = [stored(blueprint, kind) for blueprint, kind, _ in found]
+    ends, parent = models, None
+    with scratch_folder(".canonical-", out.parent) as scratch:
+        if not naive:
+            forms = [_canonical(spec, s, scratch / str(k), None) for k, s in enumerate(states)]
+            states = [Moved(t, form) for t, form in zip(transforms, forms, strict=True)]
+            ends = [_endpoint(m, spec, s) for m, s in zip(models, states, strict=True)]
+            parent = epsilon(models[0], spec)
+        outline, tensors = mixture(spec, ends, states, weights, parent)
+        notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
+        notes += ["what rounding them changes was not measured"] if rounded else []
+        inherited.settle(outline, models)
+        notes += inherited.notes
+        parents = [named(r) for r in references]
+        text = card(method, described["record"], parents, weights, 0, measured, notes, rounded)
+        checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
     return text
 
 

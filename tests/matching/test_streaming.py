@@ -173,6 +173,49 @@ def test_parents_in_a_low_type_are_averaged_in_it_one_tensor_at_a_time(tmp_path:
     assert merge_folder(tmp_path / "half", tmp_path / "lower still", [0.5, 0.5], torch.bfloat16) is None
 
 
+@pytest.mark.filterwarnings("ignore:.*was tied to")
+@pytest.mark.parametrize(
+    ("name", "method", "weights"),
+    [
+        ("llama", "canonical", [0.25, 0.75]),
+        ("neox tied", "weights", [0.2, 0.3, 0.5]),
+        ("neox of another ε", "canonical", [0.0, 0.3, 0.7]),
+        ("neox of another ε", "dual", [0.25, 0.75]),
+        ("mixtral", "weights", [1.0, 0.0]),
+        ("vit", "canonical", [0.2, 0.3, 0.5]),
+    ],
+)
+def test_merges_without_a_model_in_memory_are_those_with_to_the_byte(
+    name: str, method: str, weights: list[float], tmp_path: Path
+) -> None:
+    """Every method's, of parents cut into files in different ways. `canonical` is matched without a model, too."""
+    folders = [tmp_path / f"parent-{k}" for k in range(len(weights))]
+    for seed, folder in enumerate(folders):
+        model = MODELS[name](seed)
+        if name == "vit":
+            lmc.save(model, folder)
+        else:
+            model.save_pretrained(folder, max_shard_size=["1GB", "3KB", "7KB"][seed])
+    loaded = [lmc.load(folder) for folder in folders]
+    held = lmc.match(loaded, method=method, data=pico.inputs(loaded[0]) if method == "dual" else None, steps=2)  # type: ignore[arg-type]
+    held.save(tmp_path / "aligned")
+    if method == "canonical":
+        blueprints = inspect_pair([str(folder) for folder in folders]).blueprints
+        match_folders(blueprints, tmp_path / "streamed", method=method)
+        assert contents(tmp_path / "streamed") == contents(tmp_path / "aligned")
+    (card,) = held.export(tmp_path / "expected", at=weights)
+    assert merge_folder(tmp_path / "aligned", tmp_path / "computed", weights) is None  # its ends are to be computed
+    assert merge_folder(tmp_path / "aligned", tmp_path / "merged", weights, verify=False) == card
+    assert contents(tmp_path / "merged") == contents(tmp_path / "expected")
+    lower = merge_folder(tmp_path / "aligned", tmp_path / "lower", weights, torch.bfloat16, verify=False)
+    assert lower is not None and "what rounding them changes was not measured" in lower
+    held.export(tmp_path / "expected lower", at=weights, dtype=torch.bfloat16)
+    both = (contents(tmp_path / which) for which in ("lower", "expected lower"))
+    one, other = ({file: of for file, of in each.items() if file != "README.md"} for each in both)
+    assert one == other
+    assert not list(tmp_path.glob(".canonical-*"))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 

@@ -44,8 +44,8 @@ from lmc.reproduce.training.settings import (
     work,
 )
 from lmc.reproduce.training.shapes import Gpt2, Language, Vit
-from lmc.reproduce.training.tasks import Pictures, task_of
-from lmc.reproduce.training.trainer import Trainer, TrainingRecipe
+from lmc.reproduce.training.tasks import Digits, Pictures, task_of
+from lmc.reproduce.training.trainer import MuonRecipe, Trainer, TrainingRecipe, begun, train, until
 
 CPU = torch.device("cpu")
 PLENTY = Budget(3600)
@@ -487,6 +487,24 @@ def test_training_that_diverges_is_said():
     trainer = Trainer(torch.nn.Linear(2, 1), TrainingRecipe(steps=1, batch=1, lr=0.5, warmup=0))
     with pytest.raises(DivergedError, match=r"training loss is nan at step 1: lower the rate \(0.5\)"):
         trainer.descend(trainer.model(torch.full((1, 2), torch.nan)).sum())
+
+
+@pytest.mark.parametrize("kind", [TrainingRecipe, MuonRecipe])
+def test_a_training_that_was_kept_goes_on_as_if_it_had_not_stopped(kind, tmp_path):
+    """To the bit, whatever takes the steps. Muon's are for matrices between hidden units alone."""
+    task, recipe = Digits(width=16, depth=1), kind(steps=6, batch=4, lr=1e-2, warmup=1)
+    whole, _ = train(task, recipe, seed=0, progress=False)
+    first, order = begun(task, recipe, seed=0)
+    until(3, first, task, order)
+    first.save(tmp_path / "state.safetensors")
+    second, _ = begun(task, recipe, seed=1)
+    second.restore(tmp_path / "state.safetensors")
+    until(6, second, task, order)
+    assert all(map(torch.equal, whole.parameters(), second.model.parameters()))
+    if kind is MuonRecipe:
+        names = {id(p): name for name, p in second.model.named_parameters()}
+        (group,) = second.optimizers[0].param_groups
+        assert {names[id(p)].split(".")[0] for p in group["params"]} == {"blocks"} and len(group["params"]) == 4
 
 
 def test_shapes_build_the_stock_models_of_their_names():

@@ -21,7 +21,7 @@ from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.settings import Matching, Setting, corpora
 from lmc.reproduce.training.shapes import Vit
 from lmc.reproduce.training.tasks import CPU, task_of
-from lmc.reproduce.training.trainer import TrainingRecipe
+from lmc.reproduce.training.trainer import MuonRecipe
 
 DUAL = (2.5e-3, 5e-3, 1e-2, 2e-2)  # single's rates are twice these: to first order the same steps
 MATCHING = Matching(
@@ -39,7 +39,7 @@ def _cifar(width: int) -> Setting:
         f"cifar10-{width}",
         Vit(layers=4, width=width, heads=width // 32, size=32, patch=4, classes=10),
         corpus="cifar10",
-        recipe=TrainingRecipe(steps=24_000, batch=64, lr=round(1.5e-3 * (128 / width) ** 0.5, 6), warmup=500),
+        recipe=MuonRecipe(steps=4000, batch=64, lr=round(1.5e-3 * (128 / width) ** 0.5, 6), warmup=100),
         matching=MATCHING,
         scored=2000,
         grid=13,
@@ -56,7 +56,7 @@ SETTINGS = {
             "tiny-imagenet-192",
             Vit(layers=6, width=192, heads=6, size=64, patch=8, classes=200),
             corpus="tiny-imagenet",
-            recipe=TrainingRecipe(steps=40_000, batch=64, lr=1e-3, warmup=1000),
+            recipe=MuonRecipe(steps=8000, batch=64, lr=1e-3, warmup=100),
             matching=MATCHING,
             scored=2000,
             grid=13,

@@ -1,6 +1,7 @@
 """One endpoint from nothing: every choice that decides its weights is in a `TrainingRecipe` and a seed."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from lmc.evaluation import Data
 from lmc.files import read_state, write_state
 from lmc.reproduce.training.tasks import Task
 from lmc.symmetries import logits
+from lmc.symmetries.families import spec as spec_of
 
 CURVE_POINTS = 50
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of AdamW, and of Muon
 ORDER_SEED = 1_000_003  # added to an endpoint's seed for its data, so that no stream of random numbers is used twice
 
 
@@ -31,11 +34,44 @@ class TrainingRecipe:
     beta2: float = 0.95
     clip: float = 1.0  # of the gradient's norm
 
+    def optimizers(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        """What takes the steps; every parameter belongs to one of them."""
+        return [self._adamw(model.parameters())]
+
+    def _adamw(self, given: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        parameters = list(given)
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, betas=(0.9, self.beta2), fused=parameters[0].is_cuda or None)
+
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
+
+
+@dataclass(frozen=True)
+class MuonRecipe(TrainingRecipe):
+    """Muon (K. Jordan et al., 2024) for the matrices between hidden units, and AdamW for everything else.
+
+    Its steps are as large as those of AdamW at the same rate (arXiv 2502.16982). It needs torch 2.9.
+    """
+
+    momentum: float = 0.95
+
+    def optimizers(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        spec = spec_of(model)
+        hidden, rest = [], []
+        for name, parameter in model.named_parameters():
+            inside = name in spec.rules and name not in spec.logits and not spec.looked_up(name)
+            (hidden if parameter.ndim == 2 and inside else rest).append(parameter)
+        muon = torch.optim.Muon(
+            hidden, weight_decay=self.weight_decay, momentum=self.momentum, adjust_lr_fn="match_rms_adamw"
+        )
+        return [muon, self._adamw(rest)]
 
 
 class Trainer:
@@ -49,25 +85,20 @@ class Trainer:
     """
 
     def __init__(self, model: nn.Module, recipe: TrainingRecipe) -> None:
-        parameters = list(model.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        on_gpu = parameters[0].is_cuda
         self.model, self.recipe, self.step = model, recipe, 0
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, recipe.beta2), fused=on_gpu or None)
+        self.optimizers = recipe.optimizers(model)
         self.curve: list[tuple[int, float]] = []  # (step, mean loss since the entry before)
         self._recent: list[Tensor] = []  # on the device: reading a loss at every step would make the device wait
 
     def descend(self, loss: Tensor) -> None:
         """One step down this loss. Raises DivergedError, at the next point of the curve, if it is not finite."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step)
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate(self.step)
+            optimizer.step()
         self._recent.append(loss.detach())
         self.step += 1
         if self.step % max(self.recipe.steps // CURVE_POINTS, 1) == 0 or self.step == self.recipe.steps:
@@ -78,11 +109,11 @@ class Trainer:
             self._recent.clear()
 
     def save(self, file: Path) -> None:
-        """Write model, optimiser and curve to a safetensors file, which appears whole or not at all."""
+        """Write model, optimisers and curve to a safetensors file, which appears whole or not at all."""
         tensors = {f"model/{name}": p.detach().contiguous() for name, p in self.model.named_parameters()}
+        moments = {p: found for optimizer in self.optimizers for p, found in optimizer.state.items()}
         for name, p in self.model.named_parameters():
-            moments = self.optimizer.state[p]
-            tensors |= {f"{part}/{name}": moments[part].contiguous() for part in ("exp_avg", "exp_avg_sq")}
+            tensors |= {f"{part}/{name}": moments[p][part].contiguous() for part in MOMENTS if part in moments[p]}
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, 2)
         tensors["recent"] = torch.stack(self._recent).float() if self._recent else torch.empty(0)
         tensors["step"] = torch.tensor(self.step)
@@ -99,8 +130,9 @@ class Trainer:
         for name, p in self.model.named_parameters():
             p.copy_(tensors[f"model/{name}"])
             at = torch.tensor(float(self.step), device=device if p.is_cuda else "cpu")
-            moments = {part: tensors[f"{part}/{name}"].to(p) for part in ("exp_avg", "exp_avg_sq")}
-            self.optimizer.state[p] = {"step": at} | moments
+            moments = {part: tensors[key].to(p) for part in MOMENTS if (key := f"{part}/{name}") in tensors}
+            (owner,) = (o for o in self.optimizers if any(p is q for g in o.param_groups for q in g["params"]))
+            owner.state[p] = moments if "momentum_buffer" in moments else {"step": at} | moments
 
 
 def train(
