@@ -129,22 +129,23 @@ def merge_folder(
     for blueprint in blueprints:
         checkpoints.require_tied(blueprint)
     inherited = inherit(models, [reference.get("folder", reference["name"]) for reference in references], take_from)
-    states: list[Mapping[str, Tensor]] = [stored(blueprint, kind) for blueprint, kind, _ in found]
+    read = [stored(blueprint, kind) for blueprint, kind, _ in found]
+    states: Sequence[Mapping[str, Tensor]] = read
     ends, parent = models, None
     with scratch_folder(".canonical-", out.parent) as scratch:
         if not naive:
-            forms = [_canonical(spec, s, scratch / str(k), None) for k, s in enumerate(states)]
-            states = [Moved(t, form) for t, form in zip(transforms, forms, strict=True)]
-            ends = [_endpoint(m, spec, s) for m, s in zip(models, states, strict=True)]
+            forms = [_canonical(spec, tensors, scratch / str(k), None) for k, tensors in enumerate(read)]
+            states = moved = [Moved(t, form) for t, form in zip(transforms, forms, strict=True)]
+            ends = [_endpoint(model, spec, end) for model, end in zip(models, moved, strict=True)]
             parent = epsilon(models[0], spec)
-        outline, tensors = mixture(spec, ends, states, weights, parent)
+        outline, mixed = mixture(spec, ends, states, weights, parent)
         notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
         notes += ["what rounding them changes was not measured"] if rounded else []
         inherited.settle(outline, models)
         notes += inherited.notes
         parents = [named(r) for r in references]
         text = card(method, described["record"], parents, weights, 0, measured, notes, rounded)
-        checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
+        checkpoints.save(outline, out, inherited.sources, text, dtype, mixed, inherited.metadata)
     return text
 
 

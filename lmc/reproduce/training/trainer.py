@@ -64,14 +64,13 @@ class MuonRecipe(TrainingRecipe):
 
     def optimizers(self, model: nn.Module) -> list[torch.optim.Optimizer]:
         spec = spec_of(model)
-        hidden, rest = [], []
-        for name, parameter in model.named_parameters():
-            inside = name in spec.rules and name not in spec.logits and not spec.looked_up(name)
-            (hidden if parameter.ndim == 2 and inside else rest).append(parameter)
+        named = dict(model.named_parameters())
+        between = [name for name in spec.rules if name not in spec.logits and not spec.looked_up(name)]
+        hidden = [named.pop(name) for name in between if name in named and named[name].ndim == 2]
         muon = torch.optim.Muon(
             hidden, weight_decay=self.weight_decay, momentum=self.momentum, adjust_lr_fn="match_rms_adamw"
         )
-        return [muon, self._adamw(rest)]
+        return [muon, self._adamw(named.values())]
 
 
 class Trainer:
