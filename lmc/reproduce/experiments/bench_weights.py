@@ -5,7 +5,8 @@
 For shapes of the Pythia suite, and of Llamas with grouped queries: a model A of random weights and B = g·A, for a
 random element g of the whole group, are written to disk; `lmc match A B --method weights --export` runs in a process
 of its own, whose wall time and memory are measured; what it wrote is compared with A. A planted pair is found in one
-look. `unrelated` is the pair that takes longest: B is random as well, so that there is little to find. Writing the pair
+look. `unrelated` is the pair that takes longest: B is random as well, so that there is little to find. Aligned models
+are not written then (no `--export`), since there is nothing to compare them with. Writing the pair
 and comparing need as little memory as matching. The results go to data/results/bench/weights.json, one entry a shape;
 other entries stay. Two threads are used; on a machine that does other work too, the processor seconds say more than the
 wall time.
@@ -84,7 +85,8 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         checkpoints.save(model, folder / "b", dtype=torch.float32, tensors=random_weights(model, seed=1))
     else:
         g = plant(folder / "a", folder / "b")
-    command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "aligned", "--export"]
+    command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "aligned"]
+    command += ["--export"] if g else []
     environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(places.checkout())}
     torch.set_num_threads(THREADS)
     predicted = THREADS * weights_seconds(model)  # of two processors that have nothing else to do
