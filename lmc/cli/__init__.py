@@ -22,9 +22,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmc import __version__
-from lmc.cli.numbers import WHOLE, count, decimal, real
+from lmc.cli.asked import (
+    CORPUS,
+    device_of,
+    dtype_of,
+    mixture,
+    named_as_options,
+    on_the_line,
+    parent_number,
+    require_models,
+    require_places,
+    require_use,
+    state_folder,
+    warn_of_idle,
+)
+from lmc.cli.numbers import count, real
+from lmc.cli.said import fail, refused, say, warn, warn_once
 from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
-from lmc.files import if_interrupted, refuse_no_file, refuse_no_place, refuse_occupied, scratch_folder, whole_folder
+from lmc.files import if_interrupted, refuse_occupied, scratch_folder, whole_folder
 from lmc.matching import METHODS, Recipe
 
 if TYPE_CHECKING:
@@ -43,8 +58,6 @@ app = typer.Typer(
 )
 
 TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
-LEARNING = ("steps", "lr", "batch", "accumulate", "precision", "checkpointing", "patience", "shard")  # of match
-CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
 Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
@@ -176,98 +189,32 @@ def match(
     rare = matching.Choices(
         accumulate=accumulate, precision=precision, checkpointing=checkpointing, patience=patience, shard=shard
     )
-    with _named_as_options():
+    with named_as_options():
         recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
-    _require_use(context, recipe)
+    require_use(context, recipe)
     refuse_occupied(out)
-    state = _state_folder(out, resume) if recipe.learned else None
-    _require_models(models)
-    kind, place = _dtype(dtype), _device(device)
+    state = state_folder(out, resume) if recipe.learned else None
+    require_models(models)
+    kind, place = dtype_of(dtype), device_of(device)
     with matching.workers.process_group(place) as leader:
-        with _named_as_options():
+        with named_as_options():
             models = _prepared(models, out, vocabulary)
         pair = _inspected(models, recipe)
         samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
         if not recipe.reads_data and matching.can_stream(pair.blueprints, kind):
-            _say(f"matching with {method}, one part at a time")
+            say(f"matching with {method}, one part at a time")
             if leader:
                 matching.match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
             with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
                 loaded = _loaded_pair(pair, place, kind)
                 _warn_of_shared(method, models, loaded)
-                _say(f"matching with {method}")
-                with _named_as_options():
+                say(f"matching with {method}")
+                with named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, _start(start), counts)
                 _write(alignment, folder, export, kind)
-    _say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
-
-
-def _require_models(models: list[str]) -> None:
-    from lmc.checkpoints import hub
-
-    if len(models) < 2:
-        raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    for name in models:  # before torch is imported
-        hub.locate(name)
-
-
-@contextmanager
-def _named_as_options() -> Iterator[None]:
-    """What the package says of an argument, said of the option that gave it."""
-    try:
-        yield
-    except ArgumentError as error:
-        raise ArgumentError(f"--{error}") from None
-
-
-def _require_use(context: typer.Context, recipe: Recipe) -> None:
-    """Options that go with the method: what it needs is there, and what it has no use for is refused or said."""
-    data, by_frequency, start, resume = (context.params[name] for name in ("data", "by_frequency", "start", "resume"))
-    _require_corpus(recipe, data, by_frequency)
-    _require_learning(recipe, start, resume)
-    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
-    _warn_of_idle(context, idle, f"by the method {recipe.method}")
-
-
-def _warn_of_idle(context: typer.Context, names: Sequence[str], why: str) -> None:
-    """Say which of these options were given for nothing."""
-    given = [f"--{name}" for name in names if _given(context, name)]
-    if given:
-        _warn(f"{', '.join(given)}: not used {why}")
-
-
-def _given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
-    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-
-
-def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
-    """A corpus that is known, where one is needed."""
-    if data is not None:
-        from lmc import corpora
-
-        corpora.kind(data)
-    if by_frequency and recipe.method != "weights":
-        raise ArgumentError(f"--by-frequency: expected the method weights, found {recipe.method}")
-    if data is None and (by_frequency or recipe.reads_data):
-        raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
-
-
-def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
-    """A method that learns, where that is meant; a start that is known, or the folder of an alignment."""
-    from lmc.matching import STARTS, describe
-
-    for option, asked in (("--start", start is not None), ("--resume", resume)):
-        if asked and not recipe.learned:
-            raise ArgumentError(f"{option}: expected a method that learns (single or dual), found {recipe.method}")
-    if start is not None and start not in STARTS:
-        try:
-            describe(start)
-        except CheckpointError as error:
-            known = ", ".join(STARTS)
-            raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
+    say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 
 def _start(start: str | None) -> Any:
@@ -281,9 +228,9 @@ def _inspected(models: list[str], recipe: Recipe) -> "Pairing":
     """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
     from lmc.matching import inspect_pair, require_fit
 
-    _say("checking that the models can be paired")
+    say("checking that the models can be paired")
     pair = inspect_pair(models)
-    with _named_as_options():
+    with named_as_options():
         require_fit(recipe, pair.blueprints[0].model)
     return pair
 
@@ -298,7 +245,7 @@ def _prepared(models: list[str], out: Path, vocabulary: str | None) -> list[str]
     workers.wait()
     ready = prepare(models, place, vocabulary)
     if ready != models:
-        _say(f"wrote {place}: the parents as they are matched; keep it beside {out}")
+        say(f"wrote {place}: the parents as they are matched; keep it beside {out}")
     return ready
 
 
@@ -313,7 +260,7 @@ def _loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.d
 
     models = []
     for blueprint in pair.blueprints:
-        _say(f"loading {blueprint.source.name}")
+        say(f"loading {blueprint.source.name}")
         models.append(checkpoints.load(blueprint, device, dtype))
     return tuple(models)
 
@@ -343,13 +290,13 @@ def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[
             yield
     except KeyboardInterrupt:
         if words():
-            _say(f"interrupted: {words()}")
+            say(f"interrupted: {words()}")
         raise
     except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
         if state is not None and leader and not any(state.glob("*.safetensors")):
             shutil.rmtree(state, ignore_errors=True)
         if words() and changed() != before:
-            _say(words())
+            say(words())
         raise
     except DivergedError as error:
         if error.alignment is None or not leader:
@@ -380,7 +327,7 @@ def _write(alignment: "Alignment", folder: Path | None, export: bool, dtype: "to
     if folder is None:
         return
     if "stopped" in alignment.record:
-        _say(f"stopped early: {alignment.record['stopped']}")
+        say(f"stopped early: {alignment.record['stopped']}")
     alignment.save(folder)
     if export:
         alignment.export(folder / "models", dtype=dtype or torch.float32)
@@ -411,7 +358,7 @@ def path(
 
     describe(alignment)
     corpora.kind(data)
-    _require_places(alignment, plot, result_file)
+    require_places(alignment, plot, result_file)
     from lmc.evaluation import path as walk
     from lmc.matching import LAST_PATH, fingerprint
 
@@ -429,31 +376,13 @@ def path(
     if os.access(alignment, os.W_OK):
         result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
     else:
-        _warn(f"{alignment}: cannot be written, so cards of what is merged from it will not quote this path")
+        warn(f"{alignment}: cannot be written, so cards of what is merged from it will not quote this path")
     if result_file is not None:
         result.to_json(result_file)
-        _say(f"wrote {result_file}")
+        say(f"wrote {result_file}")
     if plot is not None:
         result.plot(plot)
-        _say(f"wrote {plot}")
-
-
-def _require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:
-    """Places for what `path` writes at its end, before its work."""
-    from lmc.matching import LAST_PATH, describe, refuse_own
-
-    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
-    if plot is not None and plot == result_file:
-        raise ArgumentError(f"--plot and --json: expected two files, found {plot} for both; choose another name")
-    if plot is not None:
-        from lmc.evaluation import refuse_plot
-
-        refuse_plot(len(describe(alignment)["parents"]))
-    for file in (file for file in (plot, result_file) if file is not None):
-        refuse_no_place(refuse_no_file(file))
-        refuse_own(alignment, file)
-    refuse_no_file(alignment / LAST_PATH)
+        say(f"wrote {plot}")
 
 
 @app.command()
@@ -486,33 +415,33 @@ def merge(
     from lmc import corpora
     from lmc.matching import barycentric
 
-    parent = _parent(take_from, count)
-    _warn_of_idle(context, [] if data else ["limit", "seed"], "without --data")
-    weights = [1 / count] * count if at is None else _weights(at)
-    with _named_as_options():
+    parent = parent_number(take_from, count)
+    warn_of_idle(context, [] if data else ["limit", "seed"], "without --data")
+    weights = [1 / count] * count if at is None else mixture(at)
+    with named_as_options():
         weights = barycentric(weights, count)
     if data is not None:
         corpora.kind(data)
-    kind = _dtype(dtype)
+    kind = dtype_of(dtype)
     from lmc.matching import merge_folder
 
     measured = _measured(alignment)
     card = None if data else merge_folder(alignment, out, weights, kind, measured, parent, verify)
     if card is not None and described["method"] == "naive":
-        _say("the ends of the path are the parents: their weights are averaged as they are stored")
+        say("the ends of the path are the parents: their weights are averaged as they are stored")
     if card is None:
         from lmc.evaluation import is_lower
 
         aligned = _loaded(alignment, verify)
         if limit is None and data is not None and measured is not None and measured.corpus == Path(data).name:
             limit = measured.samples  # those of `path`: a card quotes one loss of a model
-            seed = seed if _given(context, "seed") or measured.seed is None else measured.seed
+            seed = seed if on_the_line(context, "seed") or measured.seed is None else measured.seed
         samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
         if samples is not None and is_lower(kind, next(aligned.parents[0].parameters()).dtype):
-            _say(f"measuring what rounding to {dtype} costs on {data}")
+            say(f"measuring what rounding to {dtype} costs on {data}")
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
-    _say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
+    say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
 
 
 @app.command()
@@ -540,7 +469,7 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
         if verify:
             _require_ends(aligned, alignment)
         print(aligned.export_transported(model, out, called=tuned))
-    _say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
+    say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 
 @app.command()
@@ -575,7 +504,7 @@ def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folde
     from lmc.checkpoints import conversion
 
     conversion.convert(source, out)
-    _say(f"wrote {out}")
+    say(f"wrote {out}")
 
 
 @app.command()
@@ -624,7 +553,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     warned: set[str] = set()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: _warn_once(str(message), warned)
+        warnings.showwarning = lambda message, *_, **__: warn_once(str(message), warned)
         warnings.simplefilter("default", UserWarning)  # ours; where PYTHONWARNINGS makes errors of them, too
         try:
             code: int = app(arguments, standalone_mode=False) or 0
@@ -633,11 +562,11 @@ def main(arguments: list[str] | None = None) -> int:
             return code
         except UsageError as error:
             help_for = error.ctx.command_path if error.ctx else "lmc"
-            return _fail(f"{error.format_message()} (see {help_for} --help)")
+            return fail(f"{error.format_message()} (see {help_for} --help)")
         except LmcError as error:
-            return _fail(str(error))
+            return fail(str(error))
         except OSError as error:  # no permission, disk full: the user's to repair
-            return _fail(_refused(error))
+            return fail(refused(error))
         except (KeyboardInterrupt, typer.Abort) as error:  # an Abort is a RuntimeError, so this comes first
             if isinstance(error.__cause__, EOFError):  # which typer takes for an end of what is typed
                 raise error.__cause__ from None
@@ -647,40 +576,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not is_out_of_memory(error):
                 raise
             said = "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
-            return _fail(f"{said}; this was: lmc {' '.join(arguments)}")
-
-
-def _refused(error: OSError) -> str:
-    """What the system refused, where, and what to do."""
-    if error.strerror is None:  # of a library, in its own words
-        return str(error)
-    if error.filename is not None:
-        advice = "get the right to it" if isinstance(error, PermissionError) else "look there"
-        return f"{error.filename}: {error.strerror}; {advice}, or name another"
-    if isinstance(error, FileNotFoundError):
-        return "the folder that this runs in is not there any more; go to another"
-    return f"standard output: cannot be written: {error.strerror}; send it elsewhere"
-
-
-def _fail(line: str) -> int:
-    print("error:", shown(line), file=sys.stderr)
-    return 2
-
-
-def _warn(line: str) -> None:
-    print("warning:", shown(line), file=sys.stderr)
-
-
-def _warn_once(line: str, warned: set[str]) -> None:
-    """What is looked at twice is warned of once: libraries that change the filters make Python forget what it said."""
-    if line not in warned:
-        warned.add(line)
-        _warn(line)
-
-
-def _say(line: str) -> None:
-    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":  # of torchrun's, one speaks
-        print(shown(line), flush=True)
+            return fail(f"{said}; this was: lmc {' '.join(arguments)}")
 
 
 def _samples(
@@ -721,7 +617,7 @@ def _require_ends(aligned: "Alignment", folder: Path) -> None:
     from lmc.matching import require_ends
 
     try:
-        _say(f"the ends of the path are the parents: logits differ by {require_ends(aligned):.1e} of the largest")
+        say(f"the ends of the path are the parents: logits differ by {require_ends(aligned):.1e} of the largest")
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
 
@@ -735,7 +631,7 @@ def _measured(folder: Path) -> "PathResult | None":
         return None
     found = measured(folder)
     if found is None:
-        _warn(f"{file}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
+        warn(f"{file}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
     return found
 
 
@@ -745,60 +641,3 @@ def _held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None
 
     first = aligned.parents[0]
     return _samples(corpus, first, "eval", checkpoints.origin(first) or folder, limit, seed)
-
-
-def _state_folder(out: Path, resume: bool) -> Path:
-    """Where an interrupted run is kept, beside its output."""
-    state = out.with_name(f"{out.name}.partial")
-    if resume and not (state / "run.json").is_file():
-        raise CheckpointError(f"{state}: expected the state of an interrupted run, found none")
-    if state.exists() and not resume:
-        raise CheckpointError(f"{state}: holds an interrupted run; continue it with --resume, or delete the folder")
-    return state
-
-
-def _parent(name: str, count: int) -> int:
-    """The parent that a word or a number stands for, counted from 0."""
-    words = ("first", "second", "third", "fourth")
-    number = words.index(name) if name in words else int(name) - 1 if WHOLE.fullmatch(name) else -1
-    if not 0 <= number < count:
-        known = ", ".join(words[:count])
-        raise ArgumentError(f"--take-from: expected {known} or a number from 1 to {count}, found {name!r}")
-    return number
-
-
-def _weights(at: str) -> float | list[float]:
-    try:
-        weights = [decimal(part.strip()) for part in at.split(",")]
-    except ValueError:
-        raise ArgumentError(f"--at: expected a number, or weights like 0.2,0.3,0.5, found {at!r}") from None
-    return weights[0] if len(weights) == 1 else weights
-
-
-def _dtype(name: str | None) -> Any:
-    from lmc.checkpoints import headers
-
-    if name is None:
-        return None
-    if name not in (known := headers.TYPES.values()):
-        raise ArgumentError(f"--dtype: expected one of {', '.join(known)}, found {name!r}")
-    import torch
-
-    return getattr(torch, name)
-
-
-def _device(name: str | None) -> "torch.device | None":
-    import torch
-
-    if name is None:
-        return None
-    if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: every process its own
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        torch.zeros(1, device=name).item()
-        return torch.device(name)
-    except (
-        RuntimeError,
-        AssertionError,
-    ) as error:  # no such name, not in this machine, or `meta`, which holds nothing
-        raise ArgumentError(f"--device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None

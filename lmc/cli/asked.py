@@ -1,0 +1,170 @@
+"""What the words of a command ask for: looked at before a weight is read, and refused in one line.
+
+>>> mixture("0.2,0.3,0.5")
+[0.2, 0.3, 0.5]
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lmc.cli.numbers import WHOLE, decimal
+from lmc.cli.said import warn
+from lmc.errors import ArgumentError, CheckpointError
+from lmc.files import refuse_no_file, refuse_no_place
+from lmc.matching import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+LEARNING = ("steps", "lr", "batch", "accumulate", "precision", "checkpointing", "patience", "shard")  # of match
+CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """What the package says of an argument, said of the option that gave it."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise ArgumentError(f"--{error}") from None
+
+
+def require_use(context: typer.Context, recipe: Recipe) -> None:
+    """Options that go with the method: what it needs is there, and what it has no use for is refused or said."""
+    data, by_frequency, start, resume = (context.params[name] for name in ("data", "by_frequency", "start", "resume"))
+    _require_corpus(recipe, data, by_frequency)
+    _require_learning(recipe, start, resume)
+    idle = [*(() if recipe.learned else LEARNING), *(() if recipe.reads_data or by_frequency else ("data", "limit"))]
+    warn_of_idle(context, idle, f"by the method {recipe.method}")
+
+
+def warn_of_idle(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Say which of these options were given for nothing."""
+    given = [f"--{name}" for name in names if on_the_line(context, name)]
+    if given:
+        warn(f"{', '.join(given)}: not used {why}")
+
+
+def on_the_line(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+
+
+def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> None:
+    """A corpus that is known, where one is needed."""
+    if data is not None:
+        from lmc import corpora
+
+        corpora.kind(data)
+    if by_frequency and recipe.method != "weights":
+        raise ArgumentError(f"--by-frequency: expected the method weights, found {recipe.method}")
+    if data is None and (by_frequency or recipe.reads_data):
+        raise ArgumentError(f"--data: the method {recipe.method} needs a corpus ({CORPUS}), found none")
+
+
+def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
+    """A method that learns, where that is meant; a start that is known, or the folder of an alignment."""
+    from lmc.matching import STARTS, describe
+
+    for option, asked in (("--start", start is not None), ("--resume", resume)):
+        if asked and not recipe.learned:
+            raise ArgumentError(f"{option}: expected a method that learns (single or dual), found {recipe.method}")
+    if start is not None and start not in STARTS:
+        try:
+            describe(start)
+        except CheckpointError as error:
+            known = ", ".join(STARTS)
+            raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
+
+
+def require_models(models: list[str]) -> None:
+    """Two models at least, each of which is somewhere."""
+    from lmc.checkpoints import hub
+
+    if len(models) < 2:
+        raise ArgumentError(f"models: expected at least two, found {len(models)}")
+    for name in models:  # before torch is imported
+        hub.locate(name)
+
+
+def require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:
+    """Places for what `path` writes at its end, before its work."""
+    from lmc.matching import LAST_PATH, describe, refuse_own
+
+    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
+    if plot is not None and plot == result_file:
+        raise ArgumentError(f"--plot and --json: expected two files, found {plot} for both; choose another name")
+    if plot is not None:
+        from lmc.evaluation import refuse_plot
+
+        refuse_plot(len(describe(alignment)["parents"]))
+    for file in (file for file in (plot, result_file) if file is not None):
+        refuse_no_place(refuse_no_file(file))
+        refuse_own(alignment, file)
+    refuse_no_file(alignment / LAST_PATH)
+
+
+def state_folder(out: Path, resume: bool) -> Path:
+    """Where an interrupted run is kept, beside its output."""
+    state = out.with_name(f"{out.name}.partial")
+    if resume and not (state / "run.json").is_file():
+        raise CheckpointError(f"{state}: expected the state of an interrupted run, found none")
+    if state.exists() and not resume:
+        raise CheckpointError(f"{state}: holds an interrupted run; continue it with --resume, or delete the folder")
+    return state
+
+
+def parent_number(name: str, count: int) -> int:
+    """The parent that a word or a number stands for, counted from 0."""
+    words = ("first", "second", "third", "fourth")
+    number = words.index(name) if name in words else int(name) - 1 if WHOLE.fullmatch(name) else -1
+    if not 0 <= number < count:
+        known = ", ".join(words[:count])
+        raise ArgumentError(f"--take-from: expected {known} or a number from 1 to {count}, found {name!r}")
+    return number
+
+
+def mixture(at: str) -> float | list[float]:
+    """What --at says: a λ, or a weight for each model. Raises ArgumentError."""
+    try:
+        weights = [decimal(part.strip()) for part in at.split(",")]
+    except ValueError:
+        raise ArgumentError(f"--at: expected a number, or weights like 0.2,0.3,0.5, found {at!r}") from None
+    return weights[0] if len(weights) == 1 else weights
+
+
+def dtype_of(name: str | None) -> Any:
+    """The type of weights that a name stands for. Raises ArgumentError."""
+    from lmc.checkpoints import headers
+
+    if name is None:
+        return None
+    if name not in (known := headers.TYPES.values()):
+        raise ArgumentError(f"--dtype: expected one of {', '.join(known)}, found {name!r}")
+    import torch
+
+    return getattr(torch, name)
+
+
+def device_of(name: str | None) -> "torch.device | None":
+    """The device that a name stands for, if this machine has it. Raises ArgumentError."""
+    import torch
+
+    if name is None:
+        return None
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: every process its own
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch.zeros(1, device=name).item()
+        return torch.device(name)
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # no such name, not in this machine, or `meta`, which holds nothing
+        raise ArgumentError(f"--device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None

@@ -1,0 +1,50 @@
+"""What a command says: results and progress on standard output, warnings and errors on the other."""
+
+import os
+import sys
+
+from lmc.errors import shown
+
+
+def say(line: str) -> None:
+    """A line on standard output.
+
+    >>> say("wrote aligned")
+    wrote aligned
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":  # of torchrun's, one speaks
+        print(shown(line), flush=True)
+
+
+def warn(line: str) -> None:
+    """A line on standard error; the command goes on."""
+    print("warning:", shown(line), file=sys.stderr)
+
+
+def warn_once(line: str, warned: set[str]) -> None:
+    """What is looked at twice is warned of once: libraries that change the filters make Python forget what it said."""
+    if line not in warned:
+        warned.add(line)
+        warn(line)
+
+
+def fail(line: str) -> int:
+    """A line on standard error, and the exit code of a user's mistake.
+
+    >>> fail("nowhere: not found")
+    2
+    """
+    print("error:", shown(line), file=sys.stderr)
+    return 2
+
+
+def refused(error: OSError) -> str:
+    """What the system refused, where, and what to do."""
+    if error.strerror is None:  # of a library, in its own words
+        return str(error)
+    if error.filename is not None:
+        advice = "get the right to it" if isinstance(error, PermissionError) else "look there"
+        return f"{error.filename}: {error.strerror}; {advice}, or name another"
+    if isinstance(error, FileNotFoundError):
+        return "the folder that this runs in is not there any more; go to another"
+    return f"standard output: cannot be written: {error.strerror}; send it elsewhere"
