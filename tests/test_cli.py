@@ -140,7 +140,7 @@ def test_three_models(here: Path, run: Callable[..., Outcome]) -> None:
     "command",
     [
         "check va twin",
-        "match va twin --method weights --out aligned",  # reads one part at a time
+        "match va twin --method weights --out aligned",  # these two read one part at a time
         "match va twin --method canonical --out aligned",
         "match va twin --method naive --out aligned",
     ],
@@ -150,7 +150,7 @@ def test_a_shared_initialisation_is_a_warning(command: str, here: Path, run: Cal
     shutil.copytree("va", "twin")
     code, _, err = run(command)
     assert code == 0
-    around = f"{here.name}/" if "weights" in command else ""
+    around = f"{here.name}/" if "match" in command else ""
     said = f"warning: |cosine| 1.000 ≥ 0.05: {around}va and {around}twin may share an initialisation\n"
     assert err == ("" if "naive" in command else said)
 
