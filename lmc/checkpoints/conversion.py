@@ -143,6 +143,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
+            _require_one(path, content)
             content = content[key]
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(t, Tensor) for name, t in content.items()
@@ -157,6 +158,20 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
                 f"{path}: tensor {name}: expected {tensor.nbytes:,} bytes of it in the file, found fewer; {_SAVE}"
             )
     return content
+
+
+def _require_one(path: Path, record: dict[str, Any]) -> None:
+    """Raise CheckpointError for a record with two sets of weights, as with an average of them (EMA) beside."""
+    named = {str(key)[:40]: value for key, value in record.items() if str(key).startswith(("state_dict", "model"))}
+    found = [key for key, value in named.items() if isinstance(value, dict) and any(map(_is_tensor, value.values()))]
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{path}: expected one set of weights, found {' and '.join(found)}; save the one that you mean in a file"
+        )
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
 
 
 def _require_stored(path: Path) -> None:

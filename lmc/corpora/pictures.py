@@ -14,6 +14,7 @@ from lmc.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 KINDS = ("JPEG", "PNG", "BMP", "WEBP")  # of what a file says it is; some other kinds start programs
+DEEP = ("I;16", "I")  # what Pillow calls 16 bits of grey; it would cut them off at 255, and make nearly all white
 LARGEST = 2**26  # pixels; the cameras of most telephones make fewer
 ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tgz")
 # Which part of a folder serves a split: the first of these names that is there.
@@ -154,6 +155,8 @@ def _collection(
     """Labels from paths: the first folder, or a file's name up to its first underscore, as ImageNet names its files."""
     names = [path[0] if len(path) > 1 else path[0].partition("_")[0] for path in paths]
     classes = sorted(set(names))
+    if whole and (meant := [name for name in classes if name.lower() in PART_NAMES]):
+        raise DataError(f"corpus '{folder}': expected classes, found the part {meant[0]}; call it {meant[0].lower()}")
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], dtype=np.int64)
     if not whole:
@@ -180,6 +183,9 @@ def _open(source: Any, name: str) -> Image.Image:
         if (pixels := image.width * image.height) > LARGEST:
             image.close()
             raise DataError(f"image '{name}' cannot be read: expected at most {LARGEST:,} pixels, found {pixels:,}")
+        if image.mode in DEEP:
+            image.close()
+            raise DataError(f"image '{name}': expected 8 bits a channel, found {image.mode}; save it with 8 bits")
         image.load()
     except (DataError, MemoryError):
         raise

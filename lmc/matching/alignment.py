@@ -37,7 +37,7 @@ from lmc.symmetries import (
     set_epsilon,
     state,
 )
-from lmc.symmetries.families import contexts
+from lmc.symmetries.families import contexts, family_of
 from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
@@ -75,7 +75,7 @@ class Alignment:
         return made
 
     @cached_property
-    def _made(self) -> tuple[tuple[nn.Module, ...], list[list[int]]]:
+    def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[list[int], str]]]:
         """The aligned endpoints, and what was edited of each parent by then."""
         before = [_edits(parent) for parent in self.parents]
         made = (t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
@@ -334,9 +334,13 @@ def _canonical(parent: nn.Module) -> nn.Module:
         return canonicalize(parent)
 
 
-def _edits(parent: nn.Module) -> list[int]:
-    """How often each tensor of a model was changed in place, as torch counts; tensors of inference mode are not."""
-    return [0 if t.is_inference() else t._version for t in state(parent).values()]
+def _edits(parent: nn.Module) -> tuple[list[int], str]:
+    """How often each tensor of a model was changed in place, as torch counts, and its settings as a text.
+
+    Tensors of inference mode are not counted.
+    """
+    counts = [0 if t.is_inference() else t._version for t in state(parent).values()]
+    return counts, str(family_of(parent).settings(parent))
 
 
 def _untie(outline: Any, transform: Transform) -> None:

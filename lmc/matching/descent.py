@@ -46,7 +46,7 @@ def descend(learner: Learner, samples: Data, state: Path | None) -> Descent:
         learner.restore(state)
     bar = tqdm(total=recipe.steps, initial=learner.step, desc="learning", disable=None if workers.first() else True)
     with bar, _memory(learner):
-        while learner.step < recipe.steps:
+        while learner.step < recipe.steps and not _in_vain(learner):
             try:
                 loss = learner.advance(samples)
             except DivergedError as error:
@@ -63,9 +63,15 @@ def descend(learner: Learner, samples: Data, state: Path | None) -> Descent:
             learner.keep(mean if aside is None else learner.midpoint_loss(aside))
             if state is not None and workers.first():
                 learner.save(state)
-            if recipe.patience is not None and learner.step - learner.best_step >= recipe.patience * EVERY:
-                return _end(learner, f"no better midpoint since step {learner.best_step}")
+    if _in_vain(learner):
+        return _end(learner, f"no better midpoint since step {learner.best_step}")
     return _end(learner, None, last=recipe.patience is None)
+
+
+def _in_vain(learner: Learner) -> bool:
+    """Whether patience is at its end; asked of the state alone, so that one read from a file ends there too."""
+    patience = learner.recipe.patience
+    return patience is not None and learner.step - learner.best_step >= patience * EVERY
 
 
 def _end(learner: Learner, why: str | None, last: bool = False, diverged: bool = False) -> Descent:

@@ -306,6 +306,19 @@ def test_only_plain_numbers_are_weights(spoil: Any, message: str, tmp_path: Path
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("beside", ["state_dict_ema", "model"])
+def test_of_two_sets_of_weights_none_is_chosen(beside: str, tmp_path: Path) -> None:
+    model = pico.llama(dtype=torch.float32)
+    lmc.save(model, tmp_path / "a")
+    (tmp_path / "a" / "model.safetensors").unlink()
+    file, weights = tmp_path / "a" / "pytorch_model.bin", model.state_dict()
+    torch.save({"state_dict": weights, beside: weights, "model_args": {"width": 8}}, file)
+    with pytest.raises(CheckpointError, match=rf"expected one set of weights, found state_dict and {beside}; save"):
+        convert(tmp_path / "a", tmp_path / "b")
+    torch.save({"state_dict": weights, "model_args": {"width": 8}}, file)
+    convert(tmp_path / "a", tmp_path / "b")
+
+
 def test_a_damaged_pickle_is_one_line(tmp_path: Path) -> None:
     model = pico.llama(dtype=torch.float32)
     lmc.save(model, tmp_path / "a")

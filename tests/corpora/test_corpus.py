@@ -287,6 +287,25 @@ def test_a_damaged_picture_is_named(tmp_path):
         corpora.images(str(tmp_path), "eval", 8, **COLOUR)
 
 
+def test_grey_of_16_bits_is_refused(tmp_path):
+    """Pillow would cut it off at 255: nearly every picture became white, and was scored so."""
+    (tmp_path / "ant").mkdir()
+    for i in range(10):
+        Image.fromarray(np.full((8, 8), 1000 * i, np.uint16)).save(tmp_path / "ant" / f"{i}.png")
+    with pytest.raises(DataError, match=r"image '\d.png': expected 8 bits a channel, found I;16; save it with 8 bits"):
+        corpora.images(str(tmp_path), "eval", 8, **COLOUR)
+
+
+def test_a_part_in_other_letters_is_no_class(tmp_path):
+    """Train/ and Test/ were two classes, and each split held pictures of both."""
+    for part in ("Train", "Test"):
+        for name in ("ant", "bee"):
+            (tmp_path / part / name).mkdir(parents=True)
+            draw_image(0).save(tmp_path / part / name / "0.png")
+    with pytest.raises(DataError, match="expected classes, found the part Test; call it test"):
+        pictures.read(str(tmp_path), "eval")
+
+
 # The hub
 
 

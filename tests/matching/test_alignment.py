@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmc
-from lmc.symmetries.stock_model import state
+from lmc.symmetries.stock_model import set_epsilon, state
 
 
 @pytest.fixture(params=["neox", "vit"])
@@ -198,4 +198,13 @@ def test_a_parent_that_was_changed_since_is_not_merged_as_it_was() -> None:
     with torch.no_grad():
         next(a.parameters()).mul_(2)
     with pytest.raises(lmc.ArgumentError, match="expected model 0 as it was when its aligned form was made"):
+        alignment.merge(0.5)
+
+
+def test_a_parent_whose_epsilon_was_changed_since_is_not_merged_as_it_was() -> None:
+    a, b = (pico.neox(seed) for seed in (0, 1))
+    alignment = lmc.match(a, b, method="canonical")
+    alignment.merge(0.5)
+    set_epsilon(b, alignment.transforms[1].spec, 0.5)
+    with pytest.raises(lmc.ArgumentError, match="expected model 1 as it was when its aligned form was made"):
         alignment.merge(0.5)

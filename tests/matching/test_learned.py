@@ -376,6 +376,22 @@ def test_early_stopping_returns_the_best_state_by_data_kept_aside(monkeypatch):
         lmc.match(a, b, patience=1, **options | {"data": (data.inputs[:9], data.labels[:9])})
 
 
+def test_a_run_that_had_lost_patience_does_not_go_on_when_resumed(tmp_path, monkeypatch):
+    """A full disk, or a kill, after the last look: what is resumed ends where the first run ended."""
+    a, b = (pico.vit(seed=k, dtype=torch.float32) for k in (0, 1))
+    data = data_for(a, n=40)
+    monkeypatch.setattr(descent, "EVERY", 2)
+    values = [1.0, 2.0, 0.0, 0.0, 0.0]  # the next look would find a better midpoint
+    monkeypatch.setattr(Learner, "midpoint_loss", lambda self, aside: values[self.step // 2 - 1])
+    start = lmc.match(a, b, method="weights")
+    options = {"data": (data.inputs, data.labels), "start": start, "steps": 10, "batch": 8, "patience": 1}
+    first, again = (lmc.match(a, b, resume=tmp_path / "run", **options) for _ in range(2))
+    assert first.record == again.record and first.record["stopped"] == "no better midpoint since step 2"
+    assert first.log == again.log and len(again.log) == 4
+    for one, other in zip(first.transforms, again.transforms, strict=True):
+        assert all(torch.equal(one.elements[name], other.elements[name]) for name in one.elements)
+
+
 @pytest.mark.parametrize("family", KINDS)
 def test_midpoint_loss_is_that_of_the_merged_model(family):
     made, data = learner(family)

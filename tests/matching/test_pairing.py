@@ -64,6 +64,11 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         lambda: pico.gpt2(kind="ForSequenceClassification", pad_token_id=2),
         "pad_token_id: expected 1, found 2",
     ),
+    "what a pooler does at its end": (
+        lambda: pico.builder("ViTModel")(pooler_act="tanh"),
+        lambda: pico.builder("ViTModel")(pooler_act="relu"),
+        "pooler_act: expected tanh, found relu",
+    ),
     "padding where positions begin": (
         lambda: pico.roberta(pad_token_id=1),
         lambda: pico.roberta(pad_token_id=2),

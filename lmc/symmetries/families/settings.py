@@ -26,7 +26,7 @@ _IRRELEVANT = frozenset(
         is_encoder_decoder chunk_size_feed_forward hidden_dropout attention_dropout resid_pdrop
         embd_pdrop attn_pdrop hidden_dropout_prob attention_probs_dropout_prob classifier_dropout summary_type
         summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout pretraining_tp encoder_stride
-        pooler_output_size pooler_act tokenizer_class is_decoder
+        pooler_output_size tokenizer_class is_decoder
         position_embedding_type max_window_layers projection_dim
         """,
     )
