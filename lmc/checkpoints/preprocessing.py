@@ -31,13 +31,15 @@ _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # t
 class Preprocessing:
     """Pixel values in [0, 1] become (value − `mean`) / `std`, one number for each channel.
 
-    Before that the shorter side is resized to the model's size over `crop`, and the centre cut out.
+    Before that the shorter side is resized to the model's size over `crop`, and the centre cut out; with `squash` both
+    sides are resized to it, whatever becomes of the proportions.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: float
     interpolation: str
+    squash: bool = False
 
 
 def of(model: Any) -> Preprocessing | None:
@@ -53,6 +55,7 @@ def of(model: Any) -> Preprocessing | None:
             _channels("std", timm["std"], channels),
             _number("crop_pct", timm.get("crop_pct") or 1.0),
             str(timm.get("interpolation") or "bicubic"),
+            timm.get("crop_mode") == "squash",
         )
     if other is None:
         return None
@@ -66,7 +69,7 @@ def of(model: Any) -> Preprocessing | None:
     resample = other.get("resample", 2)
     if not isinstance(resample, int) or resample not in range(len(_RESAMPLE)):
         raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}{_RIGHT}")
-    return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample])
+    return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample], _squash(other))
 
 
 def require(model: nn.Module) -> Preprocessing:
@@ -100,8 +103,8 @@ def differences(a: nn.Module, b: nn.Module) -> list[str]:
     if one is None or other is None:
         known = ["unknown" if p is None else f"mean {p.mean}, std {p.std}" for p in (one, other)]
         return [f"input normalisation: {' and '.join(known)}"]
-    pairs = {"crop": (one.crop, other.crop), "interpolation": (one.interpolation, other.interpolation)}
-    return [f"{name}: {first} and {second}" for name, (first, second) in pairs.items() if first != second]
+    pairs = ((name, getattr(one, name), getattr(other, name)) for name in ("crop", "interpolation", "squash"))
+    return [f"{name}: {first} and {second}" for name, first, second in pairs if first != second]
 
 
 def _renormalised(model: Any, wanted: Preprocessing) -> nn.Module:
@@ -166,3 +169,9 @@ def _crop(config: dict[str, Any]) -> float:
     size, crop = (value if isinstance(value, dict) else {"height": value} for value in (size, crop))  # the older form
     height = _number("crop_size", crop.get("height", 1))
     return height / _number("size", size.get("shortest_edge", size.get("height", height)))
+
+
+def _squash(config: dict[str, Any]) -> bool:
+    """Whether a size of two sides is asked for; the older form, one number, meant that where nothing is cut out."""
+    size = config.get("size")
+    return "shortest_edge" not in size if isinstance(size, dict) else not config.get("do_center_crop")

@@ -85,6 +85,7 @@ def images(
     interpolation: str = "bicubic",
     limit: int | None = None,
     seed: int = 0,
+    squash: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """A split's images, float32 `[n, channels, size, size]`, and labels, int64 `[n]`.
 
@@ -93,8 +94,8 @@ def images(
     torch.Size([10, 3, 16, 16])
 
     The usual evaluation transform: the shorter side becomes `size / crop`, the centre is cut out, values in [0, 1] are
-    normalised. One `mean` makes grey images, three make coloured ones. `limit` draws that many at random by `seed`, and
-    keeps their order.
+    normalised. With `squash` both sides become that long. One `mean` makes grey images, three make coloured ones.
+    `limit` draws that many at random by `seed`, and keeps their order.
     """
     _expect(corpus, split, "images")
     found = pictures.read(corpus, split)
@@ -103,7 +104,7 @@ def images(
     chosen = _draw(len(found.labels), limit, seed)
     x = torch.empty(len(chosen), len(mean), size, size)
     for i, image in enumerate(found.open(chosen.tolist())):
-        x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation)
+        x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation, squash)
     shape = (1, -1, 1, 1)
     x = (x - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
     return x, torch.from_numpy(found.labels[chosen])
@@ -152,6 +153,7 @@ def load(
         interpolation=seen.interpolation,
         limit=limit,
         seed=seed,
+        squash=seen.squash,
     )
     return x, torch.tensor(_numbers(corpus, classes, model))[labels]
 
@@ -210,13 +212,13 @@ def _tokenizer(tokenizer: Any) -> Any:
         raise DataError(f"no tokenizer can be loaded from '{tokenizer}' ({reason})") from error
 
 
-def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str) -> Tensor:
+def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, squash: bool) -> Tensor:
     from PIL import Image
 
     shorter = math.floor(size / crop)
     scale = shorter / min(image.size)
-    if scale != 1:
-        width, height = (shorter if side == min(image.size) else int(side * scale) for side in image.size)
+    width, height = (shorter if squash or side == min(image.size) else int(side * scale) for side in image.size)
+    if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255

@@ -79,6 +79,8 @@ def test_crop_and_interpolation_are_warned_about() -> None:
         require_pairable([timm_vit(0, **HALF), timm_vit(1, crop_pct=0.9, **HALF)])
     with pytest.warns(UserWarning, match="differ in interpolation: bicubic and bilinear"):
         require_pairable([timm_vit(0, **HALF), timm_vit(1, interpolation="bilinear", **HALF)])
+    with pytest.warns(UserWarning, match="differ in squash: False and True"):
+        require_pairable([timm_vit(0, **HALF), timm_vit(1, crop_mode="squash", **HALF)])
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,37 @@ def test_a_wrong_preprocessor_file_is_refused_before_weights_load(file: Any, mes
     with pytest.raises(LmcError, match=message) as caught:
         inspect(tmp_path / "a")
     assert "preprocessor_config.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("ViTImageProcessor", {"size": {"height": 8, "width": 8}}),
+        ("ViTImageProcessor", {"size": 8}),
+        ("CLIPImageProcessor", {"size": 10, "do_center_crop": True, "crop_size": 8}),
+        ("BitImageProcessor", {"size": {"shortest_edge": 10}, "do_center_crop": True, "crop_size": {"height": 8}}),
+        ("DeiTImageProcessor", {"size": {"height": 10, "width": 10}, "do_center_crop": True, "crop_size": 8}),
+    ],
+    ids=["squashed", "squashed, the older form", "cut, the older form", "cut", "squashed and cut"],
+)
+def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
+    name: str, file: dict[str, Any], tmp_path: Path
+) -> None:
+    import transformers
+
+    pixels, pictures = torch.Generator().manual_seed(0), []
+    for k, size in enumerate([(40, 20), (20, 33), (8, 8), (8, 16), (30, 30)] * 2):
+        small = torch.randint(256, (4, 6, 3), dtype=torch.uint8, generator=pixels).numpy()
+        pictures.append(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+        (tmp_path / f"pictures/eval/class{k}").mkdir(parents=True)
+        pictures[-1].save(tmp_path / f"pictures/eval/class{k}/0.png")
+    lmc.save(hf_vit(0, torch.float32, **HALF), tmp_path / "a")
+    crop = {"crop_size": {"height": 8, "width": 8}} if "crop_size" in file else {}
+    given = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3, **file, **crop}
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(given))
+    found, _ = corpora.load(str(tmp_path / "pictures"), lmc.load(tmp_path / "a"), "eval")
+    stock = getattr(transformers, name)(**given)(pictures, return_tensors="pt")["pixel_values"]
+    assert (found - stock).abs().max() <= 2 * 2 / 255 + 1e-6  # two steps of a byte: another library resizes
 
 
 def test_one_model_that_does_not_say_is_warned_of() -> None:

@@ -228,9 +228,14 @@ def test_images_are_prepared_as_timm_does(tmp_path):
     for i, size in enumerate([(50, 40), (33, 65), (20, 21), (32, 32)]):
         (tmp_path / "eval" / f"class{i}").mkdir(parents=True)
         draw_image(i, size).save(tmp_path / "eval" / f"class{i}" / "image.png")
-    for crop, interpolation in ((0.9, "bicubic"), (1.0, "bilinear")):
-        x, labels = corpora.images(str(tmp_path), "eval", 32, **COLOUR, crop=crop, interpolation=interpolation)
-        stock = create_transform((3, 32, 32), **COLOUR, crop_pct=crop, interpolation=interpolation)
+    for crop, interpolation, mode in (
+        (0.9, "bicubic", "center"),
+        (1.0, "bilinear", "center"),
+        (0.9, "bicubic", "squash"),
+    ):
+        options = {"crop": crop, "interpolation": interpolation, "squash": mode == "squash"}
+        x, labels = corpora.images(str(tmp_path), "eval", 32, **COLOUR, **options)
+        stock = create_transform((3, 32, 32), **COLOUR, crop_pct=crop, interpolation=interpolation, crop_mode=mode)
         for i, path in enumerate(sorted(tmp_path.rglob("*.png"))):
             assert torch.allclose(x[i], stock(Image.open(path)), atol=1e-6)
         assert labels.tolist() == [0, 1, 2, 3]
