@@ -140,6 +140,8 @@ def merge_folder(
             parent = epsilon(models[0], spec)
         outline, mixed = mixture(spec, ends, states, weights, parent)
         notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
+        # The mean of two numbers of a low type is none of it, so parents that are averaged as stored are rounded too.
+        rounded = rounded or (max(weights) < 1 and any(is_lower(dtype, kind) for _, kind, _ in found))
         notes += ["what rounding them changes was not measured"] if rounded else []
         inherited.settle(outline, models)
         notes += inherited.notes
