@@ -163,8 +163,7 @@ def device_of(name: str | None) -> "torch.device | None":
     try:
         torch.zeros(1, device=name).item()
         return torch.device(name)
-    except (
-        RuntimeError,
-        AssertionError,
-    ) as error:  # no such name, not in this machine, or `meta`, which holds nothing
-        raise ArgumentError(f"--device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
+    # No such name, not in this machine, a library of its own that is missing, or `meta`, which holds nothing.
+    except (RuntimeError, AssertionError, ImportError) as error:
+        why = str(error).splitlines()[0].partition(". ")[0]  # torch goes on for a kilobyte
+        raise ArgumentError(f"--device: {name!r} cannot be used here ({why})") from None
