@@ -259,6 +259,8 @@ def scratch_folder(prefix: str, beside: Path | None = None) -> Iterator[Path]:
 
     Raises CheckpointError where the disk is full.
     """
+    if beside is not None:
+        _make_way(beside / prefix)
     new = Path(tempfile.mkdtemp(prefix=prefix, dir=beside))
     for old in new.parent.glob(f"{glob.escape(prefix)}????????{UNFINISHED}"):
         if (held := _hold(old)) is not None:  # its process is dead

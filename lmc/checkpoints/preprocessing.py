@@ -73,12 +73,18 @@ def of(model: Any) -> Preprocessing | None:
 
 
 def require(model: nn.Module) -> Preprocessing:
-    """The same, or a DataError that says what is missing."""
-    found = of(model)
+    """The same, or a DataError that says what is missing, or not known here."""
+    found, timm = of(model), getattr(model, "pretrained_cfg", None) or {}
     if found is None:
         raise DataError(
             f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none{_RIGHT}"
         )
+    known = {"crop_mode": ("center", "squash"), "interpolation": _RESAMPLE}
+    for name, expected in known.items():
+        if (told := timm.get(name) or expected[0]) not in expected:
+            raise DataError(
+                f"{name}: expected {', '.join(expected)}, found {told!r}; give pictures as tensors (lmc.path)"
+            )
     return found
 
 

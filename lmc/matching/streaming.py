@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lmc import checkpoints
 from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill, stored
 from lmc.evaluation import PathResult, is_lower
-from lmc.files import scratch_folder, whole_folder
+from lmc.files import refuse_occupied, scratch_folder, whole_folder
 from lmc.matching.alignment import mixture
 from lmc.matching.folder import describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import inherit
@@ -132,7 +132,7 @@ def merge_folder(
     read = [stored(blueprint, kind) for blueprint, kind, _ in found]
     states: Sequence[Mapping[str, Tensor]] = read
     ends, parent = models, None
-    with scratch_folder(".canonical-", out.parent) as scratch:
+    with scratch_folder(".canonical-", refuse_occupied(out).parent) as scratch:
         if not naive:
             forms = [_canonical(spec, tensors, scratch / str(k), None) for k, tensors in enumerate(read)]
             states = moved = [Moved(t, form) for t, form in zip(transforms, forms, strict=True)]
@@ -140,6 +140,8 @@ def merge_folder(
             parent = epsilon(models[0], spec)
         outline, mixed = mixture(spec, ends, states, weights, parent)
         notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
+        # The mean of two numbers of a low type is none of it, so parents that are averaged as stored are rounded too.
+        rounded = rounded or (max(weights) < 1 and any(is_lower(dtype, kind) for _, kind, _ in found))
         notes += ["what rounding them changes was not measured"] if rounded else []
         inherited.settle(outline, models)
         notes += inherited.notes

@@ -165,6 +165,13 @@ def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
     assert (found - stock).abs().max() <= 2 * 2 / 255 + 1e-6  # two steps of a byte: another library resizes
 
 
+@pytest.mark.parametrize(("name", "told"), [("crop_mode", "border"), ("interpolation", "random")])
+def test_pictures_that_timm_would_prepare_in_a_way_not_known_here_are_refused(name: str, told: str) -> None:
+    with pytest.raises(DataError, match=f"{name}: expected .*, found '{told}'"):
+        preprocessing.require(timm_vit(0, **HALF, **{name: told}))
+    assert preprocessing.require(timm_vit(0, **HALF)).mean == HALF["mean"]
+
+
 def test_one_model_that_does_not_say_is_warned_of() -> None:
     a, b = pico.hf_vit(0), pico.hf_vit(1)
     a.preprocessor_config = {"image_mean": 0.5, "image_std": 0.5}

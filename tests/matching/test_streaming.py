@@ -163,6 +163,10 @@ def test_parents_in_a_low_type_are_averaged_in_it_one_tensor_at_a_time(tmp_path:
     lmc.Alignment.load(tmp_path / "streamed").export(tmp_path / "held", at=0.25, dtype=torch.bfloat16)
     card = merge_folder(tmp_path / "streamed", tmp_path / "merged", [0.75, 0.25], torch.bfloat16)
     assert card is not None and "weights: bfloat16" in card
+    untold = "what rounding them changes was not measured"
+    assert untold in card  # a mean of two numbers needs more digits than they have
+    end = merge_folder(tmp_path / "streamed", tmp_path / "end", [0.0, 1.0], torch.bfloat16)
+    assert end is not None and untold not in end
     held, merged = (contents(tmp_path / which) for which in ("held", "merged"))
     assert {name for name in held if held[name] != merged[name]} == {"README.md"}
     assert merge_folder(tmp_path / "streamed", tmp_path / "lower", [0.5, 0.5], torch.float16) is not None
@@ -207,10 +211,10 @@ def test_merges_without_a_model_in_memory_are_those_with_to_the_byte(
     assert merge_folder(tmp_path / "aligned", tmp_path / "computed", weights) is None  # its ends are to be computed
     assert merge_folder(tmp_path / "aligned", tmp_path / "merged", weights, verify=False) == card
     assert contents(tmp_path / "merged") == contents(tmp_path / "expected")
-    lower = merge_folder(tmp_path / "aligned", tmp_path / "lower", weights, torch.bfloat16, verify=False)
+    lower = merge_folder(tmp_path / "aligned", tmp_path / "a new" / "lower", weights, torch.bfloat16, verify=False)
     assert lower is not None and "what rounding them changes was not measured" in lower
     held.export(tmp_path / "expected lower", at=weights, dtype=torch.bfloat16)
-    both = (contents(tmp_path / which) for which in ("lower", "expected lower"))
+    both = (contents(tmp_path / which) for which in ("a new/lower", "expected lower"))
     one, other = ({file: of for file, of in each.items() if file != "README.md"} for each in both)
     assert one == other
     assert not list(tmp_path.glob(".canonical-*"))
