@@ -189,7 +189,8 @@ def _unfinished(aside: Path, place: Path) -> Iterator[None]:
             raise CheckpointError(
                 f"{_place_of(Path(where))}: cannot be written: {error.strerror}; nothing was left behind"
             ) from None
-        free = shutil.disk_usage(place.parent).free
+        there = next(above for above in place.absolute().parents if above.exists())  # what was made for it is gone
+        free = shutil.disk_usage(there).free
         raise CheckpointError(
             f"{_place_of(place)}: cannot be written: {why} ({free:,} bytes are free there); "
             "make room or choose another place; nothing was left behind"

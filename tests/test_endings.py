@@ -1,5 +1,6 @@
 """Commands end cleanly: one line, the right exit code and nothing half-written, whatever ends them and whenever."""
 
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ from zygote import Done, Zygote
 import lmc
 from lmc import corpora
 from lmc.cli import main
+from lmc.errors import CheckpointError
 from lmc.files import refuse_occupied, scratch_folder, whole_file, whole_folder
 
 COMMANDS = {
@@ -155,6 +157,14 @@ def test_no_room_no_rights_no_memory_at_any_stage(zygote: Zygote, here: Path, co
     failed = [lines(d.err)[0] if d.code == 2 else d.out for d in done if d.code != 0]
     names = [path.name for path in here.rglob("*")] + ["out", "r.json"]
     assert failed and all(any(name in said for name in names) for said in failed), failed
+
+
+def test_no_room_for_what_lies_in_a_new_folder_names_it(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for place in (whole_folder(tmp_path / "new" / "out"), scratch_folder(".canonical-", tmp_path / "new")):
+        with pytest.raises(CheckpointError, match=r"new/.*cannot be written: no space is left"), place:
+            raise full
+        assert not list(tmp_path.iterdir())
 
 
 def test_files_one_may_not_read_are_named(zygote: Zygote, here: Path) -> None:
