@@ -251,8 +251,10 @@ def _prepared(models: list[str], out: Path, vocabulary: str | None) -> list[str]
 
 def _matched_on(data: str | None, pair: "Pairing", limit: int | None, seed: int) -> Any:
     """The corpus, read before any weight: one that does not fit is found early."""
-    first = pair.blueprints[0]
-    return _samples(str(data), first.model, "match", first.source.folder, limit, seed)
+    from lmc.symmetries.families import narrowest
+
+    reader = narrowest(blueprint.model for blueprint in pair.blueprints)
+    return _samples(str(data), reader, "match", pair.blueprints[0].source.folder, limit, seed)
 
 
 def _loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.dtype | None") -> Any:
@@ -636,8 +638,9 @@ def _measured(folder: Path) -> "PathResult | None":
 
 
 def _held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None, seed: int) -> Any:
-    """The samples that matching never saw, as the first parent reads them."""
+    """The samples that matching never saw, as the first parent reads them, in windows that all can read."""
     from lmc import checkpoints
+    from lmc.symmetries.families import narrowest
 
-    first = aligned.parents[0]
-    return _samples(corpus, first, "eval", checkpoints.origin(first) or folder, limit, seed)
+    tokenizer_from = checkpoints.origin(aligned.parents[0]) or folder
+    return _samples(corpus, narrowest(aligned.parents), "eval", tokenizer_from, limit, seed)

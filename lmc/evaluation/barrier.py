@@ -16,6 +16,7 @@ from lmc.errors import ArgumentError, CheckpointError, DataError
 from lmc.evaluation import plot
 from lmc.evaluation.loss import Data, as_data, evaluate, require_loss
 from lmc.files import read_json, seal, whole_file, write_whole
+from lmc.symmetries.families import narrowest
 
 RESAMPLES = 1000
 MOST = 10_000  # points of a path: each is a model whose losses are kept
@@ -139,7 +140,7 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
     """
     points = simplex(len(alignment.parents), grid)
     require_loss(alignment.parents[0])
-    checked = as_data(data, alignment.parents[0])
+    checked = as_data(data, narrowest(alignment.parents))
     losses, correct = [], []
     for weights in tqdm(points, desc="path", disable=None):
         loss, right = evaluate(alignment.merge(weights), checked, batch)

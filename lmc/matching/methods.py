@@ -26,7 +26,7 @@ from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.matching.recipe import CLOSED_FORM, IMAGES, STARTS, WINDOWS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, state
-from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import Tokens, family_of, narrowest
 from lmc.symmetries.families import spec as spec_of
 
 ACTIVATION_SAMPLES = 512  # windows or images: tens of thousands of tokens, against hundreds of units
@@ -101,7 +101,7 @@ def align(
     endpoints = Endpoints.of(parents, device)
     if _identical(parents):  # nothing to find, and learning would only lead away from it
         return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
-    samples = Data(torch.empty(0)) if data is None else as_data(data, parents[0]).to(endpoints.device)
+    samples = Data(torch.empty(0)) if data is None else as_data(data, narrowest(parents)).to(endpoints.device)
     if recipe.batch is None:
         recipe = replace(recipe, batch=WINDOWS if samples.labels is None else IMAGES)
     if recipe.learned:

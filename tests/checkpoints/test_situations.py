@@ -20,7 +20,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import lmc
+from lmc import corpora
 from lmc.cli import main
+from lmc.errors import DataError
+from lmc.evaluation import as_data, evaluate
 
 pytestmark = pytest.mark.filterwarnings("default")  # a command prints its warnings
 
@@ -324,6 +327,7 @@ def test_a_published_phi_3_for_long_texts(here: Path, run: Callable[..., Outcome
     assert code == 2 and "differ in max_position_embeddings: expected 16, found 32; only models that agree" in err
 
 
+@pytest.mark.filterwarnings("ignore:.*differ in their context")
 @pytest.mark.parametrize("order", ["short long", "long short"])
 def test_of_two_contexts_the_shortest_is_chosen_and_said(order: str, here: Path, run: Callable[..., Outcome]) -> None:
     for seed, (name, context) in enumerate((("short", 64), ("long", 256))):
@@ -336,6 +340,20 @@ def test_of_two_contexts_the_shortest_is_chosen_and_said(order: str, here: Path,
     assert lmc.load("merged").config.max_position_embeddings == 64
     contexts = [lmc.load(f"aligned/models/endpoint-{k}").config.max_position_embeddings for k in range(2)]
     assert contexts == [{"short": 64, "long": 256}[name] for name in order.split()]  # these compute what they did
+    (here / "text.txt").write_text(("w1 w2 w3 " * 20 + "\n") * 100)
+    code, out, err = run("path aligned --data text.txt --grid 2 --limit 3 --json path.json")
+    assert code == 0 and "3 samples" in out
+    longer = torch.zeros(2, 65, dtype=torch.long)
+    with pytest.raises(DataError, match="expected at most 64 tokens in a window, found 65"):
+        lmc.path(lmc.Alignment.load("aligned"), longer)
+    with pytest.raises(DataError, match="expected at most 64 tokens in a window, found 65"):
+        lmc.match(*(lmc.load(name) for name in order.split()), method="activations", data=longer)
+    read = corpora.load("text.txt", lmc.load("short"), "eval", tokenizer="short", limit=3)
+    assert isinstance(read, torch.Tensor) and read.shape == (3, 64)
+    losses = json.loads((here / "path.json").read_text())["losses"]
+    for name, loss in zip(order.split(), losses, strict=True):  # of windows that both can read
+        own = evaluate(lmc.load(name), as_data(read, lmc.load("short")))[0].mean()
+        assert loss == pytest.approx(float(own), abs=1e-5)
 
 
 def test_a_folder_with_an_at_sign_is_a_folder(here: Path, run: Callable[..., Outcome]) -> None:

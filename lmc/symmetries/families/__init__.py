@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.families.family import families as families
     from lmc.symmetries.families.family import family_of as family_of
     from lmc.symmetries.families.family import find as find
+    from lmc.symmetries.families.family import narrowest as narrowest
     from lmc.symmetries.families.family import spec as spec
     from lmc.symmetries.families.settings import same_but_for_size as same_but_for_size
     from lmc.symmetries.families.settings import same_setting as same_setting

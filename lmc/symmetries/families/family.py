@@ -100,6 +100,15 @@ def contexts(models: Iterable[nn.Module]) -> list[int]:
     return list(dict.fromkeys(read.context for read in inputs if isinstance(read, Tokens)))
 
 
+def narrowest(models: Iterable[nn.Module]) -> nn.Module:
+    """The model that reads the fewest tokens, so that what it reads all can; the first where they read as many.
+
+    >>> narrowest([a, b]) is a
+    True
+    """
+    return min(models, key=lambda model: contexts([model]))
+
+
 def spec(model: nn.Module) -> ModelSpec:
     """The table of a stock model: its tensors, spaces and groups.
 
