@@ -100,9 +100,10 @@ def _size(setting: Mapping[str, Any]) -> str:
     return f"{setting['shape']['layers']} × {setting['shape']['width']}"
 
 
-def _count(compared: Comparison) -> int:
-    """How many pairs the headline is about."""
-    return len(set(compared.headline.pairs if compared.headline else compared.pairs))
+def _pairs(compared: Comparison) -> str:
+    """How many pairs the headline is about, in words."""
+    count = len(set(compared.headline.pairs if compared.headline else compared.pairs))
+    return "1 pair" if count == 1 else f"{count} pairs"
 
 
 def along_the_path() -> list[Row]:
@@ -121,7 +122,7 @@ def along_the_path() -> list[Row]:
         chance = 2 * math.sqrt((1 - ends) / ends / (compared.samples or 1))  # two standard errors, relative
         rows.append(
             {
-                "tested": f"ViT, {_size(setting)}, {setting['corpus']}, {_count(compared)} pairs",
+                "tested": f"ViT, {_size(setting)}, {setting['corpus']}, {_pairs(compared)}",
                 "number": f"half way {half:.1%} of {compared.samples:,} images are read right, by the worse endpoint "
                 f"{ends:.1%}; the lowest place of any path loses {lost:.1%} of that (luck alone: {chance:.0%}); "
                 f"barrier {compared.summary['dual'].barrier:.4f} nats per image, "

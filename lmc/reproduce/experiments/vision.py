@@ -1,10 +1,9 @@
-"""Vision transformers that classify: CIFAR-10 with patches of 4 at two widths, and Tiny ImageNet, trained for long.
+"""Vision transformers that classify: CIFAR-10 with patches of 4 at two widths, and Tiny ImageNet.
 
     python -m lmc.reproduce.experiments.vision cifar10-128 --pair 0 --folder build/vision  # repeat to go on
-    python -m lmc.reproduce.experiments.vision write --folder build/vision  # results files of what is there
 
-Endpoints are augmented by shifts and mirroring (`tasks.Pictures`). Two processor cores need hours for an endpoint; a
-training that is cut off loses a minute. Exit 3: the time given is over, the same command goes on.
+Pictures are shifted and mirrored (`tasks.Pictures`). An endpoint of the smallest setting takes half an hour of a
+processor; a training that is cut off loses a minute. Exit 3: the time given is over, the same command goes on.
 """
 
 import sys
@@ -66,33 +65,25 @@ SETTINGS = {
 }
 
 
-def write(folder: Path, inputs: Path) -> list[str]:
-    """A results file for every setting that has an endpoint or more, by its id."""
-    written = []
-    for id, setting in SETTINGS.items():
-        compared = report.compared(setting, folder)
-        if not compared.rest["training"]["runs"]:
-            continue
-        task = task_of(setting.shape, setting.corpus, inputs, CPU)
-        run = report.made([setting], folder, task, f"python -m lmc.reproduce.experiments.vision {id}")
-        results.write(id, "laptop", compared.to_json(), run | {"costs": report.costs(setting, folder)})
-        written.append(id)
-    return written
+def write(setting: Setting, folder: Path, inputs: Path) -> None:
+    """A results file of what the folder holds of a setting."""
+    task = task_of(setting.shape, setting.corpus, inputs, CPU)
+    run = report.made([setting], folder, task, f"python -m lmc.reproduce.experiments.vision {setting.id}")
+    found = report.compared(setting, folder).to_json()
+    results.write(setting.id, "laptop", found, run | {"costs": report.costs(setting, folder)})
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options("vision", "Vision that classifies.")
-    parser.add_argument("setting", choices=(*SETTINGS, "write"))
+    parser.add_argument("setting", choices=SETTINGS)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    if given.setting == "write":
-        for id in write(given.folder, given.inputs):
-            print(f"written: {id}")
-    else:
-        setting = SETTINGS[given.setting]
-        prepared.prepare(corpora([setting]), given.inputs)
-        Campaign(setting, given.folder, given.inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
+    setting = SETTINGS[given.setting]
+    prepared.prepare(corpora([setting]), given.inputs)
+    Campaign(setting, given.folder, given.inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
+    write(setting, given.folder, given.inputs)
+    print(f"written: {setting.id}")
 
 
 if __name__ == "__main__":
