@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from lmc.symmetries.families.common import Images as Images
     from lmc.symmetries.families.common import Tokens as Tokens
     from lmc.symmetries.families.family import FAMILIES as FAMILIES
-    from lmc.symmetries.families.family import contexts as contexts
     from lmc.symmetries.families.family import covered as covered
     from lmc.symmetries.families.family import families as families
     from lmc.symmetries.families.family import family_of as family_of
     from lmc.symmetries.families.family import find as find
-    from lmc.symmetries.families.family import narrowest as narrowest
     from lmc.symmetries.families.family import spec as spec
     from lmc.symmetries.families.settings import same_but_for_size as same_but_for_size
     from lmc.symmetries.families.settings import same_setting as same_setting
+    from lmc.symmetries.families.windows import contexts as contexts
+    from lmc.symmetries.families.windows import narrowest as narrowest
 else:
     __getattr__, __dir__ = face(__name__)

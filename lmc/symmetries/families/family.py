@@ -1,7 +1,7 @@
 """The list of all model families, and which of them covers a model."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -88,25 +88,6 @@ def covered(class_name: str) -> str:
 def family_of(model: nn.Module) -> Family:
     """The family of a model. Raises UnsupportedModelError."""
     return find(type(model).__name__, type(model).__module__.split(".")[0])
-
-
-def contexts(models: Iterable[nn.Module]) -> list[int]:
-    """How many tokens language models read at most, each number once; nothing for models of pictures.
-
-    >>> contexts([a, b])
-    [32]
-    """
-    inputs = [family_of(model).inputs(model) for model in models]
-    return list(dict.fromkeys(read.context for read in inputs if isinstance(read, Tokens)))
-
-
-def narrowest(models: Iterable[nn.Module]) -> nn.Module:
-    """The model that reads the fewest tokens, so that what it reads all can; the first where they read as many.
-
-    >>> narrowest([a, b]) is a
-    True
-    """
-    return min(models, key=lambda model: contexts([model]))
 
 
 def spec(model: nn.Module) -> ModelSpec:
