@@ -104,7 +104,7 @@ def merge_folder(
 ) -> str | None:
     """What `Alignment.load` and `export` do, a part in memory at a time; returns the model card's text.
 
-    >>> text = merge_folder(Path("aligned"), Path("merged"), [0.5, 0.5], verify=False)
+    >>> text = merge_folder(Path("aligned"), Path("averaged"), [0.5, 0.5], verify=False)
 
     None, and nothing is done, where models are needed: where parents were rounded to be matched, or an input
     normalisation is folded in; and, unless `verify` is False, to compute whether the ends of the path are the parents
