@@ -28,6 +28,8 @@ def quoted(text: str) -> str:
     >>> size = "sizes.half the width"                     # the mean of 2.2, 3.9 and 6.6 %; the means have 4.3 %
     >>> quoted(f"{{{{two-sizes-vit-digits: {size}.dual.barrier / {size}.naive.barrier}}}}")
     '4.2 %'
+    >>> quoted("after {{cifar10-128: setting.recipe.steps}} steps")
+    'after 4,000 steps'
 
     Raises DataError where results have no such number.
     """
@@ -45,7 +47,8 @@ def _said(id: str, what: str) -> str:
     elif what.startswith("% "):
         said = f"{100 * _value(id, what.removeprefix('% ')):.2g} %"
     else:
-        said = f"{_value(id, what):.3g}"
+        value = _value(id, what)
+        said = f"{value:,.0f}" if value.is_integer() else f"{value:.3g}"  # a number of things is not rounded
     return said.replace("-", "−")
 
 
