@@ -130,7 +130,7 @@ found
 #
 # The same question for language models: Pythia's architecture with four layers, on Wikipedia, each network trained on two
 # million tokens. Single and dual matching run at the rate that a grid found best for each width, for 600 steps. There are
-# three pairs of the narrowest networks and one pair of each of the others. It took hours of one core, so this is drawn
+# three pairs of the two narrower widths and one of the widest. It took hours of one core, so this is drawn
 # from committed results.
 
 # %% tags=["hide-input"]
@@ -148,10 +148,10 @@ charts.sweep_table(on_text)
 # $k =$ {{scale-width-tokens: fits.dual.exponent}} for dual matching (95 % interval
 # {{scale-width-tokens: fits.dual.interval.0}} to {{scale-width-tokens: fits.dual.interval.1}}) and
 # $k =$ {{scale-width-tokens: fits.weights.exponent}} for weight matching: the more negative $k$, the faster the fall. The
-# barrier of networks averaged as they are does not fall. Two warnings: three widths with five pairs are few, and wider
+# barrier of networks averaged as they are does not fall. Two warnings: three widths with seven pairs are few, and wider
 # networks also reach a lower loss on the same tokens, so this curve cannot say which of the two lowers the barrier. For
-# depth there are only two points: at width 128, dual matching leaves {{scale-depth-tokens: methods.dual.barrier.0}}
-# on one pair of two layers and {{scale-depth-tokens: methods.dual.barrier.1}} on one pair of four.
+# depth there are only two points: at width 128, dual matching leaves {{scale-depth-tokens: dual barrier, depth 2}}
+# on one pair of two layers and {{scale-depth-tokens: dual barrier, depth 4}} on three pairs of four, on average.
 #
 # ## Training
 #
