@@ -151,7 +151,7 @@ charts.sweep_table(on_text)
 # barrier of networks averaged as they are does not fall. Two warnings: three widths with seven pairs are few, and wider
 # networks also reach a lower loss on the same tokens, so this curve cannot say which of the two lowers the barrier. For
 # depth there are only two points: at width 128, dual matching leaves {{scale-depth-tokens: dual barrier, depth 2}}
-# on one pair of two layers and {{scale-depth-tokens: dual barrier, depth 4}} on three pairs of four, on average.
+# on one pair with two layers and {{scale-depth-tokens: dual barrier, depth 4}}, on average, on three pairs with four.
 #
 # ## Training
 #

@@ -333,8 +333,8 @@ class Sweep:
 
     @property
     def pairs(self) -> list[str]:
-        """The pairs of the runs of the method that has most, at the first point."""
-        return self.compared[0].pairs if self.compared else []
+        """The pairs of the runs of the method that has most, at the point that has most."""
+        return max((found.pairs for found in self.compared), key=len, default=[])
 
     def at_both_ends(self, method: str) -> dict[str, list[float]]:
         """The barriers of a method at the first point and at the last.

@@ -93,6 +93,8 @@ def test_points_of_a_sweep_may_have_other_pairs() -> None:
     found = Sweep.from_json(unnamed)
     assert [[run.pair for run in point.runs] for point in found.compared] == [["p", "q"], ["p"]]
     assert found.to_json() == unnamed
+    growing = unnamed | {"methods": {"dual": {"barrier": [[5], [3, 4]]}}}  # also where the first point has fewer
+    assert Sweep.from_json(growing).to_json() == growing
     table = {"barrier": [[3], [4, 5]], "runs": [["q"], ["p", "q"]]}
     named = {"varied": "steps", "points": [1, 2], "methods": {"dual": table}}
     assert [[run.pair for run in point.runs] for point in Sweep.from_json(named).compared] == table["runs"]

@@ -65,10 +65,12 @@ SETTINGS = {
 }
 
 
-def write(setting: Setting, folder: Path, inputs: Path) -> None:
-    """A results file of what the folder holds of a setting."""
+def write(setting: Setting, pair: int | None, folder: Path, inputs: Path) -> None:
+    """A results file of what the folder holds of a setting. `pair`: the only one that was asked for."""
     task = task_of(setting.shape, setting.corpus, inputs, CPU)
-    run = report.made([setting], folder, task, f"python -m lmc.reproduce.experiments.vision {setting.id}")
+    only = "" if pair is None else f" --pair {pair}"
+    again = f"python -m lmc.reproduce.experiments.vision {setting.id}{only} --folder build/vision"
+    run = report.made([setting], folder, task, again)
     found = report.compared(setting, folder).to_json()
     results.write(setting.id, "laptop", found, run | {"costs": report.costs(setting, folder)})
 
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     setting = SETTINGS[given.setting]
     prepared.prepare(corpora([setting]), given.inputs)
     Campaign(setting, given.folder, given.inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
-    write(setting, given.folder, given.inputs)
+    write(setting, given.pair, given.folder, given.inputs)
     print(f"written: {setting.id}")
 
 
