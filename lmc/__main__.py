@@ -49,7 +49,9 @@ def main() -> int:
         if "RANK" not in os.environ:  # torchrun's processes shard models
             lean.start()
         code = run()
-    except (OSError, MemoryError) as error:  # no command could begin, or not even its error can be printed
+    except (OSError, MemoryError, ImportError) as error:  # no command could begin, or not even its error can be printed
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):  # of a library, for memory
+            raise
         code, why = 2, getattr(error, "strerror", None) or "out of memory"
         with contextlib.suppress(OSError):
             print(f"error: lmc cannot start: {why}; close other work, or look at ulimit -a", file=sys.stderr)

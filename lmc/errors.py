@@ -85,7 +85,7 @@ class OutOfMemoryError(LmcError):
 
 
 # How torch says on the CPU that memory is short: as a plain RuntimeError. CUDA's OutOfMemoryError is one, too.
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "Cannot allocate memory", "out of memory")
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -87,8 +87,9 @@ def start(line: str, cwd: Path) -> "subprocess.Popen[str]":
 
 
 def lines(err: str) -> list[str]:
-    """What was said on standard error, progress bars and warnings aside."""
-    every = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
+    """What was said on standard error, progress bars and warnings aside, and what the zygote's own hook lacked."""
+    err = err.replace("\r", "\n").replace("Exception ignored in audit hook:\nMemoryError\n", "")
+    every = [line for line in err.splitlines() if line.strip()]
     return [line for line in every if "%|" not in line and "it/s" not in line and not line.startswith("warning:")]
 
 
@@ -320,6 +321,13 @@ def test_a_limit_of_the_system_is_one_line_or_nothing(zygote: Zygote, here: Path
             assert not (problem := ended(done, listing(here), before, whole)), (name, value, problem, done)
             restore(here, before)
     assert sound.code == 0
+
+
+@pytest.mark.parametrize("kilobytes", [200_000, 300_000, 400_000])
+def test_too_little_memory_to_load_the_libraries_is_one_line(here: Path, kilobytes: int) -> None:
+    line = f"ulimit -v {kilobytes}; exec {sys.executable} -m lmc merge aligned --out out"
+    done = subprocess.run(["bash", "-c", line], cwd=here, capture_output=True, text=True)
+    assert done.returncode == 2 and len(lines(done.stderr)) == 1, done.stderr[-500:]
 
 
 NOT_PRINTED = "error: standard output: cannot be written: No space left on device; send it elsewhere"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints.blueprint import Blueprint as Blueprint
     from lmc.checkpoints.blueprint import inspect as inspect
     from lmc.checkpoints.checkpoint import DTYPES as DTYPES
-    from lmc.checkpoints.checkpoint import find as find
+    from lmc.checkpoints.checkpoint import find_all as find_all
     from lmc.checkpoints.checkpoint import load as load
     from lmc.checkpoints.checkpoint import reload as reload
     from lmc.checkpoints.checkpoint import require_tied as require_tied
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints.lazy import Stored as Stored
     from lmc.checkpoints.lazy import spill as spill
     from lmc.checkpoints.lazy import stored as stored
+    from lmc.checkpoints.references import digests as digests
     from lmc.checkpoints.references import origin as origin
     from lmc.checkpoints.references import refer as refer
     from lmc.checkpoints.references import refer_inside as refer_inside

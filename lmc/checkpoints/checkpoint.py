@@ -12,7 +12,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import belongings, hub, transformers_layout
+from lmc.checkpoints.beside import sha256_all
 from lmc.checkpoints.blueprint import STOCK, Blueprint, buildable, empty, inspect
 from lmc.checkpoints.headers import TYPES
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
-from lmc.checkpoints.references import refer, remember, require_unchanged
+from lmc.checkpoints.references import digests, refer, remember, require_unchanged
 from lmc.errors import CheckpointError, LmcError
-from lmc.files import read_json, require_digests, require_finite, sha256, whole_folder
+from lmc.files import read_json, require_digests, require_finite, whole_folder
 from lmc.symmetries.families import Family, family_of
 
 WRITTEN = "lmc.json"  # beside a checkpoint that `save` wrote: the SHA-256 of its files
@@ -110,8 +111,9 @@ def save(
 
 def record(folder: Path) -> None:
     """Write down the SHA-256 of every file of a checkpoint but its card, for `lmc verify`."""
-    digests = {name: sha256(folder / name) for name in _contents(folder)}
-    (folder / WRITTEN).write_text(json.dumps({"files": digests}, indent=1) + "\n")
+    found = sha256_all(folder / name for name in _contents(folder))
+    sums = {file.relative_to(folder).as_posix(): digest for file, digest in sorted(found.items())}
+    (folder / WRITTEN).write_text(json.dumps({"files": sums}, indent=1) + "\n")
 
 
 def _contents(folder: Path) -> list[str]:
@@ -134,15 +136,15 @@ def require_written(folder: Path) -> int:
         raise CheckpointError(
             f"{folder / WRITTEN}: not found, so nothing proves what this folder holds; lmc writes it beside every model"
         )
-    digests = read_json(folder / WRITTEN).get("files")
-    if not isinstance(digests, dict) or not digests:
+    sums = read_json(folder / WRITTEN).get("files")
+    if not isinstance(sums, dict) or not sums:
         raise CheckpointError(
-            f"{folder / WRITTEN}: files: expected the SHA-256 of each file, found {digests!r}; write the model again"
+            f"{folder / WRITTEN}: files: expected the SHA-256 of each file, found {sums!r}; write the model again"
         )
-    if added := [name for name in _contents(folder) if name not in digests]:
+    if added := [name for name in _contents(folder) if name not in sums]:
         raise CheckpointError(f"{folder / added[0]}: expected only what was written, found this file too; remove it")
-    require_digests(folder, digests, "write it again")
-    return len(digests)
+    require_digests(folder, sums, "write it again")
+    return len(sums)
 
 
 def reload(blueprint: Blueprint) -> nn.Module:
@@ -163,17 +165,31 @@ def resolve(reference: Mapping[str, Any], beside: Path) -> nn.Module:
     `beside`. Raises CheckpointError where it is no reference, the model is gone, or its weights, settings or tokenizer
     are not those of the reference.
     """
-    found = find(reference, beside)
+    ((blueprint, dtype, found),) = find_all([reference], beside)
     with _named(reference, beside):
-        return _read(*found)
+        return _read(blueprint, dtype, found)
 
 
-def find(reference: Mapping[str, Any], beside: Path) -> tuple[Blueprint, torch.dtype, dict[str, Any]]:
-    """Like `resolve`, before weights are read: the checkpoint, the type it was matched in, and its reference."""
+def find_all(
+    references: Sequence[Mapping[str, Any]], beside: Path
+) -> list[tuple[Blueprint, torch.dtype, dict[str, Any]]]:
+    """Like `resolve`, before weights are read: each checkpoint, the type it was matched in, and its reference."""
+    blueprints = []
+    for reference in references:
+        with _named(reference, beside):
+            blueprints.append(inspect(_place(reference, beside)[0]))
+            hub.fetch(blueprints[-1].source, blueprints[-1].files)
+    sums = digests(blueprints)
+    return [_unchanged(r, blueprint, beside, sums) for r, blueprint in zip(references, blueprints, strict=True)]
+
+
+def _unchanged(
+    reference: Mapping[str, Any], blueprint: Blueprint, beside: Path, sums: Mapping[Path, str]
+) -> tuple[Blueprint, torch.dtype, dict[str, Any]]:
+    """What `find_all` returns of one parent. Raises CheckpointError where it is another one."""
+    dtype = DTYPES[reference["dtype"]]
     with _named(reference, beside):
-        blueprint, dtype = inspect(_place(reference, beside)[0]), DTYPES[reference["dtype"]]
-        hub.fetch(blueprint.source, blueprint.files)
-        found = require_unchanged(reference, blueprint, dtype)
+        found = require_unchanged(reference, blueprint, dtype, sums)
     if "rounded_from" in found:
         what = f"matched in {reference['dtype']}, below {found['rounded_from']}, in which its weights are stored"
         name = _place(reference, beside)[1]

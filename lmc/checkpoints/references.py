@@ -8,7 +8,7 @@ import hashlib
 import json
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lmc.checkpoints import belongings, preprocessing
+from lmc.checkpoints.beside import sha256_all
 from lmc.checkpoints.blueprint import Blueprint, inspect
 from lmc.errors import CheckpointError
 from lmc.files import sha256, tensor_digest
@@ -29,19 +30,25 @@ _references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.Weak
 _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
-def refer(blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
+def digests(blueprints: Iterable[Blueprint]) -> dict[Path, str]:
+    """The SHA-256 of every weights file of checkpoints that are on disk."""
+    return sha256_all(blueprint.source.folder / file for blueprint in blueprints for file in blueprint.files)
+
+
+def refer(blueprint: Blueprint, dtype: torch.dtype, sums: Mapping[Path, str] | None = None) -> dict[str, Any]:
     """How a checkpoint can be found again, and everything that must not have changed by then; it must be on disk.
 
     `sha256`: of each weights file. `settings`: of what else the function depends on, how pictures become input
     included. `belongings`: of each kind that stands beside the weights, and of the whole configuration. `rounded_from`:
-    the type the weights are stored in, where `dtype` does not hold them without loss.
+    the type the weights are stored in, where `dtype` does not hold them without loss. `sums`: `digests`, if known.
     """
     source = blueprint.source
+    sums = digests([blueprint]) if sums is None else sums
     settings = blueprint.family.settings(blueprint.model) | {"pictures": preprocessing.of(blueprint.model)}
     found: dict[str, Any] = {
         "name": source.name,
         "dtype": str(dtype).removeprefix("torch."),
-        "sha256": {file: sha256(source.folder / file) for file in blueprint.files},
+        "sha256": {file: sums[source.folder / file] for file in blueprint.files},
         "settings": _sha256(settings),
         "belongings": belongings.of(source.folder) | {CONFIGURATION: sha256(source.folder / "config.json")},
     }
@@ -57,9 +64,11 @@ def refer_inside(folder: Path, inside: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in ("name", "folder")} | {"inside": inside}
 
 
-def require_unchanged(expected: Mapping[str, Any], blueprint: Blueprint, dtype: torch.dtype) -> dict[str, Any]:
+def require_unchanged(
+    expected: Mapping[str, Any], blueprint: Blueprint, dtype: torch.dtype, sums: Mapping[Path, str]
+) -> dict[str, Any]:
     """The reference to a checkpoint as it is now. Raises CheckpointError, naming what differs, if it is another one."""
-    found, folder = refer(blueprint, dtype), blueprint.source.folder
+    found, folder = refer(blueprint, dtype, sums), blueprint.source.folder
     for file, digest_ in found["sha256"].items():
         before = str(expected["sha256"].get(file, ""))
         if before != digest_:

@@ -1,4 +1,4 @@
-"""Weights written as safetensors, tensor by tensor: at no time is more than one of them held here.
+"""Weights written as safetensors, tensor by tensor: while one is written the next may be computed, no more are held.
 
 >>> plan = {"weight": torch.empty(4, 4, device="meta")}             # every name, shape and type, known in advance
 >>> write(Path("."), plan, iter([("weight", torch.ones(4, 4))]))
@@ -11,12 +11,14 @@ libraries do it.
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
+from lmc.checkpoints.beside import Beside
 from lmc.checkpoints.headers import SAFE, TYPES
 from lmc.errors import CheckpointError
 from lmc.files import require_finite
@@ -41,7 +43,7 @@ def write(
         max_shard_size=sum(t.nbytes for t in plan.values()) if limit is None else limit,
     )
     places: dict[str, tuple[BinaryIO, int]] = {}
-    with ExitStack() as open_files:
+    with ExitStack() as open_files, Beside() as beside:
         for file, names in split.filename_to_tensors.items():
             shard = open_files.enter_context((folder / file).open("wb"))
             places |= {name: (shard, at) for name, at in _begin(shard, {n: plan[n] for n in names}).items()}
@@ -50,8 +52,8 @@ def write(
                 expected = "no such tensor, or none again" if name not in places else f"shape {list(plan[name].shape)}"
                 raise CheckpointError(f"tensor {name}: expected {expected}, found {list(tensor.shape)}; not saved")
             stream, at = places.pop(name)
-            stream.seek(at)
-            stream.write(_bytes(name, tensor.detach().to(plan[name].dtype)))
+            beside.do(partial(_put, stream, at, _bytes(name, tensor.detach().to(plan[name].dtype))))
+        beside.wait()
     if places:
         raise CheckpointError(f"tensor {min(places)}: expected {list(plan[min(places)].shape)}, found none; not saved")
     if split.is_sharded:
@@ -74,6 +76,11 @@ def _begin(stream: BinaryIO, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     stream.write(len(text).to_bytes(8, "little") + text)
     stream.truncate(stream.tell() + at)
     return {name: 8 + len(text) + offset for name, offset in offsets.items()}
+
+
+def _put(stream: BinaryIO, at: int, data: memoryview) -> None:
+    stream.seek(at)
+    stream.write(data)
 
 
 def _bytes(name: str, tensor: Tensor) -> memoryview:

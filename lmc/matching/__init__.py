@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from lmc.matching.verification import measured as measured
     from lmc.matching.verification import require_ends as require_ends
     from lmc.matching.verification import verify as verify
+    from lmc.matching.weights import match_all as match_all
     from lmc.matching.weights import match_weights as match_weights
 else:
     __getattr__, __dir__ = face(__name__)

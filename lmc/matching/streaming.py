@@ -49,11 +49,13 @@ def match_folders(
         states: list[Stored] = []
         weights: list[Stored] = []
         references: list[dict[str, Any]] = []
-        for k, blueprint in enumerate(blueprints):
+        for blueprint in blueprints:
             hub.fetch(blueprint.source, blueprint.files)
+        sums = checkpoints.digests(blueprints)  # first: what changes from now on is noticed
+        for k, blueprint in enumerate(blueprints):
             checkpoints.require_tied(blueprint)
             read = stored(blueprint, dtype)
-            references.append(checkpoints.refer(blueprint, read.dtype))  # first: what changes from now on is noticed
+            references.append(checkpoints.refer(blueprint, read.dtype, sums))
             weights.append(read)
             states.append(_finite(read) if naive else _canonical(spec, read, scratch / str(k), device))
         record: dict[str, Any] = {"seed": seed}
@@ -114,7 +116,7 @@ def merge_folder(
     method: str = described["method"]
     require_whole(directory, described)
     transforms = [Transform.load(directory / elements(k)) for k in range(len(described["parents"]))]
-    found = [checkpoints.find(reference, directory) for reference in described["parents"]]
+    found = checkpoints.find_all(described["parents"], directory)
     blueprints, references = [blueprint for blueprint, _, _ in found], [reference for _, _, reference in found]
     models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
     naive = method == "naive"

@@ -56,7 +56,7 @@ def entry(part: str, name: str, command: str, work: Callable[[Path], dict[str, A
     load, began = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         row = work(Path(folder))
-    run = facts(began, load, command=command, threads=THREADS, seeds=[0, 1], **given)
+    run = facts(began, load, **{"command": command, "threads": THREADS, "seeds": [0, 1]} | given)
     print(name, json.dumps(row), flush=True)
     out = places.checkout() / f"data/results/bench/{part}.json"
     for file, content in ((out, row), (out.with_suffix(".run.json"), run)):
