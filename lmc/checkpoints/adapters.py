@@ -8,6 +8,7 @@ it is done here, tensor by tensor in float32, and PEFT is not needed. Of the set
 below are understood; any other one that is set is refused by its name.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,10 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     sources = {kind: place for place in places for kind in belongings.of(place)}
     metadata, _ = licence.of_all([licence.of(adapter.source)])
     text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
-    save(adapter.base.model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
+    model: Any = copy.deepcopy(adapter.base.model)
+    if sources.get(belongings.GENERATION) == adapter.source.folder and model.can_generate():
+        model.generation_config = type(model.generation_config).from_pretrained(adapter.source.folder)
+    save(model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
 
 
 def _base(source: hub.Source, path: Path, config: Mapping[str, Any]) -> Blueprint:

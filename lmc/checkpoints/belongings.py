@@ -34,6 +34,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
         "merges.txt",
         "vocab.txt",
         "tokenizer.model",
+        "sentencepiece.bpe.model",
+        "tekken.json",
     ),
     _TEMPLATES: ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
     "processor": ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),

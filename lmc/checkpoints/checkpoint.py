@@ -27,7 +27,7 @@ from lmc.checkpoints.headers import TYPES
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import digests, refer, remember, require_unchanged
-from lmc.errors import CheckpointError, LmcError
+from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, require_digests, require_finite, whole_folder
 from lmc.symmetries.families import Family, family_of
 
@@ -45,9 +45,11 @@ def load(
     A `Blueprint` is a checkpoint that was inspected already; it is not inspected again.
 
     Without `dtype` weights are as stored, but at least float32: matching and merging want it. Everything is checked
-    before a weight is read: the model's class, every setting, and each tensor's name and shape. Raises CheckpointError
-    or UnsupportedModelError.
+    before a weight is read: the model's class, every setting, and each tensor's name and shape. Raises CheckpointError,
+    UnsupportedModelError or ArgumentError.
     """
+    if isinstance(device, torch.dtype):  # torch would take it, and round more than the weights
+        raise ArgumentError(f"device: expected a device such as 'cpu', found {device}; name it dtype={device}")
     blueprint = name if isinstance(name, Blueprint) else inspect(name)
     hub.fetch(blueprint.source, blueprint.files)
     dtype = dtype or torch.promote_types(blueprint.dtype, torch.float32)

@@ -7,6 +7,7 @@ Only names are looked at; nothing is opened. torch is not imported: a folder tha
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -131,3 +132,10 @@ def _listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(names[:4]) + more
+
+
+def warn_of_modules(folder: Path) -> None:
+    """Say that only the transformer counts where a folder lists more that follows it, as sentence-transformers does."""
+    if (file := folder / "modules.json").exists():
+        what = "what follows the transformer (its pooling, dense layers) is neither compared nor written"
+        warnings.warn(f"{file}: {what}; add it to what is merged yourself", stacklevel=1)

@@ -62,6 +62,7 @@ def of(model: Any) -> Preprocessing | None:
     scale = _number("rescale_factor", other.get("rescale_factor", _BYTE)) if other.get("do_rescale", True) else 1.0
     mean, std = (0.0,) * channels, (1.0,) * channels
     if other.get("do_normalize", True):
+        _require_told(other)
         mean = _channels("image_mean", other.get("image_mean", 0.5), channels)
         std = _channels("image_std", other.get("image_std", 0.5), channels)
     if scale != _BYTE:  # (255 · scale · p − m) / s, where p is the pixel in [0, 1]
@@ -70,6 +71,13 @@ def of(model: Any) -> Preprocessing | None:
     if not isinstance(resample, int) or resample not in range(len(_RESAMPLE)):
         raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}{_RIGHT}")
     return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample], _squash(other))
+
+
+def _require_told(config: dict[str, Any]) -> None:
+    """Refuse a file that leaves mean or std to its class, but for ViT's, of which both are 0.5."""
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "ViT")
+    if lacking := [name for name in ("image_mean", "image_std") if config.get(name) is None and kind[:3] != "ViT"]:
+        raise DataError(f"{PREPROCESSOR}: {lacking[0]}: expected the numbers that {kind[:40]} has, found none{_RIGHT}")
 
 
 def require(model: nn.Module) -> Preprocessing:

@@ -27,9 +27,10 @@ from lmc.checkpoints.lazy import Stored, stored
 from lmc.errors import ArgumentError, IncompatibleModelsError, inert
 from lmc.files import read_json
 from lmc.symmetries import ROWS, without_weights
-from lmc.symmetries.families import Tokens
+from lmc.symmetries.families import EVERY, Tokens
 from lmc.symmetries.families import spec as spec_of
 
+_IDS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias")  # generation settings with ids
 CHOICES = ("first", "second", "union", "common")
 
 
@@ -97,6 +98,7 @@ def outline(blueprint: Blueprint, shared: Plan, k: int) -> nn.Module:
     """The model of number `k` with the shared vocabulary, without its weights; ids of its settings move with tokens."""
     model: Any = blueprint.model
     moved = {int(row): i for i, row in enumerate(shared.rows[k]) if row >= 0}
+    _require_numbers(blueprint, moved)
     config = copy.deepcopy(model.config)
     config.vocab_size = len(shared.rows[k])
     settings = [config]
@@ -104,7 +106,7 @@ def outline(blueprint: Blueprint, shared: Plan, k: int) -> nn.Module:
         settings.append(generation := copy.deepcopy(model.generation_config))
     for each in settings:
         for name, value in each.to_dict().items():
-            if name.endswith("_token_id") and value is not None:
+            if value is not None and (name.endswith("_token_id") or name in _IDS):
                 setattr(each, name, _moved(value, moved))
     with without_weights():
         new = type(model)(config).eval()
@@ -129,17 +131,45 @@ def write(blueprints: Sequence[Blueprint], shared: Plan, k: int, folder: Path) -
         record(folder)
 
 
+def _require_numbers(blueprint: Blueprint, moved: Mapping[int, int]) -> None:
+    """Refuse where a token's number itself counts, and the shared vocabulary gives it another one."""
+    read, config = blueprint.family.inputs(blueprint.model), blueprint.model.config
+    numbered = read.numbered if isinstance(read, Tokens) else ""
+    ids = moved if numbered == EVERY else [getattr(config, numbered)] if numbered else []
+    if (other := next((i for i in ids if moved.get(i) != i), None)) is not None:
+        what = (
+            f"{numbered}: expected the number {other} to stay, as this class computes with it, found {moved.get(other)}"
+        )
+        raise IncompatibleModelsError(f"{blueprint.source.folder}: {what}; choose a --vocabulary in which it does")
+
+
 def _moved(value: Any, moved: Mapping[int, int]) -> Any:
-    """An id, or a list of them, by the new numbers; None for one that is not there any more."""
-    if isinstance(value, list):
+    """An id, or what holds ids, by the new numbers; None, or left out of a list, where one is not there any more.
+
+    >>> _moved([3, 4], {3: 7}), _moved([[3], [3, 4]], {3: 7}), _moved([[[3], 0.5]], {3: 7})
+    ([7], [[7]], [[[7], 0.5]])
+    """
+    if isinstance(value, dict):  # words, each with what is added to its logits
+        return {tuple(new): bias for words, bias in value.items() if (new := _word(words, moved))} or None
+    if not isinstance(value, list):
+        return moved.get(value)
+    if not any(isinstance(part, list) for part in value):
         return [moved[i] for i in value if i in moved] or None
-    return moved.get(value)
+    parts = (part if isinstance(part[0], list) else [part] for part in value)
+    kept = [[new, *bias] for word, *bias in parts if (new := _word(word, moved))]
+    return [part if len(part) > 1 else part[0] for part in kept] or None
+
+
+def _word(word: Sequence[int], moved: Mapping[int, int]) -> list[int] | None:
+    """The new ids of a word of several tokens; None where one of them is gone."""
+    return [moved[i] for i in word] if all(i in moved for i in word) else None
 
 
 def _tensors(blueprints: Sequence[Blueprint], shared: Plan, k: int) -> Iterator[tuple[str, Tensor]]:
     model: Any = blueprints[k].model
     rules = spec_of(model).rules
-    twins = STOCK[blueprints[k].family.library].twins(model) if model.config.tie_word_embeddings else {}
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    twins = STOCK[blueprints[k].family.library].twins(model) if tied else {}
     every = [stored(blueprint) for blueprint in blueprints]
     for name in every[k]:
         if rules.get(name, "").split(" ")[0] != "vocab":
@@ -190,16 +220,23 @@ def _write_tokenizer(blueprints: Sequence[Blueprint], shared: Plan, folder: Path
     theirs = [b.source.folder / file.name for b in blueprints]
     added = [read_json(one).get("added_tokens") or [] for one in theirs if one.exists()]
     file.write_text(json.dumps(renumbered(plain, shared.ids, added), ensure_ascii=False), encoding="utf8")
-    for older in ("vocab.json", "merges.txt", "vocab.txt", "added_tokens.json", "tokenizer.model", "spiece.model"):
+    for older in ("vocab.json", "merges.txt", "vocab.txt", "added_tokens.json", *vocabulary.UNREAD):
         (folder / older).unlink(missing_ok=True)
     built = Tokenizer.from_file(str(file)).get_vocab()
     if wrong := [token for token, i in built.items() if shared.ids.get(token) != i]:
         what = f"tokenizer.json: token {wrong[0]!r} cannot have the id {shared.ids.get(wrong[0])} there"
         raise IncompatibleModelsError(f"{what}, as not all ids before it are used; choose --vocabulary first or second")
-    settings = folder / "tokenizer_config.json"
-    if settings.exists():  # the ids of added tokens stand there, too
-        kept = {key: value for key, value in read_json(settings).items() if key != "added_tokens_decoder"}
-        settings.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf8")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (settings := folder / name).exists():  # the ids of added tokens stand there, too
+            kept = {key: value for key, value in read_json(settings).items() if key != "added_tokens_decoder"}
+            kept = {key: value for key, value in kept.items() if not _is_gone(key, value, shared.ids)}
+            settings.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf8")
+
+
+def _is_gone(key: str, value: Any, ids: Mapping[str, int]) -> bool:
+    """Whether a setting names a token, such as the one that begins a text, that is not there any more."""
+    token = value.get("content") if isinstance(value, dict) else value
+    return key.endswith("_token") and isinstance(token, str) and token not in ids
 
 
 def renumbered(
@@ -233,7 +270,10 @@ def _around(part: Any, ids: Mapping[str, int]) -> Any:
     """What a tokenizer puts around a text, with other ids: pairs of a token and its id, and tables of them."""
     match part:
         case {"id": str(name), "ids": [_], "tokens": [str(token)]}:
-            return {"id": name, "ids": [ids.get(token, 0)], "tokens": [token]}
+            if token not in ids:
+                what = f"post_processor: expected the token {token!r}, which it puts around a text, found it left out"
+                raise IncompatibleModelsError(f"tokenizer.json: {what}; choose another --vocabulary")
+            return {"id": name, "ids": [ids[token]], "tokens": [token]}
         case dict():
             return {key: _around(value, ids) for key, value in part.items()}
         case [str(token), int()] if token in ids:

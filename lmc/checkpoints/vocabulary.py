@@ -4,8 +4,8 @@
 7
 >>> require_same(Path("run-1"), Path("run-2"), "model 1 and model 2")
 
-Vocabularies in sentencepiece's own format (a folder with tokenizer.model alone) are not read: all that is seen is
-whether two files are the same.
+Vocabularies in a format of their own (a folder with tokenizer.model or tekken.json alone) are not read: all that is
+seen is whether two files are the same.
 """
 
 import json
@@ -20,6 +20,7 @@ from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json, read_text, sha256
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
+UNREAD = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
 MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
 
 
@@ -55,7 +56,7 @@ def read(folder: Path) -> Vocabulary | None:
         return Vocabulary(path, ids | _added(folder), max(ids.values(), default=-1) + 1, cuts)
     if (path := folder / "vocab.txt").exists():
         ids = {token: i for i, token in enumerate(_lines(path))}
-        return Vocabulary(path, ids | _added(folder), len(ids), {"type": "WordPiece"})
+        return Vocabulary(path, ids | _added(folder), len(ids), {"type": "WordPiece", "settings": _settings(folder)})
     return None
 
 
@@ -135,8 +136,8 @@ def merges_of(merges: Iterable[str | Sequence[str]], tokens: Set[str]) -> list[l
 
 
 def _unread(folder: Path) -> Path | None:
-    """A vocabulary in sentencepiece's own format."""
-    return next((path for name in ("tokenizer.model", "spiece.model") if (path := folder / name).exists()), None)
+    """A vocabulary in a format of its own: sentencepiece's, or Mistral's."""
+    return next((path for name in UNREAD if (path := folder / name).exists()), None)
 
 
 def _uncompared(a: Path, b: Path) -> str:
@@ -182,6 +183,13 @@ def _added(folder: Path) -> dict[str, int]:
     """Tokens that were added later, beside a vocabulary without a tokenizer.json."""
     file = folder / "added_tokens.json"
     return read_json(file) if file.exists() else {}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """How a tokenizer without a tokenizer.json changes text before it cuts it."""
+    file = folder / "tokenizer_config.json"
+    plain = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+    return plain | {name: value for name, value in (read_json(file) if file.exists() else {}).items() if name in plain}
 
 
 def _lines(path: Path) -> list[str]:

@@ -24,7 +24,7 @@ from lmc.corpora import pictures, texts
 from lmc.corpora.encoding import encode
 from lmc.corpora.names import NAMES, kind
 from lmc.errors import DataError, one_line
-from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import Tokens, class_names, family_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -124,8 +124,9 @@ def load(
     torch.Size([16, 32])
 
     Windows are as long as the model's context, at most `LONGEST`. `tokenizer` may be one, or the folder or hub name
-    that has it; without it, the model's own source is asked. Where the names of a model's classes (`id2label`) are
-    those of the corpus, labels are numbered as the model numbers them; a warning says where they are other names.
+    that has it; without it, the model's own source is asked. Where the names of a model's classes (`id2label`, of timm
+    `label_names`) are those of the corpus, labels are numbered as the model numbers them; a warning says where they are
+    others.
     """
     read = family_of(model).inputs(model)
     if isinstance(read, Tokens):
@@ -160,12 +161,12 @@ def load(
 
 def _numbers(corpus: str, classes: list[str], model: Any) -> list[int]:
     """The number that the model gives to each class of a corpus; a corpus itself numbers them by their names."""
-    named = getattr(getattr(model, "config", None), "id2label", None) or {}
-    own = [str(named.get(number, "")) for number in range(len(classes))]
+    named = class_names(model)
+    own = [named.get(number, "") for number in range(len(classes))]
     if sorted(own) == sorted(classes):
         return [own.index(name) for name in classes]
     if own != [f"LABEL_{number}" for number in range(len(classes))] and any(own):  # what stands where none were named
-        what = f"its first class is {classes[0]!r}, which the model calls {own[0]!r} (id2label)"
+        what = f"its first class is {classes[0]!r}, which the model calls {own[0]!r}"
         warnings.warn(f"corpus '{corpus}': {what}: are all in one order?", stacklevel=1)
     return list(range(len(classes)))
 

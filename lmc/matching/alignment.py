@@ -2,9 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from lmc.symmetries.families import contexts, family_of
 from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
+NO_CHANGE = "tuned: expected a change to carry, found the weights of its base; name its fine-tune"
+LOOKED_AT = 1024  # numbers of a tensor by which a change is noticed that torch does not count
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class Alignment:
         return made
 
     @cached_property
-    def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[list[int], str]]]:
+    def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[list[str], str]]]:
         """The aligned endpoints, and what was edited of each parent by then."""
         before = [_edits(parent) for parent in self.parents]
         made = (t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
@@ -116,13 +118,25 @@ class Alignment:
 
     def _carried(self, tuned: nn.Module, k: int) -> nn.Module:
         """The other parent with what `tuned`, made from parent k, was taught."""
+        if self.method == "naive":
+            return self._added(tuned, k)
         change = taught(self.endpoints[k], preprocessing.common((self.parents[0], tuned))[1])
         if not any(bool(tensor.any()) for tensor in change.values()):
-            raise ArgumentError("tuned: expected a change to carry, found the weights of its base; name its fine-tune")
+            raise ArgumentError(NO_CHANGE)
         onward = self.transforms[1 - k].inverse() @ self.transforms[k]
         return with_change(
             _canonical(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
         )
+
+    def _added(self, tuned: nn.Module, k: int) -> nn.Module:
+        """The other parent, as it is, with the change of weights from parent k to `tuned`, as it is."""
+        base, other = state(self.endpoints[k]), self.endpoints[1 - k]
+        after = state(preprocessing.common((self.parents[0], tuned))[1])
+        change = {name: after[name].double() - tensor.double() for name, tensor in base.items()}
+        if not any(bool(tensor.any()) for tensor in change.values()):
+            raise ArgumentError(NO_CHANGE)
+        tensors = {name: (tensor.double() + change[name]).to(tensor.dtype) for name, tensor in state(other).items()}
+        return rebuild(other, self.transforms[0].spec, tensors)
 
     def save(self, directory: str | Path) -> None:
         """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
@@ -221,6 +235,10 @@ class Alignment:
         text = carried_card(
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size
         )
+        found.settle(carried, (tuned,))
+        for setting in ("id2label", "label2id", "problem_type"):
+            if hasattr(getattr(tuned, "config", None), setting):
+                setattr(carried.config, setting, getattr(tuned.config, setting))
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
         return text
 
@@ -283,6 +301,7 @@ def mixture(
     """
     used = [(w, m, s) for w, m, s in zip(weights, models, states, strict=True) if w > 0]
     outline = hollow(models[0])
+    kinds = {name: _widest([model.state_dict()[name] for model in models]) for name in outline.state_dict()}
     if spec.tied and not all(m.config.tie_word_embeddings for _, m, _ in used):
         outline.config.tie_word_embeddings = False
     if len(contexts(models)) > 1:  # none of them has a table of positions
@@ -309,8 +328,12 @@ def mixture(
             else:
                 yield name, back.moved(name, _average(read, torch.float64)).to(kinds[name])
 
-    kinds = {name: tensor.dtype for name, tensor in state(models[0]).items()}
-    return outline, tensors()
+    return outline.to(_widest([*outline.parameters(), *(p for m in models for p in m.parameters())])), tensors()
+
+
+def _widest(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The type that holds all of these without loss."""
+    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
 
 
 def _average(tensors: Sequence[tuple[float, Tensor]], dtype: torch.dtype) -> Tensor:
@@ -334,12 +357,16 @@ def _canonical(parent: nn.Module) -> nn.Module:
         return canonicalize(parent)
 
 
-def _edits(parent: nn.Module) -> tuple[list[int], str]:
-    """How often each tensor of a model was changed in place, as torch counts, and its settings as a text.
+def _edits(parent: nn.Module) -> tuple[list[str], str]:
+    """How often each tensor of a model was changed in place, and its settings as a text.
 
-    Tensors of inference mode are not counted.
+    torch does not count what is done through `.data`, or in inference mode; so some numbers of each tensor are looked
+    at, too.
     """
-    counts = [0 if t.is_inference() else t._version for t in state(parent).values()]
+    counts = []
+    for tensor in state(parent).values():
+        some = tensor.detach().reshape(-1)[:: 1 + tensor.numel() // LOOKED_AT].double().sum().item()
+        counts.append(f"{0 if tensor.is_inference() else tensor._version} {some}")
     return counts, str(family_of(parent).settings(parent))
 
 

@@ -36,7 +36,7 @@ class Inheritance:
     def settle(self, model: Any, parents: Sequence[Any]) -> None:
         """Give a new model the generation settings of the parent that they come from, in place."""
         other = parents[self.generation]
-        if self.generation and model.can_generate():
+        if hasattr(model, "can_generate") and model.can_generate():
             model.generation_config = copy.deepcopy(other.generation_config)
             for name in _TOKENS:
                 setattr(model.config, name, getattr(other.config, name, None))

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import Blueprint, inspect, preprocessing, vocabulary
+from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabulary
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, process_memory
 from lmc.symmetries import epsilon, hollow, require_room
-from lmc.symmetries.families import Tokens, contexts, family_of, same_setting
+from lmc.symmetries.families import Tokens, class_names, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -43,9 +43,12 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
     for number, model in enumerate(models[1:], start=2):
         which = f"model 1 and model {number}"
         _require(models[0], model, which)
-        classes = [getattr(getattr(m, "config", None), "id2label", None) for m in (models[0], model)]
-        if classes[0] != classes[1]:
+        if class_names(models[0]) != class_names(model):
             warnings.warn(f"{which} name their classes differently (id2label): are they in one order?", stacklevel=1)
+        kinds = [getattr(getattr(m, "config", None), "problem_type", None) for m in (models[0], model)]
+        if kinds[0] != kinds[1]:
+            what = f"{which} differ in problem_type, {kinds[0]} and {kinds[1]}"
+            warnings.warn(f"{what}: a merged model is used as the first one is", stacklevel=1)
         if len(lengths := contexts((models[0], model))) > 1:
             what = f"{which} differ in their context, {lengths[0]:,} and {lengths[1]:,} tokens"
             warnings.warn(f"{what}: a merged model gets the shortest, which all have seen", stacklevel=1)
@@ -206,6 +209,8 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
         if type(first.model) is type(other.model):
             vocabulary.require_same(first.source.folder, other.source.folder, f"model 1 and model {number}")
     require_pairable([b.model for b in blueprints])
+    for blueprint in blueprints:
+        foreign.warn_of_modules(blueprint.source.folder)
     for number, other in enumerate(others, start=2):
         vocabulary.warn_of_differences(first.source.folder, other.source.folder, f"model 1 and model {number}")
     return Pairing(blueprints)

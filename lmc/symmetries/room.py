@@ -35,6 +35,9 @@ def require_room(small: nn.Module, like: nn.Module) -> None:
             raise _no_room(name, theirs.get(name), mine.get(name), "it is more than a size")
     for axis in sorted({axis for name in spec.rules for block in spec.blocks(name) for axis in block.names}):
         _require_axis(axis, spec, wide)
+    for axis, length in wide.free.items():
+        if length and spec.free.get(axis) == 0:  # none is another model than few, which the loop above does not see
+            raise _no_room(axis, length, 0, _READ)
     known = {norm.module for norm in spec.norms}
     for norm in wide.norms:
         if norm.onward and norm.module not in known:

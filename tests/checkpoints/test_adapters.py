@@ -106,6 +106,14 @@ def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "holds an adapter (adapter_config.json); lmc match takes it as it is, else join" in capsys.readouterr().err
 
 
+def test_an_adapter_s_own_generation_settings_replace_those_of_its_base(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora")
+    (tmp_path / "lora/generation_config.json").write_text(json.dumps({"eos_token_id": [3, 5], "temperature": 0.3}))
+    convert(tmp_path / "lora", tmp_path / "joined")
+    found = json.loads((tmp_path / "joined/generation_config.json").read_text())
+    assert (found["eos_token_id"], found["temperature"]) == ([3, 5], 0.3)
+
+
 CHANGES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "the base": lambda: shutil.copytree("other", "base", dirs_exist_ok=True),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import lmc
 from lmc import checkpoints
 from lmc.checkpoints import conversion, transformers_layout
-from lmc.errors import CheckpointError, LmcError, UnsupportedModelError
+from lmc.errors import ArgumentError, CheckpointError, LmcError, UnsupportedModelError
 
 VARIANTS: dict[str, Callable[..., Any]] = {
     "neox": lambda **k: pico.neox(**k),
@@ -85,6 +85,12 @@ def test_weights_are_loaded_as_stored_but_at_least_in_float32(tmp_path: Path) ->
             lmc.save(make(dtype=stored), folder)
             assert {t.dtype for t in lmc.load(folder).parameters()} == {loaded}
             assert {t.dtype for t in lmc.load(folder, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
+
+
+def test_a_type_in_the_place_of_the_device_is_refused(tmp_path: Path) -> None:
+    lmc.save(pico.neox(), tmp_path / "a")
+    with pytest.raises(ArgumentError, match=r"found torch\.bfloat16; name it dtype=torch\.bfloat16"):
+        lmc.load(tmp_path / "a", torch.bfloat16)  # type: ignore[arg-type]
 
 
 # Before transformers 5.14 the head is called as in old checkpoints; later versions rename it while loading.

@@ -116,6 +116,7 @@ def test_preprocessor_files_are_understood_and_carried_over(file: Any, expected:
     [
         ({"image_std": 0}, "image_std: expected a positive number, found 0"),
         ({"image_mean": None}, "image_mean: expected a number, found None"),
+        ({"image_processor_type": "BitImageProcessor"}, "image_mean: expected the numbers that BitImageProcessor has"),
         ({"image_mean": ["x"]}, "image_mean: expected a number, found 'x'"),
         ({"image_mean": {}}, "image_mean: expected a number, found {}"),
         ({"image_mean": [0.1, 0.2]}, "image_mean: expected 3 numbers, one a channel, found 2"),

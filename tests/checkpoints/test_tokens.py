@@ -10,7 +10,7 @@ from typing import Any
 import pico
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import lmc
 from lmc.checkpoints import tokens
@@ -328,3 +328,81 @@ def test_one_vocabulary_is_used_again_only_for_what_was_asked(
         assert code == 2 and not Path("aligned").exists()
         assert "aligned.parents: expected what these models become, found it made of others" in err
     assert run(line)[0] == 0
+
+
+@pytest.mark.parametrize(("make", "named"), [(pico.roberta, "pad_token_id"), (pico.clip_text, "every token")])
+def test_a_token_whose_number_counts_keeps_it(
+    make: Any, named: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RoBERTa's positions begin behind the number of the padding; CLIP pools a text at its largest number."""
+    monkeypatch.chdir(tmp_path)
+    for k, (name, order) in enumerate({"a": W, "b": W[::-1]}.items()):
+        padding = {"pad_token_id": order.index("w1")} if make is pico.roberta else {}
+        lmc.save(make(k, torch.float32, vocab_size=len(W), **padding), tmp_path / name)
+        Tokenizer(models.WordLevel(words(*order), unk_token="w16")).save(f"{name}/tokenizer.json")
+    for choice in tokens.CHOICES:
+        code, _, err = run(f"match a b --method canonical --vocabulary {choice} --out aligned")
+        assert code == 2 and f"{named}: expected the number " in err and len(err.splitlines()) == 1, err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_ids_among_generation_settings_move_with_their_tokens(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, (name, order) in enumerate({"a": W, "b": W[::-1]}.items()):
+        model = checkpoint(tmp_path / name, k, order)
+        model.generation_config.update(
+            suppress_tokens=[3, 4], bad_words_ids=[[5, 6], [7]], sequence_bias=[[[8, 9], -1.0]], eos_token_id=[1, 2]
+        )
+        model.generation_config.save_pretrained(tmp_path / name)
+    assert run("match a b --method naive --vocabulary second --out aligned")[0] == 0
+    assert run("merge aligned --out merged")[0] == 0
+    found = json.loads(Path("merged/generation_config.json").read_text())
+    new = [W[::-1].index(token) for token in W]
+    assert found["suppress_tokens"] == [new[3], new[4]] and found["eos_token_id"] == [new[1], new[2]]
+    assert found["bad_words_ids"] == [[new[5], new[6]], [new[7]]] and found["sequence_bias"] == [
+        [[new[8], new[9]], -1.0]
+    ]
+
+
+@pytest.mark.parametrize("file", ["sentencepiece.bpe.model", "tekken.json"])
+def test_a_vocabulary_that_is_not_read_is_copied_and_compared(
+    file: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        lmc.save(pico.llama(k, torch.float32), tmp_path / name)
+        (tmp_path / name / file).write_text(f'{{"words": {k}}}')
+    code, _, err = run("match a b --method naive --out aligned")
+    assert code == 0 and f"{file} alone, which is not read, so whether tokens mean the same was not compared" in err
+    assert run("merge aligned --out merged")[0] == 0
+    assert Path("merged", file).read_bytes() == Path("a", file).read_bytes()
+
+
+def test_how_a_list_of_words_is_read_counts(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        lmc.save(pico.bert(k, torch.float32), tmp_path / name)
+        Path(name, "vocab.txt").write_text("".join(f"w{i}\n" for i in range(30)))
+        Path(name, "tokenizer_config.json").write_text(json.dumps({"do_lower_case": bool(k)}))
+    code, _, err = run("match a b --method naive --out aligned")
+    assert code == 2 and "vocab.txt, settings: text becomes other tokens" in err
+    Path("a/tokenizer_config.json").unlink()  # lower case is the default
+    assert run("match a b --method naive --out aligned")[0] == 0
+
+
+def test_a_token_that_is_left_out_stands_around_no_text(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "a", 0, ["w0", "<s>", *W[1:]])
+    checkpoint(tmp_path / "b", 1, W)
+    Path("a/tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "unk_token": "w16"}))
+    assert run("match a b --method naive --vocabulary common --out plain")[0] == 0
+    assert json.loads(Path("plain.parents/0-a/tokenizer_config.json").read_text()) == {"unk_token": "w16"}
+    stock = Tokenizer.from_file("a/tokenizer.json")
+    stock.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    stock.save("a/tokenizer.json")
+    code, _, err = run("match a b --method naive --vocabulary common --out aligned")
+    assert code == 2 and "expected the token '<s>', which it puts around a text, found it left out" in err

@@ -3,6 +3,7 @@
 import json
 import platform
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pico
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmc
+from lmc.symmetries.exactness import relative_change
 from lmc.symmetries.stock_model import set_epsilon, state
 
 
@@ -199,6 +201,30 @@ def test_a_parent_that_was_changed_since_is_not_merged_as_it_was() -> None:
         next(a.parameters()).mul_(2)
     with pytest.raises(lmc.ArgumentError, match="expected model 0 as it was when its aligned form was made"):
         alignment.merge(0.5)
+
+
+def test_a_change_through_data_is_noticed_too() -> None:
+    a, b = pico.neox(0), pico.neox(1)
+    alignment = lmc.match(a, b, method="weights")
+    alignment.merge(0.5)
+    for parameter in b.parameters():
+        parameter.data.mul_(1.1)
+    with pytest.raises(lmc.ArgumentError, match="expected model 1 as it was when its aligned form was made"):
+        alignment.merge(0.5)
+
+
+@pytest.mark.parametrize("method", ["naive", "weights"])
+@pytest.mark.parametrize("kinds", [(torch.bfloat16, torch.float32), (torch.float32, torch.float64)])
+def test_parents_of_two_types_are_mixed_in_the_wider_one(
+    kinds: tuple[torch.dtype, ...], method: str, tmp_path: Path
+) -> None:
+    for k in range(2):
+        lmc.save(pico.neox(k, torch.float32), tmp_path / str(k))
+    models = [lmc.load(tmp_path / str(k), dtype=dtype) for k, dtype in enumerate(kinds)]
+    merged = lmc.match(*models, method=method).merge(1.0)
+    assert {p.dtype for p in merged.parameters()} == {kinds[1]}
+    inputs = pico.inputs(merged)
+    assert relative_change(pico.logits(models[1], inputs), pico.logits(merged, inputs)) <= 1e-5
 
 
 def test_a_parent_whose_epsilon_was_changed_since_is_not_merged_as_it_was() -> None:

@@ -31,6 +31,24 @@ def tuned_from(model: Any, seed: int = 5, size: float = 0.2) -> Any:
 FAMILIES = [pico.neox, pico.llama, pico.gpt2, pico.bert, pico.qwen3, pico.olmo2, pico.mixtral, pico.vit, pico.opt]
 
 
+@pytest.mark.filterwarnings("ignore:.*name their classes differently")
+def test_what_the_tuned_model_is_used_with_goes_along(tmp_path: Path) -> None:
+    """Its stop tokens, its way of sampling, the names of its classes."""
+    a, b = (pico.llama(k, torch.float32) for k in range(2))
+    tuned = tuned_from(a)
+    tuned.config.eos_token_id = 7
+    tuned.generation_config.update(eos_token_id=[7, 2], do_sample=True, temperature=0.3)
+    lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "carried")
+    found = json.loads((tmp_path / "carried/generation_config.json").read_text())
+    assert (found["eos_token_id"], found["temperature"]) == ([7, 2], 0.3)
+    assert json.loads((tmp_path / "carried/config.json").read_text())["eos_token_id"] == 7
+    a, b = (pico.hf_vit(k, torch.float32) for k in range(2))
+    tuned = tuned_from(a)
+    tuned.config.id2label = dict(enumerate("abcdefghij"))
+    lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "seen")
+    assert lmc.load(tmp_path / "seen").config.id2label == tuned.config.id2label
+
+
 @pytest.mark.parametrize(
     ("build", "turned"), [*((build, False) for build in FAMILIES), (pico.neox, True)], ids=lambda of: str(of)[:20]
 )
@@ -49,6 +67,15 @@ def test_a_change_moves_exactly_between_rewritten_copies(build: Any, turned: boo
     assert relative_change(before, expected) > 1e-2  # it was taught something
     assert relative_change(expected, found) <= 1e-6
     assert relative_change(expected, as_it_is) > 1e-2
+
+
+@pytest.mark.parametrize("build", [pico.neox, pico.gpt2, pico.vit])
+def test_of_a_naive_alignment_the_change_is_added_as_it_is(build: Any) -> None:
+    a, b = build(0), build(1)
+    tuned = tuned_from(a)
+    carried = lmc.match(a, b, method="naive").transport(tuned).state_dict()
+    for name, tensor in b.state_dict().items():
+        assert torch.allclose(carried[name], tensor + tuned.state_dict()[name] - a.state_dict()[name])
 
 
 def test_a_change_keeps_its_rank_and_size() -> None:

@@ -17,6 +17,7 @@ from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
 from lmc.matching import estimate, memory, pairing
 from lmc.matching.pairing import SHARED, TUNED, independence, inspect_pair, require_pairable, size_of_change
 from lmc.reproduce.training.shapes import LLAMA, PYTHIA
+from lmc.symmetries.families import class_names
 
 ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
 
@@ -95,6 +96,39 @@ def test_other_names_of_classes_are_warned_of() -> None:
     a, b = pico.hf_vit(0), pico.hf_vit(1)
     b.config.id2label = dict(enumerate("jihgfedcba"))
     with pytest.warns(UserWarning, match="model 1 and model 2 name their classes differently"):
+        pairing.require_pairable([a, b])
+
+
+def test_names_that_timm_keeps_are_warned_of_and_stay(tmp_path: Path) -> None:
+    models = [pico.vit(k, torch.float32) for k in range(2)]
+    for model, names in zip(models, ("abcdefghij", "jihgfedcba"), strict=True):
+        model.pretrained_cfg = {**model.pretrained_cfg, "label_names": list(names)}
+    with pytest.warns(UserWarning, match="model 1 and model 2 name their classes differently"):
+        pairing.require_pairable(models)
+    lmc.save(models[1], tmp_path / "b")
+    assert class_names(lmc.load(tmp_path / "b")) == dict(enumerate("jihgfedcba"))
+
+
+def test_other_kinds_of_labels_are_warned_of() -> None:
+    a, b = pico.hf_vit(0), pico.hf_vit(1)
+    b.config.problem_type = "multi_label_classification"
+    with pytest.warns(UserWarning, match="differ in problem_type, None and multi_label_classification"):
+        pairing.require_pairable([a, b])
+
+
+def test_what_follows_the_transformer_is_warned_of(tmp_path: Path) -> None:
+    for k, name in enumerate("ab"):
+        lmc.save(pico.bert(k, torch.float32), tmp_path / name)
+    (tmp_path / "b/modules.json").write_text("[]")
+    with pytest.warns(UserWarning, match="b/modules.json: what follows the transformer"):
+        inspect_pair([tmp_path / "a", tmp_path / "b"])
+
+
+def test_the_context_counts_where_angles_of_some_layers_go_by_it() -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    kinds = {"full_attention": rope, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
+    a, b = (pico.gemma3(k, rope_parameters=kinds, max_position_embeddings=32 * (k + 1)) for k in range(2))
+    with pytest.raises(IncompatibleModelsError, match="max_position_embeddings: expected 32, found 64"):
         pairing.require_pairable([a, b])
 
 

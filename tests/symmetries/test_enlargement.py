@@ -118,6 +118,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
         r"query\.0: expected none .* found 2: nothing is cut off",
     ),
     "classes": (pico.vit, lambda: pico.vit(num_classes=11), "class: expected 11 .* reads or says"),
+    "registers": (pico.vit, lambda: pico.vit(reg_tokens=2), "register: expected 2 .* reads or says"),
     "pictures": (pico.vit, lambda: pico.vit(img_size=12), "img_size: .* more than a size"),
     "experts": (pico.mixtral, lambda: pico.mixtral(num_local_experts=4), r"expert\.0: .* a router would pick"),
     "a mean": (pico.bert, lambda: pico.bert(hidden_size=20), "(predict|stream): .* sees the mean"),

@@ -16,6 +16,7 @@ from lmc import face
 if TYPE_CHECKING:
     from lmc.symmetries.families import facts as facts
     from lmc.symmetries.families import vit_forms as vit_forms
+    from lmc.symmetries.families.common import EVERY as EVERY
     from lmc.symmetries.families.common import Family as Family
     from lmc.symmetries.families.common import Images as Images
     from lmc.symmetries.families.common import Tokens as Tokens
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.families.family import family_of as family_of
     from lmc.symmetries.families.family import find as find
     from lmc.symmetries.families.family import spec as spec
+    from lmc.symmetries.families.heads import class_names as class_names
     from lmc.symmetries.families.settings import same_but_for_size as same_but_for_size
     from lmc.symmetries.families.settings import same_setting as same_setting
     from lmc.symmetries.families.windows import contexts as contexts

@@ -113,5 +113,7 @@ def settings(model: Any) -> dict[str, object]:
 def tokens(model: Any) -> Tokens:
     """What the model reads. It predicts no next token. RoBERTa's positions begin after that of the padding token."""
     config = model.config
-    unused = 0 if config.model_type == "bert" else config.pad_token_id + 1
-    return Tokens(config.vocab_size, config.max_position_embeddings - unused, causal=False)
+    if config.model_type == "bert":
+        return Tokens(config.vocab_size, config.max_position_embeddings, causal=False)
+    context = config.max_position_embeddings - config.pad_token_id - 1
+    return Tokens(config.vocab_size, context, causal=False, numbered="pad_token_id")

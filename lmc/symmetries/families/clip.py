@@ -6,12 +6,14 @@ channel, so that of the rotations permutations are left. Without a projection th
 any other norm, so that their mean is seen. `CLIPModel` holds both towers, two streams in one model, and is refused.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from lmc.symmetries.families import settings as shared
 from lmc.symmetries.families.attention import move_values
 from lmc.symmetries.families.bert_heads import Top, bare
-from lmc.symmetries.families.common import Images, norm
+from lmc.symmetries.families.common import EVERY, Images, Tokens, norm
+from lmc.symmetries.families.common import tokens as shared_tokens
 from lmc.symmetries.families.vit_layer import Names, layer, norms
 from lmc.symmetries.groups import Fixed, Orthogonal, Permutation, Scale
 from lmc.symmetries.spec import Dead, Epsilon, Mean, ModelSpec, Move, Space, layered
@@ -118,6 +120,11 @@ def _tower(
 def text_settings(model: Any) -> dict[str, object]:
     """Also the token at which a text is pooled."""
     return {**shared.settings(model), "eos_token_id": model.config.eos_token_id}
+
+
+def tokens(model: Any) -> Tokens:
+    """What the tower of texts reads. Older ones pool a text at its largest number, so no token may get another one."""
+    return replace(shared_tokens(model), numbered=EVERY)
 
 
 def images(model: Any) -> Images:

@@ -8,17 +8,21 @@ from torch import nn
 
 from lmc.symmetries.spec import ModelSpec, Norm, Reader
 
+EVERY = "every token"
+
 
 @dataclass(frozen=True)
 class Tokens:
     """A language model reads token ids below `vocabulary`, at most `context` of them at a time.
 
-    One that is not `causal` does not predict the next token: it predicts masked ones, labels, or nothing.
+    One that is not `causal` does not predict the next token: it predicts masked ones, labels, or nothing. `numbered`:
+    the setting that names a token whose number itself counts, so that no other number can stand for it; or `EVERY`.
     """
 
     vocabulary: int
     context: int
     causal: bool = True
+    numbered: str = ""
 
 
 @dataclass(frozen=True)

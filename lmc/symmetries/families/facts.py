@@ -30,7 +30,10 @@ _BETWEEN = "of a rotary plane all but the sign, and the residual scale, where a 
 
 FACTS = {
     "gpt_neox": Facts(_GELU, "EleutherAI/pythia-*, EleutherAI/gpt-neox-20b"),
-    "gpt2": Facts(_GELU, "openai-community/gpt2*, stanford-crfm/*-gpt2-*"),
+    "gpt2": Facts(
+        f"{_GELU}; calls with token_type_ids, for which it does not hold",
+        "openai-community/gpt2*, stanford-crfm/*-gpt2-*",
+    ),
     "llama": Facts(
         "nothing",
         "meta-llama/Llama-2-*-hf, meta-llama/Meta-Llama-3*, meta-llama/Llama-3.2-1B*, meta-llama/Llama-3.2-3B*, "

@@ -57,7 +57,7 @@ FAMILIES = (
     ),
     Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
     Family("hf_vit", "transformers", PICTURES, hf_vit.spec, settings, hf_vit.images),
-    Family("clip_text", "transformers", clip.TEXTS, clip.text, clip.text_settings, tokens),
+    Family("clip_text", "transformers", clip.TEXTS, clip.text, clip.text_settings, clip.tokens),
     Family("clip_vision", "transformers", clip.PICTURES, clip.vision, settings, clip.images),
 )
 

@@ -16,7 +16,11 @@ QKV, OUT, UP, DOWN = (LAYER + part for part in ("attn.c_attn", "attn.c_proj", "m
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of a GPT-2 with any of its heads. Raises UnsupportedModelError for one with cross-attention."""
+    """The table of a GPT-2 with any of its heads. Raises UnsupportedModelError for one with cross-attention.
+
+    The mean of all positions is given to the tokens, which are read once each. A model that is called with
+    `token_type_ids` reads the tokens' table twice, and is another function then: the table does not hold for that.
+    """
     config, top = model.config, head(model, "transformer.wte.weight")
     if config.add_cross_attention:
         raise UnsupportedModelError(f"{type(model).__name__}: add_cross_attention is not supported by the gpt2 table")

@@ -34,6 +34,20 @@ def head(model: Any, embedding: str) -> Head:
     return Head(name, {weight: "class stream?", **bias}, {"class": layer.out_features}, (), None)
 
 
+def class_names(model: Any) -> dict[int, str]:
+    """What a model calls its classes, by their numbers; empty where it does not say.
+
+    >>> class_names(torch.nn.Linear(2, 2))
+    {}
+
+    In transformers that is `id2label`, in timm `label_names`.
+    """
+    config = getattr(model, "config", None)
+    own = dict(getattr(model, "pretrained_cfg", None) or {}).get("label_names") or ()
+    named = dict(enumerate(own)) if config is None else getattr(config, "id2label", None) or {}
+    return {int(number): str(name) for number, name in named.items()}
+
+
 def named(stem: str, *kinds: str) -> tuple[str, ...]:
     """The stock classes of an architecture, one for each kind of head it comes with.
 

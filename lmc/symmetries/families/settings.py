@@ -57,7 +57,8 @@ def settings(model: Any) -> dict[str, object]:
     rotary = fields.get("rope_parameters") or {}
     if hasattr(model, "score") and "SequenceClassification" in type(model).__name__:
         found["pad_token_id"] = fields.get("pad_token_id")  # a text is judged at its last token that is no padding
-    if rotary.get("rope_type", "default") != "default":  # angles then depend on the length of the context
+    kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]  # for all layers, or by their type
+    if any(kind.get("rope_type", "default") != "default" for kind in kinds):  # angles depend on the context's length
         found["max_position_embeddings"] = fields.get("max_position_embeddings")
     return found
 
