@@ -2,24 +2,26 @@
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import exp, log
 from pathlib import Path
 from typing import Any
 
+from lmc.reproduce.experiments.bench_choices import BOTH, DEFAULT, time_to
 from lmc.reproduce.training.shapes import PYTHIA
 
 BENCH = Path(__file__).resolve().parents[2] / "data/results/bench"
 
 
 PARAMETERS = {"14M": 14.1e6, "70M": 70.4e6, "160M": 162e6, "410M": 405e6, "1B": 1.01e9, "7B": 7.24e9}
+FAR = 4  # times the default's time: beyond it a line through three runs says nothing
 NEAR = 0.1  # a size that differs by no more from one that was measured is that one
 
 
 def cost_tables(folder: Path) -> None:
     """`cost-step.md` and its like in the folder, one for each part, and `cost-sizes.md` from all of them."""
     tables = {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth, "merge": _merge}
-    tables["startup"] = _startup
+    tables |= {"startup": _startup, "choices": _choices}
     for part, table in tables.items():
         if not (BENCH / f"{part}.json").is_file():
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
@@ -109,6 +111,35 @@ def _startup(numbers: dict[str, Any]) -> list[str]:
     for name, row in numbers["startup"].items():
         rows.append(f"| `{name}` | {row['processor seconds']:.2f} | {row['processor seconds'] / torch:.1f} |")
     return rows
+
+
+def _choices(numbers: dict[str, Any]) -> list[str]:
+    """Of every choice, by kind of pair: the barrier after the most steps, and the time to what the default reaches."""
+    kinds = {"text": "neox-docstrings", "digits": "vit-digits"}
+    rows = ["| choice | " + " | ".join(f"{kind}: start, s | barrier, nats | time" for kind in kinds) + " |"]
+    rows += ["|---" * 7 + "|"]
+    for choice in (BOTH, *(name for name in next(iter(numbers.values()))["runs"] if name != BOTH)):
+        cells = []
+        for kind in kinds.values():
+            pairs = [row for name, row in sorted(numbers.items()) if name.startswith(kind)]
+            starts = [row["starts"].get(choice, row["starts"][DEFAULT]) for row in pairs]
+            ends = [row["runs"][choice][-1]["barrier"] for row in pairs]
+            defaults = [row["runs"][BOTH][-1] for row in pairs]
+            taken = [
+                time_to(default["barrier"], row["runs"][choice]) / default["seconds"]
+                for default, row in zip(defaults, pairs, strict=True)
+            ]
+            cells += [f"{statistics.mean(starts):.1f}", f"{statistics.mean(ends):.3f}", _ratios(taken)]
+        rows.append(f"| {choice} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _ratios(values: Sequence[float]) -> str:
+    """The median, and the smallest and the largest behind it."""
+    least, middle, most = (
+        f"{v:.2f}" if v <= FAR else f"over {FAR}" for v in (min(values), statistics.median(values), max(values))
+    )
+    return f"{middle} ({least} to {most})"
 
 
 def _sizes(found: Mapping[str, Any]) -> list[str]:
