@@ -15,6 +15,7 @@ METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 CLOSED_FORM = ("weights", "activations")
 LEARNED = ("single", "dual")
 STARTS = ("canonical", *CLOSED_FORM)  # from which learning may begin
+START = "weights"  # where it does by default: as good as any after some steps, and the cheapest (`make bench`)
 PRECISIONS = ("float32", "bfloat16")
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching
 LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
