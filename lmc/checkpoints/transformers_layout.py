@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import headers, writer
 from lmc.checkpoints.headers import Where
-from lmc.errors import CheckpointError, one_line
+from lmc.errors import CheckpointError, UnsupportedModelError, one_line
 from lmc.files import read_json, tensor_digest
 from lmc.symmetries import transformers, without_weights
 
@@ -55,6 +55,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         # What else a model returns beside its logits does not belong to its function, and hinders using and saving it.
         plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
+    _require_own_tensors(model)
     if model.can_generate() and (folder / _GENERATION).exists():
         model.generation_config = _generation(folder)
     if (folder / PREPROCESSOR).exists():
@@ -85,6 +86,21 @@ def names(model: Any, found: Iterable[str]) -> dict[str, str | None]:
         return renamed if renamed in own or not ignored.search(renamed) else None
 
     return {name: stock(name) for name in found}
+
+
+def _require_own_tensors(model: Any) -> None:
+    """Refuse a class whose files hold as one tensor what are several in the model, as a gate and what it gates."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    own = model.state_dict()
+    for conversion in get_model_conversion_mapping(model):
+        parts = conversion.target_patterns
+        if isinstance(parts, list) and len(parts) > 1 and any(part in name for part in parts for name in own):
+            joined = conversion.source_patterns[0] if isinstance(conversion.source_patterns, list) else ""
+            raise UnsupportedModelError(
+                f"{type(model).__name__}: its files hold {' and '.join(parts)} as one tensor ({joined}), which is not "
+                "read or written here; match such models in memory (lmc.match)"
+            )
 
 
 def fused(model: Any) -> dict[str, dict[str, Where]]:
@@ -181,6 +197,7 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
         model.generation_config.to_json_file(folder / _GENERATION)
     if hasattr(model, "preprocessor_config"):
         (folder / PREPROCESSOR).write_text(json.dumps(model.preprocessor_config, indent=2) + "\n", encoding="utf8")
+    _require_own_tensors(model)
     names = _stored(model)
     pieces = fused(model)
     planned = {names[name]: t for name, t in plan.items() if name in names}

@@ -80,6 +80,7 @@ def _require(a: Any, b: Any, which: str) -> None:
     if type(a) is not type(b):
         raise _differ(which, "class", type(a).__name__, type(b).__name__)
     family, spec = family_of(a), spec_of(a)
+    spec_of(b)  # what its own settings make of it may be no model of the family
     read_a, read_b = family.inputs(a), family.inputs(b)
     if isinstance(read_a, Tokens) and isinstance(read_b, Tokens) and read_a.vocabulary != read_b.vocabulary:
         raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary, f"; {vocabulary.CHOOSE}")

@@ -201,6 +201,8 @@ def logits(model: Any, inputs: Tensor) -> Tensor:
         if said in out:
             return out[said]  # type: ignore[no-any-return]
     states, pooled = out.last_hidden_state, out.get("pooler_output")
+    if pooled is not None and pooled.shape[-1] != states.shape[-1]:  # of ViT, whose pooler may have a size of its own
+        return torch.cat([states.flatten(1), pooled], 1)
     return states if pooled is None else torch.cat([states, pooled[:, None]], 1)
 
 

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 import lmc
-from lmc.errors import CheckpointError, IncompatibleModelsError, LmcError
+from lmc.errors import CheckpointError, DataError, IncompatibleModelsError, LmcError, UnsupportedModelError
 from lmc.matching import estimate, memory, pairing
 from lmc.matching.pairing import SHARED, TUNED, independence, inspect_pair, require_pairable, size_of_change
 from lmc.reproduce.training.shapes import LLAMA, PYTHIA
@@ -107,6 +107,23 @@ def test_names_that_timm_keeps_are_warned_of_and_stay(tmp_path: Path) -> None:
         pairing.require_pairable(models)
     lmc.save(models[1], tmp_path / "b")
     assert class_names(lmc.load(tmp_path / "b")) == dict(enumerate("jihgfedcba"))
+
+
+def test_a_second_model_that_its_table_does_not_cover_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="is_decoder is not supported by the bert table"):
+        lmc.match(pico.bert(0), pico.bert(1, is_decoder=True), method="naive")
+
+
+def test_a_model_that_looks_ahead_has_no_loss_of_the_next_token() -> None:
+    a, b = (pico.gemma(k, use_bidirectional_attention=True) for k in range(2))
+    with pytest.raises(DataError, match="expected a model that predicts the next token"):
+        lmc.path(lmc.match(a, b, method="naive"), pico.inputs(a), 3)
+
+
+def test_a_pooler_of_a_size_of_its_own() -> None:
+    a, b = (pico.builder("ViTModel")(k, pooler_output_size=8) for k in range(2))
+    alignment = lmc.match(a, b, method="weights")
+    assert alignment.end_error(1) < 1e-6
 
 
 def test_other_kinds_of_labels_are_warned_of() -> None:

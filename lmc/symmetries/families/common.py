@@ -54,8 +54,9 @@ class Family:
 
 
 def tokens(model: Any) -> Tokens:
-    """What a language model of transformers reads."""
-    return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal=model.can_generate())
+    """What a language model of transformers reads; one that looks ahead (some Gemmas) predicts no next token."""
+    causal = model.can_generate() and not getattr(model.config, "use_bidirectional_attention", False)
+    return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal)
 
 
 def reader(name: str, present: set[str]) -> Reader:

@@ -70,9 +70,9 @@ FACTS = {
         "openai/clip-vit-*, laion/CLIP-ViT-*",
     ),
     "hf_vit": Facts(
-        f"{_GELU}; without a classifier all of the stream",
+        f"{_GELU}; without a classifier all of the stream; files of models with use_swiglu_ffn, which match in memory",
         "google/vit-base-*, google/vit-large-*, google/vit-huge-*, facebook/dinov2-small*, facebook/dinov2-base*, "
-        "facebook/dinov2-large*, facebook/dinov2-giant*",
+        "facebook/dinov2-large*",
     ),
 }
 
