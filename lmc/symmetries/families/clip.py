@@ -6,14 +6,12 @@ channel, so that of the rotations permutations are left. Without a projection th
 any other norm, so that their mean is seen. `CLIPModel` holds both towers, two streams in one model, and is refused.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from lmc.symmetries.families import settings as shared
 from lmc.symmetries.families.attention import move_values
 from lmc.symmetries.families.bert_heads import Top, bare
 from lmc.symmetries.families.common import EVERY, Images, Tokens, norm
-from lmc.symmetries.families.common import tokens as shared_tokens
 from lmc.symmetries.families.vit_layer import Names, layer, norms
 from lmc.symmetries.groups import Fixed, Orthogonal, Permutation, Scale
 from lmc.symmetries.spec import Dead, Epsilon, Mean, ModelSpec, Move, Space, layered
@@ -124,10 +122,9 @@ def text_settings(model: Any) -> dict[str, object]:
 
 def tokens(model: Any) -> Tokens:
     """What the tower of texts reads. Older ones pool a text at its largest number, so no token may get another one."""
-    return replace(shared_tokens(model), numbered=EVERY)
+    return Tokens(model.config.vocab_size, model.config.max_position_embeddings, False, EVERY)
 
 
 def images(model: Any) -> Images:
     """What the tower of pictures reads."""
-    size = model.config.image_size
-    return Images((model.config.num_channels, size, size), 0)
+    return Images((model.config.num_channels, model.config.image_size, model.config.image_size), 0)
