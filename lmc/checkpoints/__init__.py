@@ -4,8 +4,9 @@ Folders and hub names, their configurations, headers, tensors, tokenizers and pr
 transformers and timm; and the record of which checkpoint a model came from. What a model computes plays no part here.
 
 Begin with `checkpoint` (load and save), then `blueprint` (everything known about a checkpoint before its weights).
-`writer` writes files and shards; `beside` does so, and hashes files, while the main thread goes on. `adapters` and `tokens` make stock checkpoints of parents that are none or whose
-vocabularies differ; `foreign` says of a folder without stock weights what it is.
+`writer` writes files and shards; `beside` does so, and hashes files, while the main thread goes on. `adapters` and
+`tokens` make stock checkpoints of parents that are none or whose vocabularies differ; `foreign` says of a folder
+without stock weights what it is.
 """
 
 from typing import TYPE_CHECKING

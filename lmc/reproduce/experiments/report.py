@@ -82,10 +82,18 @@ def made(settings: Sequence[Setting], folder: Path, task: Task, command: str) ->
     return {
         "seeds": list(dict.fromkeys(seed for each in settings for pair in each.seeds for seed in pair)),
         "corpus": describe(task, first.evaluated_on, first.scored),
-        "precision": {"training, learned matching": precision(first.bf16), "evaluation": "float32"},
+        "precision": {"training, learned matching": _precisions(settings), "evaluation": "float32"},
         "duration_s": sum(seconds),
         "command": command,
     }
+
+
+def _precisions(settings: Sequence[Setting]) -> str:
+    """The precision of all settings, or where they differ each with the settings that have it."""
+    named: dict[str, list[str]] = {}
+    for setting in settings:
+        named.setdefault(precision(setting.bf16), []).append(setting.id)
+    return "; ".join(kind if len(named) == 1 else f"{kind}: {', '.join(ids)}" for kind, ids in named.items())
 
 
 def precision(bf16: bool) -> str:
