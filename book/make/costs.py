@@ -48,8 +48,8 @@ def _found(found: Mapping[str, Any]) -> list[str]:
     name, hardest = max(apart.items(), key=lambda item: float(item[1]["parameters"]))
     averaged = max(found["merge"].values(), key=lambda row: float(row["parameters"]))
     choices = next(iter(found["choices"].values()))["runs"]
-    medians = {c: [statistics.median(_taken(found["choices"], kind, c)) for kind in KINDS.values()] for c in choices}
-    sooner, least = medians[DEFAULT], min(map(max, medians.values()))
+    medians = {choice: statistics.median(_taken(found["choices"], KINDS["text"], choice)) for choice in choices}
+    sooner, others = medians.pop(DEFAULT), min(value for name, value in medians.items() if name != BOTH)
     both = (averaged["match"]["cpu_seconds"] + averaged["merge"]["cpu_seconds"]) / 60
     own = max(averaged[part]["own_gib"] for part in ("match", "merge"))
     return [
@@ -59,9 +59,8 @@ def _found(found: Mapping[str, Any]) -> list[str]:
         f"- Data-free matching of a planted pair of {largest['parameters'] / 1e9:.1f} billion parameters took "
         f"{largest['cpu_seconds'] / 60:.0f} minutes of processor time and {largest['peak_gib']:.1f} GiB, of two "
         f"unrelated models ({name.removesuffix(', unrelated')}) {hardest['cpu_seconds'] / 60:.0f} minutes.",
-        "- Learning that begins at `weights` comes as far as from the better of both closed forms in "
-        f"{sooner[0]:.2f} of the time on text and {sooner[1]:.2f} on digits. On the worse of the two, no choice of "
-        f"start, batch or λ that was tried takes less than {least:.2f}.",
+        "- On text, learning that begins at `weights` comes as far as from the better of both closed forms in "
+        f"{sooner:.2f} of the time. No other choice of start, batch or λ that was tried takes less than {others:.2f}.",
         f"- Averaging a pair of {averaged['parameters'] / 1e9:.0f} billion parameters as they are took {both:.0f} "
         f"minutes of processor time and {own:.1f} GiB.",
     ]
@@ -121,18 +120,19 @@ def _startup(numbers: dict[str, Any]) -> list[str]:
 
 
 def _choices(numbers: dict[str, Any]) -> list[str]:
-    """Of every choice, by kind of pair: the barrier after the most steps, and the time to what the default reaches."""
-    rows = ["| choice | " + " | ".join(f"{kind}: start, s | barrier, nats | time" for kind in KINDS) + " |"]
-    rows += ["|---" * 7 + "|"]
+    """Of every choice, by kind of pair: what its start takes, and the barrier after each number of steps."""
+    steps = [str(run["steps"]) for run in next(iter(numbers.values()))["runs"][BOTH]]
+    heads = [f"{kind}: start, s | after " + " | ".join(steps) for kind in KINDS]
+    rows = ["| choice | " + " | ".join(heads) + " | time, text |", "|---" * (4 + 2 * len(steps)) + "|"]
     for choice in (BOTH, *(name for name in next(iter(numbers.values()))["runs"] if name != BOTH)):
         cells = []
         for kind in KINDS.values():
             pairs = [row for name, row in sorted(numbers.items()) if name.startswith(kind)]
             starts = [row["starts"].get(choice, row["starts"][DEFAULT]) for row in pairs]
-            ends = [row["runs"][choice][-1]["barrier"] for row in pairs]
-            taken = _taken(numbers, kind, choice)
-            cells += [f"{statistics.mean(starts):.1f}", f"{statistics.mean(ends):.3f}", _ratios(taken)]
-        rows.append(f"| {choice} | " + " | ".join(cells) + " |")
+            runs = [row["runs"][choice] for row in pairs]
+            barriers = [statistics.mean(run[at]["barrier"] for run in runs) for at in range(len(steps))]
+            cells += [f"{statistics.mean(starts):.1f}", *(f"{barrier:.3f}" for barrier in barriers)]
+        rows.append(f"| {choice} | " + " | ".join([*cells, _ratios(_taken(numbers, KINDS["text"], choice))]) + " |")
     return rows
 
 

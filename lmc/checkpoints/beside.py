@@ -25,26 +25,30 @@ class Beside:
 
     Threads of the module `threading` wait without end for one that finds no memory to begin (`ulimit -v`). So these are
     bare ones, and a task whose thread does not begin is done where it is waited for. Errors of a task are raised there
-    too, and by the next `do`. Leaving the `with` waits for what is under way.
+    too, and by the next `do`. Leaving the `with` waits for what is under way, but when interrupted.
     """
 
     def __init__(self) -> None:
         self._task: _Task | None = None
+        self._alone = False  # whether a task had to be done here, so that the next ones are, too
 
     def do(self, work: Callable[[], object]) -> None:
         """Wait for the task before, then begin this one."""
         self.wait()
         self._task = task = _Task(work)
         try:
-            _thread.start_new_thread(task.run, ())
+            if not self._alone:
+                _thread.start_new_thread(task.run, ())
         except RuntimeError:  # the system gives no thread
+            self._alone = True
+        if self._alone:
             task.run()
 
     def wait(self) -> None:
         """Until nothing is under way; raises what the task has raised."""
         task, self._task = self._task, None
         if task is not None:
-            task.wait()
+            self._alone |= task.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -66,23 +70,26 @@ class _Task:
         self.claim, self.ended = _thread.allocate_lock(), _thread.allocate_lock()
         self.ended.acquire()
 
-    def run(self) -> None:
-        """Do the work, unless somebody else does."""
+    def run(self) -> bool:
+        """Do the work, unless somebody else does; whether it was done here."""
         if not self.claim.acquire(blocking=False):
-            return
+            return False
         try:
             self.work()
         except BaseException as error:
             self.error = error
         finally:
             self.ended.release()
+        return True
 
-    def wait(self) -> None:
-        """Until the work is done; raises its error."""
+    def wait(self) -> bool:
+        """Until the work is done; raises its error. Whether it had to be done here."""
+        here = False
         while not self.ended.acquire(timeout=PATIENCE):
-            self.run()
+            here |= self.run()
         if self.error is not None:
             raise self.error
+        return here
 
 
 def sha256_all(paths: Iterable[Path]) -> dict[Path, str]:

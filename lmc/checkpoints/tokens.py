@@ -155,7 +155,7 @@ def _moved(value: Any, moved: Mapping[int, int]) -> Any:
         return moved.get(value)
     if not any(isinstance(part, list) for part in value):
         return [moved[i] for i in value if i in moved] or None
-    parts = (part if isinstance(part[0], list) else [part] for part in value)
+    parts = (part if isinstance(part[0], list) else [part] for part in value if isinstance(part, list) and part)
     kept = [[new, *bias] for word, *bias in parts if (new := _word(word, moved))]
     return [part if len(part) > 1 else part[0] for part in kept] or None
 
@@ -229,14 +229,24 @@ def _write_tokenizer(blueprints: Sequence[Blueprint], shared: Plan, folder: Path
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (settings := folder / name).exists():  # the ids of added tokens stand there, too
             kept = {key: value for key, value in read_json(settings).items() if key != "added_tokens_decoder"}
-            kept = {key: value for key, value in kept.items() if not _is_gone(key, value, shared.ids)}
+            kept = {key: _there(key, value, shared.ids) for key, value in kept.items()}
+            kept = {key: value for key, value in kept.items() if value is not None}
             settings.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf8")
 
 
-def _is_gone(key: str, value: Any, ids: Mapping[str, int]) -> bool:
-    """Whether a setting names a token, such as the one that begins a text, that is not there any more."""
-    token = value.get("content") if isinstance(value, dict) else value
-    return key.endswith("_token") and isinstance(token, str) and token not in ids
+def _there(key: str, value: Any, ids: Mapping[str, int]) -> Any:
+    """A setting of a tokenizer without tokens that are not there any more; None where it names only such a one."""
+    if key in ("additional_special_tokens", "extra_special_tokens"):
+        if isinstance(value, dict):
+            return {name: token for name, token in value.items() if _content(token) in ids}
+        return [token for token in value or [] if _content(token) in ids]
+    gone = key.endswith("_token") and isinstance(_content(value), str) and _content(value) not in ids
+    return None if gone else value
+
+
+def _content(token: Any) -> Any:
+    """What a token is written as, which stands alone or among its options."""
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def renumbered(
@@ -263,24 +273,40 @@ def renumbered(
     changed = dict(plain) | {"model": model, "added_tokens": sorted(tokens, key=lambda token: token["id"])}
     if isinstance(around := plain.get("post_processor"), dict):
         changed["post_processor"] = _around(around, ids)
+    if isinstance(padding := plain.get("padding"), dict):
+        token = padding.get("pad_token")
+        there = isinstance(token, str) and token in ids
+        changed["padding"] = padding | {"pad_id": ids[str(token)]} if there else None
     return changed
 
 
 def _around(part: Any, ids: Mapping[str, int]) -> Any:
-    """What a tokenizer puts around a text, with other ids: pairs of a token and its id, and tables of them."""
+    """What a tokenizer puts around a text, with other ids: pairs of a token and its id, and templates."""
     match part:
-        case {"id": str(name), "ids": [_], "tokens": [str(token)]}:
-            if token not in ids:
-                what = f"post_processor: expected the token {token!r}, which it puts around a text, found it left out"
-                raise IncompatibleModelsError(f"tokenizer.json: {what}; choose another --vocabulary")
-            return {"id": name, "ids": [ids[token]], "tokens": [token]}
+        case {"type": "TemplateProcessing", "special_tokens": dict(table), **rest}:
+            pieces: list[Any] = [piece for name in ("single", "pair") for piece in part.get(name) or ()]
+            used = {piece["SpecialToken"]["id"] for piece in pieces if "SpecialToken" in piece}
+            kept = {
+                name: {**entry, "ids": [_id(token, ids) for token in entry["tokens"]]}
+                for name, entry in table.items()
+                if name in used or all(token in ids for token in entry["tokens"])
+            }
+            return {"type": "TemplateProcessing", **rest, "special_tokens": kept}
         case dict():
             return {key: _around(value, ids) for key, value in part.items()}
-        case [str(token), int()] if token in ids:
-            return [token, ids[token]]
+        case [str(token), int()]:
+            return [token, _id(token, ids)]
         case list():
             return [_around(value, ids) for value in part]
     return part
+
+
+def _id(token: str, ids: Mapping[str, int]) -> int:
+    """The new id of a token around a text, which must have one."""
+    if token not in ids:
+        what = f"post_processor: expected the token {token!r}, which it puts around a text, found it left out"
+        raise IncompatibleModelsError(f"tokenizer.json: {what}; choose another --vocabulary")
+    return ids[token]
 
 
 def require_tokens(blueprints: Sequence[Blueprint]) -> list[vocabulary.Vocabulary]:

@@ -301,7 +301,8 @@ def mixture(
     """
     used = [(w, m, s) for w, m, s in zip(weights, models, states, strict=True) if w > 0]
     outline = hollow(models[0])
-    kinds = {name: _widest([model.state_dict()[name] for model in models]) for name in outline.state_dict()}
+    outlines = [model.state_dict() for model in models]
+    kinds = {name: _widest([own[name] for own in outlines]) for name in outline.state_dict()}
     if spec.tied and not all(m.config.tie_word_embeddings for _, m, _ in used):
         outline.config.tie_word_embeddings = False
     if len(contexts(models)) > 1:  # none of them has a table of positions

@@ -398,11 +398,37 @@ def test_a_token_that_is_left_out_stands_around_no_text(
     monkeypatch.chdir(tmp_path)
     checkpoint(tmp_path / "a", 0, ["w0", "<s>", *W[1:]])
     checkpoint(tmp_path / "b", 1, W)
-    Path("a/tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "unk_token": "w16"}))
+    said = {"bos_token": "<s>", "unk_token": "w16", "additional_special_tokens": ["<s>", "w3"]}
+    Path("a/tokenizer_config.json").write_text(json.dumps(said))
     assert run("match a b --method naive --vocabulary common --out plain")[0] == 0
-    assert json.loads(Path("plain.parents/0-a/tokenizer_config.json").read_text()) == {"unk_token": "w16"}
+    assert json.loads(Path("plain.parents/0-a/tokenizer_config.json").read_text()) == {
+        "unk_token": "w16",
+        "additional_special_tokens": ["w3"],
+    }
     stock = Tokenizer.from_file("a/tokenizer.json")
     stock.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     stock.save("a/tokenizer.json")
     code, _, err = run("match a b --method naive --vocabulary common --out aligned")
     assert code == 2 and "expected the token '<s>', which it puts around a text, found it left out" in err
+
+
+def test_what_stands_around_a_text_moves_with_its_tokens() -> None:
+    """Templates of several tokens, pairs of BERT's and RoBERTa's, padding, and lists of special tokens."""
+    ids = {"<s>": 5, "a": 0}
+    entry = {"id": "x", "ids": [1, 2], "tokens": ["<s>", "a"]}
+    unused = {"id": "y", "ids": [9], "tokens": ["<y>"]}
+    template = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "x", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "special_tokens": {"x": entry, "y": unused},
+    }
+    plain = {"model": {"vocab": {"<s>": 1, "a": 2}}, "post_processor": template}
+    found = tokens.renumbered(plain | {"padding": {"pad_id": 1, "pad_token": "<s>"}}, ids)
+    assert found["post_processor"]["special_tokens"] == {"x": entry | {"ids": [5, 0]}}
+    assert found["padding"] == {"pad_id": 5, "pad_token": "<s>"}
+    assert tokens.renumbered(plain | {"padding": {"pad_id": 7, "pad_token": "<p>"}}, ids)["padding"] is None
+    pairs = {"type": "BertProcessing", "sep": ["<s>", 1], "cls": ["a", 2]}
+    assert tokens.renumbered(plain | {"post_processor": pairs}, ids)["post_processor"]["sep"] == ["<s>", 5]
+    for gone in ({"sep": ["<x>", 3]}, {"processors": [{"cls": ["<x>", 3]}]}):
+        with pytest.raises(IncompatibleModelsError, match="expected the token '<x>'"):
+            tokens.renumbered(plain | {"post_processor": gone}, ids)
