@@ -84,8 +84,14 @@ if recompute:
             }
             for method in methods:
                 data = None if method == "naive" else match_on
+                begin = "better" if method == "dual" else None
                 alignment = lmc.match(
-                    chosen, method=method, data=data, steps=steps, seed=seed
+                    chosen,
+                    method=method,
+                    data=data,
+                    start=begin,
+                    steps=steps,
+                    seed=seed,
                 )
                 found[method] = score(alignment.merge([1 / count] * count))
                 if count == 3:

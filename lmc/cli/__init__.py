@@ -84,7 +84,7 @@ FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
 VOCABULARY = "Where tokens differ, the vocabulary that all are brought to: first, second, union or common."
 Vocabulary = Annotated[str | None, typer.Option(help=VOCABULARY)]
-START = "Where learning begins: canonical, weights, activations or an alignment (default: weights)."
+START = "Where learning begins: weights (the default), activations, better (of these), canonical or an alignment."
 Start = Annotated[str | None, typer.Option(help=START)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."

@@ -2,7 +2,7 @@
 
 >>> numbers = plane([a, b, alignment.models[1]], held_out, grid=3)
 >>> numbers["points"]["third"]                                      # where the third model lies, in weight distance
-[10.9..., 20.7...]
+[8.8..., 18.8...]
 
 Weights are affine: a point of the plane is θ = Σ w_k θ_k with Σ w_k = 1, and outside the triangle some w_k < 0. So a
 plane shows what a line cannot: how wide a valley is, and what lies between two of them.

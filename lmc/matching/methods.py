@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
-from lmc.evaluation import Data, as_data, require_loss
+from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
 from lmc.files import refuse_other_run, tensor_digest
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
@@ -23,7 +23,7 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable, to_enlarge
-from lmc.matching.recipe import IMAGES, START, STARTS, WINDOWS, Choices, Recipe
+from lmc.matching.recipe import BETTER, CLOSED_FORM, IMAGES, START, STARTS, WINDOWS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, state
 from lmc.symmetries.families import Tokens, family_of, narrowest
@@ -56,8 +56,9 @@ def match(
     `activations` (closed form on cross-covariances), `single` and `dual` (learned, arXiv 2506.22712 and 2606.23607).
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches.
     `frequencies`: how often each token occurs [vocabulary]; `weights` then counts each row of the embedding by it.
-    `start`: where learning begins, instead of at `weights`: `canonical`, `activations`, or an alignment of the same
-    models. `resume`: a folder that keeps the state of a learned run and continues it.
+    `start`: where learning begins, instead of at `weights`: `canonical`, `activations`, `better` (of `weights` and
+    `activations`, by the loss half way), or an alignment of the same models. `resume`: a folder that keeps the state
+    of a learned run and continues it.
 
     `steps`, `lr`, `batch` and the rarer `choices` are those of `Recipe`: `lambdas`, `kinds` (`stream`, `value`, …),
     what needs less memory (`accumulate`, `precision="bfloat16"`, `checkpointing`), `patience` (keep a tenth of the data
@@ -105,7 +106,9 @@ def align(
     if recipe.batch is None:
         recipe = replace(recipe, batch=WINDOWS if samples.labels is None else IMAGES)
     if recipe.learned:
-        if not isinstance(start, Alignment):
+        if start == BETTER:
+            start = _better(endpoints, samples, seed)
+        elif not isinstance(start, Alignment):
             start = _closed_form(endpoints, start or START, samples, seed)
         return _learned(endpoints, start, samples, recipe, seed, resume)
     return _closed_form(endpoints, recipe.method, samples, seed, frequencies)
@@ -122,6 +125,13 @@ def _closed_form(
         transforms, found = endpoints.solve(method, samples, seed, frequencies)
         record |= found
     return Alignment(method, endpoints.parents, transforms, record)
+
+
+def _better(endpoints: "Endpoints", samples: Data, seed: int) -> Alignment:
+    """The better of the closed forms, judged on a few samples."""
+    return lowest_midpoint(
+        (_closed_form(endpoints, name, samples, seed) for name in CLOSED_FORM), samples.draw(256, seed, step=0)
+    )
 
 
 def _learned(

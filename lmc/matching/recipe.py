@@ -14,7 +14,8 @@ from lmc.errors import ArgumentError
 METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 CLOSED_FORM = ("weights", "activations")
 LEARNED = ("single", "dual")
-STARTS = ("canonical", *CLOSED_FORM)  # from which learning may begin
+STARTS = ("canonical", *CLOSED_FORM, "better")  # from which learning may begin; the last is the better closed form
+BETTER = STARTS[-1]
 START = "weights"  # where it does by default: as good as any after some steps, and the cheapest (`make bench`)
 PRECISIONS = ("float32", "bfloat16")
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching

@@ -207,6 +207,22 @@ def test_learning_starts_from_weights_or_where_it_is_told(chosen, monkeypatch):
     assert [record["start"]] == solved == [chosen or "weights"]
 
 
+@pytest.mark.parametrize("better", CLOSED_FORM)
+def test_the_better_closed_form_may_be_asked_for(better, monkeypatch):
+    """Either is exact on a planted pair; when the other one finds nothing, learning starts from the exact one."""
+    a, b, _ = planted("vit", 0)
+    solve_by = Endpoints.solve
+
+    def only(self, method, samples, seed, frequencies=None):
+        return solve_by(self, method, samples, seed, frequencies) if method == better else (self.gauge, {})
+
+    monkeypatch.setattr(Endpoints, "solve", only)
+    inputs = pico.inputs(a, n=32)
+    data = (inputs, pico.logits(a, inputs).argmax(-1))
+    record = lmc.match(a, b, method="dual", data=data, steps=1, start="better").record
+    assert record["start"] == better
+
+
 def test_three_models_align_to_the_first():
     a, b, _ = planted("neox", 0)
     _, c, _ = planted("neox", 1)

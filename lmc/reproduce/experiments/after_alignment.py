@@ -56,7 +56,7 @@ def _survived(study: Study, of: str, steps: int, lr: float, read: str, batch: in
         "old transforms": kept,
         "naive": match(*trained, method="naive"),
         f"{AGAIN} steps from the old transforms": match(*trained, data=study.samples.train, start=kept, **again),
-        f"{AGAIN} steps from nothing": match(*trained, data=study.samples.train, **again),
+        f"{AGAIN} steps from nothing": match(*trained, data=study.samples.train, start="better", **again),
     }
     return found | {"lines": {label: study.walk(alignment) for label, alignment in lines.items()}}
 

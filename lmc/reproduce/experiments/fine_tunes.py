@@ -61,7 +61,7 @@ def tuned_and_carried(
     """
     alignments = {
         "weights": match(*pair, method="weights"),
-        "dual": match(*pair, method="dual", data=samples.train, steps=steps, lr=RATES[kind]),
+        "dual": match(*pair, method="dual", data=samples.train, start="better", steps=steps, lr=RATES[kind]),
     }
     bases = tuple(canonicalize(model) for model in pair)
     found: dict[str, Any] = {}

@@ -49,8 +49,9 @@ def several(
     found: dict[str, Any] = {}
     for count in counts:
         chosen = list(models[:count])
-        together = match(chosen, method="dual", data=seen, steps=steps, seed=seed)
-        alone = [match(chosen[0], m, method="single", data=seen, steps=steps, seed=seed) for m in chosen[1:]]
+        together = match(chosen, method="dual", data=seen, start="better", steps=steps, seed=seed)
+        how: Any = {"method": "single", "data": seen, "start": "better", "steps": steps, "seed": seed}
+        alone = [match(chosen[0], m, **how) for m in chosen[1:]]
         star = (alone[0].transforms[0], *(a.transforms[1] for a in alone))  # the first never moves
         ways = {
             "together": (together, steps),

@@ -41,7 +41,6 @@ from lmc.reproduce.training.trainer import TrainingRecipe
 HEAD = 32  # channels of a head at every width
 NARROW, DEEP = 64, 4  # the width whose loss the others are trained to, and the layers of the curve over widths
 WIDTHS = {64: 3, 128: 3, 256: 3, 512: 1}  # and how many pairs of each
-WIDE = 512  # from here on products are in bfloat16: twice as fast where the processor multiplies in it
 DEPTHS, OF_WIDTH = (2, 4, 8), 128
 STEPS = 2000  # of training, equal tokens
 DUAL = (5e-3, 1e-2, 2e-2, 4e-2)  # single's rates are twice these: to first order the same steps
@@ -71,7 +70,7 @@ def _setting(id: str, layers: int, width: int, pairs: int) -> Setting:
             steps=600, batch=16, probe=150, rates={"single": tuple(2 * r for r in DUAL), "dual": DUAL}, seeds=(0,)
         ),
         scored=256,
-        bf16=width >= WIDE,
+        bf16=False,
     )
 
 

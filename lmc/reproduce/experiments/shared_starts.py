@@ -42,7 +42,7 @@ def every_start(name: str, pair: Pair, samples: Samples, steps: int) -> dict[str
     for shared, two in branches(TASKS[kind], recipe, int(seed), [k for k in AFTER if k < recipe.steps]):
         rows[str(shared)] = {"losses": [loss(model, samples.eval) for model in two]}
         for method in METHODS:
-            learned = {"steps": steps, "lr": RATES[kind]} if method == "dual" else {}
+            learned = {"start": "better", "steps": steps, "lr": RATES[kind]} if method == "dual" else {}
             walked = path(match(*two, method=method, data=samples.train, **learned), samples.eval, GRID)  # type: ignore[arg-type]
             rows[str(shared)][method] = {"barrier": walked.barrier, "interval": walked.interval}
         print(name, shared, {method: round(rows[str(shared)][method]["barrier"], 4) for method in METHODS}, flush=True)

@@ -25,7 +25,7 @@ from lmc.reproduce.experiments.rates import best_rates, probe
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Pair
 from lmc.reproduce.training.budget import Budget
-from lmc.reproduce.training.endpoints import attention, compiled_losses, train_endpoints
+from lmc.reproduce.training.endpoints import compiled_losses, train_endpoints
 from lmc.reproduce.training.settings import Match, Setting, endpoint_folder
 from lmc.reproduce.training.tasks import Task, task_of
 
@@ -152,8 +152,7 @@ class Campaign:
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             began = time.monotonic()
-            with attention(self.device, self.setting.bf16):
-                found = match(*pair, method=wanted.method, data=seen, device=self.device, **options)
+            found = match(*pair, method=wanted.method, data=seen, device=self.device, **options)
             cost = {"seconds": time.monotonic() - began}
             if self.device.type == "cuda":
                 cost["peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
@@ -203,8 +202,7 @@ class Campaign:
         return walks
 
     def _found(self, pair: Pair, method: str, data: Data, options: dict[str, Any]) -> Alignment:
-        with attention(self.device, self.setting.bf16):
-            return self._there(match(*pair, method=method, data=data, device=self.device, **options))
+        return self._there(match(*pair, method=method, data=data, device=self.device, **options))
 
     def _there(self, alignment: Alignment) -> Alignment:
         """The same alignment, whose models are merged and evaluated on the device."""

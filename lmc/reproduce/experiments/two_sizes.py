@@ -33,7 +33,7 @@ def every_size(name: str, pair: Pair, samples: Samples, steps: int, trained: int
         parents = [loss(model, samples.eval) for model in (small, large)]
         rows[size] = {"losses": parents, "parameters": sum(p.numel() for p in small.parameters())}
         for method in METHODS:
-            learned_ = {"steps": steps, "lr": RATES[kind]} if method in ("single", "dual") else {}
+            learned_ = {"start": "better", "steps": steps, "lr": RATES[kind]} if method in ("single", "dual") else {}
             walked = path(match(small, large, method=method, data=samples.train, **learned_), samples.eval, GRID)  # type: ignore[arg-type]
             rows[size][method] = {
                 "barrier": walked.barrier,

@@ -144,7 +144,13 @@ def study(
     def made(name: str, **how: Any) -> dict[str, dict[str, float]]:
         return merges(mergekit, match(*pairs[name], **how), held_out)
 
-    dual: dict[str, Any] = {"method": "dual", "data": TASK.samples(samples), "steps": steps, "lr": rate}
+    dual: dict[str, Any] = {
+        "method": "dual",
+        "data": TASK.samples(samples),
+        "start": "better",
+        "steps": steps,
+        "lr": rate,
+    }
     ways: dict[str, dict[str, Any]] = {BEFORE: {"method": "naive"}, AFTER: dual}
     found = {
         when: [keep.piece(f"{name}-{when.replace(' ', '-')}", partial(made, name, **how)) for name in pairs]

@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from lmc import checkpoints
@@ -25,20 +25,9 @@ SAVE_EVERY = 60.0  # seconds: what a killed run may lose
 Losses = Callable[[nn.Module, Data], Tensor]  # of every sample
 
 
-@contextmanager
-def autocast(device: torch.device, bf16: bool) -> Iterator[None]:
+def autocast(device: torch.device, bf16: bool) -> Any:
     """The precision of a step: bfloat16 products, or float32."""
-    kind = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-    with kind, attention(device, bf16):
-        yield
-
-
-def attention(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
-    """How attention is computed: as torch chooses, but in bfloat16 on a processor as two products.
-
-    torch's blocked kernel for processors is slow in bfloat16: steps on 64 tokens take 1.3 to 1.6 times as long with it.
-    """
-    return sdpa_kernel(SDPBackend.MATH) if bf16 and device.type == "cpu" else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
 
 @cache  # one for all: models of one shape share what was compiled
