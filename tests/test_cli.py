@@ -296,7 +296,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a start that is none": (
         nothing,
         "match a b --data text.txt --start wieghts --out x",
-        "--start: expected one of canonical, weights, activations or an alignment folder: wieghts: not found",
+        "--start: expected one of canonical, weights, activations, better or an alignment folder: wieghts: not found",
     ),
     "missing option": (nothing, "match a b", "Missing option '--out'"),
     "no number": (nothing, "check a --seed many", "--seed"),
