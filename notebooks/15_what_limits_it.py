@@ -153,7 +153,7 @@ charts.sweep_table(on_text)
 # {{scale-width-tokens: methods.dual.barrier.2.0}} where they were trained in float32 and
 # {{scale-width-tokens: methods.dual.barrier.2.1}} where they were trained from the same seeds in bfloat16
 # ({{scale-width-tokens: settings.2.again in bfloat16.dual, matched in float32}} if these are matched in float32, so that
-# is not what makes the difference). And wider networks also reach a lower loss on the same tokens, so this curve cannot
+# is not what makes the difference; this second run was made apart, and the command does not make it again). And wider networks also reach a lower loss on the same tokens, so this curve cannot
 # say which of the two lowers the barrier. For
 # depth there are only two points: at width 128, dual matching leaves {{scale-depth-tokens: dual barrier, depth 2}}
 # on one pair with two layers and {{scale-depth-tokens: dual barrier, depth 4}}, on average, on three pairs with four.

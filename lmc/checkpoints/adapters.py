@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import belongings, blueprint, headers, hub, licence, references
+from lmc.checkpoints import belongings, blueprint, headers, hub, licence, references, transformers_layout
 from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.lazy import stored
@@ -96,7 +96,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
     model: Any = copy.deepcopy(adapter.base.model)
     if sources.get(belongings.GENERATION) == adapter.source.folder and model.can_generate():
-        model.generation_config = type(model.generation_config).from_pretrained(adapter.source.folder)
+        model.generation_config = transformers_layout.generation(adapter.source.folder)
     save(model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
 
 

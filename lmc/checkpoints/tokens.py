@@ -31,6 +31,7 @@ from lmc.symmetries.families import EVERY, Tokens
 from lmc.symmetries.families import spec as spec_of
 
 _IDS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias")  # generation settings with ids
+_LISTS = ("additional_special_tokens", "extra_special_tokens")  # settings that name several tokens
 CHOICES = ("first", "second", "union", "common")
 
 
@@ -229,19 +230,24 @@ def _write_tokenizer(blueprints: Sequence[Blueprint], shared: Plan, folder: Path
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (settings := folder / name).exists():  # the ids of added tokens stand there, too
             kept = {key: value for key, value in read_json(settings).items() if key != "added_tokens_decoder"}
-            kept = {key: _there(key, value, shared.ids) for key, value in kept.items()}
-            kept = {key: value for key, value in kept.items() if value is not None}
+            kept = {
+                key: _those(value, shared.ids) if key in _LISTS else value
+                for key, value in kept.items()
+                if not _is_gone(key, value, shared.ids)
+            }
             settings.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf8")
 
 
-def _there(key: str, value: Any, ids: Mapping[str, int]) -> Any:
-    """A setting of a tokenizer without tokens that are not there any more; None where it names only such a one."""
-    if key in ("additional_special_tokens", "extra_special_tokens"):
-        if isinstance(value, dict):
-            return {name: token for name, token in value.items() if _content(token) in ids}
-        return [token for token in value or [] if _content(token) in ids]
-    gone = key.endswith("_token") and isinstance(_content(value), str) and _content(value) not in ids
-    return None if gone else value
+def _is_gone(key: str, value: Any, ids: Mapping[str, int]) -> bool:
+    """Whether a setting names a token, such as the one that begins a text, that is not there any more."""
+    return key.endswith("_token") and isinstance(_content(value), str) and _content(value) not in ids
+
+
+def _those(tokens: Any, ids: Mapping[str, int]) -> Any:
+    """Of special tokens, in a list or by their names, those that are still there."""
+    if isinstance(tokens, dict):
+        return {name: token for name, token in tokens.items() if _content(token) in ids}
+    return [token for token in tokens or [] if _content(token) in ids]
 
 
 def _content(token: Any) -> Any:

@@ -57,7 +57,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
     _require_own_tensors(model)
     if model.can_generate() and (folder / _GENERATION).exists():
-        model.generation_config = _generation(folder)
+        model.generation_config = generation(folder)
     if (folder / PREPROCESSOR).exists():
         model.preprocessor_config = read_json(folder / PREPROCESSOR)
     return model
@@ -156,7 +156,8 @@ def alone(folder: Path, empty: Any) -> nn.Module:
         return type(empty).from_pretrained(folder, local_files_only=True).eval()  # type: ignore[no-any-return]
 
 
-def _generation(folder: Path) -> Any:
+def generation(folder: Path) -> Any:
+    """The generation settings of a folder. Raises CheckpointError for a file that cannot be read."""
     from transformers import GenerationConfig
 
     read_json(folder / _GENERATION)

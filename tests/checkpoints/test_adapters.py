@@ -112,6 +112,9 @@ def test_an_adapter_s_own_generation_settings_replace_those_of_its_base(tmp_path
     convert(tmp_path / "lora", tmp_path / "joined")
     found = json.loads((tmp_path / "joined/generation_config.json").read_text())
     assert (found["eos_token_id"], found["temperature"]) == ([3, 5], 0.3)
+    (tmp_path / "lora/generation_config.json").write_text("{")
+    with pytest.raises(lmc.CheckpointError, match="generation_config"):
+        convert(tmp_path / "lora", tmp_path / "again")
 
 
 CHANGES: dict[str, Callable[[], Any]] = {

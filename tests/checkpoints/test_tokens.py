@@ -398,11 +398,12 @@ def test_a_token_that_is_left_out_stands_around_no_text(
     monkeypatch.chdir(tmp_path)
     checkpoint(tmp_path / "a", 0, ["w0", "<s>", *W[1:]])
     checkpoint(tmp_path / "b", 1, W)
-    said = {"bos_token": "<s>", "unk_token": "w16", "additional_special_tokens": ["<s>", "w3"]}
+    said = {"bos_token": "<s>", "unk_token": "w16", "eos_token": None, "additional_special_tokens": ["<s>", "w3"]}
     Path("a/tokenizer_config.json").write_text(json.dumps(said))
     assert run("match a b --method naive --vocabulary common --out plain")[0] == 0
     assert json.loads(Path("plain.parents/0-a/tokenizer_config.json").read_text()) == {
         "unk_token": "w16",
+        "eos_token": None,
         "additional_special_tokens": ["w3"],
     }
     stock = Tokenizer.from_file("a/tokenizer.json")
