@@ -1,13 +1,15 @@
 """The laws of every group, and the three operations matching and learning are made of."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
+from scipy.optimize import linear_sum_assignment
 
-from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
+from lmc.symmetries.groups import MANY, Group, Invertible, Orthogonal, Permutation, RotaryCommutant, Scale
 
 MATRIX = [
     Orthogonal(1),
@@ -153,6 +155,27 @@ def test_permutations_are_uniform_without_the_identity() -> None:
     assert counts.min() > 500 and counts.max() < 700  # 600 each, standard deviation 22
     assert (Permutation(2).random((50,), generator(0)) == torch.tensor([1, 0])).all()
     assert (Permutation(1).random((50,), generator(0)) == 0).all()
+
+
+LARGE = {  # similarities of so many units that an assignment begins at prices
+    "noise": lambda: normal(MANY, MANY, seed=0),
+    "large biases": lambda: 3 * normal(MANY, 1, seed=0) * normal(1, MANY, seed=1) + normal(MANY, MANY, seed=2),
+    "single precision": lambda: normal(MANY, MANY, seed=0).float(),
+    "all alike": lambda: torch.ones(MANY, MANY, dtype=torch.float64),
+    "too large for single precision": lambda: 1e300 * normal(MANY, MANY, seed=0),
+    "too small for it": lambda: 1e-300 * normal(MANY, MANY, seed=0),
+}
+
+
+@pytest.mark.parametrize("similar", LARGE.values(), ids=LARGE)
+def test_a_large_assignment_is_the_best_one(similar: Callable[[], torch.Tensor]) -> None:
+    gram = similar()
+    before = gram.clone()
+    found = Permutation(MANY).nearest(gram)
+    assert torch.equal(gram, before)
+    rows, best = linear_sum_assignment(gram.numpy(), maximize=True)
+    assert (found.sort().values == torch.arange(MANY)).all()
+    assert float(gram[rows, found].double().sum()) == pytest.approx(float(gram[rows, best].double().sum()), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("group", MATRIX + DISCRETE, ids=name)
