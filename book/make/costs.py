@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc.reproduce.experiments.bench_choices import BOTH, DEFAULT, time_to
+from lmc.reproduce.experiments.bench_weights import UNRELATED
 from lmc.reproduce.training.shapes import PYTHIA
 
 BENCH = Path(__file__).resolve().parents[2] / "data/results/bench"
@@ -42,10 +43,10 @@ def _found(found: Mapping[str, Any]) -> list[str]:
     """What the tables say, in sentences."""
     ratios = [row["dual ÷ plain"] for row in found["step"]["steps"].values()]
     held = [row["dual, without activations"] for row in found["memory"]["memory"].values()]
-    apart = {name: row for name, row in found["weights"].items() if "unrelated" in name}
-    planted = [row for name, row in found["weights"].items() if name not in apart]
+    apart = {name: row for name, row in found["weights"].items() if UNRELATED in name}
+    planted = [row for name, row in found["weights"].items() if "," not in name]
     largest = max(planted, key=lambda row: float(row["parameters"]))
-    name, hardest = max(apart.items(), key=lambda item: float(item[1]["parameters"]))
+    name, hardest = max(apart.items(), key=lambda item: float(item[1]["cpu_seconds"]))
     averaged = max(found["merge"].values(), key=lambda row: float(row["parameters"]))
     choices = next(iter(found["choices"].values()))["runs"]
     medians = {choice: statistics.median(_taken(found["choices"], KINDS["text"], choice)) for choice in choices}
@@ -58,7 +59,7 @@ def _found(found: Mapping[str, Any]) -> list[str]:
         f"- Without activations it held {min(held):.1f} to {max(held):.1f} times the weights of one model.",
         f"- Data-free matching of a planted pair of {largest['parameters'] / 1e9:.1f} billion parameters took "
         f"{largest['cpu_seconds'] / 60:.0f} minutes of processor time and {largest['peak_gib']:.1f} GiB, of two "
-        f"unrelated models ({name.removesuffix(', unrelated')}) {hardest['cpu_seconds'] / 60:.0f} minutes.",
+        f"unrelated models ({name.partition(', ')[0]}) {hardest['cpu_seconds'] / 60:.0f} minutes.",
         "- On text, learning that begins at `weights` comes as far as from the better of both closed forms in "
         f"{sooner:.2f} of the time. No other choice of start, batch or λ that was tried takes less than {others:.2f}.",
         f"- Averaging a pair of {averaged['parameters'] / 1e9:.0f} billion parameters as they are took {both:.0f} "
@@ -156,8 +157,8 @@ def _ratios(values: Sequence[float]) -> str:
 def _sizes(found: Mapping[str, Any]) -> list[str]:
     """By size: what was measured, and between or beyond that a line through it, in italics."""
     weights, merge = found["weights"], found["merge"]
-    planted = {row["parameters"]: row for name, row in weights.items() if "unrelated" not in name}
-    unrelated = {row["parameters"]: row for name, row in weights.items() if "unrelated" in name}
+    planted = {row["parameters"]: row for name, row in weights.items() if "," not in name}
+    unrelated = {row["parameters"]: row for name, row in weights.items() if UNRELATED in name}
     averaged = {
         row["parameters"]: {
             "cpu_seconds": row["match"]["cpu_seconds"] + row["merge"]["cpu_seconds"],

@@ -5,9 +5,10 @@
 For shapes of the Pythia suite, and of Llamas with grouped queries: a model A of random weights and B = g·A, for a
 random element g of the whole group, are written to disk; `lmc match A B --method weights --export` runs in a process
 of its own, whose wall time and memory are measured; what it wrote is compared with A. A planted pair is found in one
-look. `unrelated` is the pair that takes longest: B is random as well, so that there is little to find. Aligned models
-are not written then (no `--export`), since there is nothing to compare them with. Writing the pair
-and comparing need as little memory as matching. The results go to data/results/bench/weights.json, one entry a shape;
+look. `unrelated` is the pair that takes longest: B is random as well, so that there is little to find. `trained briefly`
+are two networks from different seeds after a few steps on text. Aligned models are written (`--export`) of planted
+pairs only: of others there is nothing to compare them with. Writing random pairs and comparing need as little memory as
+matching. The results go to data/results/bench/weights.json, one entry a shape;
 other entries stay. Two threads are used; on a machine that does other work too, the processor seconds say more than the
 wall time.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -34,19 +36,24 @@ from lmc.files import write_whole
 from lmc.matching import describe, weights_seconds
 from lmc.reproduce import places
 from lmc.reproduce.training.shapes import LLAMA, PYTHIA, Language
+from lmc.reproduce.training.tasks import Docstrings
+from lmc.reproduce.training.trainer import TrainingRecipe, train
 from lmc.symmetries import Canonical, Moved, Permutation, Transform, epsilon, set_epsilon
 from lmc.symmetries.families import spec as spec_of
 
 SHAPES: dict[str, Language] = {name: PYTHIA[name] for name in ("14M", "70M", "160M", "410M", "1B")}
 SHAPES |= {name: LLAMA[name] for name in ("Llama 26M", "Llama 386M", "Llama 1.1B")}
-UNRELATED = ", unrelated"
+UNRELATED, TRAINED = "unrelated", "trained briefly"  # kinds of pairs; without a name: planted
+BRIEFLY = TrainingRecipe(steps=40, batch=8, lr=3e-4, warmup=10)  # on windows of WINDOW bytes
+WINDOW = 64
 THREADS = 2
 CHUNK = 1 << 24  # numbers compared at a time
 
 
 def main(names: list[str]) -> None:
     """Measure each shape and write what was found down at once."""
-    for name in names or [shape + kind for shape in SHAPES for kind in ("", UNRELATED)]:
+    every = [shape + kind for shape in SHAPES for kind in ("", f", {UNRELATED}")]
+    for name in names or [*every, f"Llama 386M, {TRAINED}"]:
         command = f"python -m lmc.reproduce.experiments.bench_weights '{name}'"
         entry("weights", name, command, partial(measure, name))
 
@@ -76,19 +83,25 @@ def facts(began: float, load: float, **given: Any) -> dict[str, Any]:
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
-    """Plant or draw, match, compare."""
+    """Plant, draw or train, match, compare."""
+    shape, _, kind = name.partition(", ")
     with torch.device("meta"):
-        model: Any = SHAPES[name.removesuffix(UNRELATED)].build()
-    checkpoints.save(model, folder / "a", dtype=torch.float32, tensors=random_weights(model))
+        model: Any = SHAPES[shape].build()
+    torch.set_num_threads(THREADS)
     g = None
-    if name.endswith(UNRELATED):
-        checkpoints.save(model, folder / "b", dtype=torch.float32, tensors=random_weights(model, seed=1))
+    if kind == TRAINED:
+        for seed, end in enumerate("ab"):
+            task = Docstrings(replace(SHAPES[shape], context=WINDOW))
+            checkpoints.save(train(task, BRIEFLY, seed)[0], folder / end)
     else:
-        g = plant(folder / "a", folder / "b")
+        checkpoints.save(model, folder / "a", dtype=torch.float32, tensors=random_weights(model))
+        if kind == UNRELATED:
+            checkpoints.save(model, folder / "b", dtype=torch.float32, tensors=random_weights(model, seed=1))
+        else:
+            g = plant(folder / "a", folder / "b")
     command = [sys.executable, "-m", "lmc", "match", "a", "b", "--method", "weights", "--out", "aligned"]
     command += ["--export"] if g else []
     environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(places.checkout())}
-    torch.set_num_threads(THREADS)
     predicted = THREADS * weights_seconds(model)  # of two processors that have nothing else to do
     spent = watched(command, folder, environment)
     record = describe(folder / "aligned")["record"]
