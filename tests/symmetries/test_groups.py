@@ -161,6 +161,7 @@ LARGE = {  # similarities of so many units that an assignment begins at prices
     "noise": lambda: normal(MANY, MANY, seed=0),
     "large biases": lambda: 3 * normal(MANY, 1, seed=0) * normal(1, MANY, seed=1) + normal(MANY, MANY, seed=2),
     "single precision": lambda: normal(MANY, MANY, seed=0).float(),
+    "nearly solved": lambda: normal(MANY, MANY, seed=0) + 4 * torch.eye(MANY, dtype=torch.float64),
     "all alike": lambda: torch.ones(MANY, MANY, dtype=torch.float64),
     "too large for single precision": lambda: 1e300 * normal(MANY, MANY, seed=0),
     "too small for it": lambda: 1e-300 * normal(MANY, MANY, seed=0),

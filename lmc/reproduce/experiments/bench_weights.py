@@ -5,12 +5,11 @@
 For shapes of the Pythia suite, and of Llamas with grouped queries: a model A of random weights and B = g·A, for a
 random element g of the whole group, are written to disk; `lmc match A B --method weights --export` runs in a process
 of its own, whose wall time and memory are measured; what it wrote is compared with A. A planted pair is found in one
-look. `unrelated` is the pair that takes longest: B is random as well, so that there is little to find. `trained briefly`
-are two networks from different seeds after a few steps on text. Aligned models are written (`--export`) of planted
-pairs only: of others there is nothing to compare them with. Writing random pairs and comparing need as little memory as
-matching. The results go to data/results/bench/weights.json, one entry a shape;
-other entries stay. Two threads are used; on a machine that does other work too, the processor seconds say more than the
-wall time.
+look. `unrelated` is the pair that takes longest: B is random as well, so that there is little to find. `trained
+briefly` are two networks from different seeds after a few steps on text. Aligned models are written (`--export`) of
+planted pairs only: of others there is nothing to compare them with. Writing random pairs and comparing need as little
+memory as matching. The results go to data/results/bench/weights.json, one entry a shape; other entries stay. Two
+threads are used; on a machine that does other work too, the processor seconds say more than the wall time.
 """
 
 import json
