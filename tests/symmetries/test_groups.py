@@ -176,7 +176,9 @@ def test_a_large_assignment_is_the_best_one(similar: Callable[[], torch.Tensor])
     assert torch.equal(gram, before)
     rows, best = linear_sum_assignment(gram.numpy(), maximize=True)
     assert (found.sort().values == torch.arange(MANY)).all()
-    assert float(gram[rows, found].double().sum()) == pytest.approx(float(gram[rows, best].double().sum()), rel=1e-12, abs=0)
+    assert float(gram[rows, found].double().sum()) == pytest.approx(
+        float(gram[rows, best].double().sum()), rel=1e-12, abs=0
+    )
 
 
 @pytest.mark.parametrize("group", MATRIX + DISCRETE, ids=name)
