@@ -14,11 +14,11 @@ from lmc.checkpoints.headers import SAFE, Where
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
 from lmc.symmetries import timm, without_weights
+from lmc.symmetries.families import TIMM_NAMES
 
 # What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
 _PLAIN = "vit_base_patch16_224"
 _ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "hard_swish", "mish", "leaky_relu", "elu", "selu")
-_LABELS = ("label_names", "label_descriptions")  # timm keeps them beside the settings of the model
 _PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
@@ -97,7 +97,7 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
             "classifier": origin.get("classifier", "head"),
         },
     }
-    described |= {name: origin[name] for name in _LABELS if origin.get(name) is not None}
+    described |= {name: origin[name] for name in TIMM_NAMES if origin.get(name) is not None}
     _refuse_loss(model, build(architecture, **arguments))
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     writer.write(folder, plan, tensors)  # one file: timm reads no shards

@@ -37,7 +37,7 @@ from lmc.symmetries import (
     set_epsilon,
     state,
 )
-from lmc.symmetries.families import contexts, family_of
+from lmc.symmetries.families import contexts, family_of, name_classes_as
 from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
@@ -236,9 +236,7 @@ class Alignment:
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size
         )
         found.settle(carried, (tuned,))
-        for setting in ("id2label", "label2id", "problem_type"):
-            if hasattr(getattr(tuned, "config", None), setting):
-                setattr(carried.config, setting, getattr(tuned.config, setting))
+        name_classes_as(carried, tuned)
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
         return text
 

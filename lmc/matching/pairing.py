@@ -44,7 +44,7 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
         which = f"model 1 and model {number}"
         _require(models[0], model, which)
         if class_names(models[0]) != class_names(model):
-            warnings.warn(f"{which} name their classes differently (id2label): are they in one order?", stacklevel=1)
+            warnings.warn(f"{which} name their classes differently: are they in one order?", stacklevel=1)
         kinds = [getattr(getattr(m, "config", None), "problem_type", None) for m in (models[0], model)]
         if kinds[0] != kinds[1]:
             what = f"{which} differ in problem_type, {kinds[0]} and {kinds[1]}"

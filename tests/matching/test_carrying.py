@@ -47,6 +47,13 @@ def test_what_the_tuned_model_is_used_with_goes_along(tmp_path: Path) -> None:
     tuned.config.id2label = dict(enumerate("abcdefghij"))
     lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "seen")
     assert lmc.load(tmp_path / "seen").config.id2label == tuned.config.id2label
+    a, b = (pico.vit(k, torch.float32) for k in range(2))
+    tuned = tuned_from(a)
+    b.pretrained_cfg = {**b.pretrained_cfg, "label_names": list("jihgfedcba"), "label_descriptions": {"j": "of B"}}
+    tuned.pretrained_cfg = {**tuned.pretrained_cfg, "label_names": list("abcdefghij")}
+    lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "timm")
+    found = json.loads((tmp_path / "timm/config.json").read_text())
+    assert found["label_names"] == list("abcdefghij") and "label_descriptions" not in found
 
 
 @pytest.mark.parametrize(

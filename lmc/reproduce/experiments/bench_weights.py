@@ -43,7 +43,7 @@ from lmc.symmetries.families import spec as spec_of
 SHAPES: dict[str, Language] = {name: PYTHIA[name] for name in ("14M", "70M", "160M", "410M", "1B")}
 SHAPES |= {name: LLAMA[name] for name in ("Llama 26M", "Llama 386M", "Llama 1.1B")}
 UNRELATED, TRAINED = "unrelated", "trained briefly"  # kinds of pairs; without a name: planted
-BRIEFLY = TrainingRecipe(steps=40, batch=8, lr=3e-4, warmup=10)  # on windows of WINDOW bytes
+BRIEFLY = TrainingRecipe(steps=20, batch=4, lr=3e-4, warmup=5)  # on windows of WINDOW bytes
 WINDOW = 64
 THREADS = 2
 CHUNK = 1 << 24  # numbers compared at a time

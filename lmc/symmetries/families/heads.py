@@ -9,6 +9,8 @@ from typing import Any
 
 LABELS = ("ForSequenceClassification", "ForTokenClassification")
 TEXTS = ("ForCausalLM", "ForSequenceClassification")  # where the library has no class that labels tokens
+NAMES = ("id2label", "label2id", "problem_type")  # what a configuration of transformers says of classes
+TIMM_NAMES = ("label_names", "label_descriptions")  # and what timm keeps beside the settings of a model
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,20 @@ def class_names(model: Any) -> dict[int, str]:
     own = dict(getattr(model, "pretrained_cfg", None) or {}).get("label_names") or ()
     named = dict(enumerate(own)) if config is None else getattr(config, "id2label", None) or {}
     return {int(number): str(name) for number, name in named.items()}
+
+
+def name_classes_as(model: Any, other: Any) -> None:
+    """Let a model call its classes what another does, in place.
+
+    >>> name_classes_as(model, tuned)
+    """
+    if (config := getattr(other, "config", None)) is not None:
+        for name in NAMES:
+            if hasattr(config, name):
+                setattr(model.config, name, getattr(config, name))
+    elif (origin := getattr(other, "pretrained_cfg", None)) is not None:
+        own = {name: value for name, value in dict(model.pretrained_cfg).items() if name not in TIMM_NAMES}
+        model.pretrained_cfg = own | {name: dict(origin)[name] for name in TIMM_NAMES if dict(origin).get(name)}
 
 
 def named(stem: str, *kinds: str) -> tuple[str, ...]:
