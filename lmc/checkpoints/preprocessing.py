@@ -9,8 +9,10 @@ A timm model carries it as `pretrained_cfg`; for a model of transformers it stan
 """
 
 import math
+import re
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ from lmc.symmetries.families import spec as spec_of
 
 _BYTE = 1 / 255  # what a pixel's byte is multiplied with
 _RIGHT = "; write what the model was trained with"
+# Names of stock processors are a kind and one of these words.
+_NAMED = re.compile("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$")
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # the numbers that files give them
 
 
@@ -32,7 +36,8 @@ class Preprocessing:
     """Pixel values in [0, 1] become (value − `mean`) / `std`, one number for each channel.
 
     Before that the shorter side is resized to the model's size over `crop`, and the centre cut out; with `squash` both
-    sides are resized to it, whatever becomes of the proportions.
+    sides are resized to it, whatever becomes of the proportions. `stock`: the library whose rounding of sizes and
+    margins that is. `size`: what the record says that pictures end as, where it says so.
     """
 
     mean: tuple[float, ...]
@@ -40,6 +45,31 @@ class Preprocessing:
     crop: float
     interpolation: str
     squash: bool = False
+    stock: str = field(default="timm", repr=False)  # no part of what an alignment is bound to
+    size: int | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a processor of transformers does where its file does not say: its class's own settings.
+
+    `square`: a size that is one number means both sides, not the shorter one. `cut`: the centre is cut out.
+    """
+
+    square: bool
+    cut: bool
+    resample: int
+    size: int
+
+
+_KINDS = {  # of the models that are covered, as published
+    "ViT": _Kind(True, False, 2, 224),
+    "DeiT": _Kind(True, True, 3, 256),
+    "Bit": _Kind(False, True, 3, 224),
+    "CLIP": _Kind(False, True, 3, 224),
+}
+_CUT = 224  # what those cut out that cut
+_OF_MODELS = {"deit": "DeiT", "dinov2": "Bit", "dinov2_with_registers": "Bit", "clip_vision_model": "CLIP"}
 
 
 def of(model: Any) -> Preprocessing | None:
@@ -67,10 +97,20 @@ def of(model: Any) -> Preprocessing | None:
         std = _channels("image_std", other.get("image_std", 0.5), channels)
     if scale != _BYTE:  # (255 · scale · p − m) / s, where p is the pixel in [0, 1]
         mean, std = (tuple(v * _BYTE / scale for v in values) for values in (mean, std))
-    resample = other.get("resample", 2)
+    kind = _KINDS.get(_kind(model, other), _KINDS["ViT"])  # of others only mean and std are known, see `require`
+    resample = other.get("resample", kind.resample)
     if not isinstance(resample, int) or resample not in range(len(_RESAMPLE)):
         raise DataError(f"resample: expected a number from 0 to {len(_RESAMPLE) - 1}, found {resample!r}{_RIGHT}")
-    return Preprocessing(mean, std, _crop(other), _RESAMPLE[resample], _squash(other))
+    size, crop = _size(other, kind), _cut(other, kind)
+    share = 1.0 if crop is None or size is None else crop / size
+    squash = not _keeps_proportions(other, kind)
+    return Preprocessing(mean, std, share, _RESAMPLE[resample], squash, "transformers", crop or size)
+
+
+def _kind(model: Any, config: dict[str, Any]) -> str:
+    """The kind of processor that a file names, or else that the library has for such a model."""
+    named = config.get("image_processor_type") or config.get("feature_extractor_type")
+    return _NAMED.sub("", str(named)) if named else _OF_MODELS.get(model.config.model_type, "ViT")
 
 
 def _require_told(config: dict[str, Any]) -> None:
@@ -81,18 +121,29 @@ def _require_told(config: dict[str, Any]) -> None:
 
 
 def require(model: nn.Module) -> Preprocessing:
-    """The same, or a DataError that says what is missing, or not known here."""
-    found, timm = of(model), getattr(model, "pretrained_cfg", None) or {}
+    """The same, or a DataError that says what is missing, or not known here. Warns where pictures get another size."""
+    found, timm, other = (
+        of(model),
+        getattr(model, "pretrained_cfg", None) or {},
+        getattr(model, "preprocessor_config", {}),
+    )
     if found is None:
         raise DataError(
             f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none{_RIGHT}"
         )
-    known = {"crop_mode": ("center", "squash"), "interpolation": _RESAMPLE}
+    told = {name: timm.get(name) for name in ("crop_mode", "interpolation")}
+    known: dict[str, tuple[Any, ...]] = {"crop_mode": ("center", "squash"), "interpolation": _RESAMPLE}
+    if found.stock == "transformers":
+        told = {"kind of processor": _kind(model, other), "do_resize": other.get("do_resize")}
+        known = {"kind of processor": tuple(_KINDS), "do_resize": (True,)}
     for name, expected in known.items():
-        if (told := timm.get(name) or expected[0]) not in expected:
-            raise DataError(
-                f"{name}: expected {', '.join(expected)}, found {told!r}; give pictures as tensors (lmc.path)"
-            )
+        if (value := expected[0] if told[name] is None else told[name]) not in expected:
+            what = f"{name}: expected {', '.join(map(str, expected))}, found {str(value)[:40]!r}"
+            raise DataError(f"{what}; give pictures as tensors (lmc.path)")
+    read = family_of(model).inputs(model)
+    if isinstance(read, Images) and found.size not in (None, read.shape[-1]):
+        what = f"{PREPROCESSOR} makes pictures of {found.size}, the model's settings say {read.shape[-1]}"
+        warnings.warn(f"{what}: they are made of {read.shape[-1]}", stacklevel=1)
     return found
 
 
@@ -175,17 +226,30 @@ def _number(name: str, value: Any, positive: bool = True) -> float:
     return float(value)
 
 
-def _crop(config: dict[str, Any]) -> float:
-    """The share of the resized picture's shorter side that is cut out."""
-    size, crop = config.get("size"), config.get("crop_size")
-    if not config.get("do_center_crop") or size is None or crop is None:
-        return 1.0
-    size, crop = (value if isinstance(value, dict) else {"height": value} for value in (size, crop))  # the older form
-    height = _number("crop_size", crop.get("height", 1))
-    return height / _number("size", size.get("shortest_edge", size.get("height", height)))
+def _length(name: str, value: Any) -> int:
+    """One side in pixels, of a size in either of its forms: a number, or a table of sides."""
+    sides = value if isinstance(value, dict) else {"height": value}
+    return int(_number(name, next((sides[k] for k in ("shortest_edge", "height") if sides.get(k) is not None), None)))
 
 
-def _squash(config: dict[str, Any]) -> bool:
-    """Whether a size of two sides is asked for; the older form, one number, meant that where nothing is cut out."""
+def _size(config: dict[str, Any], kind: _Kind) -> int | None:
+    """What pictures are resized to. Without a word of it, ViT's are as large as the model reads them."""
+    if config.get("size") is None:
+        return kind.size if _cuts(config, kind) else None
+    return _length("size", config["size"])
+
+
+def _cut(config: dict[str, Any], kind: _Kind) -> int | None:
+    """What is cut out of the middle, if anything is."""
+    if not _cuts(config, kind):
+        return None
+    return _CUT if config.get("crop_size") is None else _length("crop_size", config["crop_size"])
+
+
+def _cuts(config: dict[str, Any], kind: _Kind) -> bool:
+    return bool(config.get("do_center_crop", kind.cut))
+
+
+def _keeps_proportions(config: dict[str, Any], kind: _Kind) -> bool:
     size = config.get("size")
-    return "shortest_edge" not in size if isinstance(size, dict) else not config.get("do_center_crop")
+    return "shortest_edge" in size if isinstance(size, dict) else not kind.square

@@ -86,6 +86,7 @@ def images(
     limit: int | None = None,
     seed: int = 0,
     squash: bool = False,
+    stock: str = "timm",
 ) -> tuple[Tensor, Tensor]:
     """A split's images, float32 `[n, channels, size, size]`, and labels, int64 `[n]`.
 
@@ -94,7 +95,8 @@ def images(
     torch.Size([10, 3, 16, 16])
 
     The usual evaluation transform: the shorter side becomes `size / crop`, the centre is cut out, values in [0, 1] are
-    normalised. With `squash` both sides become that long. One `mean` makes grey images, three make coloured ones.
+    normalised. With `squash` both sides become that long; `stock` is the library whose rounding of sides and margins
+    that is, timm or transformers. One `mean` makes grey images, three make coloured ones.
     `limit` draws that many at random by `seed`, and keeps their order.
     """
     _expect(corpus, split, "images")
@@ -104,7 +106,7 @@ def images(
     chosen = _draw(len(found.labels), limit, seed)
     x = torch.empty(len(chosen), len(mean), size, size)
     for i, image in enumerate(found.open(chosen.tolist())):
-        x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation, squash)
+        x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation, squash, stock)
     shape = (1, -1, 1, 1)
     x = (x - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
     return x, torch.from_numpy(found.labels[chosen])
@@ -155,6 +157,7 @@ def load(
         limit=limit,
         seed=seed,
         squash=seen.squash,
+        stock=seen.stock,
     )
     return x, torch.tensor(_numbers(corpus, classes, model))[labels]
 
@@ -213,15 +216,17 @@ def _tokenizer(tokenizer: Any) -> Any:
         raise DataError(f"no tokenizer can be loaded from '{tokenizer}' ({reason})") from error
 
 
-def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, squash: bool) -> Tensor:
+def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, squash: bool, stock: str) -> Tensor:
     from PIL import Image
 
-    shorter = math.floor(size / crop)
+    # timm rounds sizes down, and margins to the nearest; transformers has whole sizes, and rounds margins down.
+    whole, margin = (math.floor, lambda rest: round(rest / 2)) if stock == "timm" else (round, lambda rest: rest // 2)
+    shorter = whole(size / crop)
     scale = shorter / min(image.size)
     width, height = (shorter if squash or side == min(image.size) else int(side * scale) for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    left, top = margin(image.width - size), margin(image.height - size)
     pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
     return torch.from_numpy(pixels.reshape(size, size, -1)).permute(2, 0, 1)
 

@@ -143,9 +143,15 @@ def test_a_wrong_preprocessor_file_is_refused_before_weights_load(file: Any, mes
         ("CLIPImageProcessor", {"size": 10, "do_center_crop": True, "crop_size": 8}),
         ("BitImageProcessor", {"size": {"shortest_edge": 10}, "do_center_crop": True, "crop_size": {"height": 8}}),
         ("DeiTImageProcessor", {"size": {"height": 10, "width": 10}, "do_center_crop": True, "crop_size": 8}),
+        ("DeiTImageProcessor", {"size": 10, "do_center_crop": True, "crop_size": 8}),
+        ("DeiTImageProcessor", {"size": 10, "crop_size": 8, "resample": None}),
+        ("BitImageProcessor", {"size": {"shortest_edge": 13}, "crop_size": {"height": 8}, "resample": None}),
+        ("BitImageProcessor", {"size": {"shortest_edge": 25}, "crop_size": {"height": 8}}),
+        ("ViTImageProcessor", {"size": 8, "resample": None}),
     ],
-    ids=["squashed", "squashed, the older form", "cut, the older form", "cut", "squashed and cut"],
-)
+    ids=["squashed", "squashed, the older form", "cut, the older form", "cut", "squashed and cut",
+         "DeiT, the older form", "DeiT unsaid", "Bit unsaid", "odd margins", "ViT unsaid"],
+)  # fmt: skip
 def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
     name: str, file: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -160,6 +166,7 @@ def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
     lmc.save(hf_vit(0, torch.float32, **HALF), tmp_path / "a")
     crop = {"crop_size": {"height": 8, "width": 8}} if "crop_size" in file else {}
     given = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3, **file, **crop}
+    given = {key: value for key, value in given.items() if value is not None} | {"image_processor_type": name}
     (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(given))
     found, _ = corpora.load(str(tmp_path / "pictures"), lmc.load(tmp_path / "a"), "eval")
     stock = getattr(transformers, name)(**given)(pictures, return_tensors="pt")["pixel_values"]
@@ -171,6 +178,30 @@ def test_pictures_that_timm_would_prepare_in_a_way_not_known_here_are_refused(na
     with pytest.raises(DataError, match=f"{name}: expected .*, found '{told}'"):
         preprocessing.require(timm_vit(0, **HALF, **{name: told}))
     assert preprocessing.require(timm_vit(0, **HALF)).mean == HALF["mean"]
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (
+            {"image_processor_type": "LevitImageProcessorFast"},
+            "kind of processor: expected ViT, DeiT, Bit, CLIP, found",
+        ),
+        ({"do_resize": False}, "do_resize: expected True, found 'False'"),
+    ],
+)
+def test_pictures_that_transformers_would_prepare_in_a_way_not_known_here_are_refused(file: Any, message: str) -> None:
+    model = hf_vit(0, **HALF)
+    model.preprocessor_config |= file
+    with pytest.raises(DataError, match=message):
+        preprocessing.require(model)
+
+
+def test_pictures_of_another_size_than_the_model_reads_are_warned_of() -> None:
+    model = hf_vit(0, **HALF)
+    model.preprocessor_config |= {"size": {"shortest_edge": 8}, "do_center_crop": True, "crop_size": 6}
+    with pytest.warns(UserWarning, match="makes pictures of 6, the model's settings say 8"):
+        preprocessing.require(model)
 
 
 def test_one_model_that_does_not_say_is_warned_of() -> None:
