@@ -192,9 +192,9 @@ def logits(model: Any, inputs: Tensor) -> Tensor:
     except Exception as error:  # stock classes notice some wrong settings only here, each in its own way
         if is_out_of_memory(error):
             raise
-        raise UnsupportedModelError(
-            f"{type(model).__name__}: expected settings that it can compute with; it stopped with: {one_line(error)}"
-        ) from error
+        kind = str(next(model.parameters()).dtype).removeprefix("torch.")
+        what = f"{type(model).__name__}: expected settings that it can compute with in {kind}"
+        raise UnsupportedModelError(f"{what}; it stopped with: {one_line(error)}; mend them or the type") from error
     if isinstance(out, Tensor):
         return out
     for said in ("logits", "text_embeds", "image_embeds"):
