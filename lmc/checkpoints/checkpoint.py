@@ -26,7 +26,7 @@ from lmc.checkpoints.blueprint import STOCK, Blueprint, buildable, empty, inspec
 from lmc.checkpoints.headers import TYPES
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
-from lmc.checkpoints.references import digests, refer, remember, require_unchanged
+from lmc.checkpoints.references import digests, refer, remember, require_still, require_unchanged
 from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, require_digests, require_finite, whole_folder
 from lmc.symmetries.families import Family, family_of
@@ -65,6 +65,7 @@ def _read(blueprint: Blueprint, dtype: torch.dtype, reference: dict[str, Any]) -
     for tensor_name, tensor in model.state_dict().items():
         file = blueprint.tensors[tensor_name].file if tensor_name in blueprint.tensors else blueprint.files[0]
         require_finite(f"{source.folder / file}: tensor {tensor_name}", tensor)
+    require_still([blueprint])
     remember(model, reference)
     return model
 

@@ -30,9 +30,35 @@ _references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.Weak
 _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
+_hashed: dict[Path, tuple[int, ...]] = {}  # what the system said of a weights file before it was hashed
+
+
 def digests(blueprints: Iterable[Blueprint]) -> dict[Path, str]:
     """The SHA-256 of every weights file of checkpoints that are on disk."""
-    return sha256_all(blueprint.source.folder / file for blueprint in blueprints for file in blueprint.files)
+    files = [blueprint.source.folder / file for blueprint in blueprints for file in blueprint.files]
+    _hashed.update((file, _state(file)) for file in files)
+    return sha256_all(files)
+
+
+def require_still(blueprints: Iterable[Blueprint]) -> None:
+    """Raise CheckpointError where a weights file was changed or replaced since it was hashed: what was read is unknown.
+
+    >>> require_still([lmc.checkpoints.inspect("run-1")])
+    """
+    for file in [blueprint.source.folder / file for blueprint in blueprints for file in blueprint.files]:
+        if file in _hashed and _hashed[file] != _state(file):
+            raise CheckpointError(
+                f"{file}: expected it to stay as it was, found it changed while it was read; try again"
+            )
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What tells one state of a file from another without reading it; nothing where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def refer(blueprint: Blueprint, dtype: torch.dtype, sums: Mapping[Path, str] | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Every checkpoint is brought into canonical form once, part by part, into files b
 end (one model's size each). Matching, export and merging read these; `naive` needs none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ def match_folders(
             write_configurations(folder / "models", len(blueprints))
             moved = [Moved(t, s) for t, s in zip(transforms, states, strict=True)]
             _export(folder / "models", method, record, blueprints, references, moved)
+        checkpoints.require_still(blueprints)
 
 
 def _export(
@@ -149,8 +150,15 @@ def merge_folder(
         notes += inherited.notes
         parents = [named(r) for r in references]
         text = card(method, described["record"], parents, weights, 0, measured, notes, rounded)
-        checkpoints.save(outline, out, inherited.sources, text, dtype, mixed, inherited.metadata)
+        tensors = _from(blueprints, mixed)
+        checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
     return text
+
+
+def _from(blueprints: Sequence[Blueprint], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors, and an error after the last one where a file that they were read from has changed meanwhile."""
+    yield from tensors
+    checkpoints.require_still(blueprints)
 
 
 def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:

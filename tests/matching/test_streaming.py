@@ -2,11 +2,13 @@
 
 import gc
 import json
+import shutil
 import subprocess
 import sys
 import warnings
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pico
 import pytest
@@ -15,8 +17,10 @@ from transformers import AutoModelForCausalLM
 
 import lmc
 from lmc import checkpoints
+from lmc.checkpoints import checkpoint as loading
 from lmc.checkpoints.lazy import Stored, spill, stored
 from lmc.errors import CheckpointError
+from lmc.matching import streaming
 from lmc.matching.pairing import inspect_pair
 from lmc.matching.streaming import can_stream, match_folders, merge_folder
 from lmc.symmetries.canonical import Canonical
@@ -266,3 +270,35 @@ def test_parents_that_were_rounded_are_said_to_be(tmp_path: Path) -> None:
         assert merge_folder(tmp_path / "aligned", tmp_path / "merged", [1.0, 0.0]) is None  # not as they are stored
         (card,) = lmc.Alignment.load(tmp_path / "aligned").export(tmp_path / "merged", at=0.0)
     assert card.count("rounded from float32 to bfloat16") == 2
+
+
+@pytest.mark.parametrize("command", ["match", "merge", "load"])
+def test_a_parent_that_is_replaced_while_it_is_read_is_noticed(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its SHA-256 was taken, by a file of the same size: what was read then is neither the one nor the other."""
+    for k, name in enumerate("ab"):
+        lmc.save(pico.llama(k, torch.float32), tmp_path / name)
+    lmc.save(pico.llama(2, torch.float32), tmp_path / "other")
+    pair = inspect_pair([str(tmp_path / name) for name in "ab"])
+    match_folders(pair.blueprints, tmp_path / "aligned", method="naive")
+
+    def then_replace(work: Any) -> Any:
+        def replaced(*given: Any, **options: Any) -> Any:
+            found = work(*given, **options)
+            shutil.copy(tmp_path / "other/model.safetensors", tmp_path / "b/model.safetensors")
+            return found
+
+        return replaced
+
+    monkeypatch.setattr(loading, "refer", then_replace(loading.refer))
+    monkeypatch.setattr(streaming, "inherit", then_replace(streaming.inherit))
+    monkeypatch.setattr(streaming, "match_all", then_replace(streaming.match_all))
+    with pytest.raises(CheckpointError, match=r"b/model\.safetensors: expected it to stay as it was while it was read"):
+        if command == "match":
+            match_folders(pair.blueprints, tmp_path / "out")
+        elif command == "merge":
+            merge_folder(tmp_path / "aligned", tmp_path / "out", [0.5, 0.5])
+        else:
+            lmc.load(tmp_path / "b")
+    assert not (tmp_path / "out").exists()

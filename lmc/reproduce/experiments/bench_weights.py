@@ -119,20 +119,21 @@ def watched(command: Sequence[str], folder: Path, environment: Mapping[str, str]
 
     Pages of mapped files are resident, but not its own: the system takes them back where it needs memory.
     """
-    began, own = time.monotonic(), 0
+    began, own, peak = time.monotonic(), 0, 0
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-        if found := re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text()):
-            own = max(own, int(found[1]))
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        held = {name: int(size) for name, size in re.findall(r"(RssAnon|VmHWM):\s+(\d+)", status)}
+        own, peak = max(own, held.get("RssAnon", 0)), max(peak, held.get("VmHWM", 0))
         time.sleep(0.05)
-    _, status, usage = ended
-    process.returncode = os.waitstatus_to_exitcode(status)
+    _, code, usage = ended
+    process.returncode = os.waitstatus_to_exitcode(code)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
     return {
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_gib": round(usage.ru_maxrss / 2**20, 2),
+        "peak_gib": round(peak / 2**20, 2),  # the usage counts what this process held when it began that one
         "own_gib": round(own / 2**20, 2),
     }
 
