@@ -47,9 +47,8 @@ def require_still(blueprints: Iterable[Blueprint]) -> None:
     """
     for file in [blueprint.source.folder / file for blueprint in blueprints for file in blueprint.files]:
         if file in _hashed and _hashed[file] != _state(file):
-            raise CheckpointError(
-                f"{file}: expected it to stay as it was, found it changed while it was read; try again"
-            )
+            what = "expected it to stay as it was while it was read, found it changed"
+            raise CheckpointError(f"{file}: {what}; begin again")
 
 
 def _state(file: Path) -> tuple[int, ...]:

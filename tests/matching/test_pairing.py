@@ -99,6 +99,27 @@ def test_other_names_of_classes_are_warned_of() -> None:
         pairing.require_pairable([a, b])
 
 
+@pytest.mark.parametrize(
+    ("stock", "settings"),
+    [
+        ("OPTForCausalLM", {"dropout": 0.25, "layerdrop": 0.1}),
+        ("Starcoder2ForCausalLM", {"embedding_dropout": 0.1, "residual_dropout": 0.2}),
+        ("Dinov2ForImageClassification", {"drop_path_rate": 0.1}),
+        (
+            "MixtralForCausalLM",
+            {"router_jitter_noise": 0.1, "router_aux_loss_coef": 0.02, "output_router_logits": True},
+        ),
+        ("GPT2LMHeadModel", {"n_inner": None}),
+    ],
+)
+def test_settings_that_only_training_reads_may_differ(stock: str, settings: dict[str, Any]) -> None:
+    usual = {"n_inner": 64} if "n_inner" in settings else {}  # four times the width, which it is where nothing is said
+    a, b = (pico.builder(stock)(0, **given) for given in (usual, settings))
+    pairing.require_pairable([a, b])
+    inputs = pico.inputs(a)
+    assert torch.equal(pico.logits(a, inputs), pico.logits(b, inputs))
+
+
 def test_names_that_timm_keeps_are_warned_of_and_stay(tmp_path: Path) -> None:
     models = [pico.vit(k, torch.float32) for k in range(2)]
     for model, names in zip(models, ("abcdefghij", "jihgfedcba"), strict=True):

@@ -24,7 +24,9 @@ _IRRELEVANT = frozenset(
         bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id id2label label2id problem_type
         tie_word_embeddings torchscript num_labels vocab_size max_position_embeddings n_positions
         is_encoder_decoder chunk_size_feed_forward hidden_dropout attention_dropout resid_pdrop
-        embd_pdrop attn_pdrop hidden_dropout_prob attention_probs_dropout_prob classifier_dropout summary_type
+        embd_pdrop attn_pdrop hidden_dropout_prob attention_probs_dropout_prob classifier_dropout dropout layerdrop
+        embedding_dropout residual_dropout activation_dropout drop_path_rate router_jitter_noise router_aux_loss_coef
+        output_router_logits n_inner summary_type
         summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout pretraining_tp encoder_stride
         pooler_output_size tokenizer_class is_decoder
         position_embedding_type max_window_layers projection_dim
@@ -41,7 +43,7 @@ _SIZES = frozenset(
         r"\w+",
         """
         hidden_size n_embd word_embed_proj_dim num_hidden_layers n_layer num_attention_heads n_head num_heads
-        num_key_value_heads head_dim intermediate_size n_inner ffn_dim mlp_ratio moe_intermediate_size
+        num_key_value_heads head_dim intermediate_size ffn_dim mlp_ratio moe_intermediate_size
         shared_expert_intermediate_size num_experts num_local_experts type_vocab_size
         out_features out_indices stage_names
         """,
