@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
-from lmc.files import refuse_other_run, tensor_digest
+from lmc.files import read_state, refuse_other_run, tensor_digest, write_state
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
@@ -106,11 +106,7 @@ def align(
     if recipe.batch is None:
         recipe = replace(recipe, batch=WINDOWS if samples.labels is None else IMAGES)
     if recipe.learned:
-        if start == BETTER:
-            start = _better(endpoints, samples, seed)
-        elif not isinstance(start, Alignment):
-            start = _closed_form(endpoints, start or START, samples, seed)
-        return _learned(endpoints, start, samples, recipe, seed, resume)
+        return _learned(endpoints, start or START, samples, recipe, seed, resume)
     return _closed_form(endpoints, recipe.method, samples, seed, frequencies)
 
 
@@ -135,21 +131,46 @@ def _better(endpoints: "Endpoints", samples: Data, seed: int) -> Alignment:
 
 
 def _learned(
-    endpoints: "Endpoints", start: Alignment, samples: Data, recipe: Recipe, seed: int, resume: str | Path | None
+    endpoints: "Endpoints",
+    start: Alignment | str,
+    samples: Data,
+    recipe: Recipe,
+    seed: int,
+    resume: str | Path | None,
 ) -> Alignment:
-    """Learned matching from an alignment. Raises DivergedError, with the best alignment on the way."""
+    """Learned matching from an alignment or a start by its name. Raises DivergedError, with the best one so far."""
     batch = min(recipe.per_step, len(samples))
     if recipe.shard and batch % (workers.count() * recipe.accumulate):
         # Sharded weights travel in every forward pass: all processes must make equally many.
         what = f"batch {batch}, {workers.count()} processes, accumulate {recipe.accumulate}"
         raise ArgumentError(f"shard: expected a batch that falls into equal parts, found {what}")
-    found = endpoints.learn(start.transforms, samples, recipe, seed, resume)
-    record = {"seed": seed, "start": start.method, **recipe.to_json()}
+    state = endpoints.claim(start, samples, recipe, seed, resume)
+    begun = start if isinstance(start, Alignment) else _found_once(endpoints, start, samples, seed, state)
+    found = endpoints.learn(begun.transforms, samples, recipe, seed, state)
+    record = {"seed": seed, "start": begun.method, **recipe.to_json()}
     record |= {"stopped": found.stopped} if found.stopped else {}
     alignment = Alignment(recipe.method, endpoints.parents, found.transforms, record, found.log)
     if found.diverged:
         raise DivergedError(str(found.stopped), alignment)
     return alignment
+
+
+def _found_once(endpoints: "Endpoints", start: str, samples: Data, seed: int, state: Path | None) -> Alignment:
+    """A start by its name; kept with a run's state, since its last bits depend on the number of threads."""
+    spec, files = endpoints.spec, {}
+    if state is not None:
+        files = {name: state.with_name(f"start-{name}.safetensors") for name in STARTS}
+    for name, file in files.items():
+        if file.is_file():
+            kept = read_state(file)
+            each = [{s.name: kept[f"{k}/{s.name}"] for s in spec.spaces} for k in range(len(endpoints.models))]
+            return Alignment(name, endpoints.parents, tuple(Transform(spec, e) for e in each), {"seed": seed})
+    better = start == BETTER
+    found = _better(endpoints, samples, seed) if better else _closed_form(endpoints, start, samples, seed)
+    if files and workers.first():
+        parts = [(f"{k}/{name}", e) for k, t in enumerate(found.transforms) for name, e in t.elements.items()]
+        write_state(files[found.method], {name: e.clone() for name, e in parts})
+    return found
 
 
 def _identical(parents: Sequence[nn.Module]) -> bool:
@@ -237,31 +258,36 @@ class Endpoints:
         moved = (s.transform @ g for s, g in zip(solutions, self.gauge[1:], strict=True))
         return (self.gauge[0], *moved), fared
 
+    def claim(
+        self, start: Alignment | str, samples: Data, recipe: Recipe, seed: int, resume: str | Path | None
+    ) -> Path | None:
+        """Where in a folder a run keeps its state; None without a folder. Raises CheckpointError if it is another's."""
+        if resume is None:
+            return None
+        run = {"recipe": recipe.to_json(), "dual": recipe.method == "dual", "seed": seed}
+        run["endpoints"] = [tensor_digest({name: t.float() for name, t in state(p).items()}) for p in self.parents]
+        functions = (family_of(p).settings(p) | {"pictures": preprocessing.of(p)} for p in self.parents)
+        run["functions"] = [{name: str(value) for name, value in found.items()} for found in functions]
+        run["data"] = [tensor_digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
+        run["start"] = start if isinstance(start, str) else [tensor_digest(t.elements) for t in start.transforms]
+        if workers.first():
+            refuse_other_run(Path(resume), run)
+        workers.wait()
+        return Path(resume) / "state.safetensors"
+
     def learn(
         self,
         start: Sequence[Transform],
         samples: Data,
         recipe: Recipe,
         seed: int,
-        resume: str | Path | None,
+        state: Path | None,
         learner_of: Callable[..., Learner] = Learner.of,
     ) -> Descent:
         """Learned matching from `start`; `single` leaves the first endpoint where it is.
 
-        `learner_of` makes the learner from what `Learner.of` takes; an experiment may bring one that learns otherwise.
+        `state`: what `claim` returned. `learner_of` makes the learner from what `Learner.of` takes; an experiment may
+        bring one that learns otherwise.
         """
-        dual = recipe.method == "dual"
-        moving = range(not dual, len(self.models))
-        learner = learner_of(self.models, start, moving, recipe, seed, self.device)
-        if resume is None:
-            return descend(learner, samples, None)
-        endpoints = [tensor_digest({name: tensor.float() for name, tensor in state(m).items()}) for m in self.models]
-        run = {"recipe": recipe.to_json(), "dual": dual, "seed": seed, "endpoints": endpoints}
-        run["functions"] = [{k: str(v) for k, v in family_of(m).settings(m).items()} for m in self.models]
-        run["data"] = [tensor_digest({"": t}) for t in (samples.inputs, samples.labels) if t is not None]
-        run["start"] = [tensor_digest(t.elements) for t in start]
-        folder = Path(resume)
-        if workers.first():
-            refuse_other_run(folder, run)
-        workers.wait()
-        return descend(learner, samples, folder / "state.safetensors")
+        moving = range(recipe.method != "dual", len(self.models))
+        return descend(learner_of(self.models, start, moving, recipe, seed, self.device), samples, state)

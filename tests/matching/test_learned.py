@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc.evaluation.loss import Data, evaluate, losses
-from lmc.matching import descent, learned
+from lmc.matching import descent, learned, methods
 from lmc.matching.learned import Learner
 from lmc.matching.recipe import Recipe
 from lmc.symmetries.stock_model import recompute_activations
@@ -177,6 +177,26 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
         assert all(torch.equal(mine.elements[n], theirs.elements[n]) for n in mine.elements)
     with pytest.raises(lmc.CheckpointError, match="other settings"):
         lmc.match(a, b, method="dual", data=tokens, steps=10, batch=4, resume=tmp_path / "run")
+
+
+@pytest.mark.parametrize("start", ["weights", "better"])
+def test_the_start_of_an_interrupted_run_is_not_found_again(start, tmp_path, monkeypatch):
+    """With another number of threads its last bits would be others, and the run would be taken for another one."""
+    a, b = (pico.neox(seed=k, dtype=torch.float32) for k in (0, 1))
+    given = {"method": "dual", "data": pico.inputs(a, n=16), "steps": 4, "batch": 4, "start": start}
+    whole = lmc.match(a, b, **given)
+
+    def stop(self, data):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Learner, "advance", stop)
+        lmc.match(a, b, **given, resume=tmp_path / "run")
+    monkeypatch.setattr(methods, "_closed_form", stop)
+    resumed = lmc.match(a, b, **given, resume=tmp_path / "run")
+    assert resumed.record == whole.record and resumed.log == whole.log
+    with pytest.raises(lmc.CheckpointError, match=r"run with other settings \(start\)"):
+        lmc.match(a, b, **given | {"start": "canonical"}, resume=tmp_path / "run")
 
 
 SPOILED = {

@@ -52,7 +52,8 @@ def learn(models, data, steps, resume=None):
     recipe = Recipe(steps=steps, lr=1e-2, batch=4, lambdas=(0, 1))
     endpoints = Endpoints.of(models, None)
     start = lmc.match(*models, method="weights")
-    return endpoints.learn(start.transforms, data, recipe, 0, resume, AdaptiveLearner.of)
+    state = endpoints.claim(start, data, recipe, 0, resume)
+    return endpoints.learn(start.transforms, data, recipe, 0, state, AdaptiveLearner.of)
 
 
 def test_adaptive_learning_resumes_where_it_was(tmp_path, monkeypatch):

@@ -190,7 +190,8 @@ class Study:
         start = best_start(self.pair, data, [Alignment.load(self.folder / method) for method in kept])
         recipe, partial = wanted.recipe, self.folder / f"{wanted.name}.partial"
         endpoints = Endpoints.of(self.pair, None)
-        found = endpoints.learn(start.transforms, data, recipe, wanted.seed, partial, learner_of)
+        state = endpoints.claim(start, data, recipe, wanted.seed, partial)
+        found = endpoints.learn(start.transforms, data, recipe, wanted.seed, state, learner_of)
         record = {"seed": wanted.seed, "start": start.method, "drawn": wanted.drawn, **recipe.to_json()}
         record |= {"stopped": found.stopped} if found.stopped else {}
         record |= {"seconds": time.monotonic() - began}
