@@ -88,7 +88,7 @@ START = "Where learning begins: weights (the default), activations, better (of t
 Start = Annotated[str | None, typer.Option(help=START)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
-LEFT_OUT = f"{ENDS[:-1]}, does not measure rounding, and holds no model in memory."
+LEFT_OUT = f"{ENDS[:-1]}, and does not measure rounding, which holds models in memory."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
 Export = Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")]
 
@@ -428,7 +428,7 @@ def merge(
     from lmc.matching import merge_folder
 
     measured = _measured(alignment)
-    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent, verify)
+    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent, verify, _say_ends)
     if card is not None and described["method"] == "naive":
         say("the ends of the path are the parents: their weights are averaged as they are stored")
     if card is None:
@@ -619,9 +619,13 @@ def _require_ends(aligned: "Alignment", folder: Path) -> None:
     from lmc.matching import require_ends
 
     try:
-        say(f"the ends of the path are the parents: logits differ by {require_ends(aligned):.1e} of the largest")
+        _say_ends(require_ends(aligned))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
+
+
+def _say_ends(error: float) -> None:
+    say(f"the ends of the path are the parents: logits differ by {error:.1e} of the largest")
 
 
 def _measured(folder: Path) -> "PathResult | None":

@@ -1,6 +1,7 @@
 """The loop around a learner: progress, checks, saved states, and an end that says why."""
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ def descend(learner: Learner, samples: Data, state: Path | None) -> Descent:
     if state is not None and state.exists():
         learner.restore(state)
     bar = tqdm(total=recipe.steps, initial=learner.step, desc="learning", disable=None if workers.first() else True)
+    began = told = time.monotonic()
+    first = learner.step
     with bar, _memory(learner):
         while learner.step < recipe.steps and not _in_vain(learner):
             try:
@@ -61,6 +64,10 @@ def descend(learner: Learner, samples: Data, state: Path | None) -> Descent:
                 why = f"loss rose from {learner.losses[0]:.3g} to {mean:.3g} by step {learner.step}"
                 return _end(learner, f"{why}: lower the learning rate ({recipe.lr:g})", diverged=True)
             learner.keep(mean if aside is None else learner.midpoint_loss(aside))
+            if (now := time.monotonic()) - told > workers.SILENCE:
+                left = (now - began) / (learner.step - first) * (recipe.steps - learner.step)
+                workers.tell(f"learning: step {learner.step} of {recipe.steps}, loss {mean:.4f}, {left:.0f} s left")
+                told = now
             if state is not None and workers.first():
                 learner.save(state)
     if _in_vain(learner):

@@ -13,6 +13,7 @@ worked on at a time: an assignment keeps one processor busy, products as many as
 """
 
 import math
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -53,7 +54,7 @@ SIDE_BY_SIDE = 2  # parts
 # Multiply-adds of rotating weights, about a fifth of all. A descent may spend the first number on gains of any size;
 # then a sweep that gains less than the share of the bound is the last: on trained pairs the barrier moved by less than
 # 1 % after it. Where a sweep takes more than the second, there is one start.
-CHEAP, ONE_START, VISIBLE = 5e11, 1e11, 2e-4
+CHEAP, ONE_START, VISIBLE = 2e11, 1e11, 2e-4
 
 
 @dataclass
@@ -211,6 +212,7 @@ class _Descent:
 
         A guess of the rotation, which need not be in the group, serves for the parts' own spaces alone.
         """
+        began = time.monotonic()
         known = {name: self.elements[name] for name in self.moved} | dict(guess or {})
         total: dict[str, Tensor] = {}
         steps: dict[str, Tensor] = {}
@@ -228,6 +230,9 @@ class _Descent:
         if total:
             step, value = settle(self.stream, self.signs, total)
             self._take(step)
+        if (took := time.monotonic() - began) > workers.SILENCE:
+            cosine = f", cosine {(rest + value) / self.bound:.4f}" if self.bound else ""
+            workers.tell(f"matching: sweep {len(self.objective)} took {took:.0f} s{cosine}")
         return rest + value
 
     def _watched(self, work: Callable[[Part], _Found]) -> Iterable[_Found]:

@@ -7,16 +7,20 @@ Every checkpoint is brought into canonical form once, part by part, into files b
 end (one model's size each). Matching, export and merging read these; `naive` needs none.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmc import checkpoints
 from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill, stored
+from lmc.errors import CheckpointError
 from lmc.evaluation import PathResult, is_lower
 from lmc.files import refuse_occupied, scratch_folder, whole_folder
 from lmc.matching.alignment import mixture
@@ -25,9 +29,25 @@ from lmc.matching.inheritance import inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
 from lmc.matching.pairing import cosine, matrices, require_pairable, warn_if_shared
+from lmc.matching.verification import require_small
 from lmc.matching.weights import match_all, same_epsilon
-from lmc.symmetries import Canonical, ModelSpec, Moved, Transform, epsilon, hollow, set_epsilon, warn_untied
+from lmc.symmetries import (
+    Canonical,
+    ModelSpec,
+    Moved,
+    Transform,
+    epsilon,
+    example_inputs,
+    hold,
+    hollow,
+    logits,
+    relative_change,
+    set_epsilon,
+    warn_untied,
+)
 from lmc.symmetries.families import spec as spec_of
+
+LATER: dict[str, Any] = {"delay": 1, "leave": False, "disable": None}  # of progress: shown after a second
 
 
 def match_folders(
@@ -104,14 +124,16 @@ def merge_folder(
     measured: PathResult | None = None,
     take_from: int = 0,
     verify: bool = True,
+    verified: Callable[[float], object] = float,
 ) -> str | None:
     """What `Alignment.load` and `export` do, a part in memory at a time; returns the model card's text.
 
     >>> text = merge_folder(Path("aligned"), Path("averaged"), [0.5, 0.5], verify=False)
 
-    None, and nothing is done, where models are needed: where parents were rounded to be matched, or an input
-    normalisation is folded in; and, unless `verify` is False, to compute whether the ends of the path are the parents
-    (those of `naive` are) and to measure what rounding to a lower type does. Raises what these two raise.
+    Unless `verify` is False the ends of the path are computed first (those of `naive` are the parents): `verified` is
+    called with the largest change of a logit. None, and nothing is done, where models are needed: where parents were
+    rounded to be matched, or an input normalisation is folded in; and to measure what rounding to a lower type does,
+    unless `verify` is False. Raises what these two raise.
     """
     described = describe(directory)
     method: str = described["method"]
@@ -122,7 +144,7 @@ def merge_folder(
     models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
     naive = method == "naive"
     rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)
-    if (verify and (rounded or not naive)) or not can_stream(blueprints, None):
+    if (verify and rounded) or not can_stream(blueprints, None):
         return None
     if any("rounded_from" in reference for reference in references):  # what is averaged is not what is stored
         return None
@@ -141,6 +163,12 @@ def merge_folder(
             states = moved = [Moved(t, form) for t, form in zip(transforms, forms, strict=True)]
             ends = [_endpoint(model, spec, end) for model, end in zip(models, moved, strict=True)]
             parent = epsilon(models[0], spec)
+            if verify:
+                corners = [[float(other == k) for other in range(len(models))] for k in range(len(models))]
+                mixed_there = (mixture(spec, ends, states, corner, parent) for corner in corners)
+                pairs = zip(models, read, mixed_there, strict=True)
+                with _named(directory):
+                    verified(max(_end(k, *each, spec, scratch) for k, each in enumerate(pairs)))
         outline, mixed = mixture(spec, ends, states, weights, parent)
         notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
         # The mean of two numbers of a low type is none of it, so parents that are averaged as stored are rounded too.
@@ -153,6 +181,44 @@ def merge_folder(
         tensors = _from(blueprints, mixed)
         checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
     return text
+
+
+@contextmanager
+def _named(directory: Path) -> Iterator[None]:
+    """Says of which alignment an error is."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{directory}: {error}") from None
+
+
+@torch.no_grad()
+def _end(
+    k: int,
+    parent: nn.Module,
+    weights: Stored,
+    end: tuple[nn.Module, Iterable[tuple[str, Tensor]]],
+    spec: ModelSpec,
+    scratch: Path,
+) -> float:
+    """The change of a logit where all weight is on model k. Raises CheckpointError where rounding is no reason.
+
+    `parent`: without its `weights`. Both models read their weights from files, which the system maps: they are not the
+    process's own memory.
+    """
+    model = hold(parent, spec, dict(weights))
+    inputs, kind = example_inputs(model), next(model.parameters()).dtype
+    expected = logits(model, inputs)
+    outline, tensors = end
+    folder = scratch / "end"
+    folder.mkdir()
+    files: dict[str, tuple[Path, str]] = {}
+    for name, tensor in tqdm(tensors, f"end {k} of the path", len(parent.state_dict()), **LATER):
+        files[name] = (folder / f"{len(files)}.safetensors", name)
+        save_file({name: tensor.contiguous()}, files[name][0])
+    error = relative_change(expected, logits(hold(outline, spec, dict(Stored(files, kind))), inputs))
+    shutil.rmtree(folder)
+    return require_small(k, error, kind)
 
 
 def _from(blueprints: Sequence[Blueprint], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -169,7 +235,7 @@ def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bo
 
 def _finite(tensors: Stored) -> Stored:
     """The tensors as stored, after each was read once: one that is not finite is refused."""
-    for name in tqdm(tensors, "reading", delay=1, leave=False, disable=None):
+    for name in tqdm(tensors, "reading", **LATER):
         tensors[name]
     return tensors
 

@@ -146,7 +146,11 @@ def require_ends(alignment: Alignment) -> float:
 
 def require_end(alignment: Alignment, k: int) -> float:
     """The change of a logit at one end, where all weight is on that model. Raises CheckpointError as `require_ends`."""
-    error, dtype = alignment.end_error(k), next(alignment.parents[k].parameters()).dtype
+    return require_small(k, alignment.end_error(k), next(alignment.parents[k].parameters()).dtype)
+
+
+def require_small(k: int, error: float, dtype: torch.dtype) -> float:
+    """That change, if rounding in this type can explain it. Raises CheckpointError as `require_ends`."""
     if math.isnan(error):
         raise CheckpointError(f"model {k}: expected finite logits, found NaN at its end of the path; was it damaged?")
     if not error <= tolerance(dtype):

@@ -9,8 +9,9 @@ endpoints and of the merged model. Then it is the weights that travel, one tenso
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,9 @@ from lmc.evaluation import Data
 
 if TYPE_CHECKING:  # sharding brings torch's compiler in, which takes longer to import than torch itself
     from torch.distributed.device_mesh import DeviceMesh
+
+
+SILENCE = 10.0  # seconds after which a log is told how far the work is
 
 
 @contextmanager
@@ -57,6 +61,13 @@ def count() -> int:
 def first() -> bool:
     """Whether this process is the one that writes files and shows progress."""
     return not running() or distributed.get_rank() == 0
+
+
+def tell(text: str) -> None:
+    """A line of progress where no terminal shows a bar, such as in a log; of several processes the first one's."""
+    if first() and sys.stderr is not None and not sys.stderr.isatty():
+        with suppress(OSError, ValueError):  # nobody may be listening
+            print(text, file=sys.stderr, flush=True)
 
 
 def wait() -> None:

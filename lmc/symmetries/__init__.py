@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.stock_libraries import transformers as transformers
     from lmc.symmetries.stock_model import epsilon as epsilon
     from lmc.symmetries.stock_model import extreme_numbers as extreme_numbers
+    from lmc.symmetries.stock_model import hold as hold
     from lmc.symmetries.stock_model import hollow as hollow
     from lmc.symmetries.stock_model import in_evaluation as in_evaluation
     from lmc.symmetries.stock_model import logits as logits

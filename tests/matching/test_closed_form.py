@@ -11,7 +11,7 @@ from torch import Tensor
 import lmc
 from lmc.errors import ArgumentError
 from lmc.evaluation.loss import Data
-from lmc.matching import solver
+from lmc.matching import descent, solver, workers
 from lmc.matching.activations import CrossCovariance, activation_pieces
 from lmc.matching.methods import Endpoints
 from lmc.matching.recipe import CLOSED_FORM
@@ -143,6 +143,20 @@ def test_dear_sweeps_end_when_a_gain_is_small(monkeypatch):
     assert len(short.objective) < len(full.objective)
     assert (gains[:-1] > solver.VISIBLE).all() and gains[-1] <= solver.VISIBLE
     assert full.converged and not short.converged
+
+
+def test_a_log_is_told_how_far_long_work_is(monkeypatch, capsys):
+    """A line for every sweep and every check that takes longer than a moment, where no terminal shows a bar."""
+    a, b = (pico.neox(seed=seed, dtype=torch.float32) for seed in (0, 1))
+    monkeypatch.setattr(workers, "SILENCE", 0.0)
+    monkeypatch.setattr(descent, "EVERY", 2)
+    lmc.match(a, b, method="dual", data=pico.inputs(a, n=8), steps=4, batch=4)
+    told = capsys.readouterr().err.splitlines()
+    assert all(re.fullmatch(r"matching: sweep \d+ took \d+ s, cosine 0\.\d{4}", line) for line in told[:-2])
+    assert re.fullmatch(r"learning: step 2 of 4, loss \d\.\d{4}, \d+ s left", told[-2]) and len(told) > 4
+    monkeypatch.setattr(workers, "SILENCE", 60.0)
+    lmc.match(a, b, method="dual", data=pico.inputs(a, n=8), steps=4, batch=4)
+    assert capsys.readouterr().err == ""
 
 
 def test_matched_weights_are_a_local_optimum():

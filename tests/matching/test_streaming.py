@@ -20,7 +20,7 @@ from lmc import checkpoints
 from lmc.checkpoints import checkpoint as loading
 from lmc.checkpoints.lazy import Stored, spill, stored
 from lmc.errors import CheckpointError
-from lmc.matching import streaming
+from lmc.matching import require_ends, streaming
 from lmc.matching.pairing import inspect_pair
 from lmc.matching.streaming import can_stream, match_folders, merge_folder
 from lmc.symmetries.canonical import Canonical
@@ -214,9 +214,11 @@ def test_merges_without_a_model_in_memory_are_those_with_to_the_byte(
         match_folders(blueprints, tmp_path / "streamed", method=method)
         assert contents(tmp_path / "streamed") == contents(tmp_path / "aligned")
     (card,) = held.export(tmp_path / "expected", at=weights)
-    assert merge_folder(tmp_path / "aligned", tmp_path / "computed", weights) is None  # its ends are to be computed
+    changes: list[float] = []
+    assert merge_folder(tmp_path / "aligned", tmp_path / "computed", weights, verified=changes.append) == card
+    assert changes == pytest.approx([require_ends(held)], abs=1e-6)
     assert merge_folder(tmp_path / "aligned", tmp_path / "merged", weights, verify=False) == card
-    assert contents(tmp_path / "merged") == contents(tmp_path / "expected")
+    assert contents(tmp_path / "merged") == contents(tmp_path / "computed") == contents(tmp_path / "expected")
     lower = merge_folder(tmp_path / "aligned", tmp_path / "a new" / "lower", weights, torch.bfloat16, verify=False)
     assert lower is not None and "what rounding them changes was not measured" in lower
     held.export(tmp_path / "expected lower", at=weights, dtype=torch.bfloat16)
