@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints.lazy import spill as spill
     from lmc.checkpoints.lazy import stored as stored
     from lmc.checkpoints.references import digests as digests
+    from lmc.checkpoints.references import digests_and_finite as digests_and_finite
     from lmc.checkpoints.references import origin as origin
     from lmc.checkpoints.references import refer as refer
     from lmc.checkpoints.references import refer_inside as refer_inside

@@ -5,7 +5,9 @@
 torch.Size([40, 16])
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmc.checkpoints.blueprint import Blueprint
-from lmc.checkpoints.headers import Entry
+from lmc.checkpoints.headers import TYPES, Entry
+from lmc.errors import CheckpointError
 from lmc.files import open_safetensors, require_finite
+
+PIECE = 2**24  # bytes of a file that are looked at together
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,38 @@ def stored(blueprint: Blueprint, dtype: torch.dtype | None = None) -> Stored:
     places = {name: (folder / blueprint.tensors[name].file, blueprint.tensors[name].name) for name in blueprint.tensors}
     fused = {name: entry for name, entry in blueprint.tensors.items() if entry.parts}
     return Stored(places, dtype or torch.promote_types(blueprint.dtype, torch.float32), fused=fused)
+
+
+def sha256_and_finite(file: Path, names: Collection[str]) -> tuple[str, bool]:
+    """The SHA-256 of a safetensors file, and whether its tensors of these names are finite; it is read once.
+
+    >>> sha256_and_finite(Path("run-1/model.safetensors"), {"gpt_neox.embed_in.weight"})[1]
+    True
+
+    Raises CheckpointError where the file ends before its tensors do.
+    """
+    digest, finite, buffer = hashlib.sha256(), True, bytearray(PIECE)
+    with file.open("rb") as opened:
+        length = opened.read(8)
+        header = opened.read(int.from_bytes(length, "little"))
+        digest.update(length + header)
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        for name in sorted(tensors, key=lambda name: tensors[name]["data_offsets"]):
+            begin, left = tensors[name]["data_offsets"]
+            left -= begin
+            dtype = getattr(torch, TYPES.get(tensors[name]["dtype"], "uint8"))
+            while left:
+                count = opened.readinto(memoryview(buffer)[: min(left, PIECE)])
+                if not count:
+                    raise CheckpointError(f"{file}: expected {left:,} bytes more of tensor {name}; get the file again")
+                digest.update(memoryview(buffer)[:count])
+                left -= count
+                if finite and name in names and dtype != torch.uint8:
+                    numbers = torch.frombuffer(buffer, dtype=dtype, count=count // dtype.itemsize)
+                    finite = bool(numbers.sum().isfinite()) or bool(numbers.isfinite().all())
+        while count := opened.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest(), finite
 
 
 def spill(

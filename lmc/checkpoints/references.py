@@ -18,6 +18,7 @@ from torch import nn
 from lmc.checkpoints import belongings, preprocessing
 from lmc.checkpoints.beside import sha256_all
 from lmc.checkpoints.blueprint import Blueprint, inspect
+from lmc.checkpoints.lazy import sha256_and_finite
 from lmc.errors import CheckpointError
 from lmc.files import sha256, tensor_digest
 from lmc.symmetries.families import family_of
@@ -38,6 +39,28 @@ def digests(blueprints: Iterable[Blueprint]) -> dict[Path, str]:
     files = [blueprint.source.folder / file for blueprint in blueprints for file in blueprint.files]
     _hashed.update((file, _state(file)) for file in files)
     return sha256_all(files)
+
+
+def digests_and_finite(blueprints: Iterable[Blueprint]) -> tuple[dict[Path, str], bool]:
+    """The same, and whether every weight is finite as stored: each file is read once for both.
+
+    >>> digests_and_finite([lmc.checkpoints.inspect("run-1")])[1]
+    True
+    """
+    wanted: dict[Path, set[str]] = {}
+    for blueprint in blueprints:
+        for entry in blueprint.tensors.values():
+            for part in [piece for piece, _ in entry.parts] or [entry]:
+                wanted.setdefault(blueprint.source.folder / part.file, set()).add(part.name)
+    _hashed.update((file, _state(file)) for file in wanted)
+    finite: list[bool] = []
+
+    def read(file: Path) -> str:
+        digest, fine = sha256_and_finite(file, wanted[file])
+        finite.append(fine)
+        return digest
+
+    return sha256_all(wanted, read), all(finite)
 
 
 def require_still(blueprints: Iterable[Blueprint]) -> None:

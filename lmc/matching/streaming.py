@@ -9,7 +9,7 @@ end (one model's size each). Matching, export and merging read these; `naive` ne
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,17 @@ def match_folders(
         references: list[dict[str, Any]] = []
         for blueprint in blueprints:
             hub.fetch(blueprint.source, blueprint.files)
-        sums = checkpoints.digests(blueprints)  # first: what changes from now on is noticed
+        sums, finite = checkpoints.digests_and_finite(blueprints)  # first: what changes from now on is noticed
         for k, blueprint in enumerate(blueprints):
             checkpoints.require_tied(blueprint)
             read = stored(blueprint, dtype)
             references.append(checkpoints.refer(blueprint, read.dtype, sums))
             weights.append(read)
-            states.append(_finite(read) if naive else _canonical(spec, read, scratch / str(k), device))
+            if naive:  # a value may be too large for the type that is asked for
+                whole = finite and torch.promote_types(read.dtype, blueprint.dtype) == read.dtype
+                states.append(read if whole else _finite(read))
+            else:
+                states.append(_canonical(spec, read, scratch / str(k), device))
         record: dict[str, Any] = {"seed": seed}
         transforms = tuple(Transform.identity(spec) for _ in states)
         if not naive:
@@ -144,9 +148,8 @@ def merge_folder(
     models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
     naive = method == "naive"
     rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)
-    if (verify and rounded) or not can_stream(blueprints, None):
-        return None
-    if any("rounded_from" in reference for reference in references):  # what is averaged is not what is stored
+    others = any("rounded_from" in reference for reference in references)  # what is averaged is not what is stored
+    if others or (verify and rounded) or not can_stream(blueprints, None):
         return None
     require_pairable(models)
     spec = spec_of(models[0])
@@ -164,11 +167,8 @@ def merge_folder(
             ends = [_endpoint(model, spec, end) for model, end in zip(models, moved, strict=True)]
             parent = epsilon(models[0], spec)
             if verify:
-                corners = [[float(other == k) for other in range(len(models))] for k in range(len(models))]
-                mixed_there = (mixture(spec, ends, states, corner, parent) for corner in corners)
-                pairs = zip(models, read, mixed_there, strict=True)
-                with _named(directory):
-                    verified(max(_end(k, *each, spec, scratch) for k, each in enumerate(pairs)))
+                mixed_at = partial(mixture, spec, ends, states, parent=parent)
+                verified(_ends(directory, spec, list(zip(models, read, strict=True)), mixed_at, scratch))
         outline, mixed = mixture(spec, ends, states, weights, parent)
         notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
         # The mean of two numbers of a low type is none of it, so parents that are averaged as stored are rounded too.
@@ -178,16 +178,21 @@ def merge_folder(
         notes += inherited.notes
         parents = [named(r) for r in references]
         text = card(method, described["record"], parents, weights, 0, measured, notes, rounded)
-        tensors = _from(blueprints, mixed)
-        checkpoints.save(outline, out, inherited.sources, text, dtype, tensors, inherited.metadata)
+        checkpoints.save(outline, out, inherited.sources, text, dtype, _from(blueprints, mixed), inherited.metadata)
     return text
 
 
-@contextmanager
-def _named(directory: Path) -> Iterator[None]:
-    """Says of which alignment an error is."""
+def _ends(
+    directory: Path,
+    spec: ModelSpec,
+    parents: Sequence[tuple[nn.Module, Stored]],
+    mixed_at: Callable[[list[float]], tuple[nn.Module, Iterable[tuple[str, Tensor]]]],
+    scratch: Path,
+) -> float:
+    """The largest change of a logit where all weight is on one parent; of each the model and its weights are given."""
+    corners = [[float(other == k) for other in range(len(parents))] for k in range(len(parents))]
     try:
-        yield
+        return max(_end(k, *parents[k], mixed_at(corner), spec, scratch) for k, corner in enumerate(corners))
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: {error}") from None
 
@@ -234,7 +239,7 @@ def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bo
 
 
 def _finite(tensors: Stored) -> Stored:
-    """The tensors as stored, after each was read once: one that is not finite is refused."""
+    """The tensors as stored, after each was read once: the first that is not finite is refused by name."""
     for name in tqdm(tensors, "reading", **LATER):
         tensors[name]
     return tensors

@@ -186,13 +186,13 @@ def test_the_start_of_an_interrupted_run_is_not_found_again(start, tmp_path, mon
     given = {"method": "dual", "data": pico.inputs(a, n=16), "steps": 4, "batch": 4, "start": start}
     whole = lmc.match(a, b, **given)
 
-    def stop(self, data):
+    def stop(*given):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Learner, "advance", stop)
         lmc.match(a, b, **given, resume=tmp_path / "run")
-    monkeypatch.setattr(methods, "_closed_form", stop)
+    monkeypatch.setattr(methods.Endpoints, "solve", stop)
     resumed = lmc.match(a, b, **given, resume=tmp_path / "run")
     assert resumed.record == whole.record and resumed.log == whole.log
     with pytest.raises(lmc.CheckpointError, match=r"run with other settings \(start\)"):

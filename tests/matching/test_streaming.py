@@ -1,6 +1,7 @@
 """Data-free matching of checkpoints on disk: what matching in memory finds, with one part in memory at a time."""
 
 import gc
+import hashlib
 import json
 import shutil
 import subprocess
@@ -13,11 +14,13 @@ from typing import Any
 import pico
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 import lmc
 from lmc import checkpoints
 from lmc.checkpoints import checkpoint as loading
+from lmc.checkpoints import lazy
 from lmc.checkpoints.lazy import Stored, spill, stored
 from lmc.errors import CheckpointError
 from lmc.matching import require_ends, streaming
@@ -304,3 +307,21 @@ def test_a_parent_that_is_replaced_while_it_is_read_is_noticed(
         else:
             lmc.load(tmp_path / "b")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("piece", [64, 2**24])
+def test_one_reading_gives_the_digest_and_what_is_not_finite(
+    dtype: torch.dtype, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the tensors that are asked for; whole numbers, empty tensors and others' are read for the digest alone."""
+    monkeypatch.setattr(lazy, "PIECE", piece)
+    file = tmp_path / "model.safetensors"
+    tensors = {"a": torch.randn(50, 7).to(dtype), "none": torch.zeros(0, 3, dtype=dtype), "whole": torch.arange(5)}
+    for value, fine in ((1.0, True), (torch.finfo(dtype).max, True), (torch.inf, False), (torch.nan, False)):
+        save_file(tensors | {"b": torch.tensor([value, value, 1.0], dtype=dtype)}, file)
+        assert lazy.sha256_and_finite(file, {"a", "b"}) == (hashlib.sha256(file.read_bytes()).hexdigest(), fine)
+        assert lazy.sha256_and_finite(file, {"a"})[1]
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match=r"expected \d bytes more of tensor \w+; get the file again"):
+        lazy.sha256_and_finite(file, {"a"})
