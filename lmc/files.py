@@ -249,8 +249,10 @@ def if_interrupted(words: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_folder(prefix: str, beside: Path | None = None) -> Iterator[Path]:
+def scratch_folder(prefix: str, beside: Path | None = None, serves: Path | None = None) -> Iterator[Path]:
     """A folder for what is only needed inside the block; removed at its end, also where that is a signal.
+
+    `serves`: what is made with its help, which an error names.
 
     What a killed process left by the same prefix is removed by the next one.
 
@@ -270,7 +272,7 @@ def scratch_folder(prefix: str, beside: Path | None = None) -> Iterator[Path]:
     held = _hold(new)  # before it has a name that others look for
     aside = new.rename(f"{new}{UNFINISHED}")
     try:
-        with _unfinished(aside, new):
+        with _unfinished(aside, serves or new):
             yield aside
     finally:
         _remove(aside)

@@ -160,7 +160,7 @@ def merge_folder(
     read = [stored(blueprint, kind) for blueprint, kind, _ in found]
     states: Sequence[Mapping[str, Tensor]] = read
     ends, parent = models, None
-    with scratch_folder(".canonical-", refuse_occupied(out).parent) as scratch:
+    with scratch_folder(".canonical-", refuse_occupied(out).parent, out) as scratch:
         if not naive:
             forms = [_canonical(spec, tensors, scratch / str(k), None) for k, tensors in enumerate(read)]
             states = moved = [Moved(t, form) for t, form in zip(transforms, forms, strict=True)]
