@@ -428,7 +428,10 @@ def merge(
     from lmc.matching import merge_folder
 
     measured = _measured(alignment)
-    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent, verify, _say_ends)
+    ends: list[float] = []
+    card = None if data else merge_folder(alignment, out, weights, kind, measured, parent, verify, ends.append)
+    for error in ends:
+        _say_ends(error)
     if card is not None and described["method"] == "naive":
         say("the ends of the path are the parents: their weights are averaged as they are stored")
     if card is None:
