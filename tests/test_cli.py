@@ -547,7 +547,7 @@ def test_memory_that_is_short_is_one_line(
     capsys.readouterr()
     for reader in ("checkpoint", "lazy"):  # whole models, and one tensor at a time
         monkeypatch.setattr(f"lmc.checkpoints.{reader}.require_finite", short)
-    for command in ("merge aligned --out merged", "match a b --method naive --out other"):
+    for command in ("merge aligned --out merged", "match a b --method canonical --out other"):
         assert main(command.split()) == 2
         assert capsys.readouterr().err.startswith("error: out of memory: close other work")
     assert not (tmp_path / "merged").exists() and not (tmp_path / "other").exists()

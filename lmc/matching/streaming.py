@@ -136,8 +136,8 @@ def merge_folder(
 
     Unless `verify` is False the ends of the path are computed first (those of `naive` are the parents): `verified` is
     called with the largest change of a logit. None, and nothing is done, where models are needed: where parents were
-    rounded to be matched, or an input normalisation is folded in; and to measure what rounding to a lower type does,
-    unless `verify` is False. Raises what these two raise.
+    rounded to be matched, or an input normalisation is folded in; and, unless `verify` is False, to measure what
+    rounding to a lower type does, or where a stock class makes a table that no file holds. Raises what these two raise.
     """
     described = describe(directory)
     method: str = described["method"]
@@ -149,7 +149,8 @@ def merge_folder(
     naive = method == "naive"
     rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)
     others = any("rounded_from" in reference for reference in references)  # what is averaged is not what is stored
-    if others or (verify and rounded) or not can_stream(blueprints, None):
+    to_measure = verify and (rounded or (not naive and any(map(_lacks_tables, models))))
+    if others or to_measure or not can_stream(blueprints, None):
         return None
     require_pairable(models)
     spec = spec_of(models[0])
@@ -230,6 +231,11 @@ def _from(blueprints: Sequence[Blueprint], tensors: Iterable[tuple[str, Tensor]]
     """The tensors, and an error after the last one where a file that they were read from has changed meanwhile."""
     yield from tensors
     checkpoints.require_still(blueprints)
+
+
+def _lacks_tables(model: nn.Module) -> bool:
+    """Whether a model without its weights lacks more than these, as BERT does its kinds of text: it cannot compute."""
+    return any(buffer.is_meta for buffer in model.buffers())
 
 
 def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:
