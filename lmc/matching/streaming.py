@@ -177,8 +177,7 @@ def merge_folder(
         notes += ["what rounding them changes was not measured"] if rounded else []
         inherited.settle(outline, models)
         notes += inherited.notes
-        parents = [named(r) for r in references]
-        text = card(method, described["record"], parents, weights, 0, measured, notes, rounded)
+        text = card(method, described["record"], [named(r) for r in references], weights, 0, measured, notes, rounded)
         checkpoints.save(outline, out, inherited.sources, text, dtype, _from(blueprints, mixed), inherited.metadata)
     return text
 
