@@ -72,14 +72,19 @@ def sha256_and_finite(file: Path, names: Collection[str]) -> tuple[str, bool]:
     >>> sha256_and_finite(Path("run-1/model.safetensors"), {"gpt_neox.embed_in.weight"})[1]
     True
 
-    Raises CheckpointError where the file ends before its tensors do.
+    Raises CheckpointError where the file ends before its tensors do, or has become another since it was inspected.
     """
     digest, finite, buffer = hashlib.sha256(), True, bytearray(PIECE)
     with file.open("rb") as opened:
         length = opened.read(8)
-        header = opened.read(int.from_bytes(length, "little"))
+        header = opened.read(min(int.from_bytes(length, "little"), file.stat().st_size))
         digest.update(length + header)
-        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        try:
+            tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        except ValueError:
+            raise CheckpointError(
+                f"{file}: expected the header of a safetensors file, found none; begin again"
+            ) from None
         for name in sorted(tensors, key=lambda name: tensors[name]["data_offsets"]):
             begin, left = tensors[name]["data_offsets"]
             left -= begin

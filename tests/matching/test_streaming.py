@@ -325,3 +325,6 @@ def test_one_reading_gives_the_digest_and_what_is_not_finite(
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match=r"expected \d bytes more of tensor \w+; get the file again"):
         lazy.sha256_and_finite(file, {"a"})
+    file.write_bytes(b"another kind of file, longer than a few bytes")
+    with pytest.raises(CheckpointError, match="expected the header of a safetensors file, found none"):
+        lazy.sha256_and_finite(file, {"a"})
