@@ -122,11 +122,7 @@ def _require_told(config: dict[str, Any]) -> None:
 
 def require(model: nn.Module) -> Preprocessing:
     """The same, or a DataError that says what is missing, or not known here. Warns where pictures get another size."""
-    found, timm, other = (
-        of(model),
-        getattr(model, "pretrained_cfg", None) or {},
-        getattr(model, "preprocessor_config", {}),
-    )
+    found, timm = of(model), getattr(model, "pretrained_cfg", None) or {}
     if found is None:
         raise DataError(
             f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none{_RIGHT}"
@@ -134,6 +130,7 @@ def require(model: nn.Module) -> Preprocessing:
     told = {name: timm.get(name) for name in ("crop_mode", "interpolation")}
     known: dict[str, tuple[Any, ...]] = {"crop_mode": ("center", "squash"), "interpolation": _RESAMPLE}
     if found.stock == "transformers":
+        other: dict[str, Any] = getattr(model, "preprocessor_config", {})
         told = {"kind of processor": _kind(model, other), "do_resize": other.get("do_resize")}
         known = {"kind of processor": tuple(_KINDS), "do_resize": (True,)}
     for name, expected in known.items():

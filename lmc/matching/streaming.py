@@ -128,7 +128,7 @@ def merge_folder(
     measured: PathResult | None = None,
     take_from: int = 0,
     verify: bool = True,
-    verified: Callable[[float], object] = float,
+    verified: Callable[[float], object] = lambda change: None,
 ) -> str | None:
     """What `Alignment.load` and `export` do, a part in memory at a time; returns the model card's text.
 

@@ -231,6 +231,21 @@ def test_merges_without_a_model_in_memory_are_those_with_to_the_byte(
     assert not list(tmp_path.glob(".canonical-*"))
 
 
+def test_an_end_that_is_not_the_parent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no model is in memory; then nothing is written."""
+    match_folders(inspect_pair(write_pair("llama", tmp_path)).blueprints, tmp_path / "aligned")
+    mixture = streaming.mixture
+
+    def off(*given: Any, **options: Any) -> Any:
+        outline, tensors = mixture(*given, **options)
+        return outline, ((name, 1.01 * tensor) for name, tensor in tensors)
+
+    monkeypatch.setattr(streaming, "mixture", off)
+    with pytest.raises(CheckpointError, match="aligned: model 0: expected the merged model at its end of the path"):
+        merge_folder(tmp_path / "aligned", tmp_path / "merged", [0.5, 0.5])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "aligned", "b"]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
