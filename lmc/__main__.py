@@ -43,9 +43,10 @@ def main() -> int:
     keep_streams()
     end_cleanly()
     try:
-        from lmc.cli import lean
+        from lmc.cli import cut_short, lean
         from lmc.cli import main as run
 
+        cut_short.watch()
         if "RANK" not in os.environ:  # torchrun's processes shard models
             lean.start()
         code = run()

@@ -473,6 +473,33 @@ def full(*_: object) -> None:
     raise OSError(28, "No space left on device", "aligned/path.json")
 
 
+CUT_SHORT = """
+import os, sys
+from lmc.__main__ import main
+from lmc.checkpoints import lazy
+
+read = lazy.require_finite  # the first that reads the pages of a tensor
+
+def cut_and_read(what, tensor):
+    if "b/model.safetensors" in what:
+        os.truncate("b/model.safetensors", 0)
+    read(what, tensor)
+
+lazy.require_finite = cut_and_read
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system says nothing of the file")
+def test_a_parent_cut_short_while_it_is_read_is_one_line(here: Path) -> None:
+    before = listing(here)
+    line = [sys.executable, "-c", CUT_SHORT, "merge", "aligned", "--out", "out"]
+    done = subprocess.run(line, cwd=here, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert lines(done.stderr)[-1].startswith(f"error: {here.resolve()}/b/model.safetensors: was cut short while")
+    assert "Traceback" not in done.stderr and listing(here) == before
+
+
 def test_an_interruption_inside_a_program_is_one_line(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
