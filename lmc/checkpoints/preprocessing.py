@@ -37,7 +37,7 @@ class Preprocessing:
 
     Before that the shorter side is resized to the model's size over `crop`, and the centre cut out; with `squash` both
     sides are resized to it, whatever becomes of the proportions. `stock`: the library whose rounding of sizes and
-    margins that is. `size`: what the record says that pictures end as, where it says so.
+    margins that is. `size`: what the record says that pictures end as, where it says so; see `size`.
     """
 
     mean: tuple[float, ...]
@@ -137,11 +137,22 @@ def require(model: nn.Module) -> Preprocessing:
         if (value := expected[0] if told[name] is None else told[name]) not in expected:
             what = f"{name}: expected {', '.join(map(str, expected))}, found {str(value)[:40]!r}"
             raise DataError(f"{what}; give pictures as tensors (lmc.path)")
-    read = family_of(model).inputs(model)
-    if isinstance(read, Images) and found.size not in (None, read.shape[-1]):
-        what = f"{PREPROCESSOR} makes pictures of {found.size}, the model's settings say {read.shape[-1]}"
-        warnings.warn(f"{what}: they are made of {read.shape[-1]}", stacklevel=1)
+    if found.size not in (None, made := size(model)):
+        what = f"{PREPROCESSOR} makes pictures of {found.size}, the model's settings say {made}"
+        warnings.warn(f"{what}: they are made of {made}", stacklevel=1)
     return found
+
+
+def size(model: Any) -> int:
+    """The height and width that pictures are made of: what the model's settings say, or its record if it reads both.
+
+    >>> size(dinov2)  # published with a table of positions for 518
+    224
+    """
+    read: Any = family_of(model).inputs(model)
+    side, found = int(read.shape[-1]), of(model)
+    told = found.size if found is not None and found.size else side
+    return told if read.fits((read.shape[0], told, told)) else side
 
 
 def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
@@ -165,7 +176,8 @@ def differences(a: nn.Module, b: nn.Module) -> list[str]:
     if one is None or other is None:
         known = ["unknown" if p is None else f"mean {p.mean}, std {p.std}" for p in (one, other)]
         return [f"input normalisation: {' and '.join(known)}"]
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in ("crop", "interpolation", "squash"))
+    pairs = [(name, getattr(one, name), getattr(other, name)) for name in ("crop", "interpolation", "squash")]
+    pairs.append(("size", size(a), size(b)))
     return [f"{name}: {first} and {second}" for name, first, second in pairs if first != second]
 
 

@@ -149,7 +149,7 @@ def load(
     x, labels = images(
         corpus,
         split,
-        size=read.shape[-1],
+        size=preprocessing.size(model),
         mean=seen.mean,
         std=seen.std,
         crop=seen.crop,

@@ -106,8 +106,9 @@ def as_data(data: object, model: Any) -> Data:
         return Data(inputs.long())
     if labels is None or inputs.ndim != 4 or len(labels) != len(inputs) or not len(inputs):
         raise DataError(f"data: expected {wanted}, found images {list(inputs.shape)}")
-    if tuple(inputs.shape[1:]) != read.shape:
-        raise DataError(f"data: expected images {list(read.shape)}, found {list(inputs.shape[1:])}")
+    if not read.fits(tuple(inputs.shape[1:])):
+        others = "" if read.least is None else f" or of other sides, at least {read.least}"
+        raise DataError(f"data: expected images {list(read.shape)}{others}, found {list(inputs.shape[1:])}")
     if not torch.isfinite(inputs).all():
         raise DataError("data: expected finite images, found NaN or infinity")
     if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:

@@ -204,6 +204,56 @@ def test_pictures_of_another_size_than_the_model_reads_are_warned_of() -> None:
         preprocessing.require(model)
 
 
+def dinov2(seed: int, size: int, **config: Any) -> Any:
+    """As published: the table of positions is for larger pictures than its processor makes."""
+    model = pico.dinov2(seed, torch.float32, image_size=20, num_channels=3, **config)
+    model.preprocessor_config = {
+        "image_processor_type": "BitImageProcessor",
+        "size": {"shortest_edge": size + 2},
+        "crop_size": {"height": size, "width": size},
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    return model
+
+
+def test_a_dinov2_reads_pictures_of_the_size_that_its_processor_makes(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    import transformers
+
+    pictures = []
+    for k in range(10):
+        small = torch.randint(256, (4, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(k)).numpy()
+        pictures.append(Image.fromarray(small).resize((14, 14), Image.Resampling.BICUBIC))
+        (tmp_path / f"pictures/eval/class{k}").mkdir(parents=True)
+        pictures[-1].save(tmp_path / f"pictures/eval/class{k}/0.png")
+    a, b = dinov2(0, 12), dinov2(1, 12)
+    data = corpora.load(str(tmp_path / "pictures"), a, "eval")
+    stock = transformers.BitImageProcessor(**a.preprocessor_config)(pictures, return_tensors="pt")["pixel_values"]
+    assert data[0].shape[1:] == (3, 12, 12)
+    assert (data[0] - stock).abs().max() <= 2 * 2 / 255 + 1e-6  # two steps of a byte: another library resizes
+    with torch.no_grad():
+        expected = [float(torch.nn.functional.cross_entropy(m(data[0]).logits, data[1])) for m in (a, b)]
+    path = lmc.path(lmc.match([a, b], method="canonical"), data, grid=3)
+    assert [path.losses[0], path.losses[-1]] == pytest.approx(expected, rel=1e-4)
+    assert not [w for w in recwarn if "pictures" in str(w.message)]
+    with pytest.warns(UserWarning, match="differ in size: 12 and 16"):
+        require_pairable([a, dinov2(1, 16)])
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [((3, 12, 12), True), ((3, 20, 9), True), ((3, 3, 12), False), ((1, 12, 12), False)]
+)
+def test_pictures_that_a_dinov2_can_read(size: tuple[int, ...], fits: bool) -> None:
+    pictures = (torch.zeros(2, *size), torch.zeros(2, dtype=torch.int64))
+    if fits:
+        assert lmc.evaluation.as_data(pictures, dinov2(0, 12)).inputs.shape[1:] == size
+    else:
+        with pytest.raises(DataError, match=r"expected images \[3, 20, 20\] or of other sides, at least 4, found"):
+            lmc.evaluation.as_data(pictures, dinov2(0, 12))
+
+
 def test_one_model_that_does_not_say_is_warned_of() -> None:
     a, b = pico.hf_vit(0), pico.hf_vit(1)
     a.preprocessor_config = {"image_mean": 0.5, "image_std": 0.5}

@@ -27,10 +27,25 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Images:
-    """A vision model reads images of `shape` (channels, height, width) and tells `classes` apart; 0 without a head."""
+    """A vision model reads images of `shape` (channels, height, width) and tells `classes` apart; 0 without a head.
+
+    `least`: the shortest side it can read, where it reads images of other heights and widths, too: the stock class then
+    interpolates its table of positions.
+    """
 
     shape: tuple[int, int, int]
     classes: int
+    least: int | None = None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether the model reads an image of that shape.
+
+        >>> Images((3, 518, 518), 1000, least=14).fits((3, 224, 224))
+        True
+        """
+        if self.least is None:
+            return shape == self.shape
+        return len(shape) == 3 and shape[0] == self.shape[0] and min(shape[1:]) >= self.least
 
 
 @dataclass(frozen=True)

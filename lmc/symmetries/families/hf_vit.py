@@ -95,5 +95,6 @@ def _bias(layer: str, present: set[str]) -> str:
 
 def images(model: Any) -> Images:
     """What the model reads."""
-    height, width = _stack(model).embeddings.patch_embeddings.image_size
-    return Images((model.config.num_channels, height, width), _classes(model))
+    patches = _stack(model).embeddings.patch_embeddings
+    least = max(patches.patch_size) if model.config.model_type == "dinov2" else None  # ViT has to be asked to
+    return Images((model.config.num_channels, *patches.image_size), _classes(model), least)
