@@ -277,9 +277,7 @@ def table(rows: dict[str, dict[str, Any]], digits: int = 3, pairs: Sequence[str]
 
     def cell(value: Any) -> str:
         if isinstance(value, list | tuple):
-            return f"{mean(value, pairs):.{digits}f}" + (
-                f" ({min(value):.{digits}f}–{max(value):.{digits}f})" if len(value) > 1 else ""
-            )
+            return _spread(value, mean(value, pairs), digits)
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
@@ -288,8 +286,14 @@ def table(rows: dict[str, dict[str, Any]], digits: int = 3, pairs: Sequence[str]
     return Markdown("\n".join(lines))
 
 
+def _spread(values: Sequence[float], middle: float, digits: int = 3) -> str:
+    """A mean and, of more than one value, the range."""
+    ends = f" ({min(values):.{digits}f}–{max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{middle:.{digits}f}{ends}"
+
+
 def sweep_table(swept: Sweep) -> Markdown:
-    """A row for every point of a sweep, with what is known of the endpoints, and the mean barriers.
+    """A row for every point of a sweep, with what is known of the endpoints, and the mean barriers and their range.
 
     >>> sweep_table(results.read("barrier-by-width", "laptop").sweep)
     """
@@ -300,11 +304,10 @@ def sweep_table(swept: Sweep) -> Markdown:
         said: dict[str, Any] = {
             name: f"{value:,}" if name == "parameters" else float(value) for name, value in known.items()
         }
-        alike = compared.pairs == swept.pairs  # a point may have fewer pairs: then its mean alone is shown
-        for name in compared.methods:
-            said[f"barrier, {name}"] = compared.barriers(name) if alike else compared.mean(name)
+        for name in compared.methods:  # a point may have more pairs than another
+            said[f"barrier, {name}"] = _spread(compared.barriers(name), compared.mean(name))
         rows[f"{x:,g}"] = said
-    return table(rows, pairs=swept.pairs)
+    return table(rows)
 
 
 def sayings_table(numbers: Mapping[str, Any]) -> Markdown:
