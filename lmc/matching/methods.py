@@ -73,6 +73,8 @@ def match(
     return align(_parents(models), recipe, data, device, seed, resume, start, frequencies)
 
 
+@torch.inference_mode(False)  # learning needs gradients, wherever it is called
+@torch.enable_grad()
 def align(
     parents: tuple[nn.Module, ...],
     recipe: Recipe,

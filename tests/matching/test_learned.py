@@ -154,6 +154,20 @@ def test_same_seed_same_transforms_and_another_seed_not():
     assert not torch.equal(first.elements["stream"], other.elements["stream"])
 
 
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_learning_inside_a_block_without_gradients_is_the_same(around):
+    models = [pico.neox(seed) for seed in (0, 1)]
+    data = torch.randint(32, (8, 8), generator=torch.Generator().manual_seed(0))
+    expected = lmc.match(models, method="dual", data=data, steps=3)
+    with around():
+        found = lmc.match(models, method="dual", data=data, steps=3)
+        assert torch.is_inference_mode_enabled() == (around is torch.inference_mode)
+        assert not torch.is_grad_enabled()
+    for one, other in zip(expected.transforms, found.transforms, strict=True):
+        assert all(torch.equal(element, other.elements[name]) for name, element in one.elements.items())
+    assert lmc.path(found, data, grid=3).losses == lmc.path(expected, data, grid=3).losses
+
+
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
     a, b = (pico.neox(seed=k, dtype=torch.float32) for k in (0, 1))
     tokens = pico.inputs(a, n=16)
