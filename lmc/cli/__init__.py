@@ -145,7 +145,7 @@ def _check_pairing(models: list[str]) -> None:
     step = step_seconds(first)
     if step is not None:
         estimate = f"about {provenance.duration(Recipe.steps * step)} for {Recipe.steps} steps of learning"
-        estimate += f" (an estimate, on {next(first.parameters()).device}: {step:.2g} s a step)"
+        estimate += f" (on {next(first.parameters()).device}, an estimate)"
         print(f"{'time for matching':<24} {estimate}")
     unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
     print(f"{'time of weights':<24} {unrelated}")

@@ -188,8 +188,8 @@ class Pairing:
         rows = {
             "parameters each": f"{self.parameters:,}",
             "memory for matching": f"{_size(self.memory)} and activations",
-            "without learning": ", ".join(f"{_size(process_memory(model, m))} for {m}" for m in COPIES)
-            + " (estimates for the whole process)",
+            "memory of the process": ", ".join(f"{_size(process_memory(model, m))} for {m}" for m in COPIES)
+            + " (estimates)",
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
         }
         if self.untied:
