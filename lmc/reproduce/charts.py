@@ -288,8 +288,10 @@ def table(rows: dict[str, dict[str, Any]], digits: int = 3, pairs: Sequence[str]
 
 def _spread(values: Sequence[float], middle: float, digits: int = 3) -> str:
     """A mean and, of more than one value, the range."""
-    ends = f" ({min(values):.{digits}f}–{max(values):.{digits}f})" if len(values) > 1 else ""
-    return f"{middle:.{digits}f}{ends}"
+    if len(values) < 2:
+        return f"{middle:.{digits}f}"
+    dash = "–" if min(values) >= 0 else " to "
+    return f"{middle:.{digits}f} ({min(values):.{digits}f}{dash}{max(values):.{digits}f})"
 
 
 def sweep_table(swept: Sweep) -> Markdown:

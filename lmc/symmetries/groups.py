@@ -33,6 +33,7 @@ MEMBER = 1e-8
 # Assignments of so many rows begin at prices, unless so many have what they want: softness in standard deviations,
 # rounds of each, the least exponent.
 MANY, SOLVED, SOFTNESS, ROUNDS, LEAST = 2048, 0.1, (0.3, 0.1, 0.03), 10, -80.0
+_BATCHED = 128  # rows of the largest matrices that are inverted, and solved with, a batch at a time
 SMALLEST, LARGEST = 1e-8, 1e8  # of a factor, a modulus, a singular value: beyond, float32 weights lose the function
 
 
@@ -52,7 +53,20 @@ def _nuclear(m: Tensor) -> Tensor:
 def _cayley(omega: Tensor) -> Tensor:
     """(I − Ω/2)⁻¹ (I + Ω/2): equals exp(Ω) to second order, orthogonal for skew Ω, and inverse to cayley(−Ω)."""
     eye = torch.eye(omega.shape[-1], dtype=omega.dtype, device=omega.device)
-    return torch.linalg.solve(eye - omega / 2, eye + omega / 2)
+    return _one_by_one(torch.linalg.solve, eye - omega / 2, eye + omega / 2)
+
+
+def _one_by_one(work: Callable[..., Tensor], *matrices: Tensor) -> Tensor:
+    """Invert or solve with matrices [..., n, n]; on the processor large ones one after the other.
+
+    Where several threads share a batch of matrices of 150 rows or more, the LU factorisation of MKL, as torch calls it,
+    hangs or gives wrong numbers (https://github.com/pytorch/pytorch/issues/141358; mended after torch 2.13).
+    """
+    first = matrices[0]
+    if first.shape[-1] <= _BATCHED or first.device.type != "cpu" or first.shape[:-2].numel() < 2:
+        return work(*matrices)
+    each = zip(*(m.expand_as(first).reshape(-1, *first.shape[-2:]) for m in matrices), strict=True)
+    return torch.stack([work(*one) for one in each]).view(first.shape)
 
 
 def _assignment(gram: np.ndarray) -> np.ndarray:
@@ -138,11 +152,11 @@ class Group:
 
     def inverse(self, element: Tensor) -> Tensor:
         """The inverse element."""
-        return torch.linalg.inv(element)
+        return _one_by_one(torch.linalg.inv, element)
 
     def dual(self, element: Tensor) -> Tensor:
         """The matrix that acts on dual axes: the inverse transpose."""
-        return torch.linalg.inv(element).mT
+        return _one_by_one(torch.linalg.inv, element).mT
 
     def defect(self, element: Tensor) -> str:
         """What keeps an array of the right shape from being an element of the group; nothing for an element.

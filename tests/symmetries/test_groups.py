@@ -1,6 +1,8 @@
 """The laws of every group, and the three operations matching and learning are made of."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -285,3 +287,28 @@ def test_dimensions() -> None:
         assert Invertible(n).dimension == n * n
         assert Permutation(n).dimension == 0
     assert RotaryCommutant().dimension == 2 and Scale().dimension == 1
+
+
+SEVERAL_THREADS = """
+import torch
+from lmc.symmetries import Invertible
+torch.set_num_threads(2)
+group, generator = Invertible(160), torch.Generator().manual_seed(0)
+eye = torch.eye(160, dtype=torch.float64)
+for batch in ((4,), (2, 2), (1,), (0,)):
+    element = group.random(batch, generator)
+    assert element.shape == (*batch, 160, 160)
+    omega = torch.randn(*batch, 160, 160, generator=generator, dtype=torch.float64) / 160
+    walked = group.exp(omega)
+    undone = group.inverse(element) @ element, group.dual(element).mT @ element
+    for found in (*undone, (eye - omega / 2) @ walked - omega / 2):
+        assert not batch[0] or (found - eye).abs().max() < 1e-9
+print("right")
+"""
+
+
+def test_large_maps_are_inverted_rightly_by_several_threads() -> None:
+    """In a process of its own: MKL hangs, or is wrong, where torch shares a batch of them among threads."""
+    line = [sys.executable, "-c", SEVERAL_THREADS]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout == "right\n", done.stderr[-300:]
