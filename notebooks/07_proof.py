@@ -124,7 +124,7 @@ assert report.ok
 # :class: important
 #
 # - Every declared symmetry of both models is exact to rounding in double precision.
-# - Counted on tiny models, no continuous one is missing.
+# - Counted on tiny models, no continuous one is missing, but for the few that {doc}`../families` names.
 # :::
 #
 # ## Exercises

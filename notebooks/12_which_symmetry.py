@@ -155,8 +155,8 @@ found
 # :::{admonition} What we found
 # :class: important
 #
-# - The rotation of the stream does the work. Alone it takes the barrier from {{ablation-vit: none}} to {{ablation-vit: only stream rotation}} (vision) and from {{ablation-text: none}} to {{ablation-text: only stream rotation}} (text).
-# - Left out, it costs most: {{ablation-vit: without stream rotation}} against {{ablation-vit: all}}, and {{ablation-text: without stream rotation}} against {{ablation-text: all}}.
+# - No other kind does as much alone as the rotation of the stream: it takes the barrier from {{ablation-vit: none}} to {{ablation-vit: only stream rotation}} (vision) and from {{ablation-text: none}} to {{ablation-text: only stream rotation}} (text).
+# - None is missed as much: {{ablation-vit: without stream rotation}} against {{ablation-vit: all}}, and {{ablation-text: without stream rotation}} against {{ablation-text: all}}. But all the others together leave less without it than it leaves alone.
 # - Reordering hidden units alone leaves {{ablation-vit: only hidden order}} and {{ablation-text: only hidden order}}: methods that only permute miss most of it. On vision that is more than with no symmetry at all: the order is chosen by weights or activations, not by the loss, and may raise it.
 # :::
 #

@@ -78,10 +78,10 @@ figures.path_figure(found.comparison)
 plt.show()
 
 # %% [markdown]
-# {numref}`fig-vit-tiny-imagenet-accuracy` shows the accuracy. Mind its axis: the best endpoints tell one picture in
+# {numref}`fig-vit-tiny-imagenet-accuracy` shows the accuracy. Mind its axis: the best endpoints classify one picture in
 # eleven.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same lines.", "name": "fig-vit-tiny-imagenet-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints tell {{vit-tiny-imagenet: % methods.dual.accuracies.0.0}} of the pictures (first pair). Naive and canonical fall to {{vit-tiny-imagenet: % methods.naive.accuracies.0.12}} half way; dual stays near the endpoints, {{vit-tiny-imagenet: % methods.dual.accuracies.0.12}} half way."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same lines.", "name": "fig-vit-tiny-imagenet-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints classify {{vit-tiny-imagenet: % methods.dual.accuracies.0.0}} of the pictures (first pair). Naive and canonical fall to {{vit-tiny-imagenet: % methods.naive.accuracies.0.12}} half way; dual stays near the endpoints, {{vit-tiny-imagenet: % methods.dual.accuracies.0.12}} half way."}}
 figures.accuracy_figure(found.comparison)
 plt.show()
 
@@ -98,11 +98,11 @@ rates_table({id: found})
 found
 
 # %% [markdown]
-# ## A pair that tells most pictures
+# ## A pair that classifies most pictures
 #
 # Tiny ImageNet asks too much of networks of this size. On CIFAR-10 {cite:p}`krizhevsky2009learning` (JPEG copies of its pictures), two
-# networks of four layers of 128 channels, with patches of 4 × 4 pixels, learned from shifted and mirrored pictures, from different seeds. Muon
-# {cite:p}`jordan2024muon` took their {{cifar10-128: setting.recipe.steps}} steps. They tell
+# networks of four layers of 128 channels, with patches of 4 × 4 pixels, learned from shifted and mirrored pictures, from different seeds. They were
+# trained for {{cifar10-128: setting.recipe.steps}} steps by the optimiser Muon {cite:p}`jordan2024muon`. They classify
 # {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of {{cifar10-128: samples}} new pictures. It is one pair.
 
 # %%
@@ -110,15 +110,15 @@ classifying = results.read("cifar10-128", "laptop")
 
 # %% [markdown]
 # {numref}`fig-cifar10-128` and {numref}`fig-cifar10-128-accuracy` show the way from one to the other. Half way, the average of the two as they are
-# tells {{cifar10-128: % methods.naive.accuracies.0.6}}, that after 1,000 steps of dual matching {{cifar10-128: % methods.dual.accuracies.0.6}}. What is left of the barrier,
+# classifies {{cifar10-128: % methods.naive.accuracies.0.6}}, that after 1,000 steps of dual matching {{cifar10-128: % methods.dual.accuracies.0.6}}. What is left of the barrier,
 # {{cifar10-128: dual}} nats or {{cifar10-128: % summary.dual.ratio}} of naive, is more than between the CIFAR-10 networks of {doc}`19_from_scratch`
-# ({{vit-cifar10: dual}} nats), which tell about half of the pictures: networks that classify better have more to lose.
+# ({{vit-cifar10: dual}} nats), which classify about half of the pictures: networks that classify better have more to lose.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers that tell three of four pictures of CIFAR-10: one disjoint pair, by method.", "name": "fig-cifar10-128"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{cifar10-128: naive}} and {{cifar10-128: canonical}} nats per image; activations ({{cifar10-128: activations}}) and weights ({{cifar10-128: weights}}) are lower hills; single ({{cifar10-128: single}}) and dual ({{cifar10-128: dual}}) are nearly flat, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers that classify three of four pictures of CIFAR-10: one disjoint pair, by method.", "name": "fig-cifar10-128"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{cifar10-128: naive}} and {{cifar10-128: canonical}} nats per image; activations ({{cifar10-128: activations}}) and weights ({{cifar10-128: weights}}) are lower hills; single ({{cifar10-128: single}}) and dual ({{cifar10-128: dual}}) are nearly flat, one over the other."}}
 figures.path_figure(classifying.comparison)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same line.", "name": "fig-cifar10-128-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints tell {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of the pictures. Naive falls to {{cifar10-128: % methods.naive.accuracies.0.6}} half way; dual dips to {{cifar10-128: % methods.dual.accuracies.0.6}}."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same line.", "name": "fig-cifar10-128-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints classify {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of the pictures. Naive falls to {{cifar10-128: % methods.naive.accuracies.0.6}} half way; dual dips to {{cifar10-128: % methods.dual.accuracies.0.6}}."}}
 figures.accuracy_figure(classifying.comparison)
 plt.show()
 
@@ -169,8 +169,7 @@ figures.pairs_table(pairs)
 # The learning rates are the best of the small pairs of {doc}`10_vision`, not tuned at this size: a number from here
 # is an upper bound of what a method can reach. The authors' code and settings were not used.
 #
-# **This part was not run where the project was built**: there was no network and no such model there, so no trained pair of a
-# billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
+# **This part was not run**: no trained pair of a billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
 # cells run on tiny models made on the spot, which proves the path and shows no result.
 
 # %% tags=["hide-input"]
@@ -226,9 +225,9 @@ whole.numbers[
 # :class: important
 #
 # - On Tiny ImageNet, four layers of 96 channels: naive {{vit-tiny-imagenet: naive}} nats per image, dual {{vit-tiny-imagenet: dual}}, single {{vit-tiny-imagenet: single}}. Dual leaves {{vit-tiny-imagenet: dual / naive}} of naive.
-# - Those networks are poor classifiers, and a low barrier between poor networks is easier to have. Between two that tell
+# - Those networks are poor classifiers, and a low barrier between poor networks is easier to have. Between two that classify
 #   {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of CIFAR-10's pictures, 1,000 steps of dual matching leave {{cifar10-128: dual}} of
-#   {{cifar10-128: naive}} nats, and half way {{cifar10-128: % methods.dual.accuracies.0.6}} are told: accuracy stays up, the barrier does not vanish. One pair.
+#   {{cifar10-128: naive}} nats, and half way {{cifar10-128: % methods.dual.accuracies.0.6}} are classified right: accuracy stays up, the barrier does not vanish. One pair.
 # - ViT-S, B and L on ImageNet were not measured: {doc}`../unmeasured`.
 # :::
 #
@@ -236,7 +235,7 @@ whole.numbers[
 #
 # ```{exercise}
 # :label: ex-share-lost
-# The networks tell few of the 200 classes. How much top-1 accuracy does the path of the first dual run lose, in
+# The networks recognise few of the 200 classes. How much top-1 accuracy does the path of the first dual run lose, in
 # percentage points, and as a share of the worse endpoint? Which of the two says more?
 # (`results.read("vit-tiny-imagenet", "laptop")`)
 # ```

@@ -128,8 +128,8 @@ plt.show()
 # %% [markdown]
 # ## The published pairs
 #
-# PolyPythias from 14 to 410 million parameters, fully trained (revision `step143000`); half of the seeds meet the other
-# half once, so the pairs of a size share no model. And Pythia-1B with its deduplicated sibling, the only published Pythia pair of a
+# PolyPythias from 14 to 410 million parameters, fully trained (revision `step143000`); the eight seeds of a size
+# form four pairs, so no model is in two of them. And Pythia-1B with its deduplicated sibling, the only published Pythia pair of a
 # billion parameters: both began from one seed, so the two are not independent, and `lmc` warns of it; means leave
 # this pair out.
 
@@ -162,8 +162,7 @@ figures.pairs_table(pairs)
 # The learning rates are the best of the small pairs of {doc}`11_text`, not tuned at this size: a number from here
 # is an upper bound of what a method can reach. The authors' code and settings were not used.
 #
-# **This part was not run where the project was built**: there was no network and no such model there, so no trained pair of a
-# billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
+# **This part was not run**: no trained pair of a billion parameters or more was ever measured by this project. It runs at profile `paper`; at `smoke` the same
 # cells run on tiny models made on the spot, which proves the path and shows no result.
 
 # %% tags=["hide-input"]
@@ -214,7 +213,8 @@ whole.numbers[
 # :class: important
 #
 # - On Wikipedia: naive {{pythia-wikipedia: naive}} nats per token, dual {{pythia-wikipedia: dual}}, single {{pythia-wikipedia: single}}. Dual leaves {{pythia-wikipedia: dual / naive}} of naive.
-# - In perplexity: a factor of {{pythia-wikipedia: exp naive}} becomes one of {{pythia-wikipedia: exp dual}}. On WikiText-2 see {doc}`../claims`.
+# - In perplexity: a factor of {{pythia-wikipedia: exp naive}} becomes one of {{pythia-wikipedia: exp dual}}.
+# - On WikiText-2: naive {{pythia-wikipedia: also.wikitext2-2048.summary.naive.barrier}}, dual {{pythia-wikipedia: also.wikitext2-2048.summary.dual.barrier}}, single {{pythia-wikipedia: also.wikitext2-2048.summary.single.barrier}}.
 # - Published Pythia models were not measured: {doc}`../unmeasured`.
 # :::
 #
@@ -279,7 +279,7 @@ assert entropy(joined) < entropy(p)
 # ```{exercise}
 # :label: ex-other-text
 # Does what matching found on Wikipedia hold on WikiText-2? Compute which share of the naive barrier dual matching
-# leaves on either text, from `results.read("pythia-wikipedia", "laptop").comparison` and its
+# leaves on either text, on average over the pairs, from `results.read("pythia-wikipedia", "laptop").comparison` and its
 # `.also["wikitext2-2048"]`.
 # ```
 
@@ -293,7 +293,7 @@ assert entropy(joined) < entropy(p)
 # %%
 wikipedia = results.read("pythia-wikipedia", "laptop").comparison
 texts = {"Wikipedia": wikipedia} | dict(wikipedia.also)
-left = {n: c.mean("dual") / c.mean("naive") for n, c in texts.items()}
+left = {n: c.summary["dual"].ratio for n, c in texts.items()}
 print({name: f"{share:.1%}" for name, share in left.items()})
 assert len(left) == 2 and max(left.values()) < 0.05
 

@@ -13,13 +13,13 @@
 # :class: tip
 #
 # - **Question.** What is common to all experiments?
-# - **Afterwards you can** find every number of part IV in one place.
+# - **Afterwards you can** find the main barriers of part IV in one place.
 # - **You need** part IV.
 # - **Time.** 4 minutes to read.
 # :::
 #
-# The {term}`barrier` of every one-sided and two-sided method in every experiment of this book that compared them, in nats per
-# image or per token. `naive` averages the networks as they are, `canonical` their canonical forms. `weights` (without data)
+# The {term}`barrier` of every one-sided and two-sided method in the experiments of part IV that compared all of them on one corpus, in
+# nats per image or per token. (Other sizes are in {doc}`15_what_limits_it`, other kinds of models in {doc}`23_other_parents`.) `naive` averages the networks as they are, `canonical` their canonical forms. `weights` (without data)
 # and `activations` rewrite one side in closed form, `single` learns to rewrite one side, `dual` both. Numbers are means over
 # pairs that share no endpoint; the range of the runs is in the chapters.
 #
@@ -97,7 +97,7 @@ figures.Markdown(
 # :class: important
 #
 # - Where methods are compared at equal tuning, dual matching leaves from {{vit-digits: dual / naive}} (digits) to {{neox-docstrings: dual / naive}} (documentation) of the naive barrier.
-# - Dual and single differ by less than their intervals in most: {{one-or-two: % together.all.best.mean}} of the naive barrier over {{one-or-two: together.all.best.pairs}} pairs.
+# - In most experiments dual and single differ by less than their intervals. Over {{one-or-two: together.all.best.pairs}} pairs of networks the mean difference is {{one-or-two: % together.all.best.mean}} of the naive barrier.
 # - Closed forms lie in between, and which of the two is better depends on the experiment.
 # :::
 #
@@ -140,7 +140,7 @@ assert sum(wins.values()) == len(compared)
 # ```
 #
 # Six of seven. A coin does that in one of eight tries, so it proves nothing; and most of these differences are smaller
-# than their intervals ({doc}`09_one_side_or_two`).
+# than their intervals. Counted pair by pair, {doc}`09_one_side_or_two` finds more.
 
 # %%
 from math import comb

@@ -31,7 +31,7 @@ def _barriers() -> list[str]:
         setting, dual, naive = compared.rest["setting"], compared.summary["dual"], compared.mean("naive")
         shape = f"{setting['shape']['layers']} × {setting['shape']['width']}"
         took = mean(pair["dual"]["seconds"] for pair in found.run["costs"]["matching"].values())
-        numbers = f"{naive:.2f} | {dual.barrier:.3f} | {dual.barrier / naive:.1%} | {dual.gap:+.3f}"
+        numbers = f"{naive:.2f} | {dual.barrier:.3f} | {dual.ratio:.1%} | {dual.gap:+.3f}"
         rows.append(f"| {name} | {shape} | {aligned(kind)} | {numbers} | {setting['matching']['steps']} | {took:.0f} |")
     return rows
 
@@ -43,5 +43,5 @@ def aligned(kind: str) -> str:
     'stream, scale, head, qk, value, hidden'
     """
     rows = [line.split(" | ") for line in FAMILIES.read_text(encoding="utf-8").splitlines()]
-    moved = next(row[2] for row in rows if len(row) == 5 and f"`{kind}`" in row[1])
+    moved = next(row[1] for row in rows if len(row) == 3 and f"`{kind}`" in row[0])
     return ", ".join(one.partition(":")[0] for one in moved.split("<br>"))

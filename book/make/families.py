@@ -1,11 +1,12 @@
 """What is aligned and lost in each family, and how many directions of weight space that spans: `book/families.md`.
 
-    python book/make/families.py        # rewrites its two tables
+    python book/make/families.py        # rewrites its three tables
 
-The first is that of `lmc families`. The second is counted from the specs of the stock configurations' own default
+The first two are that of `lmc families`. The third is counted from the specs of the stock configurations' own default
 shapes, without a weight. The counts of tiny models are confirmed by rank (`tests/symmetries/test_completeness.py`).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lmc.symmetries.families import FAMILIES, Family, facts
 
 PAGE = Path(__file__).resolve().parents[2] / "book/families.md"
 BEGIN, END = "<!-- counted by book/make/families.py -->", "<!-- end -->"
+FITTING, FITTING_END = "<!-- named by book/make/families.py -->", "<!-- end of the names -->"
 LISTED, LISTED_END = "<!-- listed by book/make/families.py -->", "<!-- end of the list -->"
 COLUMNS = {
     "stream": ("stream",),
@@ -24,7 +26,7 @@ COLUMNS = {
     "queries and keys": ("qk", "plane", "pass", "gain"),
     "hidden factors": ("unit", "share"),
 }
-HEAD = ("family", "stock defaults of", "parameters", *COLUMNS, "gauges", "all", "share")
+HEAD = ("stock defaults of", "parameters", *COLUMNS, "gauges", "all", "share")
 
 
 def model(family: Family) -> Any:
@@ -46,31 +48,49 @@ def row(family: Family) -> tuple[str, ...]:
     gauges = sum(counted.gauges.values())
     if sum(parts) + gauges != counted.total:
         raise AssertionError(f"{family.name}: a kind of space is in no column of {counted}")
-    numbers = (f"{n:,}" for n in (parameters, *parts, gauges, counted.total))
-    return (f"`{family.name}`", f"`{family.classes[0]}`", *numbers, f"{counted.total / parameters:.1%}")
+    numbers = (_short(n) for n in (parameters, *parts, gauges, counted.total))
+    return (f"`{family.classes[0]}`", *numbers, f"{counted.total / parameters:.1%}")
+
+
+def _short(count: int) -> str:
+    """A count in three digits, so that the table is no wider than a page."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1e6:.3g} M" if count >= 999_500 else f"{count / 1e3:.3g} k"
 
 
 def table() -> str:
     """All families, as a table in Markdown."""
-    lines = [HEAD, ("---", "---", *["--:"] * (len(HEAD) - 2)), *(row(family) for family in FAMILIES)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _markdown([HEAD, ("---", *["--:"] * (len(HEAD) - 1)), *(row(family) for family in FAMILIES)])
 
 
 def listed() -> str:
-    """What is aligned in each family, what is lost, and which published checkpoints fit, as a table in Markdown."""
-    lines = [("family", "classes", "aligned", "lost", "published checkpoints of this layout"), ("---",) * 5]
+    """What is aligned in the classes of each family, and what is lost, as a table in Markdown."""
+    lines = [("classes", "aligned", "lost"), ("---",) * 3]
     for family in FAMILIES:
-        known = facts.FACTS[family.name]
-        published = ", ".join(f"`{name}`" for name in known.fits.split(", "))
         for moved, names in facts.kinds(family).items():
-            classes = ", ".join(f"`{name}`" for name in names)
-            lines.append((f"`{family.name}`", classes, "<br>".join(moved), known.lost, published))
+            classes = "<br>".join(f"`{name}`" for name in names)
+            lines.append((classes, "<br>".join(moved), facts.FACTS[family.name].lost))
+    return _markdown(lines)
+
+
+def published() -> str:
+    """Which published checkpoints have the layout of each family, as a table in Markdown."""
+    lines = [("family", "published checkpoints"), ("---",) * 2]
+    for family in FAMILIES:
+        fits = ", ".join(f"`{name}`" for name in facts.FACTS[family.name].fits.split(", "))
+        lines.append((f"`{family.name}`", fits))
+    return _markdown(lines)
+
+
+def _markdown(lines: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for begin, end, content in ((LISTED, LISTED_END, listed()), (BEGIN, END, table())):
+    tables = (LISTED, LISTED_END, listed()), (FITTING, FITTING_END, published()), (BEGIN, END, table())
+    for begin, end, content in tables:
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
     PAGE.write_text(text, encoding="utf-8")

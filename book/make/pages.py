@@ -235,7 +235,8 @@ def _table(figure: Figure, results: Results) -> str:
     said = {name: bounds[name].said(name) if name in bounds else None for name in measured}
     for name, runs in results.numbers.get("spread", {}).items():
         if name in said and not said[name] and len(set(runs)) > 1:  # chance is as large as the number: say how large
-            said[name] = f"{min(runs):.2g} to {max(runs):.2g} in {len(runs)} runs here"
+            digits = next(d for d in range(2, 18) if f"{min(runs):.{d}g}" != f"{max(runs):.{d}g}")
+            said[name] = f"{min(runs):.{digits}g} to {max(runs):.{digits}g} in {len(runs)} runs here"
     again = any(said.values())
     rows = ["| | measured | another run should give |", "|---|---|---|"] if again else ["| | measured |", "|---|---|"]
     for name, value in measured.items():

@@ -154,16 +154,9 @@ def dtype_of(name: str | None) -> Any:
 
 def device_of(name: str | None) -> "torch.device | None":
     """The device that a name stands for, if this machine has it. Raises ArgumentError."""
-    import torch
+    from lmc.matching import usable_device
 
-    if name is None:
-        return None
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: every process its own
         name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        torch.zeros(1, device=name).item()
-        return torch.device(name)
-    # No such name, not in this machine, a library of its own that is missing, or `meta`, which holds nothing.
-    except (RuntimeError, AssertionError, ImportError) as error:
-        why = str(error).splitlines()[0].partition(". ")[0]  # torch goes on for a kilobyte
-        raise ArgumentError(f"--device: {name!r} cannot be used here ({why})") from None
+    with named_as_options():
+        return usable_device(name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lmc.corpora.parts import two_parts
 from lmc.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -94,6 +95,8 @@ def _classes(folder: Path, split: str) -> Pictures:
     parts = [path.name for path in folder.iterdir() if path.is_dir() and path.name in PART_NAMES]
     root = folder / _part(folder, parts, split) if parts else folder
     paths = sorted(path for path in root.rglob("*") if path.name.lower().endswith(SUFFIXES))
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    _require_one_order(folder, parts)
     return _collection(
         folder,
         split,
@@ -101,6 +104,15 @@ def _classes(folder: Path, split: str) -> Pictures:
         lambda indices: (_open(paths[i], paths[i].name) for i in indices),
         whole=not parts,
     )
+
+
+def _require_one_order(folder: Path, parts: Sequence[str]) -> None:
+    """Refuse parts with as many classes, but others: numbers of classes would mean one thing in each."""
+    named = {part: {path.name for path in (folder / part).iterdir() if path.is_dir()} for part in parts}
+    for part, classes in named.items():
+        if len(classes) == len(named[parts[0]]) and (others := sorted(classes ^ named[parts[0]])):
+            what = f"the same classes in {parts[0]} and {part}, found {others[0]} in only one of them"
+            raise DataError(f"corpus '{folder}': expected {what}; an empty folder will do")
 
 
 def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:
@@ -125,7 +137,8 @@ def _members(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         with tarfile.open(path) as tar:
             for member in tar:
-                if member.isfile() and member.name.lower().endswith(SUFFIXES):
+                hidden = any(part.startswith(".") and part != "." for part in member.name.split("/"))
+                if member.isfile() and member.name.lower().endswith(SUFFIXES) and not hidden:
                     yield member.name, tar.extractfile(member)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DataError(f"corpus '{path}': the archive cannot be read ({error})") from error
@@ -157,6 +170,8 @@ def _collection(
     classes = sorted(set(names))
     if whole and (meant := [name for name in classes if name.lower() in PART_NAMES]):
         raise DataError(f"corpus '{folder}': expected classes, found the part {meant[0]}; call it {meant[0].lower()}")
+    if whole and (two := two_parts(classes)):
+        raise DataError(f"corpus '{folder}': expected classes, found {' and '.join(two)}; call them train and val")
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], dtype=np.int64)
     if not whole:

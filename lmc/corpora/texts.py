@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from lmc.corpora import docstrings
+from lmc.corpora.parts import two_parts
 from lmc.errors import DataError
 
 SUFFIXES = (".txt", ".txt.xz")
@@ -41,7 +42,7 @@ def read(corpus: str, split: str) -> tuple[str, str]:
 
 def files(folder: Path) -> list[Path]:
     """A folder's text files, in the order of their names."""
-    return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+    return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
 
 
 def detokenise(text: str) -> str:
@@ -78,6 +79,11 @@ def _choose(folder: Path, split: str) -> list[Path]:
     if any(path.name.startswith(name) for path in found for names in FILES.values() for name in names):
         expected = ", ".join(f"{name}*.txt" for name in FILES[split])
         raise DataError(f"corpus '{folder}' ({split}): expected {expected}; found {', '.join(p.name for p in found)}")
+    if two := two_parts(path.name for path in found):
+        raise DataError(
+            f"corpus '{folder}': expected names that begin with train, and with eval, test or valid, or none that name "
+            f"a part; found {' and '.join(two)}; rename them"
+        )
     return found
 
 

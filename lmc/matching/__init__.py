@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lmc.matching.methods import align as align
     from lmc.matching.methods import match as match
     from lmc.matching.methods import require_fit as require_fit
+    from lmc.matching.methods import usable_device as usable_device
     from lmc.matching.pairing import SHARED as SHARED
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import base_of as base_of

@@ -7,6 +7,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -92,6 +93,9 @@ def align(
     """
     if recipe.reads_data and data is None:
         raise ArgumentError(f"data: the method {recipe.method} needs some, found none")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise ArgumentError(f"seed: expected a whole number in [0, 2⁶³), found {seed!r}")
+    device = usable_device(device)
     largest, smaller = to_enlarge(parents)
     parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)
@@ -110,6 +114,23 @@ def align(
     if recipe.learned:
         return _learned(endpoints, start or START, samples, recipe, seed, resume)
     return _closed_form(endpoints, recipe.method, samples, seed, frequencies)
+
+
+def usable_device(name: str | torch.device | None) -> torch.device | None:
+    """The device of a name, if this machine has it; None for None. Raises ArgumentError.
+
+    >>> usable_device("cpu")
+    device(type='cpu')
+    """
+    if name is None:
+        return None
+    try:
+        torch.zeros(1, device=name).item()
+        return torch.device(name)
+    # No such name, not in this machine, a library of its own that is missing, or `meta`, which holds nothing.
+    except (RuntimeError, AssertionError, ImportError) as error:
+        why = str(error).splitlines()[0].partition(". ")[0]  # torch goes on for a kilobyte
+        raise ArgumentError(f"device: {str(name)!r} cannot be used here ({why})") from None
 
 
 def _closed_form(
@@ -210,6 +231,8 @@ def require_fit(recipe: Recipe, model: nn.Module, frequencies: Tensor | None = N
     read = family_of(model).inputs(model)
     if recipe.method != "weights" or not isinstance(read, Tokens):
         raise ArgumentError("frequencies: expected the method weights and models that read tokens, found others")
+    if not isinstance(frequencies, Tensor):
+        raise ArgumentError(f"frequencies: expected a tensor, found {type(frequencies).__name__}")
     if frequencies.shape != (read.vocabulary,):
         raise ArgumentError(f"frequencies: expected shape [{read.vocabulary}], found {list(frequencies.shape)}")
     if not (frequencies >= 0).all() or not 0 < float(frequencies.sum()) < math.inf:

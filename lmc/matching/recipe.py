@@ -7,6 +7,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 from typing import Any, TypedDict
 
 from lmc.errors import ArgumentError
@@ -71,11 +72,11 @@ class Recipe:
         _one_of("precision", self.precision, PRECISIONS)
         for name in ("steps", "batch", "accumulate", "patience"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name}: expected at least 1, found {value}")
+            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
+                raise ArgumentError(f"{name}: expected a whole number of at least 1, found {value}")
         if not 0 < self.lr <= LARGEST_RATE:
             raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
-        if not 0 <= self.lambdas[0] <= self.lambdas[1] <= 1:
+        if len(self.lambdas) != 2 or not 0 <= self.lambdas[0] <= self.lambdas[1] <= 1:
             raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {self.lambdas}")
         if isinstance(self.kinds, str):
             raise ArgumentError(f"kinds: expected a sequence of kinds of spaces, found the text {self.kinds!r}")

@@ -5,6 +5,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -106,17 +107,28 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def hollow(model: Any) -> Any:
-    """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers."""
+    """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers.
+
+    It computes what its class does: hooks, and functions that were put in the place of `forward`, stay where they are.
+    A copy of such a function would go on computing with the weights of the model that it was made for.
+    """
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         bare = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
         memo[id(parameter)] = nn.Parameter(bare, requires_grad=parameter.requires_grad)
-    for (
-        module
-    ) in model.modules():  # each has a dozen tables of hooks: to copy the empty ones would take most of the time
-        tables = [table for table in vars(module).values() if type(table) is OrderedDict and not table]
-        memo |= {id(table): OrderedDict() for table in tables}
-    return copy.deepcopy(model, memo)
+    for module in model.modules():
+        # Each has a dozen tables of hooks: to copy the empty ones would take most of the time.
+        tables = {name: table for name, table in vars(module).items() if type(table) is OrderedDict}
+        left = [table for name, table in tables.items() if not table or name in _HOOKS]
+        memo |= {id(table): OrderedDict() for table in left}
+    new = copy.deepcopy(model, memo)
+    for module in new.modules():
+        if isinstance(vars(module).get("forward"), FunctionType):
+            del module.forward
+    return new
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def rebuild(

@@ -25,6 +25,8 @@ def test_the_table_in_the_book_is_the_counted_one(root: Path) -> None:
     assert shown == families.table(), "python book/make/families.py writes it anew"
     shown = page.split(families.LISTED)[1].split(families.LISTED_END)[0].strip()
     assert shown == families.listed(), "python book/make/families.py writes it anew"
+    shown = page.split(families.FITTING)[1].split(families.FITTING_END)[0].strip()
+    assert shown == families.published(), "python book/make/families.py writes it anew"
 
 
 def test_every_word_for_what_is_aligned_is_explained(root: Path) -> None:

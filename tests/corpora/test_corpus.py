@@ -512,3 +512,65 @@ def test_true_archives(folder, classes, sizes):
         assert (len(found.classes), len(found.labels)) == (classes, size)
     x, labels = corpora.images(true_data(folder), "eval", 32, **COLOUR, limit=50)
     assert len(labels.unique()) > 5 and 0.2 < x.std() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("Train.txt", "Test.txt"), "Train.txt and Test.txt"),
+        (("wiki.train.txt", "wiki.valid.txt"), "wiki.train.txt and wiki.valid.txt"),
+        (("novel.txt", "TRAINING.txt", "dev.txt"), "TRAINING.txt and dev.txt"),
+        (("a test drive.txt", "journeys.txt"), ""),
+        (("trains.txt", "tests.txt"), ""),
+    ],
+)
+def test_texts_whose_names_mean_parts_that_are_not_read_as_such_are_refused(
+    names: tuple[str, ...], found: str, tmp_path: Path
+) -> None:
+    """Else both would be read as one text: what is held out would be learned from."""
+    for name in names:
+        (tmp_path / name).write_text(f"{name}\n" * 50, encoding="utf-8")
+    if not found or names[0].startswith("trains"):  # which begin as parts do, and are read as such
+        assert texts.read(str(tmp_path), "match")[1]
+    else:
+        with pytest.raises(DataError, match=f"none that name a part; found {re.escape(found)}; rename them"):
+            texts.read(str(tmp_path), "match")
+
+
+def picture(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), shade).save(path)
+
+
+def test_pictures_whose_folders_mean_parts_that_are_not_read_as_such_are_refused(tmp_path: Path) -> None:
+    for part in ("training", "validation"):
+        for name in ("cat", "dog"):
+            picture(tmp_path / part / name / "0.png")
+    with pytest.raises(DataError, match="expected classes, found training and validation; call them train and val"):
+        pictures.read(str(tmp_path), "match")
+
+
+def test_parts_of_as_many_classes_but_others_are_refused(tmp_path: Path) -> None:
+    for name in ("train/cat", "train/dog", "val/cat", "val/fox"):
+        picture(tmp_path / name / "0.png")
+    message = "expected the same classes in (train|val) and (train|val), found dog in only one of them"
+    with pytest.raises(DataError, match=message):
+        pictures.read(str(tmp_path), "eval")
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    picture(tmp_path / "p/cat/0.png")
+    for name in ("cat/._0.png", "cat/.ipynb_checkpoints/0.png", ".trash/0.png"):
+        picture(tmp_path / "p" / name, 255)
+    assert pictures.read(str(tmp_path / "p"), "train").classes == ["cat"]
+    with tarfile.open(tmp_path / "q.tar", "w") as tar:
+        for name in ("cat/0.png", "cat/._0.png", ".trash/0.png"):
+            tar.add(tmp_path / "p" / name, name)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "q.tar").rename(tmp_path / "r/q.tar")
+    found = pictures.read(str(tmp_path / "r"), "train")
+    assert found.classes == ["cat"] and len(found.labels) == 1
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/a.txt").write_text("seen\n" * 20, encoding="utf-8")
+    (tmp_path / "t/.b.txt").write_text("hidden\n" * 20, encoding="utf-8")
+    assert "hidden" not in texts.read(str(tmp_path / "t"), "match")[1]

@@ -345,3 +345,23 @@ def test_a_long_sweep_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     parts, texts, delays = (set(column) for column in zip(*shown, strict=True))
     assert len(parts) == 1 and min(parts) > 1 and delays == {1}
     assert any(re.fullmatch(r"matching: sweep 2, cosine 0\.\d{4}, part", text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seed": 2**63}, "seed: expected a whole number in"),
+        ({"seed": -1}, "seed: expected a whole number in"),
+        ({"device": "nonsense"}, "device: 'nonsense' cannot be used here"),
+        ({"device": "meta"}, "device: 'meta' cannot be used here"),
+        ({"frequencies": [1.0]}, "frequencies: expected a tensor, found list"),
+        ({"method": "dual", "steps": 2.5}, "steps: expected a whole number of at least 1, found 2.5"),
+        ({"method": "dual", "batch": 2.5}, "batch: expected a whole number of at least 1, found 2.5"),
+        ({"method": "dual", "lambdas": (0.5,)}, "lambdas: expected 0 ≤ low ≤ high ≤ 1, found"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(given, message):
+    a, b = pico.neox(0), pico.neox(1)
+    data = torch.zeros(4, 8, dtype=torch.int64)
+    with pytest.raises(lmc.LmcError, match=message):
+        lmc.match(a, b, **{"method": "weights", "data": data} | given)

@@ -211,3 +211,39 @@ def test_the_command_line_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["merge", "aligned", "--at", "0.5", "--out", "o", "--dtype", "float8"]) == 2
     assert capsys.readouterr().err.startswith("error: --dtype: expected one of float64")
     assert not Path("o").exists()
+
+
+def doubled(module: Any, given: Any, output: Any) -> Any:
+    return 2 * output
+
+
+@pytest.mark.parametrize("how", ["compiled", "around a layer", "a hook", "a hook before"])
+def test_merged_models_compute_what_their_class_does(how: str) -> None:
+    """Not with what was put in the place of a parent's `forward`, which holds that parent's weights, nor its hooks."""
+    a, b = (pico.llama(seed, torch.float32) for seed in (0, 1))
+    inputs = pico.inputs(a)
+    expected = [pico.logits(model, inputs) for model in (a, b)]
+    layer = a.model.layers[0].mlp
+    if how == "compiled":
+        a.forward = torch.compile(a.forward, backend="eager")
+    elif how == "around a layer":
+        layer.forward = torch.inference_mode()(layer.forward)
+    elif how == "a hook":
+        layer.register_forward_hook(doubled)
+    else:
+        layer.register_forward_pre_hook(lambda module, given: (2 * given[0],))
+    for method in ("naive", "weights"):
+        alignment = lmc.match(a, b, method=method)
+        for at, logits in enumerate(expected):
+            assert (pico.logits(alignment.merge(float(at)), inputs) - logits).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("make", [pico.llama, pico.vit])
+def test_a_module_that_stands_in_two_places_is_refused(make: Any) -> None:
+    a, b = (make(seed, torch.float32) for seed in (0, 1))
+    layers = a.model.layers if make is pico.llama else a.blocks
+    layers[1].mlp = layers[0].mlp
+    message = r"expected a module for each place, found one for .*0\.mlp\.\w+ and .*1\.mlp\.\w+; give each its own"
+    for work in (lambda: lmc.match(a, b, method="naive"), lambda: lmc.canonicalize(a), lambda: lmc.check(a)):
+        with pytest.raises(lmc.LmcError, match=message):
+            work()
