@@ -133,6 +133,8 @@ def require(model: nn.Module) -> Preprocessing:
         other: dict[str, Any] = getattr(model, "preprocessor_config", {})
         told = {"kind of processor": _kind(model, other), "do_resize": other.get("do_resize")}
         known = {"kind of processor": tuple(_KINDS), "do_resize": (True,)}
+        for name in ("size", "crop_size"):
+            _require_square(name, other.get(name))
     for name, expected in known.items():
         if (value := expected[0] if told[name] is None else told[name]) not in expected:
             what = f"{name}: expected {', '.join(map(str, expected))}, found {str(value)[:40]!r}"
@@ -141,6 +143,14 @@ def require(model: nn.Module) -> Preprocessing:
         what = f"{PREPROCESSOR} makes pictures of {found.size}, the model's settings say {made}"
         warnings.warn(f"{what}: they are made of {made}", stacklevel=1)
     return found
+
+
+def _require_square(name: str, told: Any) -> None:
+    """Refuse a size whose sides differ: pictures are made square here."""
+    sides = [told[side] for side in ("height", "width") if told.get(side)] if isinstance(told, dict) else []
+    if len(set(sides)) > 1:
+        what = f"{name}: expected one height and width, found {sides[0]} and {sides[1]}"
+        raise DataError(f"{what}; give pictures as tensors (lmc.path)")
 
 
 def size(model: Any) -> int:

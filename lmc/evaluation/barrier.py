@@ -136,9 +136,12 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
 
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches; never data that
     matching has seen. `grid`: points on the line, 25 by default; with K > 2 endpoints, points on each edge of the
-    simplex (5). Raises DataError, ArgumentError.
+    simplex (5). The middle comes to them where they pass it by. Raises DataError, ArgumentError.
     """
     points = simplex(len(alignment.parents), grid)
+    middle = (1 / len(alignment.parents),) * len(alignment.parents)
+    if middle not in points:
+        points = sorted([*points, middle], key=lambda p: p[1]) if len(middle) == 2 else [*points, middle]
     require_loss(alignment.parents[0])
     checked = as_data(data, narrowest(alignment.parents))
     losses, correct = [], []
@@ -152,18 +155,13 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
     w = torch.tensor(points, dtype=torch.float64)
     corners = [points.index(corner) for corner in simplex(w.shape[1], 2)]
     means = table.mean(1)
-    middle = (1 / w.shape[1],) * w.shape[1]
-    if middle in points:
-        centre = float(means[points.index(middle)])
-    else:  # an even grid passes it by
-        centre = float(evaluate(alignment.merge(middle), checked, batch)[0].mean())
     return PathResult(
         lambdas=tuple(p[1] for p in points) if w.shape[1] == 2 else tuple(points),
         losses=tuple(means.tolist()),
         accuracies=tuple(correct),
         barrier=float(barrier_of(means[:, None], w, corners)),
         interval=bootstrap_interval(table, w, corners, seed),
-        gap=centre - float(means[corners].min()),
+        gap=float(means[points.index(middle)]) - float(means[corners].min()),
         metric=checked.unit,
         samples=len(checked),
     )

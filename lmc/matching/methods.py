@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
-from lmc.files import read_state, refuse_other_run, tensor_digest, write_state
+from lmc.files import read_state, refuse_other_run, require_finite, tensor_digest, write_state
 from lmc.matching import workers
 from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
@@ -74,8 +74,10 @@ def match(
     return align(_parents(models), recipe, data, device, seed, resume, start, frequencies)
 
 
-@torch.inference_mode(False)  # learning needs gradients, wherever it is called
+@torch.inference_mode(False)  # learning needs gradients, and maps double precision, wherever this is called
 @torch.enable_grad()
+@torch.autocast("cpu", enabled=False)
+@torch.autocast("cuda", enabled=False)
 def align(
     parents: tuple[nn.Module, ...],
     recipe: Recipe,
@@ -103,6 +105,9 @@ def align(
     if start is not None and start not in STARTS:
         _require_same(start, parents)
     if recipe.method == "naive":  # an average of the weights as they are: nothing is computed here
+        for k, parent in enumerate(parents):
+            for name, tensor in state(parent).items():
+                require_finite(f"model {k}: tensor {name}", tensor)
         still = Transform.identity(spec_of(parents[0]))
         return Alignment("naive", parents, tuple(still for _ in parents), {"seed": seed})
     endpoints = Endpoints.of(parents, device)

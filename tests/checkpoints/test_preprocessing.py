@@ -188,6 +188,8 @@ def test_pictures_that_timm_would_prepare_in_a_way_not_known_here_are_refused(na
             "kind of processor: expected ViT, DeiT, Bit, CLIP, found",
         ),
         ({"do_resize": False}, "do_resize: expected True, found 'False'"),
+        ({"size": {"height": 8, "width": 10}}, "size: expected one height and width, found 8 and 10"),
+        ({"crop_size": {"height": 8, "width": 6}}, "crop_size: expected one height and width, found 8 and 6"),
     ],
 )
 def test_pictures_that_transformers_would_prepare_in_a_way_not_known_here_are_refused(file: Any, message: str) -> None:

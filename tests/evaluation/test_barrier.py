@@ -72,7 +72,10 @@ def test_path_of_a_pair(make, tmp_path):
     chord = [(1 - lam) * result.losses[0] + lam * result.losses[-1] for lam in result.lambdas]
     assert result.barrier == pytest.approx(max(x - y for x, y in zip(result.losses, chord, strict=True)))
     assert result.gap == pytest.approx(result.losses[2] - min(result.losses[0], result.losses[-1]))
-    assert lmc.path(alignment, data=data, grid=2).gap == pytest.approx(result.gap)  # the middle, on the grid or not
+    for grid in (2, 4):  # the middle comes to points that pass it by, and counts for the barrier
+        even = lmc.path(alignment, data=data, grid=grid)
+        assert even.gap == pytest.approx(result.gap) and 0.5 in even.lambdas and len(even.lambdas) == grid + 1
+        assert even.barrier >= even.losses[grid // 2] - sum(even.losses[k] for k in (0, -1)) / 2 - 1e-9
     assert result.interval[0] <= result.interval[1]
     assert result.metric == ("nats per token" if isinstance(data, torch.Tensor) else "nats per image")
     assert json.loads(result.to_json(tmp_path / "r.json")) == json.loads((tmp_path / "r.json").read_text())

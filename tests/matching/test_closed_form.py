@@ -365,3 +365,23 @@ def test_arguments_that_mean_nothing_are_refused(given, message):
     data = torch.zeros(4, 8, dtype=torch.int64)
     with pytest.raises(lmc.LmcError, match=message):
         lmc.match(a, b, **{"method": "weights", "data": data} | given)
+
+
+def test_autocast_around_it_changes_nothing():
+    a, b = pico.neox(0), pico.neox(1)
+    data = torch.randint(32, (8, 8), generator=torch.Generator().manual_seed(0))
+    for method in ("weights", "dual"):
+        expected = lmc.match(a, b, method=method, data=data, steps=2)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = lmc.match(a, b, method=method, data=data, steps=2)
+        for one, other in zip(expected.transforms, found.transforms, strict=True):
+            assert all(torch.equal(element, other.elements[name]) for name, element in one.elements.items())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_averaging_as_they_are_refuses_what_is_not_finite(bad):
+    a, b = pico.neox(0), pico.neox(1)
+    with torch.no_grad():
+        b.get_input_embeddings().weight[3, 2] = bad
+    with pytest.raises(lmc.LmcError, match=r"model 1: tensor gpt_neox\.embed_in\.weight: "):
+        lmc.match(a, b, method="naive")
