@@ -106,6 +106,23 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def require_own_modules(model: nn.Module) -> None:
+    """Refuse a model in which one module stands in two places: a table moves the weights of each by themselves.
+
+    >>> require_own_modules(model)
+
+    Raises UnsupportedModelError.
+    """
+    places: dict[int, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        first = places.setdefault(id(module), name)
+        if first != name and next(module.parameters(recurse=False), None) is not None:
+            raise UnsupportedModelError(
+                f"{type(model).__name__}: expected a module for each place, found one for {first} and {name}; "
+                "give each its own (copy.deepcopy)"
+            )
+
+
 def hollow(model: Any) -> Any:
     """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers.
 

@@ -20,9 +20,7 @@ def test_barriers_are_the_committed_ones(tmp_path: Path, root: Path) -> None:
         dual = found["summary"]["dual"]
         assert row[2] == aligned(TRAINED[id][1]) and row[2].startswith("stream, ")
         assert row[4] == f"{dual['barrier']:.3f}" and row[6] == f"{dual['gap']:+.3f}"
-        assert float(row[5].rstrip("%")) / 100 == pytest.approx(
-            dual["barrier"] / found["summary"]["naive"]["barrier"], abs=1e-3
-        )
+        assert float(row[5].rstrip("%")) / 100 == pytest.approx(dual["ratio"], abs=1e-3)
         assert row[1] == f"{found['setting']['shape']['layers']} × {found['setting']['shape']['width']}"
 
 

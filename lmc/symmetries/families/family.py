@@ -30,6 +30,7 @@ from lmc.symmetries.families.common import Family, Tokens, tokens
 from lmc.symmetries.families.heads import LABELS, TEXTS, named
 from lmc.symmetries.families.settings import settings
 from lmc.symmetries.spec import ModelSpec
+from lmc.symmetries.stock_model import require_own_modules
 
 
 def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
@@ -90,18 +91,6 @@ def family_of(model: nn.Module) -> Family:
     return find(type(model).__name__, type(model).__module__.split(".")[0])
 
 
-def _require_own_modules(model: nn.Module) -> None:
-    """Refuse a model in which one module stands in two places: a table moves the weights of each by themselves."""
-    places: dict[int, str] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        first = places.setdefault(id(module), name)
-        if first != name and next(module.parameters(recurse=False), None) is not None:
-            raise UnsupportedModelError(
-                f"{type(model).__name__}: expected a module for each place, found one for {first} and {name}; "
-                "give each its own (copy.deepcopy)"
-            )
-
-
 def spec(model: nn.Module) -> ModelSpec:
     """The table of a stock model: its tensors, spaces and groups.
 
@@ -112,7 +101,7 @@ def spec(model: nn.Module) -> ModelSpec:
     Raises UnsupportedModelError (class not covered, or a setting the family does not support).
     """
     family = family_of(model)
-    _require_own_modules(model)
+    require_own_modules(model)
     stock: Any = model
     layers = len(stock.blocks) if family.library == "timm" else stock.config.num_hidden_layers
     if layers < 1:
