@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # The paper's vision transformers, small
+# # Small vision transformers, harder pictures
 #
 # :::{admonition} In this chapter
 # :class: tip

@@ -89,5 +89,5 @@ def save(figure: "Figure", path: Path) -> None:
     """
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with whole_file(path.with_name(f"{path.name}.{kind}")) as aside:
-            figure.savefig(aside, format=kind, metadata=metadata)
+            figure.savefig(aside, format=kind, metadata=metadata, bbox_inches="tight")  # a legend may be wider
     pyplot().close(figure)

@@ -160,7 +160,8 @@ def measured(profile: str = "laptop") -> dict[str, Any]:
             point, shape = Comparison.from_json(numbers), numbers["setting"]["shape"]
             if "dual" in point.methods and not found.has(point):
                 grids = rate_grids(numbers) if "grids" in numbers else {}
-                found.add(f"{id}, {shape['width']} × {shape['layers']}", "text", point, grids)
+                equal = ", equal loss" if id.endswith("loss") else ""
+                found.add(f"wikipedia, {shape['layers']} × {shape['width']}{equal}", "text", point, grids)
     together = {group: found.together(group) for group in ("all", "text", "vision")}
     headline = {f"dual − single, {group}, best rates": together[group]["best"]["mean"] for group in together}
     return {
