@@ -145,12 +145,14 @@ def two_sides() -> list[Row]:
         low, high = best["interval"]
         equal = best["pairs"] - best["lower"] - best["higher"]
         lower = high < 0 and best["sign test"] <= CHANCE
+        ratio = best["ratio"]
+        of = "" if ratio["pairs"] == best["pairs"] else f" (of {ratio['pairs']} pairs, where both leave something)"
         rows.append(
             {
                 "tested": f"{group}, {best['pairs']} pairs of several experiments, each method at its best rate",
-                "number": f"dual − single {best['mean']:+.2%} of the naive barrier, over pairs "
-                f"[{low:+.2%}, {high:+.2%}]; lower on {best['lower']} pairs, higher on {best['higher']}, equal on "
-                f"{equal}; sign test {best['sign test']:.2g}; dual ÷ single {best['ratio']['mean']:.2f}",
+                "number": f"dual leaves less on {best['lower']} pairs, more on {best['higher']}, as much on {equal} "
+                f"(sign test p = {best['sign test']:.2g}); on average {ratio['mean']:.2f} times as much{of}; the "
+                f"difference is {best['mean']:+.2%} of the naive barrier, over pairs [{low:+.2%}, {high:+.2%}]",
                 "verdict": f"{SEEN}: a small difference" if lower else UNSEEN,
                 "results": "one-or-two",
             }
