@@ -156,8 +156,10 @@ def _require_square(name: str, told: Any) -> None:
 def size(model: Any) -> int:
     """The height and width that pictures are made of: what the model's settings say, or its record if it reads both.
 
-    >>> size(dinov2)  # published with a table of positions for 518
-    224
+    >>> size(vit) == vit.patch_embed.img_size[0]
+    True
+
+    A published DINOv2 has a table of positions for 518, and a processor that makes pictures of 224: it is 224.
     """
     read: Any = family_of(model).inputs(model)
     side, found = int(read.shape[-1]), of(model)

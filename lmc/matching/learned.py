@@ -204,7 +204,10 @@ class Learner:
 
     def _precision(self) -> AbstractContextManager[Any]:
         kind = getattr(torch, self.recipe.precision)
-        return nullcontext() if kind == torch.float32 else torch.autocast(self.device.type, dtype=kind)
+        if kind == torch.float32:
+            return nullcontext()
+        # Inside another autocast the casts would be kept from step to step, though the weights change.
+        return torch.autocast(self.device.type, dtype=kind, cache_enabled=False)
 
     @torch.no_grad()
     def midpoint_loss(self, data: Data) -> float:

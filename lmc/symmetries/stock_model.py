@@ -126,8 +126,8 @@ def require_own_modules(model: nn.Module) -> None:
 def hollow(model: Any) -> Any:
     """A copy of a model without its weights: in their places stand tensors on the meta device, without numbers.
 
-    It computes what its class does: hooks, and functions that were put in the place of `forward`, stay where they are.
-    A copy of such a function would go on computing with the weights of the model that it was made for.
+    A function that was put in the place of a `forward` stays where it is, and the copy computes what its class does:
+    copied, that function would go on computing with the weights of the model that it was made for.
     """
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
@@ -135,17 +135,13 @@ def hollow(model: Any) -> Any:
         memo[id(parameter)] = nn.Parameter(bare, requires_grad=parameter.requires_grad)
     for module in model.modules():
         # Each has a dozen tables of hooks: to copy the empty ones would take most of the time.
-        tables = {name: table for name, table in vars(module).items() if type(table) is OrderedDict}
-        left = [table for name, table in tables.items() if not table or name in _HOOKS]
-        memo |= {id(table): OrderedDict() for table in left}
+        tables = [table for table in vars(module).values() if type(table) is OrderedDict and not table]
+        memo |= {id(table): OrderedDict() for table in tables}
     new = copy.deepcopy(model, memo)
     for module in new.modules():
         if isinstance(vars(module).get("forward"), FunctionType):
             del module.forward
     return new
-
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def rebuild(
