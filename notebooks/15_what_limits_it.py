@@ -162,7 +162,11 @@ charts.sweep_table(on_text)
 # {{scale-width-tokens: fit with the first pair of width 256 made again.interval.0}} to
 # {{scale-width-tokens: fit with the first pair of width 256 made again.interval.1}}. (It was made apart; the command does not make
 # it again.) And wider networks also reach a lower loss on the same tokens, so this curve cannot say which of the two lowers
-# the barrier.
+# the barrier. To tell them apart, one pair of 128 channels was trained only until it had the training loss of the narrowest
+# networks, for {{scale-width-loss: search.width-128.steps}} steps instead of 2,000: dual matching leaves
+# {{scale-width-loss: dual barrier, width 128}} there, and {{scale-width-loss: dual barrier, width 64}} on average at 64
+# channels. So on this pair it is not the better fit that makes it easier. (On held-out text it is still a little better,
+# {{scale-width-loss: loss.1}} against {{scale-width-loss: loss.0}} nats per token.)
 #
 # Deeper networks do not get easier: at 128 channels the barrier after matching rises with the number of layers, for every method
 # but the two that align nothing ({numref}`fig-scale-depth-tokens`). There is one pair with two layers, three with four and one with

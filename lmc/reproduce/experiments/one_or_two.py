@@ -27,7 +27,7 @@ from lmc.reproduce.training.budget import command
 MODULE = "python -m lmc.reproduce.experiments.one_or_two"
 TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare")
 VISION = ("vit-digits", "vit-cifar10", "cifar10-128", "vit-tiny-imagenet")
-CURVES = ("scale-width-tokens", "scale-depth-tokens", "scale-width-loss", "scale-depth-loss")
+CURVES = ("scale-width-tokens", "scale-depth-tokens")  # at equal loss networks begin from the same seeds: no new pairs
 GRIDS = {"neox-docstrings": "neox-docstrings-rates", "vit-digits": "vit-digits-rates"}  # elsewhere they are inside
 TIMES = {"equal": 1.0, "twice": 2.0}  # single's rate, in dual's
 FEWEST = 5  # pairs from which on an interval over pairs says something
@@ -160,8 +160,7 @@ def measured(profile: str = "laptop") -> dict[str, Any]:
             point, shape = Comparison.from_json(numbers), numbers["setting"]["shape"]
             if "dual" in point.methods and not found.has(point):
                 grids = rate_grids(numbers) if "grids" in numbers else {}
-                equal = ", equal loss" if id.endswith("loss") else ""
-                found.add(f"wikipedia, {shape['layers']} × {shape['width']}{equal}", "text", point, grids)
+                found.add(f"wikipedia, {shape['layers']} × {shape['width']}", "text", point, grids)
     together = {group: found.together(group) for group in ("all", "text", "vision")}
     headline = {f"dual − single, {group}, best rates": together[group]["best"]["mean"] for group in together}
     return {
