@@ -107,12 +107,19 @@ def _classes(folder: Path, split: str) -> Pictures:
 
 
 def _require_one_order(folder: Path, parts: Sequence[str]) -> None:
-    """Refuse parts with as many classes, but others: numbers of classes would mean one thing in each."""
-    named = {part: {path.name for path in (folder / part).iterdir() if path.is_dir()} for part in parts}
+    """Refuse parts with as many classes, but others: a class's number would mean another thing in each."""
+    named = {part: {path.name for path in (folder / part).iterdir() if _holds_pictures(path)} for part in parts}
     for part, classes in named.items():
         if len(classes) == len(named[parts[0]]) and (others := sorted(classes ^ named[parts[0]])):
             what = f"the same classes in {parts[0]} and {part}, found {others[0]} in only one of them"
-            raise DataError(f"corpus '{folder}': expected {what}; an empty folder will do")
+            raise DataError(f"corpus '{folder}': expected {what}; leave that class out, or give every part some of it")
+
+
+def _holds_pictures(path: Path) -> bool:
+    """Whether that is a folder of a class: with pictures, and not hidden."""
+    if not path.is_dir() or path.name.startswith("."):
+        return False
+    return any(file.name.lower().endswith(SUFFIXES) for file in path.rglob("*"))
 
 
 def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:

@@ -60,12 +60,12 @@ def _one_by_one(work: Callable[..., Tensor], *matrices: Tensor) -> Tensor:
     """Invert or solve with matrices [..., n, n]; on the processor large ones one after the other.
 
     Where several threads share a batch of matrices of 150 rows or more, the LU factorisation of MKL, as torch calls it,
-    hangs or gives wrong numbers (https://github.com/pytorch/pytorch/issues/141358; mended after torch 2.13).
+    hangs or gives wrong numbers (https://github.com/pytorch/pytorch/issues/141358, seen here with torch 2.13).
     """
     first = matrices[0]
     if first.shape[-1] <= _BATCHED or first.device.type != "cpu" or first.shape[:-2].numel() < 2:
         return work(*matrices)
-    each = zip(*(m.expand_as(first).reshape(-1, *first.shape[-2:]) for m in matrices), strict=True)
+    each = zip(*(m.reshape(-1, *first.shape[-2:]) for m in matrices), strict=True)
     return torch.stack([work(*one) for one in each]).view(first.shape)
 
 

@@ -551,8 +551,12 @@ def test_pictures_whose_folders_mean_parts_that_are_not_read_as_such_are_refused
 
 
 def test_parts_of_as_many_classes_but_others_are_refused(tmp_path: Path) -> None:
-    for name in ("train/cat", "train/dog", "val/cat", "val/fox"):
+    for name in ("train/cat", "train/dog", "val/cat", "val/.checkpoints"):
         picture(tmp_path / name / "0.png")
+    assert pictures.read(str(tmp_path), "eval").classes == ["cat"]  # fewer, which the model's number of classes tells
+    picture(tmp_path / "val/fox/0.png")
+    for name in ("train/fox", "val/dog"):  # empty folders number nothing
+        (tmp_path / name).mkdir()
     message = "expected the same classes in (train|val) and (train|val), found dog in only one of them"
     with pytest.raises(DataError, match=message):
         pictures.read(str(tmp_path), "eval")
