@@ -21,7 +21,7 @@ from lmc.matching.folder import LOG, describe, elements, require_of, require_who
 from lmc.matching.inheritance import Inheritance, inherit
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, carried_card, changes, known
-from lmc.matching.pairing import base_of, require_pairable
+from lmc.matching.pairing import base_of, require_pairable, tune_advice
 from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
     SCALE,
@@ -226,7 +226,7 @@ class Alignment:
         places = [checkpoints.source(model) for model in (self.parents[0], tuned)]
         if None not in places:
             base, own = (checkpoints.hub.locate(str(place)).folder for place in places)
-            advice = "tune it with the tokenizer of its base"
+            advice = f"{tune_advice(self.parents)} with its tokenizer"
             checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
         k, size = base_of(tuned, self.parents)
         carried = self._carried(tuned, k)

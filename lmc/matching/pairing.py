@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabulary
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, process_memory
@@ -304,7 +305,20 @@ def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
         require_pairable((parents[0], tuned))
     except IncompatibleModelsError as error:
         what = str(error).replace("model 1 and model 2", "the parents and it", 1)
-        raise ArgumentError(f"tuned: expected a fine-tune of one of the two parents; {what}") from None
+        raise ArgumentError(
+            f"tuned: expected a fine-tune of one of the two parents; {what}; {tune_advice(parents)}"
+        ) from None
+
+
+def tune_advice(parents: tuple[nn.Module, ...]) -> str:
+    """What to fine-tune instead. Parents that were enlarged, or brought to one vocabulary, are not what they were.
+
+    >>> tune_advice((a, b))
+    'fine-tune one of the two models that were matched'
+    """
+    places = [place for place in map(checkpoints.source, parents) if place is not None]
+    where = f" ({', '.join(places)})" if places else ""
+    return f"fine-tune one of the two models that were matched{where}"
 
 
 def _count(batch: tuple[int, ...]) -> int:

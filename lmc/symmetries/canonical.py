@@ -31,7 +31,7 @@ def canonicalize(model: Any, balance: bool = True) -> nn.Module:
 
     A head tied to its embedding becomes a tensor of its own where the final norm forces it (its gain goes into the head
     alone); a warning says so, with the size. `balance=False` leaves the value/output, query/key and gate scales as they
-    are. Raises UnsupportedModelError.
+    are. Raises UnsupportedModelError, and CheckpointError for numbers that have no canonical form.
     """
     spec = spec_of(model)
     tensors = dict(Canonical(spec, state(model), balance).items())
@@ -226,9 +226,20 @@ def _move_mean(tensors: dict[str, Tensor], spec: ModelSpec, mean: Mean) -> None:
     (block,) = spec.blocks(mean.source)
     average = source.mean(block.dim(mean.over), keepdim=True)
     source -= average
-    if mean.into is not None:
+    if mean.into is None:
+        _require_own_rows(mean.source, source.movedim(block.dim(mean.over), 0).flatten(1))
+    else:
         (into,) = views(tensors, spec, mean.into)
         into += average
+
+
+def _require_own_rows(name: str, rows: Tensor) -> None:
+    """Between experts with equal rows a router picks by their order, which no canonical form keeps."""
+    if len(rows.unique(dim=0)) < len(rows):
+        raise CheckpointError(
+            f"tensor {name}: expected rows that differ, found equal ones: among such experts the router picks by "
+            "their order, which matching changes; train the router first, or match by naive"
+        )
 
 
 def _move_bias(tensors: dict[str, Tensor], spec: ModelSpec, move: Move) -> None:

@@ -187,6 +187,7 @@ REFUSED = {
     "epsilon": "tuned: expected the layer_norm_eps of its base, 1e-05, found 0.5, which is no change of",
     "words-exchanged": "the parents and it differ in tokenizer.json, id of token",
 }
+AS_MATCHED = {"wider", "wide-adapter", "words-exchanged"}  # a tune of what a parent was before it was matched
 
 
 @pytest.mark.parametrize(("name", "words"), REFUSED.items(), ids=REFUSED)
@@ -200,6 +201,8 @@ def test_the_command_refuses_in_a_line(
     lines = told.err.strip().splitlines()
     errors = [line for line in lines if line.startswith("error:")]
     assert len(errors) == 1 and words in errors[0] and len(errors[0]) < 1000 and not out.exists()
+    advice = f"fine-tune one of the two models that were matched ({folders / 'a'}, {folders / 'b'})"
+    assert (advice in errors[0]) == (name in AS_MATCHED)
 
 
 def test_parents_that_changed_are_refused(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -747,7 +747,7 @@ def test_a_permuted_model_routes_alike(build: Any) -> None:
 
 
 def test_equal_scores_in_a_router_are_what_a_permutation_may_break() -> None:
-    """Of experts whose scores are exactly equal the library picks by their order; no trained router has such rows."""
+    """Of experts whose scores are exactly equal the library picks by their order."""
     model = lmc.canonicalize(pico.mixtral(num_experts_per_tok=1))
     with torch.no_grad():
         for layer in model.model.layers:
@@ -755,6 +755,20 @@ def test_equal_scores_in_a_router_are_what_a_permutation_may_break() -> None:
     spec = lmc.spec(model)
     moved = [effect(model, dict(Transform.random(spec, s).only("expert").stream(model))) for s in range(4)]
     assert max(moved) >= CLEAR
+
+
+@pytest.mark.parametrize("build", [pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe])
+def test_a_router_with_two_equal_rows_is_refused(build: Any) -> None:
+    """Also where only one layer has one, and what the two have in common is no zero; `naive` moves no expert."""
+    model = build()
+    with torch.no_grad():
+        gate = model.model.layers[1].mlp.gate.weight
+        gate[0] = gate[2]
+    with pytest.raises(lmc.CheckpointError, match=r"layers\.1\.mlp\.gate\.weight: expected rows that differ"):
+        lmc.canonicalize(model)
+    with pytest.raises(lmc.CheckpointError, match="match by naive"):
+        lmc.match(build(seed=1), model, method="weights")
+    assert lmc.match(build(seed=1), model, method="naive").merge(0.5) is not None
 
 
 def test_layers_without_experts_among_others_are_refused() -> None:

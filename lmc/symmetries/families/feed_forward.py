@@ -1,8 +1,8 @@
 """Feed-forward layers: hidden units; a decoder's rules, gated, fused or plain; experts that a router picks.
 
 Experts may be reordered, with the router's rows, and the units inside each. A vector added to every row of the router
-changes none of its probabilities, so the canonical form has none. Which experts are picked depends on the order of
-equal probabilities only where two are exactly equal, which no trained router shows.
+changes none of its probabilities, so the canonical form has none. Among equal probabilities experts are picked by their
+order, so a router with two equal rows, which no training leaves, has no canonical form.
 """
 
 from collections.abc import Mapping
