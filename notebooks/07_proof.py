@@ -55,7 +55,8 @@ model = lmc.load(shipped_pairs.shipped("neox-docstrings-0")[0])
 
 # %%
 spec = lmc.spec(model)
-{name: spec.rules[name] for name in list(spec.rules)[:5]}
+for name in list(spec.rules)[:5]:
+    print(name, spec.rules[name], sep="\n    ")
 
 # %% [markdown]
 # `embed_in` has a row for every token and *writes* (`!`) the stream. `query_key_value` *reads* (`?`) it. A `*` says that a space
