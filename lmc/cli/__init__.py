@@ -10,14 +10,11 @@ before a weight is read where that is possible. torch and the model libraries ar
 """
 
 import os
-import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -36,17 +33,41 @@ from lmc.cli.asked import (
     state_folder,
     warn_of_idle,
 )
-from lmc.cli.numbers import count, real
+from lmc.cli.numbers import count
+from lmc.cli.options import (
+    LEFT_OUT,
+    TAKEN,
+    Accumulate,
+    Aligned,
+    Batch,
+    ByFrequency,
+    Checkpointing,
+    Data,
+    Device,
+    Dtype,
+    Export,
+    Limit,
+    Method,
+    Model,
+    Models,
+    Out,
+    Patience,
+    Precision,
+    Rate,
+    Resume,
+    Seed,
+    Shard,
+    Start,
+    Steps,
+    Verify,
+    Vocabulary,
+)
+from lmc.cli.reading import counts_of, held_out, matched_on, measured_on, read_alignment, require_ends_of, say_ends
+from lmc.cli.run import claimed, inspected, kept_when_stopped, loaded_pair, prepared, start_of, warn_of_shared, write
 from lmc.cli.said import fail, refused, say, warn, warn_once
-from lmc.errors import ArgumentError, CheckpointError, DivergedError, LmcError, is_out_of_memory, shown
-from lmc.files import if_interrupted, refuse_occupied, scratch_folder, whole_folder
-from lmc.matching import METHODS, Recipe
-
-if TYPE_CHECKING:
-    import torch
-
-    from lmc.evaluation import PathResult
-    from lmc.matching import Alignment, Pairing
+from lmc.errors import LmcError, is_out_of_memory, shown
+from lmc.files import refuse_occupied, scratch_folder
+from lmc.matching import Recipe
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
 
@@ -56,41 +77,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
-
-Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
-Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
-Aligned = Annotated[Path, typer.Argument(help="An alignment folder, made by lmc match.")]
-Out = Annotated[Path, typer.Option(help="A new folder.")]
-Data = Annotated[str | None, typer.Option(help=f"The corpus: {CORPUS}.")]
-Limit = Annotated[int | None, count("Use at most that many windows or images.")]
-Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, …")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …; as stored but at least float32 by default.")]
-Seed = Annotated[int, count("Decides every random choice.", 0, 2**32 - 1)]
-Method = Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")]
-Steps = Annotated[int, count("Steps of learned matching.")]
-Rate = Annotated[
-    float | None, typer.Option(parser=real, metavar="FLOAT", help="Learning rate (default: the method's own).")
-]
-Batch = Annotated[int | None, count("Windows or images in a step.")]
-Accumulate = Annotated[int, count("Parts a batch is cut into, to need less memory.")]
-Precision = Annotated[str, typer.Option(help="Of learning's matrix products: float32 or bfloat16.")]
-Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice, keep none.")]
-LOOKS = "Stop after that many checks (every 50 steps) without a better midpoint."
-Patience = Annotated[int | None, count(LOOKS)]
-Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")]
-FREQUENCY = "Method weights: count embeddings by their tokens in --data."
-ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]
-VOCABULARY = "Where tokens differ, the vocabulary that all are brought to: first, second, union or common."
-Vocabulary = Annotated[str | None, typer.Option(help=VOCABULARY)]
-START = "Where learning begins: weights (the default), activations, better (of these), canonical or an alignment."
-Start = Annotated[str | None, typer.Option(help=START)]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
-ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
-LEFT_OUT = f"{ENDS[:-1]}, and does not measure rounding, which holds models in memory."
-Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
-Export = Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")]
 
 
 def _version(asked: bool) -> None:
@@ -198,141 +184,23 @@ def match(
     kind, place = dtype_of(dtype), device_of(device)
     with matching.workers.process_group(place) as leader:
         with named_as_options():
-            models = _prepared(models, out, vocabulary)
-        pair = _inspected(models, recipe)
-        samples = _matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
-        counts = _counts(samples, pair.blueprints[0].model) if by_frequency else None
+            models = prepared(models, out, vocabulary)
+        pair = inspected(models, recipe)
+        samples = matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
+        counts = counts_of(samples, pair.blueprints[0].model) if by_frequency else None
         if not recipe.reads_data and matching.can_stream(pair.blueprints, kind):
             say(f"matching with {method}, one part at a time")
             if leader:
                 matching.match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
-            with _kept_when_stopped(state, out, leader), _claimed(out, leader) as folder:
-                loaded = _loaded_pair(pair, place, kind)
-                _warn_of_shared(method, models, loaded)
+            with kept_when_stopped(state, out, leader), claimed(out, leader) as folder:
+                loaded = loaded_pair(pair, place, kind)
+                warn_of_shared(method, models, loaded)
                 say(f"matching with {method}")
                 with named_as_options():
-                    alignment = matching.align(loaded, recipe, samples, place, seed, state, _start(start), counts)
-                _write(alignment, folder, export, kind)
+                    alignment = matching.align(loaded, recipe, samples, place, seed, state, start_of(start), counts)
+                write(alignment, folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
-
-
-def _start(start: str | None) -> Any:
-    """What `align` begins from: a name as it is, an alignment read from its folder."""
-    from lmc.matching import STARTS, Alignment
-
-    return start if start is None or start in STARTS else Alignment.load(start)
-
-
-def _inspected(models: list[str], recipe: Recipe) -> "Pairing":
-    """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
-    from lmc.matching import inspect_pair, require_fit
-
-    say("checking that the models can be paired")
-    pair = inspect_pair(models)
-    with named_as_options():
-        require_fit(recipe, pair.blueprints[0].model)
-    return pair
-
-
-def _prepared(models: list[str], out: Path, vocabulary: str | None) -> list[str]:
-    """The models, adapters joined with their base, and with one vocabulary where that is asked for."""
-    from lmc.matching import prepare, workers
-
-    place = out.with_name(f"{out.name}.parents")
-    if workers.first():
-        prepare(models, place, vocabulary)
-    workers.wait()
-    ready = prepare(models, place, vocabulary)
-    if ready != models:
-        say(f"wrote {place}: the parents as they are matched; keep it beside {out}")
-    return ready
-
-
-def _matched_on(data: str | None, pair: "Pairing", limit: int | None, seed: int) -> Any:
-    """The corpus, read before any weight: one that does not fit is found early."""
-    from lmc.symmetries.families import narrowest
-
-    reader = narrowest(blueprint.model for blueprint in pair.blueprints)
-    return _samples(str(data), reader, "match", pair.blueprints[0].source.folder, limit, seed)
-
-
-def _loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.dtype | None") -> Any:
-    from lmc import checkpoints
-
-    models = []
-    for blueprint in pair.blueprints:
-        say(f"loading {blueprint.source.name}")
-        models.append(checkpoints.load(blueprint, device, dtype))
-    return tuple(models)
-
-
-def _warn_of_shared(method: str, names: list[str], models: "Sequence[torch.nn.Module]") -> None:
-    from lmc.matching import independence, warn_if_shared
-
-    if method == "naive":  # what shares a start may need no more than that
-        return
-    for name, other in zip(names[1:], models[1:], strict=True):
-        warn_if_shared(names[0], name, independence(models[0], other))
-
-
-@contextmanager
-def _kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[None]:
-    """Says how an interrupted run goes on, and keeps the best alignment of one that diverged."""
-
-    def words() -> str:
-        return "the same command with --resume continues" if state is not None and state.exists() else ""
-
-    def changed() -> int:
-        return state.stat().st_mtime_ns if state is not None and state.exists() else 0
-
-    before = changed()
-    try:
-        with if_interrupted(words):
-            yield
-    except KeyboardInterrupt:
-        if words():
-            say(f"interrupted: {words()}")
-        raise
-    except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
-        if state is not None and leader and not any(state.glob("*.safetensors")):
-            shutil.rmtree(state, ignore_errors=True)
-        if words() and changed() != before:
-            say(words())
-        raise
-    except DivergedError as error:
-        if error.alignment is None or not leader:
-            raise
-        if state is not None:  # a diverged state cannot be continued
-            shutil.rmtree(state, ignore_errors=True)
-        names = (out.with_name(f"{out.name}.best{n}") for n in ("", *range(2, 1000)))
-        best = next(folder for folder in names if not folder.exists())
-        error.alignment.save(best)
-        raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
-    if state is not None and leader:
-        shutil.rmtree(state, ignore_errors=True)
-
-
-@contextmanager
-def _claimed(out: Path, leader: bool) -> Iterator[Path | None]:
-    """The folder of the output, from now on this run's; of torchrun's processes one has it."""
-    if not leader:
-        yield None
-        return
-    with whole_folder(out) as folder:
-        yield folder
-
-
-def _write(alignment: "Alignment", folder: Path | None, export: bool, dtype: "torch.dtype | None") -> None:
-    import torch
-
-    if folder is None:
-        return
-    if "stopped" in alignment.record:
-        say(f"stopped early: {alignment.record['stopped']}")
-    alignment.save(folder)
-    if export:
-        alignment.export(folder / "models", dtype=dtype or torch.float32)
 
 
 @app.command()
@@ -364,8 +232,8 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.matching import LAST_PATH, fingerprint
 
-    aligned = _loaded(alignment, verify)
-    samples = _held_out(data, aligned, alignment, limit, seed)
+    aligned = read_alignment(alignment, verify)
+    samples = held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
     result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment), seed=seed)
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
@@ -427,21 +295,21 @@ def merge(
     kind = dtype_of(dtype)
     from lmc.matching import merge_folder
 
-    measured = _measured(alignment)
+    measured = measured_on(alignment)
     ends: list[float] = []
     card = None if data else merge_folder(alignment, out, weights, kind, measured, parent, verify, ends.append)
     for error in ends:
-        _say_ends(error)
+        say_ends(error)
     if card is not None and described["method"] == "naive":
         say("the ends of the path are the parents: their weights are averaged as they are stored")
     if card is None:
         from lmc.evaluation import is_lower
 
-        aligned = _loaded(alignment, verify)
+        aligned = read_alignment(alignment, verify)
         if limit is None and data is not None and measured is not None and measured.corpus == Path(data).name:
             limit = measured.samples  # those of `path`: a card quotes one loss of a model
             seed = seed if on_the_line(context, "seed") or measured.seed is None else measured.seed
-        samples = None if data is None else _held_out(data, aligned, alignment, limit, seed)
+        samples = None if data is None else held_out(data, aligned, alignment, limit, seed)
         if samples is not None and is_lower(kind, next(aligned.parents[0].parameters()).dtype):
             say(f"measuring what rounding to {dtype} costs on {data}")
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
@@ -472,7 +340,7 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
         model = checkpoints.load(blueprint)
         base_of(model, aligned.parents)
         if verify:
-            _require_ends(aligned, alignment)
+            require_ends_of(aligned, alignment)
         print(aligned.export_transported(model, out, called=tuned))
     say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
@@ -582,72 +450,3 @@ def main(arguments: list[str] | None = None) -> int:
                 raise
             said = "out of memory: close other work, or choose another --device, a lower --dtype or a smaller --limit"
             return fail(f"{said}; this was: lmc {' '.join(arguments)}")
-
-
-def _samples(
-    corpus: str, model: "torch.nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
-) -> Any:
-    from lmc import checkpoints, corpora
-    from lmc.symmetries.families import Tokens, family_of
-
-    text = corpora.kind(corpus) == "text" and isinstance(family_of(model).inputs(model), Tokens)
-    tokenizer = checkpoints.tokenizer(tokenizer_from) if text else None
-    return corpora.load(corpus, model, split, tokenizer, limit, seed)
-
-
-def _counts(samples: Any, model: "torch.nn.Module") -> "torch.Tensor":
-    """How often each token of the vocabulary occurs."""
-    import torch
-
-    from lmc.symmetries.families import Tokens, family_of
-
-    read = family_of(model).inputs(model)
-    if not isinstance(read, Tokens):
-        raise ArgumentError("--by-frequency: expected models that read text, found pictures")
-    return torch.bincount(samples.flatten(), minlength=read.vocabulary).double()
-
-
-def _loaded(folder: Path, verify: bool) -> "Alignment":
-    """An alignment whose files and parents are as they were, and whose path ends at its parents."""
-    from lmc.matching import Alignment
-
-    aligned = Alignment.load(folder)
-    if verify:
-        _require_ends(aligned, folder)
-    return aligned
-
-
-def _require_ends(aligned: "Alignment", folder: Path) -> None:
-    """Refuse an alignment whose path does not end at its parents."""
-    from lmc.matching import require_ends
-
-    try:
-        _say_ends(require_ends(aligned))
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
-
-
-def _say_ends(error: float) -> None:
-    say(f"the ends of the path are the parents: logits differ by {error:.1e} of the largest")
-
-
-def _measured(folder: Path) -> "PathResult | None":
-    """The last path that was measured on this very alignment, if there is one."""
-    from lmc.matching import LAST_PATH, measured
-
-    file = folder / LAST_PATH
-    if not file.exists():
-        return None
-    found = measured(folder)
-    if found is None:
-        warn(f"{file}: measured on another alignment, so the card leaves it out; again: lmc path {folder}")
-    return found
-
-
-def _held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None, seed: int) -> Any:
-    """The samples that matching never saw, as the first parent reads them, in windows that all can read."""
-    from lmc import checkpoints
-    from lmc.symmetries.families import narrowest
-
-    tokenizer_from = checkpoints.origin(aligned.parents[0]) or folder
-    return _samples(corpus, narrowest(aligned.parents), "eval", tokenizer_from, limit, seed)
