@@ -27,6 +27,7 @@ from lmc.checkpoints.headers import TYPES
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import digests, refer, remember, require_still, require_unchanged
+from lmc.checkpoints.stock_twin import differences
 from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, require_digests, require_finite, whole_folder
 from lmc.symmetries.families import Family, family_of
@@ -239,6 +240,10 @@ def _refuse_loss(family: Family, model: nn.Module, folder: Path) -> None:
             raise CheckpointError(
                 f"{name}: expected {expected[name]}, but {family.library} would read {found[name]}; not saved"
             )
+    for where, here, there in differences(model, again):
+        raise CheckpointError(
+            f"{where}: expected {here}, but {family.library} would rebuild it with {there}; not saved"
+        )
 
 
 def require_tied(blueprint: Blueprint) -> None:

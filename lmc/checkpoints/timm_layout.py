@@ -74,7 +74,7 @@ def alone(folder: Path, empty: nn.Module) -> nn.Module:
 
 
 def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """config.json and model.safetensors. Raises CheckpointError if timm would rebuild another model from them.
+    """config.json and model.safetensors.
 
     Only the model's settings and shapes are looked at; its weights may be on the meta device.
     """
@@ -98,7 +98,6 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
         },
     }
     described |= {name: origin[name] for name in TIMM_NAMES if origin.get(name) is not None}
-    _refuse_loss(model, build(architecture, **arguments))
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     writer.write(folder, plan, tensors)  # one file: timm reads no shards
 
@@ -136,40 +135,3 @@ def _activation(module: nn.Module) -> str | None:
     from timm.layers import get_act_layer
 
     return next((name for name in _ACTIVATIONS if type(module) is get_act_layer(name)), None)
-
-
-def _refuse_loss(model: nn.Module, rebuilt: nn.Module) -> None:
-    """Compare everything but the weights: classes, shapes and every plain attribute of every module.
-
-    Dropout counts as nothing: it does nothing in evaluation, and timm's checkpoints do not record it either.
-    """
-    others = dict(rebuilt.named_modules())
-    here, there = ({n: tuple(t.shape) for n, t in m.state_dict().items()} for m in (model, rebuilt))
-    for name in here.keys() | there.keys():
-        if here.get(name) != there.get(name):
-            raise _lost(name, here.get(name), there.get(name))
-    for name, module in model.named_modules():
-        other = others.get(name)
-        if _idle(module) and (other is None or _idle(other)):
-            continue
-        if type(module) is not type(other):
-            raise _lost(name, type(module).__name__, type(other).__name__)
-        mine, theirs = _plain(module), _plain(other)
-        for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key):
-                raise _lost(f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key))
-
-
-def _idle(module: nn.Module) -> bool:
-    """Whether a module does nothing in evaluation."""
-    return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ in ("DropPath", "PatchDropout")
-
-
-def _plain(module: Any) -> dict[str, Any]:
-    kinds = int | float | str | bool | tuple | None
-    private = ("training", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init", "init_values")
-    return {k: v for k, v in vars(module).items() if isinstance(v, kinds) and k[0] != "_" and k not in private}
-
-
-def _lost(what: str, expected: object, found: object) -> CheckpointError:
-    return CheckpointError(f"{what}: expected {expected}, but timm would rebuild it with {found}; not saved")

@@ -2,7 +2,8 @@
 
 import tarfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def _classes(folder: Path, split: str) -> Pictures:
     root = folder / _part(folder, parts, split) if parts else folder
     paths = sorted(path for path in root.rglob("*") if path.name.lower().endswith(SUFFIXES))
     paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    _require_one_order(folder, parts)
+    _require_one_order(folder, {part: _held(folder / part) for part in parts})
     return _collection(
         folder,
         split,
@@ -106,12 +107,16 @@ def _classes(folder: Path, split: str) -> Pictures:
     )
 
 
-def _require_one_order(folder: Path, parts: Sequence[str]) -> None:
+def _held(part: Path) -> set[str]:
+    return {path.name for path in part.iterdir() if _holds_pictures(path)}
+
+
+def _require_one_order(folder: Path, named: Mapping[str, set[str]]) -> None:
     """Refuse parts with as many classes, but others: a class's number would mean another thing in each."""
-    named = {part: {path.name for path in (folder / part).iterdir() if _holds_pictures(path)} for part in parts}
+    first = next(iter(named), "")
     for part, classes in named.items():
-        if len(classes) == len(named[parts[0]]) and (others := sorted(classes ^ named[parts[0]])):
-            what = f"the same classes in {parts[0]} and {part}, found {others[0]} in only one of them"
+        if len(classes) == len(named[first]) and (others := sorted(classes ^ named[first])):
+            what = f"the same classes in {first} and {part}, found {others[0]} in only one of them"
             raise DataError(f"corpus '{folder}': expected {what}; leave that class out, or give every part some of it")
 
 
@@ -124,11 +129,15 @@ def _holds_pictures(path: Path) -> bool:
 
 def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:
     """Archives named after their part (`train_000-099.tar.xz`) or not; their members lie as in a folder of classes."""
-    parts = [name for name in PART_NAMES if any(path.name.startswith(name) for path in tars)]
+    parts = [name for name in sorted(PART_NAMES) if any(path.name.startswith(name) for path in tars)]
+    listed = {path: _listed(path) for path in tars}
+    held = {part: [path for path in tars if path.name.startswith(part)] for part in parts}
+    _require_one_order(
+        folder, {part: {_named(_inside(m)) for path in own for m in listed[path]} for part, own in held.items()}
+    )
     if parts:
-        part = _part(folder, parts, split)
-        tars = [path for path in tars if path.name.startswith(part)]
-    members = [(path, name) for path in tars for name, _ in _members(path)]
+        tars = held[_part(folder, parts, split)]
+    members = [(path, name) for path in tars for name in listed[path]]
 
     def open_members(indices: Sequence[int]) -> Iterator[Image.Image]:
         wanted = {members[i] for i in indices}
@@ -138,6 +147,18 @@ def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:
                     yield _open(file, f"{path.name}:{name}")
 
     return _collection(folder, split, [_inside(name) for _, name in members], open_members, whole=not parts)
+
+
+def _listed(path: Path) -> list[str]:
+    """The pictures of an archive. Raises DataError where one is there twice, or where it holds several parts."""
+    names = [name for name, _ in _members(path)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"corpus '{path}': expected each picture once, found {twice[0]} twice; pack it again")
+    inner = {part for name in names if (part := _parts(name)[0]) in PART_NAMES}
+    if len(inner) > 1:
+        what = f"expected one part, found {' and '.join(sorted(inner))}"
+        raise DataError(f"corpus '{path}': {what}; unpack it, or pack each as an archive of its own (train.tar)")
+    return names
 
 
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
@@ -151,9 +172,18 @@ def _members(path: Path) -> Iterator[tuple[str, Any]]:
         raise DataError(f"corpus '{path}': the archive cannot be read ({error})") from error
 
 
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.split("/") if part != ".")
+
+
 def _inside(name: str) -> tuple[str, ...]:
-    parts = tuple(part for part in name.split("/") if part != ".")
+    parts = _parts(name)
     return parts[1:] if parts[0] in PART_NAMES else parts
+
+
+def _named(path: tuple[str, ...]) -> str:
+    """The class of a picture: its first folder, or its name up to the first underscore, as ImageNet has them."""
+    return path[0] if len(path) > 1 else path[0].partition("_")[0]
 
 
 def _part(folder: Path, found: Iterable[str], split: str) -> str:
@@ -172,13 +202,16 @@ def _collection(
     opener: Callable[[Sequence[int]], Iterator[Image.Image]],
     whole: bool,
 ) -> Pictures:
-    """Labels from paths: the first folder, or a file's name up to its first underscore, as ImageNet names its files."""
-    names = [path[0] if len(path) > 1 else path[0].partition("_")[0] for path in paths]
+    """Labels from paths."""
+    names = [_named(path) for path in paths]
     classes = sorted(set(names))
     if whole and (meant := [name for name in classes if name.lower() in PART_NAMES]):
         raise DataError(f"corpus '{folder}': expected classes, found the part {meant[0]}; call it {meant[0].lower()}")
     if whole and (two := two_parts(classes)):
         raise DataError(f"corpus '{folder}': expected classes, found {' and '.join(two)}; call them train and val")
+    if whole and (below := sorted({path[1] for path in paths if len(path) > 2} & PART_NAMES)):
+        found = f"{paths[0][0]}/{below[0]}"
+        raise DataError(f"corpus '{folder}': expected classes, found the part {found}; name the folder that holds it")
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], dtype=np.int64)
     if not whole:

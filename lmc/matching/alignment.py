@@ -31,6 +31,7 @@ from lmc.symmetries import (
     epsilon,
     example_inputs,
     hollow,
+    in_evaluation,
     logits,
     rebuild,
     relative_change,
@@ -65,11 +66,9 @@ class Alignment:
 
         They are made once. Raises ArgumentError where a parent was changed after that: they are not its function now.
         """
-        if self.method == "naive":
-            return self.endpoints
         made, before = self._made
         for k, (then, now) in enumerate(zip(before, map(_edits, self.parents), strict=True)):
-            if then != now:
+            if then != now and made[k] is not self.parents[k]:
                 raise ArgumentError(
                     f"parents: expected model {k} as it was when its aligned form was made, found it changed since; "
                     "match again, and change a copy (copy.deepcopy) where this alignment is still needed"
@@ -80,6 +79,8 @@ class Alignment:
     def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[list[str], str]]]:
         """The aligned endpoints, and what was edited of each parent by then."""
         before = [_edits(parent) for parent in self.parents]
+        if self.method == "naive":
+            return self.endpoints, before
         made = (t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
         return tuple(made), before
 
@@ -184,7 +185,9 @@ class Alignment:
         """
         inputs = example_inputs(self.endpoints[k])
         corner = [float(i == k) for i in range(len(self.parents))]
-        return relative_change(logits(self.endpoints[k], inputs), logits(self.merge(corner), inputs))
+        with in_evaluation(self.endpoints[k]):  # a parent may be in training
+            own = logits(self.endpoints[k], inputs)
+        return relative_change(own, logits(self.merge(corner), inputs))
 
     def export(
         self,
@@ -364,7 +367,8 @@ def _edits(parent: nn.Module) -> tuple[list[str], str]:
     """
     counts = []
     for tensor in state(parent).values():
-        some = tensor.detach().reshape(-1)[:: 1 + tensor.numel() // LOOKED_AT].double().sum().item()
+        apart = tensor.numel() // LOOKED_AT | 1  # odd, so that every column of a matrix comes by in its turn
+        some = tensor.detach().reshape(-1)[::apart].double().sum().item()
         counts.append(f"{0 if tensor.is_inference() else tensor._version} {some}")
     return counts, str(family_of(parent).settings(parent))
 

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from lmc import checkpoints
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
@@ -98,6 +99,8 @@ def align(
     if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
         raise ArgumentError(f"seed: expected a whole number in [0, 2⁶³), found {seed!r}")
     device = usable_device(device)
+    for parent in parents:
+        checkpoints.require_stock(parent)
     largest, smaller = to_enlarge(parents)
     parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)

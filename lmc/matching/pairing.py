@@ -313,7 +313,7 @@ def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
 def tune_advice(parents: tuple[nn.Module, ...]) -> str:
     """What to fine-tune instead. Parents that were enlarged, or brought to one vocabulary, are not what they were.
 
-    >>> tune_advice((a, b))
+    >>> tune_advice((a, b)).partition(" (")[0]
     'fine-tune one of the two models that were matched'
     """
     places = [place for place in map(checkpoints.source, parents) if place is not None]

@@ -164,7 +164,7 @@ def hold(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], untie: bool
     new = hollow(model)
     new.load_state_dict(tensors, assign=True, strict=True)
     if spec.tied and new.config.tie_word_embeddings:
-        ties = model.all_tied_weights_keys.items()
+        ties = [spec.tied, *model.all_tied_weights_keys.items()]  # of a model tied since it was built, there are none
         if not untie and all(torch.equal(tensors[one], tensors[other]) for one, other in ties):
             new.tie_weights()
         else:

@@ -562,6 +562,46 @@ def test_parts_of_as_many_classes_but_others_are_refused(tmp_path: Path) -> None
         pictures.read(str(tmp_path), "eval")
 
 
+def packed(file: Path, *names: str) -> None:
+    """An archive with a picture of each name."""
+    picture(file.parent.parent / "one.png")
+    file.parent.mkdir(exist_ok=True)
+    with tarfile.open(file, "w") as tar:
+        for name in names:
+            tar.add(file.parent.parent / "one.png", name)
+
+
+def test_archives_of_as_many_classes_but_others_are_refused(tmp_path: Path) -> None:
+    packed(tmp_path / "p/train.tar", "cat/0.png", "dog/0.png")
+    packed(tmp_path / "p/val.tar", "val/cat/0.png", "val/fox/0.png")
+    with pytest.raises(DataError, match="expected the same classes in train and val, found dog in only one of them"):
+        pictures.read(str(tmp_path / "p"), "eval")
+    packed(tmp_path / "p/val.tar", "val/cat/0.png")
+    assert pictures.read(str(tmp_path / "p"), "eval").classes == ["cat"]
+
+
+def test_an_archive_of_several_parts_is_refused(tmp_path: Path) -> None:
+    """Its pictures would be dealt at random, and those to match on be measured on."""
+    packed(tmp_path / "p/data.tar", "./train/cat/0.png", "./val/cat/1.png")
+    for split in SPLITS:
+        with pytest.raises(DataError, match=r"data\.tar': expected one part, found train and val; unpack it"):
+            pictures.read(str(tmp_path / "p"), split)
+
+
+def test_parts_below_another_folder_are_no_class(tmp_path: Path) -> None:
+    packed(tmp_path / "p/all.tar", "data/train/cat/0.png", "data/val/cat/1.png")
+    picture(tmp_path / "q/data/train/cat/0.png")
+    for name in "pq":
+        with pytest.raises(DataError, match="expected classes, found the part data/train; name the folder that holds"):
+            pictures.read(str(tmp_path / name), "match")
+
+
+def test_a_picture_that_an_archive_holds_twice_is_named(tmp_path: Path) -> None:
+    packed(tmp_path / "p/data.tar", "cat/0.png", "dog/0.png", "cat/0.png")
+    with pytest.raises(DataError, match=r"data\.tar': expected each picture once, found cat/0\.png twice"):
+        pictures.read(str(tmp_path / "p"), "match")
+
+
 def test_hidden_files_are_no_data(tmp_path: Path) -> None:
     picture(tmp_path / "p/cat/0.png")
     for name in ("cat/._0.png", "cat/.ipynb_checkpoints/0.png", ".trash/0.png"):

@@ -213,6 +213,20 @@ def test_a_change_through_data_is_noticed_too() -> None:
         alignment.merge(0.5)
 
 
+def test_parents_that_were_brought_to_one_normalisation_are_not_changed_by_half() -> None:
+    """`naive` mixes the parents themselves, but for one whose pictures were made in another way: that is a copy."""
+    a, b = pico.vit(0), pico.vit(1)
+    b.pretrained_cfg = {**a.pretrained_cfg, "mean": (0.1,) * 3, "std": (0.3,) * 3}
+    alignment = lmc.match(a, b, method="naive")
+    alignment.merge(0.5)
+    next(a.parameters()).data.mul_(1.1)
+    alignment.merge(0.5)
+    next(b.parameters()).data[..., 1::2].mul_(1.1)
+    for use in (lambda: alignment.merge(0.5), lambda: alignment.end_error(1)):
+        with pytest.raises(lmc.ArgumentError, match="expected model 1 as it was when its aligned form was made"):
+            use()
+
+
 @pytest.mark.parametrize("method", ["naive", "weights"])
 @pytest.mark.parametrize("kinds", [(torch.bfloat16, torch.float32), (torch.float32, torch.float64)])
 def test_parents_of_two_types_are_mixed_in_the_wider_one(

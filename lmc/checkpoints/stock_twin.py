@@ -1,0 +1,99 @@
+"""Is a model what its class and its settings say? All but the weights is compared with one that is built anew.
+
+>>> require_stock(model)
+
+What a table says of a class holds for what that class computes, and a checkpoint holds settings and weights only: an
+activation, a factor or an angle that was changed in memory would be lost, without a word, in what is written.
+"""
+
+from collections.abc import Iterator
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmc.checkpoints import transformers_layout
+from lmc.errors import UnsupportedModelError
+from lmc.symmetries.families import family_of
+
+Difference = tuple[str, object, object]  # where, what the model has, what the stock one has
+_PLAIN = int | float | str | bool | tuple | None
+_FUNCTION = FunctionType | BuiltinFunctionType
+# What a model's output in evaluation mode does not depend on, what tensors say, and what is kept from the last call.
+_ASIDE = {"training", "gradient_checkpointing", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init"}
+_ASIDE |= {"init_values", "max_seq_len_cached", "name_or_path", "forward", "layer_idx", "vocab_size", "num_labels"}
+_LAST_TEXT = ("dynamic", "longrope")  # kinds of angles that are those of the last text's length
+_COARSE = 1e-2  # of angles that went through bfloat16 with the rest of a model
+
+
+def require_stock(model: nn.Module) -> None:
+    """Refuse a model in memory whose modules are not those of its settings. Raises UnsupportedModelError.
+
+    >>> require_stock(model)
+    """
+    if family_of(model).library == "timm":
+        return  # it has no settings beside its modules, from which its table is made
+    for where, here, there in differences(model, transformers_layout.anew(model)):
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: {where}: expected {there}, as its settings say, found {here}; "
+            "change the settings and build the model from them"
+        )
+
+
+def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
+    """Every class, shape, plain attribute and buffer in which a model differs from its twin, which has no weights.
+
+    >>> list(differences(model, model))
+    []
+
+    Dropout counts as nothing: it does nothing in evaluation.
+    """
+    here, there = ({n: tuple(t.shape) for n, t in m.state_dict().items()} for m in (model, twin))
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            yield name, here.get(name), there.get(name)
+    own, others = (dict(m.named_modules(remove_duplicate=False)) for m in (model, twin))
+    for name in own.keys() | others.keys():
+        module, other = own.get(name), others.get(name)
+        if all(m is None or _idle(m) for m in (module, other)):
+            continue
+        if module is None or other is None or type(module) is not type(other):
+            yield name, _class(module), _class(other)
+            continue
+        mine, theirs = _attributes(module), _attributes(other)
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
+        for key in module._non_persistent_buffers_set:  # others are weights
+            if key.endswith("inv_freq") and any(kind in str(vars(module).get("rope_type")) for kind in _LAST_TEXT):
+                continue
+            if not _same(getattr(module, key), getattr(other, key, None)):
+                yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
+
+
+def _idle(module: nn.Module) -> bool:
+    """Whether a module does nothing in evaluation."""
+    return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ in ("DropPath", "PatchDropout")
+
+
+def _class(module: nn.Module | None) -> str | None:
+    return None if module is None else type(module).__name__
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps beside tensors, modules and settings; of a function its name."""
+    aside = _ASIDE if type(module).__name__.endswith("Embeddings") else {*_ASIDE, "padding_idx"}  # some count from it
+    public = {k: v for k, v in vars(module).items() if k[0] != "_" and k not in aside and "drop" not in k}
+    plain = {k: v for k, v in public.items() if isinstance(v, _PLAIN)}
+    return plain | {k: v.__qualname__ for k, v in public.items() if isinstance(v, _FUNCTION)}
+
+
+def _same(buffer: Tensor | None, other: Tensor | None) -> bool:
+    """Whether a buffer has the numbers that it has anew; one without numbers says nothing."""
+    if buffer is None or other is None or buffer.is_meta or other.is_meta:
+        return True
+    if buffer.shape != other.shape:
+        return False
+    near, far = buffer.double().cpu(), other.double().cpu()
+    return bool(torch.allclose(near, far, rtol=_COARSE, atol=0.0))

@@ -1,0 +1,148 @@
+"""A model that was changed in memory, in what no checkpoint holds, is not matched or written as if it had not been."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import lmc
+from lmc.checkpoints import require_stock
+from tests import pico
+
+ACTIVATIONS = ("act", "act_fn", "activation", "activation_fn", "intermediate_act_fn")
+
+
+def layers(model: Any) -> list[Any]:
+    return [m for m in model.modules() if "Attention" in type(m).__name__]
+
+
+def another_activation(model: Any) -> bool:
+    found = False
+    for module in list(model.modules()):
+        for name in ACTIVATIONS:
+            if name in dict(module.named_children()):
+                setattr(module, name, nn.Tanh())
+                found = True
+            elif name in vars(module):
+                setattr(module, name, torch.tanh)
+                found = True
+    return found
+
+
+def another_factor(model: Any) -> bool:
+    found = [m for m in layers(model) if any(n in vars(m) for n in ("scaling", "scale"))]
+    for module in found:
+        setattr(module, "scaling" if "scaling" in vars(module) else "scale", 0.123)
+    return bool(found)
+
+
+def other_angles(model: Any) -> bool:
+    found = [m for m in model.modules() if "inv_freq" in dict(m.named_buffers(recurse=False))]
+    for module in found:
+        module.inv_freq.mul_(1.1)
+    return bool(found)
+
+
+def another_epsilon(model: Any) -> bool:
+    found = [(m, n) for m in model.modules() for n in ("eps", "variance_epsilon") if n in vars(m)]
+    for module, name in found[:1]:
+        setattr(module, name, 0.02)
+    return bool(found)
+
+
+def later_settings(model: Any) -> bool:
+    config = getattr(model, "config", None)
+    if config is None or not hasattr(config, "num_attention_heads"):
+        return False
+    config.num_attention_heads //= 2
+    for name in ("num_key_value_heads", "head_dim"):
+        if getattr(config, name, None) is not None:
+            setattr(config, name, getattr(config, name) * (2 if name == "head_dim" else 1))
+    return True
+
+
+CHANGES: tuple[Callable[[Any], bool], ...] = (
+    another_activation,
+    another_factor,
+    other_angles,
+    another_epsilon,
+    later_settings,
+)
+
+
+@pytest.mark.parametrize("stem", pico.STEMS)
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_that_no_checkpoint_holds_is_refused(stem: str, change: Callable[[Any], bool], tmp_path: Path) -> None:
+    model, other = pico.STEMS[stem](0, torch.float32), pico.STEMS[stem](1, torch.float32)
+    if not change(model):
+        pytest.skip("this class has nothing of the kind")
+    if lmc.spec(other).family != "vit":  # a timm model has no settings beside its modules
+        with pytest.raises(lmc.LmcError):
+            lmc.match(other, model, method="weights")
+    with pytest.raises(lmc.LmcError):
+        lmc.save(model, tmp_path / "saved")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stem", pico.STEMS)
+def test_stock_models_are_what_they_were_built_as(stem: str) -> None:
+    """Canonical, enlarged by types, in training, or run once: none of it changes the function."""
+    model = pico.STEMS[stem](0, torch.float32)
+    pico.logits(model, pico.inputs(model))
+    # transformers does not resize the bias of RoBERTa's head, and its positions begin behind the padding token.
+    if "Roberta" not in stem and hasattr(getattr(model, "config", None), "vocab_size"):
+        model.resize_token_embeddings(model.config.vocab_size + 4)
+        model.config.pad_token_id = 3
+    for same in (model, lmc.canonicalize(model), copy.deepcopy(model).to(torch.bfloat16).float().train()):
+        require_stock(same)
+
+
+def test_angles_of_the_last_text_are_no_change() -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    model = pico.llama(0, torch.float32, rope_parameters=rope, max_position_embeddings=8)
+    before = model.model.rotary_emb.inv_freq.clone()
+    model(torch.zeros(1, 40, dtype=torch.long))
+    assert not torch.equal(before, model.model.rotary_emb.inv_freq)
+    require_stock(model)
+
+
+def test_layers_that_were_taken_out_are_said_in_a_line() -> None:
+    models = [pico.neox(seed, torch.float32) for seed in range(2)]
+    del models[1].gpt_neox.layers[1]
+    with pytest.raises(lmc.UnsupportedModelError, match=r"layers\.1\..*, found None; change the settings"):
+        lmc.match(*models, method="weights")
+
+
+def test_the_line_names_the_place_and_what_its_settings_say() -> None:
+    model = pico.neox(0, torch.float32)
+    model.gpt_neox.layers[1].attention.scaling = 1.0
+    with pytest.raises(
+        lmc.UnsupportedModelError, match=r"layers\.1\.attention\.scaling: expected .*, found 1\.0; change"
+    ):
+        require_stock(model)
+
+
+@pytest.mark.parametrize("build", [pico.llama, pico.neox])
+def test_a_head_that_was_tied_after_building_is_untied_where_it_absorbs_a_norm(build: Any) -> None:
+    model, other = build(0, torch.float32), build(1, torch.float32)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    other.config.tie_word_embeddings = True
+    other.tie_weights()
+    inputs = pico.inputs(model)
+    with pytest.warns(UserWarning, match="becomes a tensor of its own"):
+        end = lmc.match(model, other, method="weights").merge(0.0)
+    assert torch.allclose(pico.logits(end, inputs), pico.logits(model, inputs), atol=1e-4)
+
+
+@pytest.mark.parametrize("build", [pico.gpt2, pico.opt])
+def test_the_ends_of_a_path_are_measured_without_dropout(build: Any) -> None:
+    models = [build(seed, torch.float32).train() for seed in range(2)]
+    for method in ("naive", "weights"):
+        alignment = lmc.match(*models, method=method)
+        assert alignment.end_error(0) < 1e-5
+    assert all(model.training for model in models)
