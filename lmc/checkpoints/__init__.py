@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from lmc.checkpoints.references import reference as reference
     from lmc.checkpoints.references import require_still as require_still
     from lmc.checkpoints.references import source as source
-    from lmc.checkpoints.stock_twin import require_stock as require_stock
     from lmc.checkpoints.tokenizers import tokenizer as tokenizer
 else:
     __getattr__, __dir__ = face(__name__)

@@ -27,9 +27,9 @@ from lmc.checkpoints.headers import TYPES
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import digests, refer, remember, require_still, require_unchanged
-from lmc.checkpoints.stock_twin import differences
 from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, require_digests, require_finite, whole_folder
+from lmc.symmetries import differences
 from lmc.symmetries.families import Family, family_of
 
 WRITTEN = "lmc.json"  # beside a checkpoint that `save` wrote: the SHA-256 of its files

@@ -70,12 +70,6 @@ def build(architecture: str, fields: Mapping[str, Any]) -> Any:
         return stock(stock.config_class(**fields)).eval()
 
 
-def anew(model: Any) -> Any:
-    """The stock model of another one's settings, without its weights."""
-    with without_weights(), _silence():
-        return getattr(transformers(), type(model).__name__)(copy.deepcopy(model.config)).eval()
-
-
 def names(model: Any, found: Iterable[str]) -> dict[str, str | None]:
     """What the stock loader calls each tensor of a file: its own name, a new one, or None for one it ignores."""
     from transformers.conversion_mapping import get_model_conversion_mapping

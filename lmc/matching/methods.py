@@ -14,7 +14,6 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from lmc import checkpoints
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
@@ -27,7 +26,7 @@ from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.matching.recipe import BETTER, CLOSED_FORM, IMAGES, START, STARTS, WINDOWS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
-from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, state
+from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, require_stock, state
 from lmc.symmetries.families import Tokens, family_of, narrowest
 from lmc.symmetries.families import spec as spec_of
 
@@ -100,7 +99,7 @@ def align(
         raise ArgumentError(f"seed: expected a whole number in [0, 2⁶³), found {seed!r}")
     device = usable_device(device)
     for parent in parents:
-        checkpoints.require_stock(parent)
+        require_stock(parent)
     largest, smaller = to_enlarge(parents)
     parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)

@@ -23,6 +23,7 @@ from lmc.symmetries.groups import Group, Invertible, RotaryCommutant, Scale
 from lmc.symmetries.pattern import STREAM, Axis, Block
 from lmc.symmetries.spec import Mean, ModelSpec, Move, Norm, Space
 from lmc.symmetries.stock_model import extreme_numbers, largest, rebuild, state
+from lmc.symmetries.stock_twin import require_stock
 from lmc.symmetries.transform import Transform
 
 
@@ -33,6 +34,7 @@ def canonicalize(model: Any, balance: bool = True) -> nn.Module:
     alone); a warning says so, with the size. `balance=False` leaves the value/output, query/key and gate scales as they
     are. Raises UnsupportedModelError, and CheckpointError for numbers that have no canonical form.
     """
+    require_stock(model)
     spec = spec_of(model)
     tensors = dict(Canonical(spec, state(model), balance).items())
     new: Any = rebuild(model, spec, tensors)

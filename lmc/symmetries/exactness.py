@@ -26,6 +26,7 @@ from lmc.symmetries.pattern import SCALE
 from lmc.symmetries.precision import float64
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import epsilon, hold, hollow, in_evaluation, logits, set_epsilon, state
+from lmc.symmetries.stock_twin import require_stock
 from lmc.symmetries.transform import Transform, kinds, moved_by
 
 CANONICAL, WHOLE = "canonical form", "whole group"
@@ -126,6 +127,7 @@ def check(model: nn.Module, seed: int = 0) -> Report:
     The first row is the canonical form alone, the last the whole group. Besides the model, memory holds one copy of it
     in float64. Raises UnsupportedModelError.
     """
+    require_stock(model)
     return check_copies(lambda: copy.deepcopy(model), seed)
 
 

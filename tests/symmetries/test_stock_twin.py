@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import lmc
-from lmc.checkpoints import require_stock
+from lmc.symmetries import require_stock
 from tests import pico
 
 ACTIVATIONS = ("act", "act_fn", "activation", "activation_fn", "intermediate_act_fn")
@@ -113,8 +113,13 @@ def test_angles_of_the_last_text_are_no_change() -> None:
 def test_layers_that_were_taken_out_are_said_in_a_line() -> None:
     models = [pico.neox(seed, torch.float32) for seed in range(2)]
     del models[1].gpt_neox.layers[1]
-    with pytest.raises(lmc.UnsupportedModelError, match=r"layers\.1\..*, found None; change the settings"):
-        lmc.match(*models, method="weights")
+    for use in (
+        lambda: lmc.match(*models, method="weights"),
+        lambda: lmc.check(models[1]),
+        lambda: lmc.canonicalize(models[1]),
+    ):
+        with pytest.raises(lmc.UnsupportedModelError, match=r"layers\.1\..*, found None; change the settings"):
+            use()
 
 
 def test_the_line_names_the_place_and_what_its_settings_say() -> None:

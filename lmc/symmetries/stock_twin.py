@@ -6,6 +6,7 @@ What a table says of a class holds for what that class computes, and a checkpoin
 activation, a factor or an angle that was changed in memory would be lost, without a word, in what is written.
 """
 
+import copy
 from collections.abc import Iterator
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import transformers_layout
 from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families import family_of
+from lmc.symmetries.stock_libraries import transformers
+from lmc.symmetries.stock_model import without_weights
 
 Difference = tuple[str, object, object]  # where, what the model has, what the stock one has
 _PLAIN = int | float | str | bool | tuple | None
@@ -34,11 +36,18 @@ def require_stock(model: nn.Module) -> None:
     """
     if family_of(model).library == "timm":
         return  # it has no settings beside its modules, from which its table is made
-    for where, here, there in differences(model, transformers_layout.anew(model)):
+    for where, here, there in differences(model, _anew(model)):
         raise UnsupportedModelError(
             f"{type(model).__name__}: {where}: expected {there}, as its settings say, found {here}; "
             "change the settings and build the model from them"
         )
+
+
+def _anew(model: Any) -> Any:
+    """The stock model of a transformers model's settings."""
+    stock = getattr(transformers(), type(model).__name__)
+    with without_weights():
+        return stock(copy.deepcopy(model.config)).eval()
 
 
 def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
