@@ -208,7 +208,7 @@ def with_size() -> list[Row]:
             {
                 "tested": f"Pythia's architecture on Wikipedia, {_varied(swept)}, equal {id.rpartition('-')[2]}",
                 "number": number,
-                "verdict": _direction(fit, [found.mean("dual") for found in swept.compared]),
+                "verdict": _direction(fit, [found.barriers("dual") for found in swept.compared]),
                 "results": id,
             }
         )
@@ -233,15 +233,18 @@ def _barriers(swept: Sweep) -> str:
     return ", ".join(f"{found.mean('dual'):.4f}" for found in swept.compared)
 
 
-def _direction(fit: Mapping[str, Any] | None, barriers: Sequence[float]) -> str:
-    """What an exponent's interval says; of fewer than three sizes, only which way it went."""
-    if not fit:
-        went = "rose" if barriers[-1] > barriers[0] else "fell"
-        return f"{UNTESTED}: it {went}, and {len(barriers)} sizes are too few for a slope"
-    low, high = fit["interval"]
-    if high < 0:
-        return f"{SEEN}: it falls"
-    return f"{UNSEEN}: it {'rises' if low > 0 else 'may rise or fall'}"
+def _direction(fit: Mapping[str, Any] | None, barriers: Sequence[Sequence[float]]) -> str:
+    """What an exponent's interval says; without one, of fewer than three sizes, only which way it went."""
+    if fit:
+        low, high = fit["interval"]
+        if high < 0:
+            return f"{SEEN}: it falls"
+        return f"{UNSEEN}: it {'rises' if low > 0 else 'may rise or fall'}"
+    first, last = barriers[0], barriers[-1]
+    if len(barriers) > 2 and max(last) < min(first):  # a barrier of zero has no logarithm, and so no slope
+        return f"{SEEN}: it falls, the largest leave less than any of the smallest"
+    went = "rose" if sum(last) / len(last) > sum(first) / len(first) else "fell"
+    return f"{UNTESTED}: it {went}, and {len(barriers)} sizes are too few for a slope"
 
 
 def untested() -> list[Row]:
