@@ -75,7 +75,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
             if mine.get(key) != theirs.get(key):
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
         for key in module._non_persistent_buffers_set:  # others are weights
-            if key.endswith("inv_freq") and any(kind in str(vars(module).get("rope_type")) for kind in _LAST_TEXT):
+            if key.endswith("inv_freq") and _of_last_text(module):
                 continue
             if not _same(getattr(module, key), getattr(other, key, None)):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
@@ -92,10 +92,17 @@ def _class(module: nn.Module | None) -> str | None:
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """What a module keeps beside tensors, modules and settings; of a function its name."""
-    aside = _ASIDE if type(module).__name__.endswith("Embeddings") else {*_ASIDE, "padding_idx"}  # some count from it
+    aside = set(_ASIDE)
+    aside |= set() if type(module).__name__.endswith("Embeddings") else {"padding_idx"}  # some count positions from it
+    aside |= set() if _of_last_text(module) else {"original_max_seq_len"}
     public = {k: v for k, v in vars(module).items() if k[0] != "_" and k not in aside and "drop" not in k}
     plain = {k: v for k, v in public.items() if isinstance(v, _PLAIN)}
     return plain | {k: v.__qualname__ for k, v in public.items() if isinstance(v, _FUNCTION)}
+
+
+def _of_last_text(module: nn.Module) -> bool:
+    """Whether a module's angles depend on how long a text is, and are now those of the last one."""
+    return any(kind in str(vars(module).get("rope_type")) for kind in _LAST_TEXT)
 
 
 def _same(buffer: Tensor | None, other: Tensor | None) -> bool:

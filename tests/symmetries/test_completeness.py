@@ -137,15 +137,15 @@ def test_every_architecture_is_counted() -> None:
 
 
 def canonical(build: Any, config: dict[str, Any], epsilon: float = 0.1) -> nn.Module:
-    model = build(**config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".* was tied to")
+        model = lmc.canonicalize(build(**config))
     for module in model.modules():
         if type(module).__name__.endswith("Norm") and type(module).__name__ != "OlmoLayerNorm":  # its ε is a literal
             setattr(module, "eps" if hasattr(module, "eps") else "variance_epsilon", epsilon)
         elif isinstance(module, nn.Embedding):
             module.padding_idx = None  # it would hide the gradient of a row that is read
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".* was tied to")
-        return lmc.canonicalize(model)
+    return model
 
 
 def flat_directions(model: nn.Module) -> tuple[int, float, float]:
