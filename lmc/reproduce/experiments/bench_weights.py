@@ -96,13 +96,9 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     with torch.device("meta"):
         model: Any = SHAPES[shape].build()
     torch.set_num_threads(THREADS)
-    g, losses = None, list[list[float]]()
+    g, losses = None, []
     if kind == TRAINED:
-        for seed, end in enumerate("ab"):
-            task = Docstrings(replace(SHAPES[shape], context=WINDOW))
-            trained, curve = train(task, BRIEFLY, seed, progress=False)
-            checkpoints.save(trained, folder / end)
-            losses.append([curve[0][1], curve[-1][1]])
+        losses = [briefly_trained(SHAPES[shape], seed, folder / end) for seed, end in enumerate("ab")]
     else:
         checkpoints.save(model, folder / "a", dtype=torch.float32, tensors=random_weights(model))
         if kind == UNRELATED:
@@ -124,6 +120,13 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         "sweeps": record["sweeps"][0],
         "cosine": record["cosines"][0][-1],
     }
+
+
+def briefly_trained(shape: Language, seed: int, out: Path) -> list[float]:
+    """Write a network after a few steps on text; its losses in the first of them and in the last."""
+    trained, curve = train(Docstrings(replace(shape, context=WINDOW)), BRIEFLY, seed, progress=False)
+    checkpoints.save(trained, out)
+    return [curve[0][1], curve[-1][1]]
 
 
 def watched(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> dict[str, float]:
