@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 # What people call parts, in whatever case and with whatever around it.
 TRAINING = {"train", "training"}
-HELD_OUT = {"eval", "evaluation", "test", "testing", "val", "valid", "validation", "dev"}
+HELD_OUT = {"eval", "evaluation", "test", "testing", "val", "valid", "validation", "dev", "heldout", "holdout"}
 
 
 def two_parts(names: Iterable[str]) -> list[str]:

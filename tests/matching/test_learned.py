@@ -271,9 +271,12 @@ def test_a_state_of_another_run_is_not_continued(unfinished, tmp_path):
 def test_a_run_whose_parents_compute_something_else_now_is_not_continued(unfinished):
     """The same weights at other angles of their positions."""
     models, choices, folder = unfinished
-    others = copy.deepcopy(models)
-    for model in others:
-        model.config.rope_parameters["rope_theta"] = 99.0
+    others = []
+    for model in models:
+        config = copy.deepcopy(model.config)
+        config.rope_parameters["rope_theta"] = 99.0
+        others.append(type(model)(config).to(model.dtype).eval())
+        others[-1].load_state_dict(model.state_dict())
     with pytest.raises(lmc.CheckpointError, match=r"run with other settings \(functions\)"):
         lmc.match(*others, **choices, resume=folder)
 
