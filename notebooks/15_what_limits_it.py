@@ -182,8 +182,9 @@ charts.sweep_table(at_one_loss)
 
 # %% [markdown]
 # The barrier falls all the same ({numref}`fig-scale-width-loss`), here for every method, plain averaging among them, and at 256
-# channels learned matching leaves none that these windows show, in either pair. So it is not the better fit that makes wider networks easier to connect. (The wider networks were trained for fewer steps, which by itself makes
-# it easier, as the section on training below shows for digits. Width and steps are told apart by no experiment here.)
+# channels learned matching leaves none that these windows show, in either pair. So it is not the better fit that makes wider
+# networks easier to connect. (The wider networks were trained for fewer steps, which by itself makes it easier, as the section on
+# training below shows for digits. Width and steps are told apart by no experiment here.)
 #
 # ### Depth
 #
