@@ -9,8 +9,8 @@ from lmc.errors import ArgumentError, CheckpointError
 if TYPE_CHECKING:
     import torch
 
-    from lmc.evaluation import PathResult
-    from lmc.matching import Alignment, Pairing
+    import lmc.evaluation
+    import lmc.matching
 
 
 def _samples(
@@ -24,7 +24,7 @@ def _samples(
     return corpora.load(corpus, model, split, tokenizer, limit, seed)
 
 
-def matched_on(data: str | None, pair: "Pairing", limit: int | None, seed: int) -> Any:
+def matched_on(data: str | None, pair: "lmc.matching.Pairing", limit: int | None, seed: int) -> Any:
     """The corpus, read before any weight: one that does not fit is found early."""
     from lmc.symmetries.families import narrowest
 
@@ -44,7 +44,7 @@ def counts_of(samples: Any, model: "torch.nn.Module") -> "torch.Tensor":
     return torch.bincount(samples.flatten(), minlength=read.vocabulary).double()
 
 
-def read_alignment(folder: Path, verify: bool) -> "Alignment":
+def read_alignment(folder: Path, verify: bool) -> "lmc.matching.Alignment":
     """An alignment whose files and parents are as they were, and whose path ends at its parents."""
     from lmc.matching import Alignment
 
@@ -54,7 +54,7 @@ def read_alignment(folder: Path, verify: bool) -> "Alignment":
     return aligned
 
 
-def require_ends_of(aligned: "Alignment", folder: Path) -> None:
+def require_ends_of(aligned: "lmc.matching.Alignment", folder: Path) -> None:
     """Refuse an alignment whose path does not end at its parents."""
     from lmc.matching import require_ends
 
@@ -69,7 +69,7 @@ def say_ends(error: float) -> None:
     say(f"the ends of the path are the parents: logits differ by {error:.1e} of the largest")
 
 
-def measured_on(folder: Path) -> "PathResult | None":
+def measured_on(folder: Path) -> "lmc.evaluation.PathResult | None":
     """The last path that was measured on this very alignment, if there is one."""
     from lmc.matching import LAST_PATH, measured
 
@@ -82,7 +82,7 @@ def measured_on(folder: Path) -> "PathResult | None":
     return found
 
 
-def held_out(corpus: str, aligned: "Alignment", folder: Path, limit: int | None, seed: int) -> Any:
+def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit: int | None, seed: int) -> Any:
     """The samples that matching never saw, as the first parent reads them, in windows that all can read."""
     from lmc import checkpoints
     from lmc.symmetries.families import narrowest

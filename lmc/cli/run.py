@@ -14,7 +14,7 @@ from lmc.files import if_interrupted, whole_folder
 if TYPE_CHECKING:
     import torch
 
-    from lmc.matching import Alignment, Pairing, Recipe
+    import lmc.matching
 
 
 def start_of(start: str | None) -> Any:
@@ -24,7 +24,7 @@ def start_of(start: str | None) -> Any:
     return start if start is None or start in STARTS else Alignment.load(start)
 
 
-def inspected(models: list[str], recipe: "Recipe") -> "Pairing":
+def inspected(models: list[str], recipe: "lmc.matching.Recipe") -> "lmc.matching.Pairing":
     """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
     from lmc.matching import inspect_pair, require_fit
 
@@ -49,7 +49,7 @@ def prepared(models: list[str], out: Path, vocabulary: str | None) -> list[str]:
     return ready
 
 
-def loaded_pair(pair: "Pairing", device: "torch.device | None", dtype: "torch.dtype | None") -> Any:
+def loaded_pair(pair: "lmc.matching.Pairing", device: "torch.device | None", dtype: "torch.dtype | None") -> Any:
     """The models of the checkpoints, in memory."""
     from lmc import checkpoints
 
@@ -117,7 +117,7 @@ def claimed(out: Path, leader: bool) -> Iterator[Path | None]:
         yield folder
 
 
-def write(alignment: "Alignment", folder: Path | None, export: bool, dtype: "torch.dtype | None") -> None:
+def write(alignment: "lmc.matching.Alignment", folder: Path | None, export: bool, dtype: "torch.dtype | None") -> None:
     """Write an alignment into the folder that this run has, and if asked the aligned models."""
     import torch
 
