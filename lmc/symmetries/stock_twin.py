@@ -26,7 +26,7 @@ _FUNCTION = FunctionType | BuiltinFunctionType
 _ASIDE = {"training", "gradient_checkpointing", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init"}
 _ASIDE |= {"init_values", "max_seq_len_cached", "name_or_path", "forward", "layer_idx", "vocab_size", "num_labels"}
 _LAST_TEXT = ("dynamic", "longrope")  # kinds of angles that are those of the last text's length
-_COARSE = 1e-2  # of angles that went through bfloat16 with the rest of a model
+_KINDS = (torch.float64, torch.bfloat16, torch.float16)  # angles may have gone through one with the rest of a model
 
 
 def require_stock(model: nn.Module) -> None:
@@ -111,5 +111,5 @@ def _same(buffer: Tensor | None, other: Tensor | None) -> bool:
         return True
     if buffer.shape != other.shape:
         return False
-    near, far = buffer.double().cpu(), other.double().cpu()
-    return bool(torch.allclose(near, far, rtol=_COARSE, atol=0.0))
+    near, far = buffer.double().cpu(), other.cpu()
+    return any(torch.allclose(near, far.to(kind).double(), rtol=1e-6, atol=0.0) for kind in _KINDS)
