@@ -35,12 +35,25 @@ def require_stock(model: nn.Module) -> None:
     >>> require_stock(model)
     """
     if family_of(model).library == "timm":
-        return  # it has no settings beside its modules, from which its table is made
-    for where, here, there in differences(model, _anew(model)):
+        found, like, advice = _among_blocks(model), "as in the first block", "give every block the same"
+    else:
+        found, like = differences(model, _anew(model)), "as its settings say"
+        advice = "change the settings and build the model from them"
+    for where, here, there in found:
         raise UnsupportedModelError(
-            f"{type(model).__name__}: {where}: expected {there}, as its settings say, found {here}; "
-            "change the settings and build the model from them"
+            f"{type(model).__name__}: {where}: expected {there}, {like}, found {here}; {advice}"
         )
+
+
+def _among_blocks(model: Any) -> Iterator[Difference]:
+    """In what a timm model's blocks differ. It has no settings beside its modules, and its table is the first one's.
+
+    Every norm may have an ε of its own: that is compared between parents.
+    """
+    for layer, block in enumerate(model.blocks):
+        for where, here, there in differences(block, model.blocks[0]):
+            if not where.endswith(".eps"):
+                yield f"blocks.{layer}.{where}", here, there
 
 
 def _anew(model: Any) -> Any:
@@ -63,7 +76,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         if here.get(name) != there.get(name):
             yield name, here.get(name), there.get(name)
     own, others = (dict(m.named_modules(remove_duplicate=False)) for m in (model, twin))
-    for name in own.keys() | others.keys():
+    for name in sorted(own.keys() | others.keys()):
         module, other = own.get(name), others.get(name)
         if all(m is None or _idle(m) for m in (module, other)):
             continue
@@ -75,7 +88,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
             if mine.get(key) != theirs.get(key):
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
         for key in module._non_persistent_buffers_set:  # others are weights
-            if key.endswith("inv_freq") and _of_last_text(module):
+            if key.endswith("inv_freq") and "original" not in key and _of_last_text(module):
                 continue
             if not _same(getattr(module, key), getattr(other, key, None)):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"

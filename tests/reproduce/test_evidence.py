@@ -422,6 +422,10 @@ def test_every_claim_has_a_verdict_and_names_its_results(monkeypatch):
         assert bool(row["results"]) != (row["verdict"] == claims.UNTESTED)
         assert not row["results"] or results.exist(row["results"], "laptop")
     assert all(row["claim"] in claims.claims_table(numbers).text for row in numbers["rows"])
+    (loss,) = (
+        row for row in numbers["rows"] if row["results"] == "scale-width-loss"
+    )  # without a slope, as one is zero
+    assert loss["verdict"] == f"{claims.SEEN}: it falls, the largest leave less than any of the smallest"
     monkeypatch.setattr(claims, "NEAR", 0.0)  # nothing is as near as that
     assert {row["verdict"] for row in claims.near_zero()} == {claims.UNSEEN}
     monkeypatch.setattr(claims, "NEAR", 1.0)

@@ -156,3 +156,17 @@ def test_the_ends_of_a_path_are_measured_without_dropout(build: Any) -> None:
         alignment = lmc.match(*models, method=method)
         assert alignment.end_error(0) < 1e-5
     assert all(model.training for model in models)
+
+
+def test_blocks_of_timm_that_are_not_alike_are_refused() -> None:
+    """The table is the first block's; every norm may have an epsilon of its own, and dropout does nothing."""
+    model = pico.vit(0)
+    model.blocks[1].norm1.eps = 0.1
+    model.blocks[1].attn_drop = nn.Dropout(0.3)
+    require_stock(model)
+    attention = model.blocks[1].attn
+    attention.num_heads, attention.head_dim = attention.num_heads * 2, attention.head_dim // 2
+    line = r"blocks\.1\.attn\.head_dim: expected .*, as in the first block, found .*; give every block the same"
+    for use in (lambda: lmc.match(pico.vit(1), model, method="weights"), lambda: lmc.check(model)):
+        with pytest.raises(lmc.UnsupportedModelError, match=line):
+            use()

@@ -234,7 +234,7 @@ def _barriers(swept: Sweep) -> str:
 
 
 def _direction(fit: Mapping[str, Any] | None, barriers: Sequence[Sequence[float]]) -> str:
-    """What an exponent's interval says; without one, of fewer than three sizes, only which way it went."""
+    """What an exponent's interval says; without a slope, whether the sizes lie apart, or which way it went."""
     if fit:
         low, high = fit["interval"]
         if high < 0:
@@ -244,7 +244,7 @@ def _direction(fit: Mapping[str, Any] | None, barriers: Sequence[Sequence[float]
     if len(barriers) > 2 and max(last) < min(first):  # a barrier of zero has no logarithm, and so no slope
         return f"{SEEN}: it falls, the largest leave less than any of the smallest"
     went = "rose" if sum(last) / len(last) > sum(first) / len(first) else "fell"
-    return f"{UNTESTED}: it {went}, and {len(barriers)} sizes are too few for a slope"
+    return f"{UNTESTED}: it {went}, and these {len(barriers)} sizes give no slope"
 
 
 def untested() -> list[Row]:
