@@ -645,7 +645,10 @@ def test_help_and_mistakes_in_a_line_need_no_torch(here: Path, run: Callable[...
     """They are told in the time that Python takes to start."""
     assert run("match a b --method naive --out ab")[0] == 0
     Path("empty").mkdir()
-    lines = ["match a b --out o", "match a b --method best --out o", "match a nowhere --method naive --out o"]
+    shutil.copytree("b", "unknown")
+    edit("unknown/config.json", architectures=["BertForQuestionAnswering"])
+    lines = ["check unknown", "match a unknown --method naive --out o", "transport ab unknown --out o"]
+    lines += ["match a b --out o", "match a b --method best --out o", "match a nowhere --method naive --out o"]
     lines += ["check nowhere", "check a no/where", "check empty", "verify empty", "verify nowhere", "convert nowhere o"]
     lines += ["merge nowhere --out o", "merge ab --out ab", "merge ab --out o --at 7", "merge ab --out o --dtype int8"]
     lines += ["merge ab --out o --take-from fifth", "path nowhere --data embedded", "path ab --data nothing"]

@@ -3,7 +3,8 @@
 Folders and hub names, their configurations, headers, tensors, tokenizers and preprocessing, in the layouts of
 transformers and timm; and the record of which checkpoint a model came from. What a model computes plays no part here.
 
-Begin with `checkpoint` (load and save), then `blueprint` (everything known about a checkpoint before its weights).
+Begin with `checkpoint` (load and save), then `blueprint` (everything known about a checkpoint before its weights) and
+`architecture` (the class it names, known before torch is imported).
 `writer` writes files and shards; `beside` does so, and hashes files, while the main thread goes on. `adapters` and
 `tokens` make stock checkpoints of parents that are none or whose vocabularies differ; `foreign` says of a folder
 without stock weights what it is.
@@ -15,6 +16,7 @@ from lmc import face
 
 if TYPE_CHECKING:
     from lmc.checkpoints import adapters as adapters
+    from lmc.checkpoints import architecture as architecture
     from lmc.checkpoints import belongings as belongings
     from lmc.checkpoints import conversion as conversion
     from lmc.checkpoints import foreign as foreign

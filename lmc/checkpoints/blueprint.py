@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from lmc.checkpoints import (
+    architecture,
     foreign,
     headers,
     hub,
-    olmo_layout,
     preprocessing,
     timm_layout,
     transformers_layout,
@@ -30,9 +30,8 @@ from lmc.checkpoints import (
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.transformers_layout import PREPROCESSOR
-from lmc.errors import CheckpointError, DataError, LmcError, UnsupportedModelError, is_out_of_memory, one_line
-from lmc.files import read_json
-from lmc.symmetries.families import Family, Tokens, covered, family_of, find
+from lmc.errors import CheckpointError, DataError, LmcError, is_out_of_memory, one_line
+from lmc.symmetries.families import Family, Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
 # What a stock class builds one by one, or computes with, before it meets a weight. The deepest published language
@@ -102,31 +101,11 @@ def inspect(name: str | Path) -> Blueprint:
 
 def empty(source: Source) -> tuple[Family, nn.Module]:
     """The family of a checkpoint and its stock model on the meta device, both from config.json alone."""
-    path = foreign.settings(source)
-    config = read_json(path)
-    library = "timm" if "architecture" in config else "transformers"
-    if library == "transformers":  # a class we do not know is not even built
-        architectures = config.get("architectures")
-        if not isinstance(architectures, list) or len(architectures) != 1:
-            hint = "write it there, or save the model again with save_pretrained"
-            hint = hint if config else f"a DeiT state dict is made a stock copy with: lmc convert {source.name} NEW"
-            raise CheckpointError(
-                f"{path}: architectures: expected the name of one model class, found {architectures}; {hint}"
-            )
-        if architectures[0] == olmo_layout.ARCHITECTURE:
-            raise UnsupportedModelError(
-                f"{path}: architectures: expected a stock class, found {architectures[0]}, whose code comes with the "
-                f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
-            )
-        if (used := covered(architectures[0])) != architectures[0]:
-            warnings.warn(f"{path}: of {architectures[0]} only the part that is {used} is used", stacklevel=1)
-            config["architectures"] = [used]
-        with _covered(path):
-            find(used, library)
-    _require_buildable(path, {**config, **(config.get("model_args") or {})})
+    path, stock = source.folder / "config.json", architecture.of(source)
+    _require_buildable(path, {**stock.fields, **(stock.fields.get("model_args") or {})})
     with buildable(path):
-        model = STOCK[library].empty(source.folder, config)
-    with _covered(path):
+        model = STOCK[stock.library].empty(source.folder, stock.fields)
+    with architecture.naming(path):
         spec = spec_of(model)
     for space in spec.spaces:
         if min((space.group.n, *spec.batch(space))) < 1:
@@ -145,15 +124,6 @@ def _require_buildable(path: Path, fields: Mapping[str, Any]) -> None:
         value = fields.get(name)
         if isinstance(value, int | float) and not 0 <= value <= most:
             raise CheckpointError(f"{path}: {name}: expected at most {most:,}, found {str(value)[:20]}{_RIGHT}")
-
-
-@contextmanager
-def _covered(path: Path) -> Iterator[None]:
-    """Adds to the refusal of a class or a setting the file it stands in, and where to look."""
-    try:
-        yield
-    except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"{path}: {error}; lmc families lists what is covered") from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lmc.checkpoints import (
     adapters,
+    architecture,
     belongings,
     blueprint,
     deit_layout,
@@ -51,12 +52,12 @@ def convert(source: str | Path, directory: str | Path) -> None:
         return adapters.write(adapters.inspect(source), directory)
     path = foreign.settings(found)
     config = read_json(path)
-    original = config.get("architectures") == [olmo_layout.ARCHITECTURE]
+    original = config.get("architectures") == [architecture.OLMO]
     model: Any = None
     if original:
-        architecture, fields = olmo_layout.stock_config(config, path)
+        stock, fields = olmo_layout.stock_config(config, path)
         with blueprint.buildable(path):
-            model = transformers_layout.build(architecture, fields)
+            model = transformers_layout.build(stock, fields)
     elif config:
         _, model = blueprint.empty(found)
     tensors: dict[str, Tensor] = {}
@@ -73,9 +74,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
     if original:
         tensors = dict(olmo_layout.stock_tensors(tensors, model.config))
     elif not config:
-        architecture, arguments = deit_layout.stock_arguments(tensors, found.folder / where)
+        name, arguments = deit_layout.stock_arguments(tensors, found.folder / where)
         with blueprint.buildable(found.folder / where):
-            model = timm_layout.build(architecture, **arguments)
+            model = timm_layout.build(name, **arguments)
         tensors = dict(deit_layout.stock_tensors(tensors))
     family = family_of(model)
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lmc.errors import CheckpointError, UnsupportedModelError
 
-ARCHITECTURE = "OLMoForCausalLM"
 _PREFIX = "model.transformer."
 _LAYERNORM_EPS = 1e-5  # a literal in the stock OLMo
 

@@ -27,6 +27,7 @@ from lmc.cli.asked import (
     named_as_options,
     on_the_line,
     parent_number,
+    require_known,
     require_models,
     require_places,
     require_use,
@@ -102,10 +103,10 @@ def check(models: Models, seed: Seed = 0) -> None:
     the limit, and a line says what that means. With more: architecture, settings and tokenizers compared before a
     weight is read, then whether they are independent and what matching will take.
     """
-    from lmc.checkpoints import foreign, hub
+    from lmc.checkpoints import architecture, hub
 
     for name in models:  # before torch is imported
-        foreign.settings(hub.locate(name))
+        architecture.of(hub.locate(name))
     if len(models) > 1:
         return _check_pairing(models)
     from lmc import checkpoints
@@ -323,12 +324,11 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
 
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
-    from lmc.checkpoints import hub
     from lmc.matching import describe
 
     refuse_occupied(out)
     describe(alignment)
-    hub.locate(tuned)
+    require_known(tuned)
     from lmc import checkpoints
     from lmc.matching import Alignment, base_of, prepare, require_tunable
 

@@ -84,12 +84,19 @@ def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
 
 def require_models(models: list[str]) -> None:
     """Two models at least, each of which is somewhere."""
-    from lmc.checkpoints import hub
-
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    for name in models:  # before torch is imported
-        hub.locate(name)
+    for name in models:
+        require_known(name)
+
+
+def require_known(name: str) -> None:
+    """A model that is somewhere, of a class that is covered; an adapter's is found with its base. Needs no torch."""
+    from lmc.checkpoints import architecture, hub
+
+    source = hub.locate(name)
+    if (source.folder / "config.json").exists():
+        architecture.of(source)
 
 
 def require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:

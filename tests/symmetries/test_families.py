@@ -11,6 +11,7 @@ from torch import nn
 
 import lmc
 from lmc.symmetries.exactness import EXACT
+from lmc.symmetries.families.classes import TIMM, TRANSFORMERS
 from lmc.symmetries.families.family import FAMILIES, find
 from lmc.symmetries.groups import Orthogonal, RotaryCommutant
 from lmc.symmetries.spec import ModelSpec, Space
@@ -26,6 +27,7 @@ def test_every_family_is_tried() -> None:
     """What follows runs over these names, so none may be lost, and an architecture that is built here has a family."""
     assert {family.name for family in FAMILIES} == {lmc.spec(BUILDERS[name]()).family for name in ONE_OF_EACH}
     assert {pico.stem(name) for name in BUILDERS} == set(pico.STEMS)
+    assert TRANSFORMERS.keys() | TIMM.keys() == {family.name for family in FAMILIES}
 
 
 def distance(a: nn.Module, b: nn.Module) -> float:

@@ -184,7 +184,7 @@ def startup() -> dict[str, Any]:
     """
     a, b = (str(places.checkout() / f"data/pairs/neox-docstrings-0/{name}") for name in "ab")
     lines = {"python": ["-c", "pass"], "import torch": ["-c", "import torch"], "import lmc": ["-c", "import lmc"]}
-    commands = ["--help", "check nowhere", "check A B", "match A B --method naive --out aligned"]
+    commands = ["--help", "check nowhere", "check unknown", "check A B", "match A B --method naive --out aligned"]
     for command in (*commands, "merge aligned --out merged"):
         given = [{"A": a, "B": b}.get(word, word) for word in command.split()]
         lines[f"lmc {command}"] = ["-m", "lmc", *given]
@@ -194,10 +194,12 @@ def startup() -> dict[str, Any]:
     environment |= {"PYTHONPYCACHEPREFIX": compiled.name, "PYTHONDONTWRITEBYTECODE": ""}
     for turn in range(1 + STARTS):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            Path(folder, "unknown").mkdir()
+            Path(folder, "unknown/config.json").write_text('{"architectures": ["FalconForCausalLM"]}')
             for name, line in lines.items():
                 used, began = _children(), time.monotonic()
                 done = subprocess.run([sys.executable, *line], cwd=folder, env=environment, capture_output=True)
-                if done.returncode != 2 * ("nowhere" in name):
+                if done.returncode != 2 * name.endswith(("nowhere", "unknown")):
                     raise SystemExit(f"{name}: exit code {done.returncode}")
                 if turn:
                     times[name].append((time.monotonic() - began, _children() - used))

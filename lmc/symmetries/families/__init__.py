@@ -2,8 +2,8 @@
 
 A family names the exact stock classes it covers (a subclass may compute something else) and builds a `ModelSpec` from
 a model's configuration and shapes, never from its weights, so a model on the meta device is enough. No algorithm is
-here. To add one, copy the nearest file, name it in `family.FAMILIES` and say in `facts.FACTS` what is lost in it; the
-book's page "Add a family" walks through it.
+here. To add one, copy the nearest file, name its classes in `classes` and its table in `family.FAMILIES`, and say in
+`facts.FACTS` what is lost in it; the book's page "Add a family" walks through it.
 
 Begin with `llama`; `decoder` is what most decoders share, made of `attention`, `feed_forward` and `heads`; `common`
 holds the rest of what several tables have in common.
@@ -16,12 +16,13 @@ from lmc import face
 if TYPE_CHECKING:
     from lmc.symmetries.families import facts as facts
     from lmc.symmetries.families import vit_forms as vit_forms
+    from lmc.symmetries.families.classes import covered as covered
+    from lmc.symmetries.families.classes import require_covered as require_covered
     from lmc.symmetries.families.common import EVERY as EVERY
     from lmc.symmetries.families.common import Family as Family
     from lmc.symmetries.families.common import Images as Images
     from lmc.symmetries.families.common import Tokens as Tokens
     from lmc.symmetries.families.family import FAMILIES as FAMILIES
-    from lmc.symmetries.families.family import covered as covered
     from lmc.symmetries.families.family import families as families
     from lmc.symmetries.families.family import family_of as family_of
     from lmc.symmetries.families.family import find as find

@@ -21,8 +21,7 @@ from lmc.symmetries.families.feed_forward import hidden_units
 from lmc.symmetries.groups import Fixed, Permutation
 from lmc.symmetries.spec import Dead, Mean, ModelSpec, Norm, Space, both, layered
 
-# What pretraining learned beside the prediction of tokens, and the class that writes it.
-PUBLISHED = ("BertForPreTraining",)
+# What pretraining learned beside the prediction of tokens.
 OTHER_HEADS = ("bert.pooler.", "roberta.pooler.", "cls.seq_relationship.")
 EMBEDDINGS, LAYER = "embeddings.", "encoder.layer.{l}."
 QUERY, KEY, VALUE = (LAYER + f"attention.self.{part}" for part in ("query", "key", "value"))

@@ -16,7 +16,6 @@ from lmc.symmetries.families.vit_layer import Names, layer, norms
 from lmc.symmetries.groups import Fixed, Orthogonal, Permutation, Scale
 from lmc.symmetries.spec import Dead, Epsilon, Mean, ModelSpec, Move, Space, layered
 
-TEXTS, PICTURES = (tuple(f"CLIP{kind}Model{head}" for head in ("WithProjection", "")) for kind in ("Text", "Vision"))
 LAYER = "encoder.layers.{l}."
 NAMES = "layer_norm1 layer_norm2 self_attn.q_proj self_attn.k_proj self_attn.v_proj self_attn.out_proj mlp.fc1 mlp.fc2"
 

@@ -1,24 +1,26 @@
-"""What to say of a class that no family covers: the closest one, by its settings, and where adding one is explained."""
+"""What to say of a class that no family covers: the closest one, by its settings, and where adding one is explained.
 
-import inspect
+The fields of a configuration are read from the library's source, as importing it would take seconds.
+"""
+
+import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
-from lmc.symmetries.families.common import Family
-from lmc.symmetries.stock_libraries import transformers
-
-ALIKE = 0.6  # the share of settings in common from which on a table is worth copying
+ALIKE = 0.5  # the share of settings in common from which on a table is worth copying
 
 
-def advice(class_name: str, library: str, families: Iterable[Family]) -> str:
-    """A clause for the error, from the families there are.
+def advice(class_name: str, library: str, classes: Mapping[str, tuple[str, ...]]) -> str:
+    """A clause for the error; `classes` are those of the library that are covered, by family.
 
-    >>> from lmc.symmetries.families import FAMILIES
-    >>> advice("DeiTForImageClassification", "transformers", FAMILIES)
+    >>> advice("DeiTForImageClassification", "transformers", {"hf_vit": ("ViTForImageClassification", "ViTModel")})
     'the closest covered is ViTForImageClassification (family hf_vit); book/add_a_family.md shows how to add a class'
     """
     how = "book/add_a_family.md shows how to add a class"
-    covered = [(name, family.name) for family in families if family.library == library for name in family.classes]
+    covered = [(name, family) for family, names in classes.items() for name in names]
     towers = [name for name, _ in covered if re.match(_stem(class_name) + "(Text|Vision)Model", name)]
     if towers and class_name == _stem(class_name) + "Model":
         return (
@@ -47,8 +49,31 @@ def _head(class_name: str) -> str:
     return class_name.removeprefix(_stem(class_name))
 
 
-def _settings(class_name: str) -> set[str]:
+def _settings(class_name: str) -> frozenset[str]:
     """The fields of a class's configuration; none for one that the library does not know."""
-    library, stem = transformers(), _stem(class_name)
-    config = getattr(library, f"{stem}TextConfig", None) or getattr(library, f"{stem}Config", None)
-    return set() if config is None else set(inspect.signature(config).parameters)
+    stem = _stem(class_name)
+    return next((_fields(name) for name in (f"{stem}TextConfig", f"{stem}Config") if name in _homes()), frozenset())
+
+
+@cache
+def _homes() -> dict[str, Path]:
+    """The file in which the library transformers defines each configuration."""
+    library = find_spec("transformers")
+    folders = () if library is None else library.submodule_search_locations or ()
+    files = [file for folder in folders for file in Path(folder).glob("models/*/configuration_*.py")]
+    return {
+        name: file
+        for file in files
+        for name in re.findall(r"^class (\w+)\(", file.read_text(encoding="utf8"), re.MULTILINE)
+    }
+
+
+@cache
+def _fields(config: str) -> frozenset[str]:
+    """The fields that a configuration declares, itself or by what it derives from."""
+    if config not in _homes():
+        return frozenset()
+    tree = ast.parse(_homes()[config].read_text(encoding="utf8"))
+    (made,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == config)
+    own = {n.target.id for n in made.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    return frozenset(own).union(*(_fields(base.id) for base in made.bases if isinstance(base, ast.Name)))

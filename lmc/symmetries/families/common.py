@@ -53,8 +53,7 @@ class Family:
     """One architecture: its stock classes, its table, the settings two endpoints must share, and what it reads.
 
     `alike(model, like)`, where a family can be written in more than one form, writes a model in the form of another.
-    `published`: classes whose files hold the first of `classes` and more, which the stock loader leaves out; `unread`:
-    how the tensors begin that only those read.
+    `unread`: how the tensors of a file begin that belong to more than the first of `classes` has.
     """
 
     name: str
@@ -64,7 +63,6 @@ class Family:
     settings: Callable[[Any], dict[str, object]]
     inputs: Callable[[Any], Tokens | Images]
     alike: Callable[[Any, Any], nn.Module] | None = None
-    published: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
 

@@ -25,41 +25,40 @@ from lmc.symmetries.families import (
     vit,
     vit_forms,
 )
-from lmc.symmetries.families.closest import advice
-from lmc.symmetries.families.common import Family, Tokens, tokens
-from lmc.symmetries.families.heads import LABELS, TEXTS, named
+from lmc.symmetries.families.classes import TIMM, TRANSFORMERS, not_covered
+from lmc.symmetries.families.common import Family, Images, Tokens, tokens
 from lmc.symmetries.families.settings import settings
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import require_own_modules
 
 
-def _decoder(name: str, spec: Callable[[Any], ModelSpec], *classes: str) -> Family:
-    return Family(name, "transformers", classes, spec, settings, tokens)
+def _of_transformers(
+    name: str,
+    spec: Callable[[Any], ModelSpec],
+    settings: Callable[[Any], dict[str, object]] = settings,
+    inputs: Callable[[Any], Tokens | Images] = tokens,
+    unread: tuple[str, ...] = (),
+) -> Family:
+    return Family(name, "transformers", TRANSFORMERS[name], spec, settings, inputs, unread=unread)
 
 
-ENCODERS = tuple(s + kind for s in ("Bert", "Roberta", "XLMRoberta") for kind in ("ForMaskedLM", *LABELS, "Model"))
-PICTURES = ("ViTForImageClassification", "ViTModel", "Dinov2ForImageClassification", "Dinov2Model")
-LLAMAS = tuple(name for s in ("Llama", "Mistral", "Qwen2", "Phi3", "Mixtral", "Qwen2Moe") for name in named(s))
-GEMMA3 = ("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification")
 FAMILIES = (
-    _decoder("gpt_neox", gpt_neox.spec, *named("GPTNeoX")),
-    _decoder("gpt2", gpt2.spec, "GPT2LMHeadModel", *named("GPT2", *LABELS)),
-    _decoder("llama", llama.spec, *LLAMAS, "GraniteForCausalLM"),
-    _decoder("stablelm", stablelm.spec, *named("StableLm")),
-    _decoder("starcoder2", starcoder2.spec, *named("Starcoder2")),
-    _decoder("opt", opt.spec, *named("OPT", *TEXTS)),
-    _decoder("gemma", gemma.spec, *named("Gemma"), *named("Gemma2"), *GEMMA3),
-    _decoder("qwen3", qwen3.spec, *named("Qwen3"), *named("Qwen3Moe")),
-    _decoder("olmo", olmo.spec, *named("Olmo", *TEXTS)),
-    _decoder("olmo2", olmo2.spec, *named("Olmo2", *TEXTS)),
-    _decoder("olmoe", olmoe.spec, "OlmoeForCausalLM"),
-    Family(
-        "bert", "transformers", ENCODERS, bert.spec, bert.settings, bert.tokens, None, bert.PUBLISHED, bert.OTHER_HEADS
-    ),
-    Family("vit", "timm", ("VisionTransformer",), vit.spec, vit.settings, vit.images, vit_forms.alike),
-    Family("hf_vit", "transformers", PICTURES, hf_vit.spec, settings, hf_vit.images),
-    Family("clip_text", "transformers", clip.TEXTS, clip.text, clip.text_settings, clip.tokens),
-    Family("clip_vision", "transformers", clip.PICTURES, clip.vision, settings, clip.images),
+    _of_transformers("gpt_neox", gpt_neox.spec),
+    _of_transformers("gpt2", gpt2.spec),
+    _of_transformers("llama", llama.spec),
+    _of_transformers("stablelm", stablelm.spec),
+    _of_transformers("starcoder2", starcoder2.spec),
+    _of_transformers("opt", opt.spec),
+    _of_transformers("gemma", gemma.spec),
+    _of_transformers("qwen3", qwen3.spec),
+    _of_transformers("olmo", olmo.spec),
+    _of_transformers("olmo2", olmo2.spec),
+    _of_transformers("olmoe", olmoe.spec),
+    _of_transformers("bert", bert.spec, bert.settings, bert.tokens, unread=bert.OTHER_HEADS),
+    Family("vit", "timm", TIMM["vit"], vit.spec, vit.settings, vit.images, vit_forms.alike),
+    _of_transformers("hf_vit", hf_vit.spec, inputs=hf_vit.images),
+    _of_transformers("clip_text", clip.text, clip.text_settings, clip.tokens),
+    _of_transformers("clip_vision", clip.vision, inputs=clip.images),
 )
 
 
@@ -73,17 +72,7 @@ def find(class_name: str, library: str) -> Family:
     for family in FAMILIES:
         if family.library == library and class_name in family.classes:
             return family
-    hint = advice(class_name, library, FAMILIES)
-    raise UnsupportedModelError(f"{library}.{class_name}: no family covers this model class; {hint}")
-
-
-def covered(class_name: str) -> str:
-    """The covered class that reads the files of a class: mostly that class itself.
-
-    >>> covered("BertForPreTraining")
-    'BertForMaskedLM'
-    """
-    return next((family.classes[0] for family in FAMILIES if class_name in family.published), class_name)
+    raise not_covered(class_name, library, {f.name: f.classes for f in FAMILIES if f.library == library})
 
 
 def family_of(model: nn.Module) -> Family:
