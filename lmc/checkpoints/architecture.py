@@ -1,5 +1,6 @@
 """The stock class that a checkpoint names; one that no family covers is refused before torch is imported.
 
+>>> from lmc.checkpoints.hub import locate
 >>> of(locate("run-1")).name
 'GPTNeoXForCausalLM'
 """
