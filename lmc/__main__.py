@@ -77,7 +77,7 @@ def _flushed(code: int) -> int:
 def _leave(number: int, frame: FrameType | None) -> None:
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)  # once is enough
-    files = sys.modules.get("lmc.files")
+    files = sys.modules.get("lmc.files.whole")
     words = files.abandon() if files is not None and "abandon" in vars(files) else ""
     line = f"interrupted: {words}" if words else "interrupted"
     with contextlib.suppress(OSError):  # the terminal may be gone, which is what a hang-up says

@@ -211,7 +211,7 @@ plt.show()
 # | Wikipedia, OLMo's architecture | {{olmo-wikipedia: dual}} | {{olmo-wikipedia: single}} |
 # | Tiny Shakespeare, GPT-2 | {{gpt2-shakespeare: dual}} | {{gpt2-shakespeare: single}} |
 #
-# Barriers, means over three pairs each (*better trained*: one pair of {doc}`16_vit_small`): in nats per image (vision), per byte (documentation) or per
+# Barriers, means over three pairs each (*better trained*: two pairs of {doc}`16_vit_small`): in nats per image (vision), per byte (documentation) or per
 # token (Wikipedia, Tiny Shakespeare). The figure has the networks of several sizes of {doc}`15_what_limits_it` as well.
 #
 # :::{admonition} What we found

@@ -98,27 +98,27 @@ rates_table({id: found})
 found
 
 # %% [markdown]
-# ## A pair that classifies most pictures
+# ## Pairs that classify most pictures
 #
-# Tiny ImageNet asks too much of networks of this size. On CIFAR-10 {cite:p}`krizhevsky2009learning` (JPEG copies of its pictures), two
-# networks of four layers of 128 channels, with patches of 4 × 4 pixels, learned from shifted and mirrored pictures, from different seeds. They were
-# trained for {{cifar10-128: setting.recipe.steps}} steps by the optimiser Muon {cite:p}`jordan2024muon`. They classify
-# {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of {{cifar10-128: samples}} new pictures. It is one pair.
+# Tiny ImageNet asks too much of networks of this size. On CIFAR-10 {cite:p}`krizhevsky2009learning` (JPEG copies of its pictures), networks
+# of four layers of 128 channels, with patches of 4 × 4 pixels, learned from shifted and mirrored pictures, each from its own seed. They were
+# trained for {{cifar10-128: setting.recipe.steps}} steps by the optimiser Muon {cite:p}`jordan2024muon`. Four of
+# them make two disjoint pairs; they classify {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}}, {{cifar10-128: % methods.dual.accuracies.1.0}} and {{cifar10-128: % methods.dual.accuracies.1.12}} of {{cifar10-128: samples}} new pictures.
 
 # %%
 classifying = results.read("cifar10-128", "laptop")
 
 # %% [markdown]
-# {numref}`fig-cifar10-128` and {numref}`fig-cifar10-128-accuracy` show the way from one to the other. Half way, the average of the two as they are
-# classifies {{cifar10-128: % methods.naive.accuracies.0.6}}, that after 1,000 steps of dual matching {{cifar10-128: % methods.dual.accuracies.0.6}}. What is left of the barrier,
+# {numref}`fig-cifar10-128` and {numref}`fig-cifar10-128-accuracy` show the way from one to the other. Half way, the averages of two as they are
+# classify {{cifar10-128: % methods.naive.accuracies.0.6}} and {{cifar10-128: % methods.naive.accuracies.1.6}}, those after 1,000 steps of dual matching {{cifar10-128: % methods.dual.accuracies.0.6}} and {{cifar10-128: % methods.dual.accuracies.1.6}}. What is left of the barrier,
 # {{cifar10-128: dual}} nats or {{cifar10-128: % summary.dual.ratio}} of naive, is more than between the CIFAR-10 networks of {doc}`19_from_scratch`
 # ({{vit-cifar10: dual}} nats), which classify about half of the pictures: networks that classify better have more to lose.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers that classify three of four pictures of CIFAR-10: one disjoint pair, by method.", "name": "fig-cifar10-128"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{cifar10-128: naive}} and {{cifar10-128: canonical}} nats per image; activations ({{cifar10-128: activations}}) and weights ({{cifar10-128: weights}}) are lower hills; single ({{cifar10-128: single}}) and dual ({{cifar10-128: dual}}) are nearly flat, one over the other."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Held-out loss along the line between two vision transformers that classify three of four pictures of CIFAR-10: two disjoint pairs, by method.", "name": "fig-cifar10-128"}, "image": {"alt": "Loss over λ from 0 to 1, a curve for each method. Naive and canonical rise to a hill in the middle, with barriers of {{cifar10-128: naive}} and {{cifar10-128: canonical}} nats per image; activations ({{cifar10-128: activations}}) and weights ({{cifar10-128: weights}}) are lower hills; single ({{cifar10-128: single}}) and dual ({{cifar10-128: dual}}) are nearly flat, one over the other."}}
 figures.path_figure(classifying.comparison)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same line.", "name": "fig-cifar10-128-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints classify {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of the pictures. Naive falls to {{cifar10-128: % methods.naive.accuracies.0.6}} half way; dual dips to {{cifar10-128: % methods.dual.accuracies.0.6}}."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top-1 accuracy along the same line.", "name": "fig-cifar10-128-accuracy"}, "image": {"alt": "Top-1 accuracy over λ. The endpoints of the first pair classify {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of the pictures. Naive falls to {{cifar10-128: % methods.naive.accuracies.0.6}} half way; dual dips to {{cifar10-128: % methods.dual.accuracies.0.6}}. The second pair is much the same."}}
 figures.accuracy_figure(classifying.comparison)
 plt.show()
 
@@ -225,9 +225,9 @@ whole.numbers[
 # :class: important
 #
 # - On Tiny ImageNet, four layers of 96 channels: naive {{vit-tiny-imagenet: naive}} nats per image, dual {{vit-tiny-imagenet: dual}}, single {{vit-tiny-imagenet: single}}. Dual leaves {{vit-tiny-imagenet: dual / naive}} of naive.
-# - Those networks are poor classifiers, and a low barrier between poor networks is easier to have. Between two that classify
-#   {{cifar10-128: % methods.dual.accuracies.0.0}} and {{cifar10-128: % methods.dual.accuracies.0.12}} of CIFAR-10's pictures, 1,000 steps of dual matching leave {{cifar10-128: dual}} of
-#   {{cifar10-128: naive}} nats, and half way {{cifar10-128: % methods.dual.accuracies.0.6}} are classified right: accuracy stays up, the barrier does not vanish. One pair.
+# - Those networks are poor classifiers, and a low barrier between poor networks is easier to have. Between those that classify
+#   {{cifar10-128: % methods.dual.accuracies.1.12}} to {{cifar10-128: % methods.dual.accuracies.0.0}} of CIFAR-10's pictures, 1,000 steps of dual matching leave {{cifar10-128: dual}} of
+#   {{cifar10-128: naive}} nats, and half way {{cifar10-128: % methods.dual.accuracies.0.6}} and {{cifar10-128: % methods.dual.accuracies.1.6}} are classified right: accuracy stays up, the barrier does not vanish. Two pairs.
 # - ViT-S, B and L on ImageNet were not measured: {doc}`../unmeasured`.
 # :::
 #

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lmc.files import sha256
+from lmc.files import meter, sha256
 
+Advance = Callable[[int], None]
 PATIENCE = 1.0  # seconds until a thread that has not begun is no longer waited for
 
 
@@ -92,14 +93,15 @@ class _Task:
         return here
 
 
-def sha256_all(paths: Iterable[Path], read: Callable[[Path], str] = sha256) -> dict[Path, str]:
+def sha256_all(paths: Iterable[Path], read: Callable[[Path, Advance], str] = sha256) -> dict[Path, str]:
     """The SHA-256 of each file, in hex, as `read` finds it; two files are read at a time."""
     todo, found = list(dict.fromkeys(paths)), dict[Path, str]()
 
-    def one(path: Path) -> None:
-        found[path] = read(path)
+    with meter(sum(path.stat().st_size for path in todo), "reading", "B") as advance, Beside() as beside:
 
-    with Beside() as beside:
+        def one(path: Path) -> None:
+            found[path] = read(path, advance)
+
         while todo:
             if len(todo) > 1:
                 beside.do(partial(one, todo.pop(0)))

@@ -7,7 +7,7 @@ torch.Size([40, 16])
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.headers import TYPES, Entry
 from lmc.errors import CheckpointError
-from lmc.files import open_safetensors, require_finite
+from lmc.files import open_safetensors, require_finite, watched
 
 PIECE = 2**24  # bytes of a file that are looked at together
 
@@ -27,13 +27,15 @@ PIECE = 2**24  # bytes of a file that are looked at together
 class Stored(Mapping[str, Tensor]):
     """Tensors in safetensors files: which file, and what it is called there. Raises CheckpointError when read.
 
-    `fused`: of those that files hold in pieces, the shape, and which tensors of these belong where.
+    `fused`: of those that files hold in pieces, the shape, and which tensors of these belong where. `mapped`: whether
+    what is read is what the files hold, so that the system may map it and it takes no memory of the process.
     """
 
     places: Mapping[str, tuple[Path, str]]
     dtype: torch.dtype
     device: torch.device | None = None
     fused: Mapping[str, Entry] = field(default_factory=dict)
+    mapped: bool = True
 
     def __getitem__(self, name: str) -> Tensor:
         file, there = self.places[name]
@@ -63,10 +65,14 @@ def stored(blueprint: Blueprint, dtype: torch.dtype | None = None) -> Stored:
     folder = blueprint.source.folder
     places = {name: (folder / blueprint.tensors[name].file, blueprint.tensors[name].name) for name in blueprint.tensors}
     fused = {name: entry for name, entry in blueprint.tensors.items() if entry.parts}
-    return Stored(places, dtype or torch.promote_types(blueprint.dtype, torch.float32), fused=fused)
+    kind = dtype or torch.promote_types(blueprint.dtype, torch.float32)
+    mapped = not fused and all(entry.dtype == kind for entry in blueprint.tensors.values())
+    return Stored(places, kind, fused=fused, mapped=mapped)
 
 
-def sha256_and_finite(file: Path, names: Collection[str]) -> tuple[str, bool]:
+def sha256_and_finite(
+    file: Path, names: Collection[str], advance: Callable[[int], None] = lambda amount: None
+) -> tuple[str, bool]:
     """The SHA-256 of a safetensors file, and whether its tensors of these names are finite; it is read once.
 
     >>> sha256_and_finite(Path("run-1/model.safetensors"), {"gpt_neox.embed_in.weight"})[1]
@@ -94,6 +100,7 @@ def sha256_and_finite(file: Path, names: Collection[str]) -> tuple[str, bool]:
                 if not count:
                     raise CheckpointError(f"{file}: expected {left:,} bytes more of tensor {name}; get the file again")
                 digest.update(memoryview(buffer)[:count])
+                advance(count)
                 left -= count
                 if finite and name in names and dtype != torch.uint8:
                     numbers = torch.frombuffer(buffer, dtype=dtype, count=count // dtype.itemsize)
@@ -116,7 +123,8 @@ def spill(
     the tensors go when they are read.
     """
     places: dict[str, tuple[Path, str]] = {}
-    for i, names in enumerate(groups):
+    parts = list(groups)
+    for i, names in enumerate(watched(parts, len(parts), "canonical form")):
         file = folder / f"{i}.safetensors"
         save_file({name: tensors[name].contiguous() for name in names}, file)
         places |= {name: (file, name) for name in names}

@@ -8,7 +8,7 @@ import hashlib
 import json
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ def digests_and_finite(blueprints: Iterable[Blueprint]) -> tuple[dict[Path, str]
     _hashed.update((file, _state(file)) for file in wanted)
     finite: list[bool] = []
 
-    def read(file: Path) -> str:
-        digest, fine = sha256_and_finite(file, wanted[file])
+    def read(file: Path, advance: Callable[[int], None]) -> str:
+        digest, fine = sha256_and_finite(file, wanted[file], advance)
         finite.append(fine)
         return digest
 

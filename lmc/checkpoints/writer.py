@@ -21,7 +21,7 @@ from torch import Tensor
 from lmc.checkpoints.beside import Beside
 from lmc.checkpoints.headers import SAFE, TYPES
 from lmc.errors import CheckpointError
-from lmc.files import require_finite
+from lmc.files import meter, require_finite
 
 _NAMES = {getattr(torch, dtype): name for name, dtype in TYPES.items()}
 
@@ -47,12 +47,14 @@ def write(
         for file, names in split.filename_to_tensors.items():
             shard = open_files.enter_context((folder / file).open("wb"))
             places |= {name: (shard, at) for name, at in _begin(shard, {n: plan[n] for n in names}).items()}
+        advance = open_files.enter_context(meter(sum(t.nbytes for t in plan.values()), "writing", "B"))
         for name, tensor in tensors:
             if name not in places or tensor.shape != plan[name].shape:
                 expected = "no such tensor, or none again" if name not in places else f"shape {list(plan[name].shape)}"
                 raise CheckpointError(f"tensor {name}: expected {expected}, found {list(tensor.shape)}; not saved")
             stream, at = places.pop(name)
             beside.do(partial(_put, stream, at, _bytes(name, tensor.detach().to(plan[name].dtype))))
+            advance(plan[name].nbytes)
         beside.wait()
     if places:
         raise CheckpointError(f"tensor {min(places)}: expected {list(plan[min(places)].shape)}, found none; not saved")

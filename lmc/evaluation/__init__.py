@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lmc.evaluation.plot import row_of_frames as row_of_frames
     from lmc.evaluation.plot import use_style as use_style
     from lmc.evaluation.rounding import change as change
+    from lmc.evaluation.rounding import change_of_logits as change_of_logits
     from lmc.evaluation.rounding import is_lower as is_lower
+    from lmc.evaluation.rounding import random_inputs as random_inputs
 else:
     __getattr__, __dir__ = face(__name__)

@@ -10,12 +10,11 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lmc.errors import ArgumentError, CheckpointError, DataError
 from lmc.evaluation import plot
 from lmc.evaluation.loss import Data, as_data, evaluate, require_loss
-from lmc.files import read_json, seal, whole_file, write_whole
+from lmc.files import read_json, seal, watched, whole_file, write_whole
 from lmc.symmetries.families import narrowest
 
 RESAMPLES = 1000
@@ -145,7 +144,7 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
     require_loss(alignment.parents[0])
     checked = as_data(data, narrowest(alignment.parents))
     losses, correct = [], []
-    for weights in tqdm(points, desc="path", disable=None):
+    for weights in watched(points, len(points), "path"):
         loss, right = evaluate(alignment.merge(weights), checked, batch)
         if not bool(loss.isfinite().all()):
             raise DataError(f"path: expected finite losses, found NaN or infinity at the weights {weights}")

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from lmc.errors import ArgumentError, DataError
+from lmc.files import watched
 from lmc.symmetries import in_evaluation, logits
 from lmc.symmetries.families import Images, Tokens, family_of
 
@@ -177,7 +177,8 @@ def evaluate(model: nn.Module, data: Data, batch: int = 64, shown: str = "") -> 
     Without dropout, also of a model that is in training mode, which it is in again afterwards.
     """
     device = next(model.parameters()).device
-    starts = tqdm(range(0, len(data), batch), shown, delay=1, disable=None if shown else True)
+    begins = range(0, len(data), batch)
+    starts = watched(begins, len(begins), shown, hidden=not shown)
     with in_evaluation(model):
         parts = [score(model, data[slice(i, i + batch)].to(device)) for i in starts]
     losses, correct = (torch.cat(p).double().cpu() for p in zip(*parts, strict=True))

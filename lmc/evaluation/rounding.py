@@ -31,22 +31,30 @@ def change(model: nn.Module, dtype: torch.dtype, data: object = None) -> str:
     rounded = copy.deepcopy(model)
     for parameter in rounded.parameters():
         parameter.copy_(parameter.to(dtype))
-    what = f"rounding the weights to {str(dtype).removeprefix('torch.')} changes"
-    if data is not None:
-        samples = as_data(data, model)
-        before, after = (
-            float(evaluate(m, samples, shown=f"loss, {name}")[0].mean())
-            for name, m in (("as computed", model), ("rounded", rounded))
-        )
-        where = f"{before:.5f} to {after:.5f}, {len(samples):,} samples"
-        return f"{what} the loss by {after - before:+.5f} {samples.unit} ({where})"
-    inputs = _random(model)
-    out, other = logits(model, inputs), logits(rounded, inputs)
-    largest = float((out - other).abs().max() / out.abs().max())
-    return f"{what} a logit by at most {largest:.1e} of the largest one, on random input"
+    if data is None:
+        inputs = random_inputs(model)
+        return change_of_logits(dtype, logits(model, inputs), logits(rounded, inputs))
+    samples = as_data(data, model)
+    before, after = (
+        float(evaluate(m, samples, shown=f"loss, {name}")[0].mean())
+        for name, m in (("as computed", model), ("rounded", rounded))
+    )
+    where = f"{before:.5f} to {after:.5f}, {len(samples):,} samples"
+    return f"{_what(dtype)} the loss by {after - before:+.5f} {samples.unit} ({where})"
 
 
-def _random(model: nn.Module) -> Tensor:
+def change_of_logits(dtype: torch.dtype, before: Tensor, after: Tensor) -> str:
+    """What `change` says without data, from the logits of a model and of the rounded one on `random_inputs`."""
+    largest = float((before - after).abs().max() / before.abs().max())
+    return f"{_what(dtype)} a logit by at most {largest:.1e} of the largest one, on random input"
+
+
+def _what(dtype: torch.dtype) -> str:
+    return f"rounding the weights to {str(dtype).removeprefix('torch.')} changes"
+
+
+def random_inputs(model: nn.Module) -> Tensor:
+    """Token ids drawn evenly, or pictures of independent normal values: the same ones at every call."""
     generator = torch.Generator().manual_seed(0)
     read = family_of(model).inputs(model)
     if isinstance(read, Tokens):

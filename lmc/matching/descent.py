@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lmc.errors import ArgumentError, DivergedError, OutOfMemoryError, is_out_of_memory
 from lmc.evaluation import Data
+from lmc.files import progress
 from lmc.matching import workers
 from lmc.matching.learned import Learner
 from lmc.symmetries import Transform
@@ -64,7 +65,7 @@ def descend(learner: Learner, samples: Data, state: Path | None) -> Descent:
                 why = f"loss rose from {learner.losses[0]:.3g} to {mean:.3g} by step {learner.step}"
                 return _end(learner, f"{why}: lower the learning rate ({recipe.lr:g})", diverged=True)
             learner.keep(mean if aside is None else learner.midpoint_loss(aside))
-            if (now := time.monotonic()) - told > workers.SILENCE:
+            if (now := time.monotonic()) - told > progress.SILENCE:
                 left = (now - began) / (learner.step - first) * (recipe.steps - learner.step)
                 workers.tell(f"learning: step {learner.step} of {recipe.steps}, loss {mean:.4f}, {left:.0f} s left")
                 told = now

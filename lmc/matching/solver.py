@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from lmc.files import progress, watched
 from lmc.matching import workers
 from lmc.symmetries import (
     SCALE,
@@ -230,17 +230,16 @@ class _Descent:
         if total:
             step, value = settle(self.stream, self.signs, total)
             self._take(step)
-        if (took := time.monotonic() - began) > workers.SILENCE:
+        if (took := time.monotonic() - began) > progress.SILENCE:
             cosine = f", cosine {(rest + value) / self.bound:.4f}" if self.bound else ""
             workers.tell(f"matching: sweep {len(self.objective)} took {took:.0f} s{cosine}")
         return rest + value
 
-    def _watched(self, work: Callable[[Part], _Found]) -> Iterable[_Found]:
-        """What work finds of each part; of a sweep of more than a second it is shown how far it is."""
+    def _watched(self, work: Callable[[Part], _Found]) -> Iterator[_Found]:
+        """What work finds of each part, and how far the sweep is."""
         cosine = f", cosine {self.objective[-1] / self.bound:.4f}" if self.bound else ""
-        text = f"matching: sweep {len(self.objective)}{cosine}, part"
-        shown = None if workers.first() else True
-        return tqdm(_side_by_side(work, self.parts), text, len(self.parts), delay=1, leave=False, disable=shown)
+        text = f"matching: sweep {len(self.objective)}{cosine}"
+        return watched(_side_by_side(work, self.parts), len(self.parts), text, hidden=not workers.first())
 
     def _solved(self, part: Part, known: Mapping[str, Tensor], guessed: bool) -> _Found:
         """One part in a sweep, B under the elements that are known."""

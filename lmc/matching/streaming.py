@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lmc import checkpoints
 from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill, stored
 from lmc.errors import CheckpointError
-from lmc.evaluation import PathResult, is_lower
-from lmc.files import refuse_occupied, scratch_folder, whole_folder
+from lmc.evaluation import PathResult, change_of_logits, is_lower, random_inputs
+from lmc.files import refuse_occupied, scratch_folder, watched, whole_folder
 from lmc.matching.alignment import mixture
 from lmc.matching.folder import describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import inherit
@@ -46,8 +45,6 @@ from lmc.symmetries import (
     warn_untied,
 )
 from lmc.symmetries.families import spec as spec_of
-
-LATER: dict[str, Any] = {"delay": 1, "leave": False, "disable": None}  # of progress: shown after a second
 
 
 def match_folders(
@@ -135,9 +132,9 @@ def merge_folder(
     >>> text = merge_folder(Path("aligned"), Path("averaged"), [0.5, 0.5], verify=False)
 
     Unless `verify` is False the ends of the path are computed first (those of `naive` are the parents): `verified` is
-    called with the largest change of a logit. None, and nothing is done, where models are needed: where parents were
-    rounded to be matched, or an input normalisation is folded in; and, unless `verify` is False, to measure what
-    rounding to a lower type does, or where a stock class makes a table that no file holds. Raises what these two raise.
+    called with the largest change of a logit; and what rounding to a lower type does is measured. None, and nothing is
+    done, where models are needed: where parents were rounded to be matched, or an input normalisation is folded in;
+    and, unless `verify` is False, where a stock class makes a table that no file holds. Raises what these two raise.
     """
     described = describe(directory)
     method: str = described["method"]
@@ -149,8 +146,9 @@ def merge_folder(
     naive = method == "naive"
     rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)
     others = any("rounded_from" in reference for reference in references)  # what is averaged is not what is stored
-    to_measure = verify and (rounded or (not naive and any(map(_lacks_tables, models))))
-    if others or to_measure or not can_stream(blueprints, None):
+    to_measure = verify and rounded
+    lacking = verify and (rounded or not naive) and any(map(_lacks_tables, models))
+    if others or lacking or not can_stream(blueprints, None):
         return None
     require_pairable(models)
     spec = spec_of(models[0])
@@ -174,7 +172,12 @@ def merge_folder(
         notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
         # The mean of two numbers of a low type is none of it, so parents that are averaged as stored are rounded too.
         rounded = rounded or (max(weights) < 1 and any(is_lower(dtype, kind) for _, kind, _ in found))
-        notes += ["what rounding them changes was not measured"] if rounded else []
+        if to_measure:
+            exact = _written(outline, mixed, scratch / "mixed", "mixing")
+            notes.append(_change(outline, exact, spec, dtype, scratch))
+            mixed = iter(exact.items())
+        else:
+            notes += ["what rounding them changes was not measured"] if rounded else []
         inherited.settle(outline, models)
         notes += inherited.notes
         text = card(method, described["record"], [named(r) for r in references], weights, 0, measured, notes, rounded)
@@ -186,7 +189,7 @@ def _ends(
     directory: Path,
     spec: ModelSpec,
     parents: Sequence[tuple[nn.Module, Stored]],
-    mixed_at: Callable[[list[float]], tuple[nn.Module, Iterable[tuple[str, Tensor]]]],
+    mixed_at: Callable[[list[float]], tuple[nn.Module, Iterator[tuple[str, Tensor]]]],
     scratch: Path,
 ) -> float:
     """The largest change of a logit where all weight is on one parent; of each the model and its weights are given."""
@@ -202,7 +205,7 @@ def _end(
     k: int,
     parent: nn.Module,
     weights: Stored,
-    end: tuple[nn.Module, Iterable[tuple[str, Tensor]]],
+    end: tuple[nn.Module, Iterator[tuple[str, Tensor]]],
     spec: ModelSpec,
     scratch: Path,
 ) -> float:
@@ -211,19 +214,40 @@ def _end(
     `parent`: without its `weights`. Both models read their weights from files, which the system maps: they are not the
     process's own memory.
     """
+    if not weights.mapped:
+        weights = _written(parent, iter(weights.items()), scratch / "parent", f"parent {k}")
     model = hold(parent, spec, dict(weights))
     inputs, kind = example_inputs(model), next(model.parameters()).dtype
     expected = logits(model, inputs)
     outline, tensors = end
-    folder = scratch / "end"
+    written = _written(outline, tensors, scratch / "end", f"end {k} of the path")
+    error = relative_change(expected, logits(hold(outline, spec, dict(written)), inputs))
+    for folder in ("parent", "end"):
+        shutil.rmtree(scratch / folder, ignore_errors=True)
+    return require_small(k, error, kind)
+
+
+@torch.no_grad()
+def _change(outline: nn.Module, exact: Stored, spec: ModelSpec, dtype: torch.dtype, scratch: Path) -> str:
+    """What rounding does to the logits, in words; both models read their weights from files, as in `_end`."""
+    model = hold(outline, spec, dict(exact))
+    learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    rounded = ((name, t.to(dtype).to(t.dtype) if name in learned else t) for name, t in exact.items())
+    written = _written(outline, rounded, scratch / "rounded", "rounding")
+    inputs = random_inputs(model)
+    before, after = (logits(m, inputs) for m in (model, hold(outline, spec, dict(written))))
+    shutil.rmtree(scratch / "rounded")
+    return change_of_logits(dtype, before, after)
+
+
+def _written(outline: nn.Module, tensors: Iterator[tuple[str, Tensor]], folder: Path, text: str) -> Stored:
+    """The tensors of a model in files of a new folder, and read from there; `text`: what is shown of long work."""
     folder.mkdir()
     files: dict[str, tuple[Path, str]] = {}
-    for name, tensor in tqdm(tensors, f"end {k} of the path", len(parent.state_dict()), **LATER):
+    for name, tensor in watched(tensors, len(outline.state_dict()), text):
         files[name] = (folder / f"{len(files)}.safetensors", name)
         save_file({name: tensor.contiguous()}, files[name][0])
-    error = relative_change(expected, logits(hold(outline, spec, dict(Stored(files, kind))), inputs))
-    shutil.rmtree(folder)
-    return require_small(k, error, kind)
+    return Stored(files, next(outline.parameters()).dtype)
 
 
 def _from(blueprints: Sequence[Blueprint], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -245,7 +269,7 @@ def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bo
 
 def _finite(tensors: Stored) -> Stored:
     """The tensors as stored, after each was read once: the first that is not finite is refused by name."""
-    for name in tqdm(tensors, "reading", **LATER):
+    for name in watched(tensors, len(tensors), "reading"):
         tensors[name]
     return tensors
 

@@ -9,9 +9,8 @@ endpoints and of the merged model. Then it is the weights that travel, one tenso
 """
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,12 +18,10 @@ from torch import Tensor, distributed, nn
 
 from lmc.errors import ArgumentError, one_line
 from lmc.evaluation import Data
+from lmc.files import progress
 
 if TYPE_CHECKING:  # sharding brings torch's compiler in, which takes longer to import than torch itself
     from torch.distributed.device_mesh import DeviceMesh
-
-
-SILENCE = 10.0  # seconds after which a log is told how far the work is
 
 
 @contextmanager
@@ -64,10 +61,9 @@ def first() -> bool:
 
 
 def tell(text: str) -> None:
-    """A line of progress where no terminal shows a bar, such as in a log; of several processes the first one's."""
-    if first() and sys.stderr is not None and not sys.stderr.isatty():
-        with suppress(OSError, ValueError):  # nobody may be listening
-            print(text, file=sys.stderr, flush=True)
+    """A line of progress in a log; of several processes the first one's."""
+    if first():
+        progress.tell(text)
 
 
 def wait() -> None:

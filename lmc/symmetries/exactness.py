@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lmc.files import watched
 from lmc.symmetries.canonical import make_canonical
 from lmc.symmetries.degrees_of_freedom import dimensions
 from lmc.symmetries.families import Tokens, family_of
@@ -198,7 +199,7 @@ def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor,
     work = hold(shell, spec, tensors)
     before = evaluated(work, inputs)
     errors = {CANONICAL: relative_change(first, before)}
-    for kind in kinds(spec):
+    for kind in watched(moving := list(kinds(spec)), len(moving), "in float64"):
         _move(tensors, whole, kind)
         _rescale(work, whole, kind)
         after = evaluated(work, inputs)
@@ -218,7 +219,7 @@ def _native_changes(
         tensors[name] = tensors[name].to(dtype)
     canonical = hold(shell, spec, tensors)
     errors = {CANONICAL: relative_change(first, evaluated(canonical, inputs))}
-    for kind in (*kinds(spec), WHOLE):
+    for kind in watched(moving := [*kinds(spec), WHOLE], len(moving), "as stored"):
         work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
         _rescale(work, whole, kind)
         errors[kind] = relative_change(first, evaluated(work, inputs))

@@ -195,7 +195,7 @@ ADVICE = {"error", "counted", "hint", "advice", "absent", "what", "_RIGHT", "_OT
 def test_every_refusal_of_a_checkpoint_ends_with_a_next_step() -> None:
     """Read from the sources: a clause behind a semicolon, a question, or a part that brings one."""
     told = 0
-    for file in (*ROOT.glob("checkpoints/*.py"), *ROOT.glob("matching/*.py"), ROOT / "files.py"):
+    for file in (*ROOT.glob("checkpoints/*.py"), *ROOT.glob("matching/*.py"), *ROOT.glob("files/*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
                 case ast.Call(func=ast.Name("CheckpointError" | "IncompatibleModelsError"), args=[message]):

@@ -11,7 +11,8 @@ from torch import Tensor
 import lmc
 from lmc.errors import ArgumentError
 from lmc.evaluation.loss import Data
-from lmc.matching import descent, solver, workers
+from lmc.files import progress
+from lmc.matching import descent, solver
 from lmc.matching.activations import CrossCovariance, activation_pieces
 from lmc.matching.methods import Endpoints
 from lmc.matching.recipe import CLOSED_FORM
@@ -148,13 +149,15 @@ def test_dear_sweeps_end_when_a_gain_is_small(monkeypatch):
 def test_a_log_is_told_how_far_long_work_is(monkeypatch, capsys):
     """A line for every sweep and every check that takes longer than a moment, where no terminal shows a bar."""
     a, b = (pico.neox(seed=seed, dtype=torch.float32) for seed in (0, 1))
-    monkeypatch.setattr(workers, "SILENCE", 0.0)
+    monkeypatch.setattr(progress, "SILENCE", 0.0)
     monkeypatch.setattr(descent, "EVERY", 2)
     lmc.match(a, b, method="dual", data=pico.inputs(a, n=8), steps=4, batch=4)
     told = capsys.readouterr().err.splitlines()
-    assert all(re.fullmatch(r"matching: sweep \d+ took \d+ s, cosine 0\.\d{4}", line) for line in told[:-2])
+    swept = [line for line in told[:-2] if re.fullmatch(r"matching: sweep \d+ took \d+ s, cosine 0\.\d{4}", line)]
+    parts = [line for line in told if re.fullmatch(r"matching: sweep \d+(, cosine 0\.\d{4})?: \d+%, \d+ s left", line)]
+    assert swept and parts and len(swept) + len(parts) == len(told) - 2
     assert re.fullmatch(r"learning: step 2 of 4, loss \d\.\d{4}, \d+ s left", told[-2]) and len(told) > 4
-    monkeypatch.setattr(workers, "SILENCE", 60.0)
+    monkeypatch.setattr(progress, "SILENCE", 60.0)
     lmc.match(a, b, method="dual", data=pico.inputs(a, n=8), steps=4, batch=4)
     assert capsys.readouterr().err == ""
 
@@ -334,17 +337,17 @@ def test_counts_of_tokens_must_fit(frequencies: Tensor, method: str, message: st
 
 def test_a_long_sweep_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep, the cosine that is reached, and a bar of the parts, which knows the time that is left."""
-    shown: list[tuple[int, str, float]] = []
+    shown: list[tuple[int, str]] = []
 
-    def bar(parts, text, count, delay, **_):
-        shown.append((count, text, delay))
+    def bar(parts, count, text, hidden):
+        shown.append((count, text))
         return parts
 
-    monkeypatch.setattr("lmc.matching.solver.tqdm", bar)
+    monkeypatch.setattr("lmc.matching.solver.watched", bar)
     lmc.match(*(pico.llama(k, torch.float32) for k in range(2)), method="weights")
-    parts, texts, delays = (set(column) for column in zip(*shown, strict=True))
-    assert len(parts) == 1 and min(parts) > 1 and delays == {1}
-    assert any(re.fullmatch(r"matching: sweep 2, cosine 0\.\d{4}, part", text) for text in texts)
+    parts, texts = (set(column) for column in zip(*shown, strict=True))
+    assert len(parts) == 1 and min(parts) > 1
+    assert any(re.fullmatch(r"matching: sweep 2, cosine 0\.\d{4}", text) for text in texts)
 
 
 @pytest.mark.parametrize(

@@ -1,68 +1,28 @@
-"""Files that appear whole or not at all, and safetensors read with errors that say what is wrong."""
+"""Files and folders that appear whole or not at all, and what processes that were killed have left of them."""
 
 import contextlib
 import errno
 import glob
-import hashlib
 import itertools
-import json
 import os
 import shutil
-import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from lmc.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from lmc.files.checks import require_utf8
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-
-MANY = 2**22  # values of a JSON file, some 100 bytes each in memory; the largest tokenizers have half of it
-HEADER = 2**24  # bytes of a safetensors header, some 100 a tensor
 DEEPEST = 400  # folders one in another; Python makes and removes them by recursion
-RUN = "run.json"  # in the folder of unfinished work: the settings it was begun with
 UNFINISHED = ".unfinished"  # how the name of a folder ends that is being written
-MEND = "restore the file, or write it again"
-RIGHTS = "get the right to read it"
-LARGEST = 2**26  # bytes of a file that is read at once; the largest tokenizers of today have half of it
-
-
-def require_plain(path: Path, largest: int | None = LARGEST) -> None:
-    """Raise CheckpointError for a pipe or a device, which may never end, and for a file of more bytes than `largest`.
-
-    >>> require_plain(Path("run-1/config.json"))
-
-    A path where nothing is raises FileNotFoundError; folders are left to whoever opens them.
-    """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise CheckpointError(f"{path}: expected a file, found a pipe or a device; remove it")
-    if largest is not None and found.st_size > largest:
-        raise CheckpointError(
-            f"{path}: expected at most {largest:,} bytes of text, found {found.st_size:,}; is it the right file?"
-        )
-
-
-def require_utf8(path: Path) -> None:
-    """Raise CheckpointError for a path that the library of weights cannot open: one with bytes that are no UTF-8.
-
-    >>> require_utf8(Path("run-1"))
-    """
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError:
-        raise CheckpointError(f"{path}: expected names in UTF-8 on the way to weights; rename it") from None
 
 
 def refuse_occupied(directory: str | Path) -> Path:
@@ -329,189 +289,3 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file aside and rename it, so that a reader never sees half of it."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf8")
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object from a file. Raises CheckpointError naming the file."""
-    return _objects(path, lambda text: [text])[0]
-
-
-def read_json_lines(path: Path) -> list[dict]:
-    """The JSON objects of a file, one a line. Raises CheckpointError naming the file."""
-    return _objects(path, str.splitlines)
-
-
-def _objects(path: Path, split: Callable[[str], list[str]]) -> list[dict]:
-    try:
-        require_plain(path)
-        text = path.read_text(encoding="utf8")
-        if sum(map(text.count, ",[{")) > MANY:  # two bytes each here, and some hundred once they are read
-            raise CheckpointError(f"{path}: expected at most {MANY:,} values, found more; is it the right file?")
-        values = [json.loads(part) for part in split(text)]
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found; put it there, or name another folder") from None
-    except (OSError, ValueError, RecursionError) as error:
-        hint = RIGHTS if isinstance(error, PermissionError) else MEND
-        raise CheckpointError(f"{path}: not readable as JSON ({error}); {hint}") from None
-    for value in values:
-        if not isinstance(value, dict):
-            raise CheckpointError(
-                f"{path}: expected a JSON object, found {type(value).__name__}; is it the right file?"
-            )
-    return values
-
-
-def read_safetensors(path: Path) -> dict[str, "Tensor"]:
-    """All tensors of a safetensors file. Raises CheckpointError if it is missing or damaged."""
-    return dict(safetensors_of(path))
-
-
-def safetensors_of(path: Path) -> Iterator[tuple[str, "Tensor"]]:
-    """The tensors of a safetensors file one by one, each read when it is asked for. Raises as `read_safetensors`."""
-    with open_safetensors(path) as file:
-        for name in file.keys():  # noqa: SIM118 - not a dict
-            yield name, file.get_tensor(name)
-
-
-@contextmanager
-def open_safetensors(path: Path, absent: str = "not found; put it there") -> Iterator[Any]:
-    """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
-    try:
-        require_plain(path, largest=None)
-        with path.open("rb") as opened:  # without rights the library would say that the file is not there
-            length = int.from_bytes(opened.read(8), "little")
-        if HEADER < length < path.stat().st_size:
-            raise CheckpointError(
-                f"{path}: expected a header of at most {HEADER:,} bytes, found {length:,}; is it the right file?"
-            )
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: {absent}") from None
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: not readable ({error.strerror}); {RIGHTS}") from None
-    except (SafetensorError, OSError) as error:
-        refuse_pointer(path)
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file, truncated or damaged ({error}); get it again"
-        ) from None
-
-
-def refuse_pointer(path: Path) -> None:
-    """Raise CheckpointError for the few lines that git leaves in the place of a large file that was not fetched."""
-    if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"{path}: expected the file itself, found a pointer to it (Git LFS); fetch it with: git lfs pull"
-        )
-
-
-def require_finite(what: str, tensor: "Tensor", hint: str = "; was it damaged?") -> None:
-    """Refuse a tensor with values that are no numbers. Raises CheckpointError, which begins with `what` it is."""
-    if bool(tensor.sum().isfinite()):  # one pass; a sum of finite numbers may be too large, so the rest is counted
-        return
-    bad = tensor.numel() - int(tensor.isfinite().sum())
-    if bad:
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"{what}: expected finite values, found {bad:,} of {tensor.numel():,} NaN or infinite as {dtype}{hint}"
-        )
-
-
-def read_text(path: Path) -> str:
-    """A text from a file in UTF-8. Raises CheckpointError naming the file."""
-    try:
-        require_plain(path)
-        return path.read_text(encoding="utf8")
-    except (OSError, UnicodeDecodeError) as error:
-        hint = RIGHTS if isinstance(error, PermissionError) else MEND
-        raise CheckpointError(f"{path}: not readable as text ({error}); {hint}") from None
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def seal(plain: Mapping[str, Any]) -> str:
-    """The SHA-256 of what a JSON object says, in hex, but for its field `sha256`, which is to hold it.
-
-    >>> seal({"a": 1, "sha256": "of this object"}) == seal({"a": 1})
-    True
-    """
-    rest = {key: value for key, value in plain.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def require_digests(folder: Path, expected: Mapping[str, Any], hint: str) -> None:
-    """Raise CheckpointError, which ends with the hint, unless the folder holds these files with these SHA-256."""
-    for name, before in expected.items():
-        file = folder / name
-        if file.is_symlink() or not file.is_file():
-            raise CheckpointError(f"{file}: expected a file of the folder, found none; {hint}")
-        if file.stat().st_size > LARGEST:  # a hole of a terabyte takes no disk, and an hour
-            require_plain(file, None if file.suffix == ".safetensors" else LARGEST)
-            if file.suffix == ".safetensors":
-                with open_safetensors(file):  # whose header says how long it is
-                    pass
-        if (found := sha256(file)) != before:
-            raise CheckpointError(f"{file}: expected sha256 {str(before)[:12]}…, found {found[:12]}…; {hint}")
-
-
-def tensor_digest(tensors: Mapping[str, "Tensor"]) -> str:
-    """The SHA-256 of named tensors, in hex."""
-    import torch  # here: commands that read no tensor do not wait for it
-
-    found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def write_state(path: Path, tensors: Mapping[str, "Tensor"]) -> None:
-    """Write the tensors of unfinished work, with a digest of them, of the file's name and of the run they belong to."""
-    from safetensors.torch import save_file
-
-    with whole_file(path) as aside:
-        save_file(dict(tensors), aside, metadata={"sha256": _state_digest(path, tensors)})
-
-
-def read_state(path: Path) -> dict[str, "Tensor"]:
-    """What `write_state` wrote for this run. Raises CheckpointError where it has changed since, or is of another."""
-    with open_safetensors(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        said = (file.metadata() or {}).get("sha256")
-    if said != _state_digest(path, tensors):
-        raise CheckpointError(
-            f"{path}: expected the state as this run wrote it, found another; delete {path.parent} and begin anew"
-        )
-    return tensors
-
-
-def _state_digest(path: Path, tensors: Mapping[str, "Tensor"]) -> str:
-    run = path.with_name(RUN)
-    return seal({"file": path.name, "run": sha256(run) if run.is_file() else "", "tensors": tensor_digest(tensors)})
-
-
-def refuse_other_run(directory: Path, run: dict) -> Path:
-    """The folder of a resumable run, made if new. Raises CheckpointError if it belongs to a run with other settings."""
-    described = json.loads(json.dumps(run))
-    file = directory / RUN
-    if file.exists():
-        now, then = _flat(described), _flat(read_json(file))
-        if differ := sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)):
-            raise CheckpointError(
-                f"{directory}: holds the state of a run with other settings ({', '.join(differ)}); continue it with "
-                "those it began with, or choose another folder"
-            )
-    else:
-        with whole_folder(directory) as aside:
-            (aside / file.name).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", encoding="utf8")
-    return directory
-
-
-def _flat(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a JSON object, those of its objects as `field.inner`."""
-    inner = {f"{key}.{name}": v for key, value in plain.items() if isinstance(value, dict) for name, v in value.items()}
-    return {key: value for key, value in plain.items() if not isinstance(value, dict)} | inner

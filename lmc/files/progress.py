@@ -1,0 +1,71 @@
+"""How far long work is: after a second a bar on a terminal, every ten seconds a line in a log.
+
+>>> with meter(4, "writing") as advance:
+...     for _ in range(4):
+...         advance(1)
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SILENCE = 10.0  # seconds after which a log is told how far the work is
+
+
+@contextmanager
+def meter(total: int, text: str, unit: str = "", hidden: bool = False) -> Iterator[Callable[[int], None]]:
+    """Yields what is to be called with every amount that is done of the total, from any thread.
+
+    `unit`: "B" counts bytes. `hidden`: nothing is shown, as of all processes but the first.
+    """
+    from tqdm import tqdm  # here: most commands end before they need it
+
+    bar = tqdm(
+        total=total,
+        desc=text,
+        unit=unit or "it",
+        unit_scale=bool(unit),
+        delay=1,
+        leave=False,
+        disable=True if hidden else None,
+    )
+    done, began = 0, time.monotonic()
+    told = began
+
+    def advance(amount: int) -> None:
+        nonlocal done, told
+        done += amount
+        bar.update(amount)
+        now = time.monotonic()
+        if bar.disable and not hidden and 0 < done < total and now - told > SILENCE:
+            told = now
+            tell(f"{text}: {done / total:.0%}, {(now - began) * (total / done - 1):.0f} s left")
+
+    with bar:
+        yield advance
+
+
+def watched(items: Iterable[T], total: int, text: str, hidden: bool = False) -> Iterator[T]:
+    """The items, as they are asked for, under a meter that counts them.
+
+    >>> list(watched("ab", 2, "letters"))
+    ['a', 'b']
+    """
+    with meter(total, text, hidden=hidden) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+def tell(line: str) -> None:
+    """A line of progress where no terminal shows a bar, such as in a log.
+
+    >>> tell("matching: sweep 3 took 12 s")
+    """
+    if sys.stderr is not None and not sys.stderr.isatty():
+        with suppress(OSError, ValueError):  # nobody may be listening
+            print(line, file=sys.stderr, flush=True)
