@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmc
-from lmc import corpora
+from lmc import checkpoints, corpora
 from lmc.cli import main
-from lmc.matching import descent, learned
+from lmc.matching import descent, learned, pairing
 from lmc.matching.folder import signed
 
 Outcome = tuple[int, str, str]
@@ -738,3 +738,16 @@ def test_a_diverged_match_keeps_the_best_alignment(
     assert len(lmc.Alignment.load("aligned.best").log) == 55
     assert not Path("aligned.partial").exists()  # nothing that would keep the next try from starting
     assert "aligned.best2" in run("match a b --data text.txt --steps 60 --batch 2 --limit 8 --out aligned")[2]
+
+
+def test_check_of_two_models_loads_none_that_learning_has_no_room_for(
+    here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their cosine is read a tensor at a time; what learning takes cannot be tried, and is not said."""
+    whole = run("check a b")[1]
+    monkeypatch.setattr(pairing, "installed", lambda: 5000)
+    monkeypatch.setattr(checkpoints, "load", lambda *_: pytest.fail("a model was loaded"))
+    code, out, _ = run("check a b")
+    assert code == 0 and "and activations, more than the 5 kB of this machine" in out
+    lines = [line for line in out.splitlines() if not line.startswith(("memory for", "disk", "time"))]
+    assert set(lines) <= set(whole.splitlines()) and "time for matching" not in out

@@ -123,23 +123,24 @@ def check(models: Models, seed: Seed = 0) -> None:
 def _check_pairing(models: list[str]) -> None:
     from lmc import checkpoints
     from lmc.checkpoints import provenance
-    from lmc.matching import independence, inspect_pair, step_seconds, warn_if_shared, weights_seconds
+    from lmc.matching import cosine, inspect_pair, matrices, step_seconds, warn_if_shared, weights_seconds
 
     pair = inspect_pair(models)
-    first = checkpoints.load(pair.blueprints[0])
-    print(f"{type(first).__name__}: these can be paired")
+    outline = pair.blueprints[0].model
+    print(f"{type(outline).__name__}: these can be paired")
     print(pair)
-    step = step_seconds(first)
-    if step is not None:
+    for blueprint in pair.blueprints:
+        checkpoints.hub.fetch(blueprint.source, blueprint.files)
+    if pair.fits and (step := step_seconds(checkpoints.load(pair.blueprints[0]))) is not None:
         estimate = f"about {provenance.duration(Recipe.steps * step)} for {Recipe.steps} steps of learning"
-        estimate += f" (on {next(first.parameters()).device}, an estimate)"
-        print(f"{'time for matching':<24} {estimate}")
-    unrelated = f"about {provenance.duration(weights_seconds(first))} where the models are unrelated (an estimate)"
+        print(f"{'time for matching':<24} {estimate} (on cpu, an estimate)")
+    unrelated = f"about {provenance.duration(weights_seconds(outline))} where the models are unrelated (an estimate)"
     print(f"{'time of weights':<24} {unrelated}")
-    for name, blueprint in zip(models[1:], pair.blueprints[1:], strict=True):
-        cosine = independence(first, checkpoints.load(blueprint))
-        print(f"{'|cosine| of the weights':<24} {abs(cosine):.3f} ({shown(models[0])}, {shown(name)})")
-        warn_if_shared(models[0], name, cosine)
+    first, *others = map(checkpoints.stored, pair.blueprints)  # read a tensor at a time
+    for name, other in zip(models[1:], others, strict=True):
+        size = cosine(first, other, matrices(outline))
+        print(f"{'|cosine| of the weights':<24} {abs(size):.3f} ({shown(models[0])}, {shown(name)})")
+        warn_if_shared(models[0], name, size)
 
 
 @app.command()

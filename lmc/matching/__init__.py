@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from lmc.matching.pairing import SHARED as SHARED
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import base_of as base_of
+    from lmc.matching.pairing import cosine as cosine
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
+    from lmc.matching.pairing import matrices as matrices
     from lmc.matching.pairing import require_tunable as require_tunable
     from lmc.matching.pairing import warn_if_shared as warn_if_shared
     from lmc.matching.parents import prepare as prepare

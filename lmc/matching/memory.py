@@ -1,4 +1,7 @@
-"""What memory matching needs, where it reads a part of a model at a time."""
+"""What memory matching needs, where it reads a part of a model at a time, and what this machine has."""
+
+import math
+import os
 
 from torch import nn
 
@@ -15,3 +18,15 @@ def process_memory(model: nn.Module, method: str) -> int:
     The model may lie on the meta device. An estimate: within a factor of two of what was measured.
     """
     return LIBRARIES + COPIES[method] * 4 * max(p.numel() for p in model.parameters())
+
+
+def installed() -> float:
+    """Bytes of memory that this machine has; without end where the system does not say.
+
+    >>> installed() > 0
+    True
+    """
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return math.inf

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabulary
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
-from lmc.matching.memory import COPIES, process_memory
+from lmc.matching.memory import COPIES, installed, process_memory
 from lmc.symmetries import epsilon, hollow, require_room
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
@@ -170,6 +170,11 @@ class Pairing:
         return 4 * self.parameters * (len(self.blueprints) + 2) + 8 * elements * 4 * len(self.blueprints)
 
     @property
+    def fits(self) -> bool:
+        """Whether this machine has the memory for learned matching."""
+        return self.memory <= installed()
+
+    @property
     def untied(self) -> int:
         """Parameters that any method but `naive` adds: a head that was tied, where the norm before it has a gain."""
         spec = spec_of(self.blueprints[0].model)
@@ -186,9 +191,10 @@ class Pairing:
 
     def __str__(self) -> str:
         free, model = shutil.disk_usage(Path.cwd()).free, self.blueprints[0].model
+        lacking = "" if self.fits else f", more than the {_size(installed())} of this machine"
         rows = {
             "parameters each": f"{self.parameters:,}",
-            "memory for matching": f"{_size(self.memory)} and activations",
+            "memory for matching": f"{_size(self.memory)} and activations{lacking}",
             "memory of the process": ", ".join(f"{_size(process_memory(model, m))} for {m}" for m in COPIES)
             + " (estimates)",
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
@@ -325,7 +331,7 @@ def _count(batch: tuple[int, ...]) -> int:
     return torch.Size(batch).numel()
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     """A number of bytes as people read it."""
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:

@@ -136,25 +136,19 @@ def merge_folder(
     done, where models are needed: where parents were rounded to be matched, or an input normalisation is folded in;
     and, unless `verify` is False, where a stock class makes a table that no file holds. Raises what these two raise.
     """
-    described = describe(directory)
-    method: str = described["method"]
-    require_whole(directory, described)
-    transforms = [Transform.load(directory / elements(k)) for k in range(len(described["parents"]))]
-    found = checkpoints.find_all(described["parents"], directory)
+    described, transforms, found = _read(directory)
     blueprints, references = [blueprint for blueprint, _, _ in found], [reference for _, _, reference in found]
     models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
+    method: str = described["method"]
     naive = method == "naive"
     rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)
     others = any("rounded_from" in reference for reference in references)  # what is averaged is not what is stored
-    to_measure = verify and rounded
-    lacking = verify and (rounded or not naive) and any(map(_lacks_tables, models))
-    if others or lacking or not can_stream(blueprints, None):
+    to_compute = verify and (rounded or not naive)
+    if others or (to_compute and any(map(_lacks_tables, models))) or not can_stream(blueprints, None):
         return None
     require_pairable(models)
     spec = spec_of(models[0])
     require_of(directory, transforms, spec)
-    for blueprint in blueprints:
-        checkpoints.require_tied(blueprint)
     inherited = inherit(models, [reference.get("folder", reference["name"]) for reference in references], take_from)
     read = [stored(blueprint, kind) for blueprint, kind, _ in found]
     states: Sequence[Mapping[str, Tensor]] = read
@@ -170,19 +164,29 @@ def merge_folder(
                 verified(_ends(directory, spec, list(zip(models, read, strict=True)), mixed_at, scratch))
         outline, mixed = mixture(spec, ends, states, weights, parent)
         notes = [*changes(models, outline), f"weights: {str(dtype).removeprefix('torch.')}"]
+        if verify and rounded:
+            mixed, note = _measured(outline, mixed, spec, dtype, scratch)
+        else:
+            note = "what rounding them changes was not measured"
         # The mean of two numbers of a low type is none of it, so parents that are averaged as stored are rounded too.
         rounded = rounded or (max(weights) < 1 and any(is_lower(dtype, kind) for _, kind, _ in found))
-        if to_measure:
-            exact = _written(outline, mixed, scratch / "mixed", "mixing")
-            notes.append(_change(outline, exact, spec, dtype, scratch))
-            mixed = iter(exact.items())
-        else:
-            notes += ["what rounding them changes was not measured"] if rounded else []
+        notes += [note] if rounded else []
         inherited.settle(outline, models)
         notes += inherited.notes
         text = card(method, described["record"], [named(r) for r in references], weights, 0, measured, notes, rounded)
         checkpoints.save(outline, out, inherited.sources, text, dtype, _from(blueprints, mixed), inherited.metadata)
     return text
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], list[Transform], list[tuple[Blueprint, torch.dtype, Any]]]:
+    """What an alignment's folder says, its transforms, and its parents: none of their weights is read yet."""
+    described = describe(directory)
+    require_whole(directory, described)
+    transforms = [Transform.load(directory / elements(k)) for k in range(len(described["parents"]))]
+    found = checkpoints.find_all(described["parents"], directory)
+    for blueprint, _, _ in found:
+        checkpoints.require_tied(blueprint)
+    return described, transforms, found
 
 
 def _ends(
@@ -228,8 +232,11 @@ def _end(
 
 
 @torch.no_grad()
-def _change(outline: nn.Module, exact: Stored, spec: ModelSpec, dtype: torch.dtype, scratch: Path) -> str:
-    """What rounding does to the logits, in words; both models read their weights from files, as in `_end`."""
+def _measured(
+    outline: nn.Module, tensors: Iterator[tuple[str, Tensor]], spec: ModelSpec, dtype: torch.dtype, scratch: Path
+) -> tuple[Iterator[tuple[str, Tensor]], str]:
+    """The tensors again, and what rounding them does to the logits; both models are read from files, as in `_end`."""
+    exact = _written(outline, tensors, scratch / "mixed", "mixing")
     model = hold(outline, spec, dict(exact))
     learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     rounded = ((name, t.to(dtype).to(t.dtype) if name in learned else t) for name, t in exact.items())
@@ -237,7 +244,7 @@ def _change(outline: nn.Module, exact: Stored, spec: ModelSpec, dtype: torch.dty
     inputs = random_inputs(model)
     before, after = (logits(m, inputs) for m in (model, hold(outline, spec, dict(written))))
     shutil.rmtree(scratch / "rounded")
-    return change_of_logits(dtype, before, after)
+    return iter(exact.items()), change_of_logits(dtype, before, after)
 
 
 def _written(outline: nn.Module, tensors: Iterator[tuple[str, Tensor]], folder: Path, text: str) -> Stored:
