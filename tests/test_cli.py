@@ -647,7 +647,12 @@ def test_help_and_mistakes_in_a_line_need_no_torch(here: Path, run: Callable[...
     Path("empty").mkdir()
     shutil.copytree("b", "unknown")
     edit("unknown/config.json", architectures=["BertForQuestionAnswering"])
+    shutil.copytree("b", "cut")
+    os.truncate("cut/model.safetensors", 5000)
+    shutil.copytree("b", "bare", ignore=shutil.ignore_patterns("*.safetensors"))
+    lmc.save(pico.llama(0, torch.float32), "llama")
     lines = ["check unknown", "match a unknown --method naive --out o", "transport ab unknown --out o"]
+    lines += ["check cut", "match a cut --method naive --out o", "check bare", "check a bare", "check a llama"]
     lines += ["match a b --out o", "match a b --method best --out o", "match a nowhere --method naive --out o"]
     lines += ["check nowhere", "check a no/where", "check empty", "verify empty", "verify nowhere", "convert nowhere o"]
     lines += ["merge nowhere --out o", "merge ab --out ab", "merge ab --out o --at 7", "merge ab --out o --dtype int8"]

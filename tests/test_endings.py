@@ -295,7 +295,7 @@ def test_a_file_that_may_not_grow_is_one_line(zygote: Zygote, here: Path) -> Non
 
 def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
     for open_place, name in ((whole_folder, "folder"), (whole_file, "file.json")):
-        said = rf"{name}: cannot be written: no space is left .*bytes are free"
+        said = rf"{name}: cannot be written: no space is left .*bytes were free"
         with pytest.raises(lmc.CheckpointError, match=said), open_place(tmp_path / name):
             raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []

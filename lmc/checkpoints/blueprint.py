@@ -78,22 +78,7 @@ def inspect(name: str | Path) -> Blueprint:
         except DataError as error:
             file = PREPROCESSOR if family.library == "transformers" else "config.json"
             raise CheckpointError(f"{source.folder / file}: {error}") from error
-    files = headers.layout(source.folder)
-    if not files:
-        there = hub.names(source)
-        if headers.SAFE not in there and (pickled := foreign.pickled(there)):
-            raise CheckpointError(
-                f"{source.folder}: expected {headers.SAFE}, found pickled weights ({pickled[0]}); "
-                f"make a safe copy with: lmc convert {name} NEW"
-            )
-        if headers.SAFE not in there:
-            raise foreign.no_weights(source.folder, there, name)
-        files = (headers.SAFE,)
-    if (source.folder / "adapter_config.json").exists():  # which transformers applies where peft is installed
-        raise CheckpointError(
-            f"{source.folder}: expected a model or an adapter, found both, which not every library joins; "
-            "move the files adapter_* into a folder of their own"
-        )
+    files = foreign.weights(source, name)
     here = all((source.folder / file).exists() for file in files) or source.repository is None
     found = headers.headers(source.folder, files) if here else hub.remote_headers(source, files)
     return Blueprint(source, model, family, cover(source, family, model, found))

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from lmc.checkpoints import hub
-from lmc.checkpoints.headers import SAFE
+from lmc.checkpoints.headers import SAFE, layout
 from lmc.errors import CheckpointError
 
 _FRAMEWORK = "save them from PyTorch as safetensors; transformers before version 5 reads them with from_tf or from_flax"
@@ -91,6 +91,30 @@ def shards(names: Iterable[str]) -> list[str]:
     found = [m for name in sorted(names) if (m := _SHARD.fullmatch(name))]
     whole = found and len({(m[1], m[3], m[4]) for m in found}) == 1 and len(found) == int(found[0][3])
     return [m[0] for m in found] if whole else []
+
+
+def weights(source: hub.Source, given: str | Path) -> tuple[str, ...]:
+    """The weights files of a checkpoint; `given` is what the user called it.
+
+    Raises CheckpointError for a folder without stock weights, and for one that holds an adapter as well.
+    """
+    files = layout(source.folder)
+    if not files:
+        there = hub.names(source)
+        if SAFE not in there and (found := pickled(there)):
+            raise CheckpointError(
+                f"{source.folder}: expected {SAFE}, found pickled weights ({found[0]}); "
+                f"make a safe copy with: lmc convert {given} NEW"
+            )
+        if SAFE not in there:
+            raise no_weights(source.folder, there, given)
+        files = (SAFE,)
+    if (source.folder / "adapter_config.json").exists():  # which transformers applies where peft is installed
+        raise CheckpointError(
+            f"{source.folder}: expected a model or an adapter, found both, which not every library joins; "
+            "move the files adapter_* into a folder of their own"
+        )
+    return files
 
 
 def no_weights(folder: Path, names: Iterable[str], given: str | Path) -> CheckpointError:

@@ -81,6 +81,16 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
     return found
 
 
+def require_readable(folder: Path, files: Iterable[str]) -> None:
+    """Raise CheckpointError for a file that is absent, cut short or damaged. Needs no torch.
+
+    >>> require_readable(Path("run-1"), layout(Path("run-1")))
+    """
+    for file in files:
+        with open_safetensors(folder / file, ABSENT, "numpy"):
+            pass
+
+
 def _header(folder: Path, file: str) -> dict[str, Entry]:
     with open_safetensors(folder / file, absent=ABSENT) as opened:
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a dict

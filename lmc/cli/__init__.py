@@ -27,6 +27,7 @@ from lmc.cli.asked import (
     named_as_options,
     on_the_line,
     parent_number,
+    require_alike,
     require_known,
     require_models,
     require_places,
@@ -64,10 +65,20 @@ from lmc.cli.options import (
     Vocabulary,
 )
 from lmc.cli.reading import counts_of, held_out, matched_on, measured_on, read_alignment, require_ends_of, say_ends
-from lmc.cli.run import claimed, inspected, kept_when_stopped, loaded_pair, prepared, start_of, warn_of_shared, write
+from lmc.cli.run import (
+    claimed,
+    goes_on,
+    inspected,
+    kept_when_stopped,
+    loaded_pair,
+    prepared,
+    start_of,
+    warn_of_shared,
+    write,
+)
 from lmc.cli.said import fail, refused, say, warn, warn_once
 from lmc.errors import LmcError, is_out_of_memory, shown
-from lmc.files import refuse_occupied, scratch_folder
+from lmc.files import if_interrupted, refuse_occupied, scratch_folder
 from lmc.matching import Recipe
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
@@ -103,10 +114,11 @@ def check(models: Models, seed: Seed = 0) -> None:
     the limit, and a line says what that means. With more: architecture, settings and tokenizers compared before a
     weight is read, then whether they are independent and what matching will take.
     """
-    from lmc.checkpoints import architecture, hub
+    from lmc.checkpoints import foreign, hub
 
-    for name in models:  # before torch is imported
-        architecture.of(hub.locate(name))
+    for name in models:
+        foreign.settings(hub.locate(name))
+    require_alike(models)
     if len(models) > 1:
         return _check_pairing(models)
     from lmc import checkpoints
@@ -182,6 +194,7 @@ def match(
     require_use(context, recipe)
     refuse_occupied(out)
     state = state_folder(out, resume) if recipe.learned else None
+    context.with_resource(if_interrupted(lambda: goes_on(state)))
     require_models(models)
     kind, place = dtype_of(dtype), device_of(device)
     with matching.workers.process_group(place) as leader:

@@ -14,7 +14,7 @@ import typer
 
 from lmc.cli.numbers import WHOLE, decimal
 from lmc.cli.said import warn
-from lmc.errors import ArgumentError, CheckpointError
+from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.files import refuse_no_file, refuse_no_place
 from lmc.matching import Recipe
 
@@ -86,17 +86,35 @@ def require_models(models: list[str]) -> None:
     """Two models at least, each of which is somewhere."""
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    for name in models:
-        require_known(name)
+    require_alike(models)
 
 
-def require_known(name: str) -> None:
-    """A model that is somewhere, of a class that is covered; an adapter's is found with its base. Needs no torch."""
-    from lmc.checkpoints import architecture, hub
+def require_alike(models: list[str]) -> None:
+    """Models that are known, and of one class as far as can be seen without torch."""
+    found = [require_known(name) for name in models]
+    for number, other in enumerate(found[1:], start=2):
+        if found[0] and other and found[0] != other:
+            raise IncompatibleModelsError(
+                f"model 1 and model {number} differ in class: expected {found[0]}, found {other}; only models that "
+                "agree in it can be averaged"
+            )
+
+
+def require_known(name: str) -> str:
+    """A model that is somewhere, of a class that is covered, with weights that can be read: that class, where known.
+
+    What can be seen without torch, which takes a second to import: of timm's the class is not, and an adapter's is
+    found with its base.
+    """
+    from lmc.checkpoints import architecture, foreign, headers, hub
 
     source = hub.locate(name)
-    if (source.folder / "config.json").exists():
-        architecture.of(source)
+    if not (source.folder / "config.json").exists():
+        return ""
+    stock, files = architecture.of(source), foreign.weights(source, name)
+    if source.repository is None:  # else they may not be here yet
+        headers.require_readable(source.folder, files)
+    return stock.name if stock.library == "transformers" else ""
 
 
 def require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:

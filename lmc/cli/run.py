@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lmc.cli.asked import named_as_options
 from lmc.cli.said import say
 from lmc.errors import CheckpointError, DivergedError
-from lmc.files import if_interrupted, whole_folder
+from lmc.files import whole_folder
 
 if TYPE_CHECKING:
     import torch
@@ -70,29 +70,30 @@ def warn_of_shared(method: str, names: list[str], models: "Sequence[torch.nn.Mod
         warn_if_shared(names[0], name, independence(models[0], other))
 
 
+def goes_on(state: Path | None) -> str:
+    """How the work of an interrupted run can be gone on with, if any of it is kept."""
+    return "the same command with --resume continues" if state is not None and state.exists() else ""
+
+
 @contextmanager
 def kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[None]:
     """Says how an interrupted run goes on, and keeps the best alignment of one that diverged."""
-
-    def words() -> str:
-        return "the same command with --resume continues" if state is not None and state.exists() else ""
 
     def changed() -> int:
         return state.stat().st_mtime_ns if state is not None and state.exists() else 0
 
     before = changed()
     try:
-        with if_interrupted(words):
-            yield
+        yield
     except KeyboardInterrupt:
-        if words():
-            say(f"interrupted: {words()}")
+        if goes_on(state):
+            say(f"interrupted: {goes_on(state)}")
         raise
     except (OSError, CheckpointError):  # a full disk, say: what was learned now is kept
         if state is not None and leader and not any(state.glob("*.safetensors")):
             shutil.rmtree(state, ignore_errors=True)
-        if words() and changed() != before:
-            say(words())
+        if goes_on(state) and changed() != before:
+            say(goes_on(state))
         raise
     except DivergedError as error:
         if error.alignment is None or not leader:

@@ -71,8 +71,11 @@ def safetensors_of(path: Path) -> Iterator[tuple[str, "Tensor"]]:
 
 
 @contextmanager
-def open_safetensors(path: Path, absent: str = "not found; put it there") -> Iterator[Any]:
-    """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged."""
+def open_safetensors(path: Path, absent: str = "not found; put it there", library: str = "pt") -> Iterator[Any]:
+    """A safetensors file, open. Raises CheckpointError if it is missing (`absent` says so) or damaged.
+
+    `library`: whose tensors are read, torch's or "numpy"; it is imported.
+    """
     try:
         require_plain(path, largest=None)
         with path.open("rb") as opened:  # without rights the library would say that the file is not there
@@ -81,7 +84,7 @@ def open_safetensors(path: Path, absent: str = "not found; put it there") -> Ite
             raise CheckpointError(
                 f"{path}: expected a header of at most {HEADER:,} bytes, found {length:,}; is it the right file?"
             )
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=library) as file:
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: {absent}") from None

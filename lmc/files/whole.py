@@ -141,6 +141,7 @@ def _unfinished(aside: Path, place: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        free = shutil.disk_usage(aside).free if aside.exists() else 0  # before what was written makes room
         _remove(aside)
         if (why := _no_room(error)) is None:
             where = error.filename if isinstance(error, OSError) else None
@@ -149,10 +150,8 @@ def _unfinished(aside: Path, place: Path) -> Iterator[None]:
             raise CheckpointError(
                 f"{_place_of(Path(where))}: cannot be written: {error.strerror}; nothing was left behind"
             ) from None
-        there = next(above for above in place.absolute().parents if above.exists())  # what was made for it is gone
-        free = shutil.disk_usage(there).free
         raise CheckpointError(
-            f"{_place_of(place)}: cannot be written: {why} ({free:,} bytes are free there); "
+            f"{_place_of(place)}: cannot be written: {why} ({free:,} bytes were free there); "
             "make room or choose another place; nothing was left behind"
         ) from None
     finally:

@@ -297,6 +297,7 @@ class Endpoints:
         if resume is None:
             return None
         run = {"recipe": recipe.to_json(), "dual": recipe.method == "dual", "seed": seed}
+        run["types"] = [str(next(p.parameters()).dtype) for p in self.parents]
         run["endpoints"] = [tensor_digest({name: t.float() for name, t in state(p).items()}) for p in self.parents]
         functions = (family_of(p).settings(p) | {"pictures": preprocessing.of(p)} for p in self.parents)
         run["functions"] = [{name: str(value) for name, value in found.items()} for found in functions]

@@ -154,6 +154,8 @@ def test_absurd_token_ids(old: Path, number: object, name: str, capsys: pytest.C
     vocab = {"a": 0, "b\x1b[31m": number}
     plain = vocab if name == "vocab.json" else {"model": {"type": "WordLevel", "vocab": vocab, "unk_token": "a"}}
     (old / name).write_text(json.dumps(plain))
+    (old / "pytorch_model.bin").unlink()
+    save_file({"a": torch.zeros(1)}, old / "model.safetensors")  # what it lacks is found later
     refused(capsys, "check old", name, "expected a number below 16,777,216 for every token")
 
 

@@ -105,19 +105,23 @@ def memory(shapes: list[str]) -> dict[str, Any]:
     """The largest resident memory of a learned step over that of forward and backward alone, in a process of its own.
 
     A forward and backward holds the weights, their gradient and the activations: 2 and the activations. What a learned
-    step holds more, in units of one model's weights, is added to that 2. What is freed goes back to the system at once:
-    otherwise the number holds what the C library keeps for later, too: a third of a model, or more than one of 14M.
+    step holds more, in units of one model's weights, is added to that 2. Measured twice: where what is freed goes back
+    to the system at once, and as a process is by default, in which the C library keeps some of it for later.
     """
     table = {}
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": str(2**16)}
+    at_once = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": str(2**16)}
     for name in shapes:
-        peak = {}
-        for kind in ("plain", "single", "dual"):
-            line = [sys.executable, "-m", "lmc.reproduce.experiments.bench", "--peak", name, kind]
-            done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment)
-            peak[kind], weights = map(int, done.stdout.split()[-2:])
-        row = {f"{m}, without activations": 2 + (peak[m] - peak["plain"]) / weights for m in ("single", "dual")}
-        table[name] = row | {"bytes of one model": weights, "peak bytes": peak}
+        row: dict[str, Any] = {}
+        for kept, settings in (("", at_once), (" as kept", {})):
+            peak = {}
+            for kind in ("plain", "single", "dual"):
+                line = [sys.executable, "-m", "lmc.reproduce.experiments.bench", "--peak", name, kind]
+                done = subprocess.run(line, capture_output=True, text=True, check=True, env=os.environ | settings)
+                peak[kind], weights = map(int, done.stdout.split()[-2:])
+            extra = {m: 2 + (peak[m] - peak["plain"]) / weights for m in ("single", "dual")}
+            row |= {f"{m}, without activations{kept}": held for m, held in extra.items()}
+            row |= {"bytes of one model": weights, f"peak bytes{kept}": peak}
+        table[name] = row
         print(name, row, flush=True)
     return {"memory": table, "tokens": 1024}
 
