@@ -75,12 +75,20 @@ def _seconds_of_a_product(device: torch.device) -> float:
 
 
 def seconds_of(work: Callable[[], Tensor]) -> float:
-    """The shortest of three runs. On a processor as if nothing else ran: what other programs take is not counted."""
+    """The shortest of three runs with all threads, or of one with one. On a processor as if nothing else ran.
+
+    What other programs take is not counted; but beside them threads wait for one another, which costs processor time.
+    """
+    threads = torch.get_num_threads()
     times = []
-    for _ in range(3):
-        began, used = time.perf_counter(), time.process_time()
-        found = work()
-        found.flatten()[0].item()  # waits for the device
-        took, busy = time.perf_counter() - began, (time.process_time() - used) / torch.get_num_threads()
-        times.append(busy if found.device.type == "cpu" else took)
+    try:
+        for count in (threads, threads, threads, 1):
+            torch.set_num_threads(count)
+            began, used = time.perf_counter(), time.process_time()
+            found = work()
+            found.flatten()[0].item()  # waits for the device
+            took, busy = time.perf_counter() - began, (time.process_time() - used) / count
+            times.append(busy if found.device.type == "cpu" else took)
+    finally:
+        torch.set_num_threads(threads)
     return min(times)

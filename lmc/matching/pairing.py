@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabulary
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
-from lmc.matching.memory import COPIES, installed, process_memory
+from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
 from lmc.symmetries import epsilon, hollow, require_room
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
@@ -196,7 +196,7 @@ class Pairing:
             "parameters each": f"{self.parameters:,}",
             "memory for matching": f"{_size(self.memory)} and activations{lacking}",
             "memory of the process": ", ".join(f"{_size(process_memory(model, m))} for {m}" for m in COPIES)
-            + " (estimates)",
+            + f", {_size(LIBRARIES + self.memory)} and activations for learning (estimates)",
             "disk for a merged model": f"{_size(self.disk)} (free here: {_size(free)})",
         }
         if self.untied:

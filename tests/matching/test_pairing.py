@@ -374,6 +374,23 @@ def test_what_other_programs_take_is_not_counted() -> None:
     assert estimate.seconds_of(waits) < 0.1
 
 
+def test_threads_that_wait_for_one_another_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside other work two threads cost a hundred times what one does; then one says how long it takes."""
+
+    def waits() -> torch.Tensor:
+        until = time.process_time() + (0.5 if torch.get_num_threads() > 1 else 0.01)
+        while time.process_time() < until:
+            pass
+        return torch.ones(1)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert estimate.seconds_of(waits) < 0.05 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_time_of_weights_is_what_was_measured() -> None:
     """Within a factor of two, for unrelated pairs of which the bench has noted what was said before."""
     root = Path(__file__).resolve().parents[2]
