@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 import lmc
 from lmc import checkpoints, corpora
 from lmc.cli import main
+from lmc.files import abandon
 from lmc.matching import descent, learned, pairing
 from lmc.matching.folder import signed
 
@@ -454,7 +455,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "other shape": (
         lambda: resave("b", intermediate_size=32),
         "check a b",
-        "[16, 24], found [16, 32]; lmc match and lmc.enlarge write the smaller one in the larger one's shapes",
+        "[16, 24], found [16, 32]; lmc.enlarge writes the smaller one in the larger one's shapes, as lmc match does",
     ),
     "other setting": (
         lambda: resave("b", hidden_act="relu"),
@@ -634,6 +635,13 @@ def test_an_interrupted_match_continues(
     code, out, err = run(f"{line} parts --seed 1 --resume")
     assert code == 2 and "continues" not in out
     assert "other settings (" in err and "seed" in err and "continue it with those it began with" in err
+    code, _, err = run(f"{line} parts --dtype float64 --resume")
+    assert code == 2 and "other settings (" in err and "types" in err
+    monkeypatch.setattr("lmc.cli.asked.require_alike", lambda models: pytest.fail(abandon()))
+    with pytest.raises(pytest.fail.Exception, match="the same command with --resume continues"):
+        run(f"{line} parts --resume")  # interrupted before a model is read
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
     assert run(f"{line} parts --resume")[0] == 0
     assert not Path("parts.partial").exists()
     for file in ("transform-0.safetensors", "transform-1.safetensors"):

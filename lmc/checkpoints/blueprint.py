@@ -70,18 +70,22 @@ def inspect(name: str | Path) -> Blueprint:
     """
     source = hub.locate(name)
     family, model = empty(source)
-    if isinstance(reads := family.inputs(model), Tokens):
-        vocabulary.require_fit(source.folder, reads.vocabulary)
-    else:
-        try:
-            preprocessing.of(model)
-        except DataError as error:
-            file = PREPROCESSOR if family.library == "transformers" else "config.json"
-            raise CheckpointError(f"{source.folder / file}: {error}") from error
+    require_inputs(source, family, model)
     files = foreign.weights(source, name)
     here = all((source.folder / file).exists() for file in files) or source.repository is None
     found = headers.headers(source.folder, files) if here else hub.remote_headers(source, files)
     return Blueprint(source, model, family, cover(source, family, model, found))
+
+
+def require_inputs(source: Source, family: Family, model: nn.Module) -> None:
+    """Raise CheckpointError unless a checkpoint's tokenizer, or its preprocessing of pictures, fits its model."""
+    if isinstance(reads := family.inputs(model), Tokens):
+        return vocabulary.require_fit(source.folder, reads.vocabulary)
+    try:
+        preprocessing.of(model)
+    except DataError as error:
+        file = PREPROCESSOR if family.library == "transformers" else "config.json"
+        raise CheckpointError(f"{source.folder / file}: {error}") from error
 
 
 def empty(source: Source) -> tuple[Family, nn.Module]:

@@ -79,6 +79,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
             model = timm_layout.build(name, **arguments)
         tensors = dict(deit_layout.stock_tensors(tensors))
     family = family_of(model)
+    blueprint.require_inputs(found, family, model)
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)

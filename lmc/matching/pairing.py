@@ -128,7 +128,8 @@ def _about_sizes(a: nn.Module, b: nn.Module) -> str:
     why_not = _why_not(small, large)
     if why_not:
         return f"; {why_not}; only models that agree in it can be averaged"
-    return "; lmc match and lmc.enlarge write the smaller one in the larger one's shapes"
+    how = "as lmc match does with models, not adapters, of one vocabulary"
+    return f"; lmc.enlarge writes the smaller one in the larger one's shapes, {how}"
 
 
 def _why_not(small: Any, large: Any) -> str:

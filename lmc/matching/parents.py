@@ -117,6 +117,10 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
 
 def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
     """The names of parents with one vocabulary."""
+    for name in names:
+        if adapters.is_adapter(hub.locate(name).folder):
+            what = "expected models where one vocabulary is asked for, found an adapter"
+            raise CheckpointError(f"{name}: {what}; join it with its base first: lmc convert {name} NEW")
     blueprints = [inspect(name) for name in names]
     found = tokens.require_tokens(blueprints)
     sizes = [read.vocabulary for b in blueprints if isinstance(read := b.family.inputs(b.model), Tokens)]

@@ -17,6 +17,7 @@ from lmc import checkpoints
 from lmc.checkpoints import Blueprint
 from lmc.errors import CheckpointError, LmcError, one_line, shown
 from lmc.evaluation import PathResult
+from lmc.files import watched
 from lmc.matching.alignment import Alignment
 from lmc.matching.folder import DESCRIPTION, LAST_PATH, describe, elements, fingerprint, require_whole
 from lmc.symmetries import Transform, example_inputs, logits, relative_change, state, tolerance
@@ -141,7 +142,8 @@ def require_ends(alignment: Alignment) -> float:
     >>> require_ends(alignment) < 1e-4
     True
     """
-    return max(require_end(alignment, k) for k in range(len(alignment.parents)))
+    parents = range(len(alignment.parents))
+    return max(require_end(alignment, k) for k in watched(parents, len(parents), "ends of the path"))
 
 
 def require_end(alignment: Alignment, k: int) -> float:

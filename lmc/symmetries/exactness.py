@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.files import watched
+from lmc.files import meter
 from lmc.symmetries.canonical import make_canonical
 from lmc.symmetries.degrees_of_freedom import dimensions
 from lmc.symmetries.families import Tokens, family_of
@@ -192,18 +192,22 @@ def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor,
 
     Every kind is applied on top of those before it, and compared with what they left; all of them are the whole group.
     """
-    spec = whole.spec
-    _to_double(tensors)
-    first = evaluated(hold(shell, spec, tensors), inputs)
-    make_canonical(tensors, spec)
-    work = hold(shell, spec, tensors)
-    before = evaluated(work, inputs)
-    errors = {CANONICAL: relative_change(first, before)}
-    for kind in watched(moving := list(kinds(spec)), len(moving), "in float64"):
-        _move(tensors, whole, kind)
-        _rescale(work, whole, kind)
-        after = evaluated(work, inputs)
-        errors[kind], before = relative_change(before, after), after
+    spec, moving = whole.spec, list(kinds(whole.spec))
+    with meter(2 + len(moving), "in float64") as advance:
+        _to_double(tensors)
+        first = evaluated(hold(shell, spec, tensors), inputs)
+        advance(1)
+        make_canonical(tensors, spec)
+        work = hold(shell, spec, tensors)
+        before = evaluated(work, inputs)
+        errors = {CANONICAL: relative_change(first, before)}
+        advance(1)
+        for kind in moving:
+            _move(tensors, whole, kind)
+            _rescale(work, whole, kind)
+            after = evaluated(work, inputs)
+            errors[kind], before = relative_change(before, after), after
+            advance(1)
     return errors | {WHOLE: relative_change(first, before)}
 
 
@@ -212,18 +216,22 @@ def _native_changes(
     shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor, whole: Transform, first: Tensor
 ) -> dict[str, float]:
     """The changes in the model's own type: every element is applied to the canonical form, rounded once."""
-    spec, types = whole.spec, {name: t.dtype for name, t in tensors.items()}
-    _to_double(tensors)
-    make_canonical(tensors, spec)
-    for name, dtype in types.items():  # one by one, so that both types are never held whole
-        tensors[name] = tensors[name].to(dtype)
-    canonical = hold(shell, spec, tensors)
-    errors = {CANONICAL: relative_change(first, evaluated(canonical, inputs))}
-    for kind in watched(moving := [*kinds(spec), WHOLE], len(moving), "as stored"):
-        work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
-        _rescale(work, whole, kind)
-        errors[kind] = relative_change(first, evaluated(work, inputs))
-        del work
+    spec, moving = whole.spec, [*kinds(whole.spec), WHOLE]
+    types = {name: t.dtype for name, t in tensors.items()}
+    with meter(1 + len(moving), "as stored") as advance:
+        _to_double(tensors)
+        make_canonical(tensors, spec)
+        for name, dtype in types.items():  # one by one, so that both types are never held whole
+            tensors[name] = tensors[name].to(dtype)
+        canonical = hold(shell, spec, tensors)
+        errors = {CANONICAL: relative_change(first, evaluated(canonical, inputs))}
+        advance(1)
+        for kind in moving:
+            work = hold(canonical, spec, tensors | dict(_moved(tensors, whole, kind)))
+            _rescale(work, whole, kind)
+            errors[kind] = relative_change(first, evaluated(work, inputs))
+            del work
+            advance(1)
     return errors
 
 

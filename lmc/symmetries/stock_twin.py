@@ -7,7 +7,8 @@ activation, a factor or an angle that was changed in memory would be lost, witho
 """
 
 import copy
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families import family_of
+from lmc.symmetries.families import family_of, of_configuration, same_but_for_size
 from lmc.symmetries.stock_libraries import transformers
 from lmc.symmetries.stock_model import without_weights
 
@@ -40,6 +41,7 @@ def require_stock(model: nn.Module) -> None:
         found, like = differences(model, _anew(model)), "as its settings say"
         advice = "change the settings and build the model from them"
     for where, here, there in found:
+        advice = "set it to that" if where.endswith(".layer_idx") else advice
         raise UnsupportedModelError(
             f"{type(model).__name__}: {where}: expected {there}, {like}, found {here}; {advice}"
         )
@@ -76,6 +78,8 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         if here.get(name) != there.get(name):
             yield name, here.get(name), there.get(name)
     own, others = (dict(m.named_modules(remove_duplicate=False)) for m in (model, twin))
+    yield from _of_settings(own, others)
+    yield from _of_places(own, others)
     for name in sorted(own.keys() | others.keys()):
         module, other = own.get(name), others.get(name)
         if all(m is None or _idle(m) for m in (module, other)):
@@ -87,11 +91,39 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
+        if isinstance(vars(module).get("forward"), BuiltinFunctionType):  # no compiler and no hook leaves one
+            yield f"{name}.forward".lstrip("."), module.forward.__qualname__, f"{type(module).__name__}.forward"
         for key in module._non_persistent_buffers_set:  # others are weights
             if key.endswith("inv_freq") and "original" not in key and _of_last_text(module):
                 continue
             if not _same(getattr(module, key), getattr(other, key, None)):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
+
+
+def _of_settings(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> Iterator[Difference]:
+    """In what settings differ that modules keep for themselves, as a base does that came from another model."""
+    compared = set()
+    for name, module in own.items():
+        pair = [vars(m).get("config") for m in (module, others.get(name, module))]
+        if None in pair or type(pair[0]) is not type(pair[1]) or tuple(map(id, pair)) in compared:
+            continue
+        compared.add(tuple(map(id, pair)))
+        here, there = (of_configuration(config, type(own[""])) for config in pair)
+        for field in sorted(here.keys() | there.keys()):
+            if not same_but_for_size(field, here.get(field), there.get(field)):
+                yield f"{name}.config.{field}".lstrip("."), here.get(field), there.get(field)
+
+
+def _of_places(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> Iterator[Difference]:
+    """Layers that share one place in the cache of keys and values, as copies of a layer do: each sees the other's."""
+    places = [
+        {name: vars(module)["layer_idx"] for name, module in modules.items() if "layer_idx" in vars(module)}
+        for modules in (own, others)
+    ]
+    counts = [Counter((name.rpartition(".")[2], at) for name, at in found.items()) for found in places]
+    for name, at in places[0].items():
+        if name in places[1] and counts[0] != counts[1] and at != places[1][name]:
+            yield f"{name}.layer_idx", at, places[1][name]
 
 
 def _idle(module: nn.Module) -> bool:

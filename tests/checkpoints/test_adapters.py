@@ -18,6 +18,7 @@ import lmc
 from lmc.checkpoints.conversion import convert
 from lmc.cli import main
 from lmc.errors import LmcError
+from lmc.matching import prepare
 
 QUERY, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
 PLAIN = {"peft_type": "LORA", "base_model_name_or_path": "../base", "r": 4, "lora_alpha": 6, "bias": "none"}
@@ -84,6 +85,16 @@ def test_modules_that_were_trained_whole(tmp_path: Path) -> None:
     save_file(load_file(file) | {"base_model.model.lm_head.weight": head}, file)
     convert(tmp_path / "lora", tmp_path / "joined")
     assert torch.equal(lmc.load(tmp_path / "joined").lm_head.weight, head)
+
+
+def test_an_adapter_has_no_vocabulary_to_change(tmp_path: Path) -> None:
+    model, _ = adapter(tmp_path / "lora")
+    lmc.save(model, tmp_path / "a")
+    names = [str(tmp_path / name) for name in ("a", "lora")]
+    with pytest.raises(
+        lmc.CheckpointError, match=r"found an adapter; join it with its base first: lmc convert .*lora NEW"
+    ):
+        prepare(names, tmp_path / "o.parents", "union")
 
 
 def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

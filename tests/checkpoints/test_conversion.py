@@ -360,3 +360,16 @@ def test_another_state_dict_is_refused_by_name(tmp_path: Path, changes: dict[str
     with pytest.raises(LmcError, match=complaint):
         convert(tmp_path / "deit", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """What was written would be refused by every command after this one."""
+    model = pico.llama(0, torch.float32)
+    model.config.save_pretrained(tmp_path / "old")
+    config = json.loads((tmp_path / "old/config.json").read_text()) | {"architectures": ["LlamaForCausalLM"]}
+    (tmp_path / "old/config.json").write_text(json.dumps(config))
+    torch.save(model.state_dict(), tmp_path / "old/pytorch_model.bin")
+    pico.tokenizer(tmp_path / "old", 50)
+    with pytest.raises(lmc.CheckpointError, match="50"):
+        convert(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -106,6 +106,45 @@ def test_stock_models_are_what_they_were_built_as(stem: str) -> None:
         require_stock(same)
 
 
+def test_a_base_from_a_model_of_other_settings_is_refused(tmp_path: Path) -> None:
+    """It keeps its settings, by which it computes; what is written says those of the model around it."""
+    model, wide = (pico.mistral(seed, torch.float32, sliding_window=window) for seed, window in enumerate((None, 4)))
+    model.model = wide.model
+    for use in (
+        lambda: lmc.match(wide, model, method="weights"),
+        lambda: lmc.check(model),
+        lambda: require_stock(model),
+    ):
+        with pytest.raises(lmc.LmcError, match="sliding_window"):
+            use()
+    with pytest.raises(lmc.CheckpointError, match=r"model\.config\.sliding_window: expected 4, but .* with None"):
+        lmc.save(model, tmp_path / "saved")
+    model, other = (pico.mistral(seed, torch.float32, sliding_window=None) for seed in range(2))
+    model.model = other.model  # settings of its own, and the same
+    model.model.config.num_hidden_layers = 7  # which its shapes tell
+    require_stock(model)
+
+
+def test_copies_of_a_layer_share_no_place_in_the_cache() -> None:
+    """With the library's cache, which is on, each sees the other's keys; in another order they do not."""
+    model = pico.llama(0, torch.float32, num_hidden_layers=2)
+    model.model.layers.append(copy.deepcopy(model.model.layers[0]))
+    model.config.num_hidden_layers = 3
+    with pytest.raises(lmc.UnsupportedModelError, match=r"layers\.2\.self_attn\.layer_idx: expected 2, .*found 0"):
+        lmc.check(model)
+    model.model.layers[2].self_attn.layer_idx = 2
+    require_stock(model)
+    model.model.layers = nn.ModuleList(reversed(list(model.model.layers)))
+    require_stock(model)
+
+
+def test_a_function_in_the_place_of_an_activation_is_refused() -> None:
+    model = pico.llama(0, torch.float32)
+    model.model.layers[0].mlp.act_fn.forward = torch.tanh
+    with pytest.raises(lmc.UnsupportedModelError, match=r"act_fn\.forward: expected .*, found .*tanh"):
+        lmc.check(model)
+
+
 def test_angles_of_the_last_text_are_no_change() -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
     model = pico.llama(0, torch.float32, rope_parameters=rope, max_position_embeddings=8)

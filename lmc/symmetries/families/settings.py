@@ -53,12 +53,22 @@ _SIZES = frozenset(
 
 def settings(model: Any) -> dict[str, object]:
     """Every field of a transformers configuration that changes the function and is not visible in a shape."""
-    fields = model.config.to_dict()
-    meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
-    found = {name: value for name, value in fields.items() if name not in meaningless and _is_read(name, type(model))}
-    rotary = fields.get("rope_parameters") or {}
+    found = of_configuration(model.config, type(model))
     if hasattr(model, "score") and "SequenceClassification" in type(model).__name__:
-        found["pad_token_id"] = fields.get("pad_token_id")  # a text is judged at its last token that is no padding
+        found["pad_token_id"] = model.config.pad_token_id  # a text is judged at its last token that is no padding
+    return found
+
+
+def of_configuration(config: Any, stock: Any) -> dict[str, object]:
+    """Those fields of a configuration, for a stock class that is built from it.
+
+    >>> of_configuration(model.config, type(model))["hidden_act"]
+    'gelu'
+    """
+    fields = config.to_dict()
+    meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
+    found = {name: value for name, value in fields.items() if name not in meaningless and _is_read(name, stock)}
+    rotary = fields.get("rope_parameters") or {}
     kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]  # for all layers, or by their type
     if any(kind.get("rope_type", "default") != "default" for kind in kinds):  # angles depend on the context's length
         found["max_position_embeddings"] = fields.get("max_position_embeddings")
