@@ -7,6 +7,7 @@ activation, a factor or an angle that was changed in memory would be lost, witho
 """
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType
@@ -42,6 +43,7 @@ def require_stock(model: nn.Module) -> None:
         advice = "change the settings and build the model from them"
     for where, here, there in found:
         advice = "set it to that" if where.endswith(".layer_idx") else advice
+        advice = "del MODULE.forward, if it computes the same" if where.endswith("forward") else advice
         raise UnsupportedModelError(
             f"{type(model).__name__}: {where}: expected {there}, {like}, found {here}; {advice}"
         )
@@ -91,8 +93,8 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
-        if isinstance(vars(module).get("forward"), BuiltinFunctionType):  # no compiler and no hook leaves one
-            yield f"{name}.forward".lstrip("."), module.forward.__qualname__, f"{type(module).__name__}.forward"
+        if not _is_own(vars(module).get("forward"), module):
+            yield f"{name}.forward".lstrip("."), _called(vars(module)["forward"]), f"{type(module).__name__}.forward"
         for key in module._non_persistent_buffers_set:  # others are weights
             if key.endswith("inv_freq") and "original" not in key and _of_last_text(module):
                 continue
@@ -129,6 +131,22 @@ def _of_places(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) ->
 def _idle(module: nn.Module) -> bool:
     """Whether a module does nothing in evaluation."""
     return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ in ("DropPath", "PatchDropout")
+
+
+def _is_own(placed: Any, module: nn.Module) -> bool:
+    """Whether what was put in the place of a forward is around the class's own, as compilers and hooks are.
+
+    They say so in `__wrapped__`, as `functools.wraps` does.
+    """
+    if placed is None:
+        return True
+    inner = inspect.unwrap(placed)
+    return getattr(inner, "__func__", inner) is inspect.unwrap(type(module).forward)
+
+
+def _called(function: Any) -> str:
+    """The name of a function, or of what stands for one."""
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _class(module: nn.Module | None) -> str | None:

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial, update_wrapper
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -138,11 +140,22 @@ def test_copies_of_a_layer_share_no_place_in_the_cache() -> None:
     require_stock(model)
 
 
-def test_a_function_in_the_place_of_an_activation_is_refused() -> None:
+def test_another_function_in_the_place_of_a_forward_is_refused(tmp_path: Path) -> None:
+    """Whatever it computes, a checkpoint does not hold it. One around the class's own may stay: it says so."""
     model = pico.llama(0, torch.float32)
-    model.model.layers[0].mlp.act_fn.forward = torch.tanh
-    with pytest.raises(lmc.UnsupportedModelError, match=r"act_fn\.forward: expected .*, found .*tanh"):
-        lmc.check(model)
+    head, act = model.lm_head, model.model.layers[0].mlp.act_fn
+    own = head.forward
+    for place, other in ((act, torch.tanh), (head, lambda hidden: own(hidden) / 2), (model, partial(model.forward))):
+        place.forward = other
+        with pytest.raises(lmc.UnsupportedModelError, match=r"forward: expected .*\.forward, as its .* del MODULE"):
+            lmc.match(pico.llama(1, torch.float32), model, method="naive")
+        with pytest.raises(lmc.CheckpointError, match=r"forward: expected .*; not saved"):
+            lmc.save(model, tmp_path / "saved")
+        del place.forward
+    head.forward = update_wrapper(partial(own), own)  # as hooks of accelerate are put there
+    model.forward = MethodType(torch.autocast("cpu")(type(model).forward), model)
+    act.forward = torch.compile(act.forward, backend="eager")
+    require_stock(model)
 
 
 def test_angles_of_the_last_text_are_no_change() -> None:
