@@ -23,7 +23,7 @@ NEAR = 0.1  # a size that differs by no more from one that was measured is that 
 def cost_tables(folder: Path) -> None:
     """`cost-step.md` and its like in the folder, one for each part, and `cost-sizes.md` from all of them."""
     tables = {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth, "merge": _merge}
-    tables |= {"startup": _startup, "choices": _choices}
+    tables |= {"startup": _startup, "choices": _choices, "sweeps": _sweeps}
     for part, table in tables.items():
         if not (BENCH / f"{part}.json").is_file():
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
@@ -100,6 +100,17 @@ def _weights(numbers: dict[str, Any]) -> list[str]:
         apart = f"{row['distance']:.0e}" if "distance" in row else "–"
         rows.append(f"| {shape} | {row['parameters']:,} | {times} | {row['sweeps']} | {apart} |")
     return rows
+
+
+def _sweeps(numbers: dict[str, Any]) -> list[str]:
+    rows = ["| pair | after one look | 1 sweep | 2 | 4 | 6 | the last | naive |", "|---|---|---|---|---|---|---|---|"]
+    for name, row in numbers.items():
+        *some, last = (f"{found['cosine']:.4f}, {found['barrier']:.3f}" for found in row["after"])
+        cells = [*some, f"{last} ({row['after'][-1]['sweeps']})", f"{row['naive']:.3f}"]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    lower = [row["after"][-1]["barrier"] < row["after"][0]["barrier"] for row in numbers.values()]
+    said = f"After the last sweep the barrier is lower than after one look on {sum(lower)} of these {len(lower)} pairs."
+    return [*rows, "", said]
 
 
 def _merge(numbers: dict[str, Any]) -> list[str]:

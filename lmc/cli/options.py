@@ -9,7 +9,7 @@ from lmc.cli.asked import CORPUS
 from lmc.cli.numbers import count, real
 from lmc.matching import METHODS
 
-TAKEN = "The parent whose tokenizer, chat template and stop tokens the merged model gets: first, second, …"
+TAKEN = "Whose tokenizer, chat template and stop tokens merged language models get: first, second, …"
 Model = Annotated[str, typer.Argument(help="A folder in the stock layout, or a hub name (name@revision).")]
 Models = Annotated[list[str], typer.Argument(help="Folders in the stock layout, or hub names (name@revision).")]
 Aligned = Annotated[Path, typer.Argument(help="An alignment folder, made by lmc match.")]

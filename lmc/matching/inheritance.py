@@ -5,6 +5,7 @@
 """
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,9 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
     notes += [f"parent {k}: {words}" for k, place in enumerate(places) if place and (words := _made_of(place.folder))]
     if not isinstance(family_of(parents[0]).inputs(parents[0]), Tokens):
+        if take_from:
+            what = "pictures are prepared, and classes named, as the first model's, whose averages these are"
+            warnings.warn(f"take_from: {what}; nothing is taken from another", stacklevel=1)
         return Inheritance({}, 0, tuple(notes), metadata)
     folders = [None if place is None else place.folder for place in places]
     choice = belongings.choose(folders, take_from)

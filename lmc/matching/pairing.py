@@ -271,7 +271,10 @@ def size_of_change(base: nn.Module, tuned: nn.Module) -> float:
 
     >>> size_of_change(a, a), size_of_change(a, b) > TUNED
     (0.0, True)
+
+    With one input normalisation, the base's: another one is another first matrix of the same function.
     """
+    base, tuned = preprocessing.common((base, tuned))
     change = size = 0.0
     for p, q in _pieces(dict(base.named_parameters()), dict(tuned.named_parameters()), matrices(base)):
         change, size = change + float((q - p) @ (q - p)), size + float(p @ p)

@@ -45,6 +45,7 @@ from lmc.symmetries import (
 
 COMPACT = (Permutation, Orthogonal, Invertible, RotaryCommutant)
 GLOBAL = frozenset((STREAM, SCALE, SIGN))  # seen by all parts
+MOST_SWEEPS = 100
 INNER_SWEEPS = 2  # of the small problem inside a candidate pair; later outer sweeps refine what these leave
 # Shares of the bound. Where the objective is this close to it, the distance between A and gB is measured as well; a
 # squared distance below the second share (1.4e-5 of their size) counts as equality.
@@ -119,7 +120,7 @@ def parts_of(spec: ModelSpec, pieces: Sequence[Piece]) -> list[Part]:
     return [part(group) for group in connected(shown)]
 
 
-def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = 100, tolerance: float = 1e-7) -> Solution:
+def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = MOST_SWEEPS, tolerance: float = 1e-7) -> Solution:
     """The best of two deterministic starts, each descended to convergence (relative gain per sweep < tolerance).
 
     Where sweeps are dear, as they are for models of hundreds of millions of weights, there is one, and a small gain

@@ -7,20 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmc.matching.solver import GLOBAL, Part, Piece, Solution, solve
+from lmc.matching.solver import GLOBAL, MOST_SWEEPS, Part, Piece, Solution, solve
 from lmc.symmetries import ModelSpec, Moved, Transform, connected, extreme_numbers, rescale
 
 
 def match_weights(
-    a: Mapping[str, Tensor], b: Mapping[str, Tensor], spec: ModelSpec, frequencies: Tensor | None = None
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    spec: ModelSpec,
+    frequencies: Tensor | None = None,
+    sweeps: int = MOST_SWEEPS,
 ) -> Solution:
     """The transform g of B that brings its weights closest to A's: min ‖θ_A − g·θ_B‖² over the compact group.
 
     `a`, `b`: state dicts in canonical, balanced form. They may be mappings that read files on demand: only the tensors
     of one part of the model, such as a feed-forward layer, are used at a time. `frequencies` says how often each token
     occurs [V]: a row of the embedding then counts in proportion to its token, and all rows together as much as before.
+    `sweeps`: at most so many.
     """
-    return solve(spec, weight_parts(a, b, spec, frequencies))
+    return solve(spec, weight_parts(a, b, spec, frequencies), sweeps)
 
 
 def match_all(
@@ -28,16 +33,17 @@ def match_all(
     spec: ModelSpec,
     epsilons: Sequence[float],
     frequencies: Tensor | None = None,
+    sweeps: int = MOST_SWEEPS,
 ) -> tuple[tuple[Transform, ...], dict[str, Any]]:
     """Every model matched to the first: the transforms, and how the solver fared.
 
-    `states` and `frequencies` as for `match_weights`; `epsilons`: the ε of each, where it moves with the scale.
+    `states`, `frequencies`, `sweeps` as for `match_weights`; `epsilons`: the ε of each, where it moves with the scale.
     """
     gauges = same_epsilon(spec, epsilons)
     first = Moved(gauges[0], states[0])
     others = (Moved(g, s) for g, s in zip(gauges[1:], states[1:], strict=True))
     with extreme_numbers(*states):
-        solutions = [match_weights(first, other, spec, frequencies) for other in others]
+        solutions = [match_weights(first, other, spec, frequencies, sweeps) for other in others]
         fared = report(solutions)
     transforms = (gauges[0], *(s.transform @ g for s, g in zip(solutions, gauges[1:], strict=True)))
     counted = {} if frequencies is None else {"tokens counted": int(frequencies.sum())}

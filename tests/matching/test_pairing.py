@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 import lmc
+from lmc.checkpoints import preprocessing
 from lmc.errors import CheckpointError, DataError, IncompatibleModelsError, LmcError, UnsupportedModelError
 from lmc.matching import estimate, memory, pairing
 from lmc.matching.pairing import SHARED, TUNED, independence, inspect_pair, require_pairable, size_of_change
@@ -430,3 +431,21 @@ def test_the_size_of_a_change_tells_a_fine_tune_from_another_network(root: Path)
         for parameter in models[1].parameters():
             parameter.mul_(1.25)
     assert size_of_change(lmc.load(pairs / "neox-docstrings-0/b"), models[1]) == pytest.approx(0.25)
+
+
+def test_the_size_of_a_change_does_not_count_another_normalisation() -> None:
+    """The same function of a picture, with its first matrix for other means: nothing has changed."""
+    base, other = (pico.vit(0, torch.float32) for _ in range(2))
+    base.pretrained_cfg = {**base.pretrained_cfg, "mean": (0.5,), "std": (0.5,)}
+    other.pretrained_cfg = {**other.pretrained_cfg, "mean": (0.1,), "std": (1.0,)}
+    _, same = preprocessing.common((other, base))
+    assert not torch.equal(same.patch_embed.proj.weight, base.patch_embed.proj.weight)
+    same.pretrained_cfg = {**other.pretrained_cfg}
+    assert size_of_change(base, same) < 1e-6
+
+
+def test_nothing_of_a_vision_model_is_taken_from_another(tmp_path: Path) -> None:
+    """What is averaged reads pictures as the first one does: to ask for another one's way is said to be in vain."""
+    alignment = lmc.match(*(pico.vit(k, torch.float32) for k in range(2)), method="naive")
+    with pytest.warns(UserWarning, match="take_from: pictures are prepared.*nothing is taken from another"):
+        alignment.export(tmp_path / "merged", at=0.5, take_from=1)

@@ -1,6 +1,6 @@
 """What learned matching costs, in ratios to a plain training step of the same model, measured in one run.
 
-    make bench                       # every part; ITEM=step|memory|growth|startup|weights|merge|choices runs one
+    make bench                       # every part; ITEM=step|memory|growth|startup|weights|sweeps|merge|choices runs one
 
 `make bench ITEM=step` is `python -m lmc.reproduce.experiments.bench step`. Each part writes
 data/results/bench/<part>.json with the facts of the machine. Times are processor seconds of one thread, so that other
@@ -29,7 +29,7 @@ from lmc.evaluation import Data, losses
 from lmc.files import write_whole
 from lmc.matching import Endpoints, Learner, Recipe
 from lmc.reproduce import places
-from lmc.reproduce.experiments import bench_choices, bench_merge, bench_weights
+from lmc.reproduce.experiments import bench_choices, bench_merge, bench_sweeps, bench_weights
 from lmc.reproduce.experiments.cost import learner
 from lmc.reproduce.training.shapes import PYTHIA, NeoX
 
@@ -230,7 +230,7 @@ def main() -> None:
         "item",
         nargs="?",
         default="all",
-        choices=["all", "step", "memory", "growth", "startup", "weights", "merge", "choices"],
+        choices=["all", "step", "memory", "growth", "startup", "weights", "sweeps", "merge", "choices"],
     )
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -255,6 +255,8 @@ def main() -> None:
                 write_whole(places.checkout() / "data/results/bench" / f"{name}{suffix}", text + "\n")
     if given.item in ("all", "weights"):
         bench_weights.main([])
+    if given.item in ("all", "sweeps"):
+        bench_sweeps.main([])
     if given.item in ("all", "choices"):
         bench_choices.main([])
     if given.item in ("all", "merge"):
