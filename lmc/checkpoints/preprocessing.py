@@ -180,6 +180,18 @@ def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
     return tuple(m if wanted is None else _renormalised(m, wanted) for m in models)
 
 
+def require_common(model: nn.Module, like: nn.Module) -> None:
+    """Raise IncompatibleModelsError for a model that cannot take the input normalisation of another one.
+
+    >>> require_common(other_vit, vit)
+
+    Both may lie on the meta device.
+    """
+    own, wanted = of(model), of(like)
+    if own is not None and wanted is not None and (own.mean, own.std) != (wanted.mean, wanted.std):
+        _patches(model)
+
+
 def differences(a: nn.Module, b: nn.Module) -> list[str]:
     """Where two models differ in a way that matching cannot undo: the part of a picture they see, how it is resized."""
     one, other = of(a), of(b)
@@ -197,14 +209,7 @@ def _renormalised(model: Any, wanted: Preprocessing) -> nn.Module:
     own = of(model)
     if own is None or (own.mean, own.std) == (wanted.mean, wanted.std):
         return model
-    spec, tensors = spec_of(model), state(model)
-    (weight,) = (name for name, rule in spec.rules.items() if "channel" in rule.split())
-    bias = weight.removesuffix("weight") + "bias"
-    if bias not in tensors:
-        raise IncompatibleModelsError(
-            f"{bias}: expected one to take another input normalisation, found none; only models that "
-            "normalise pictures alike can be averaged without it"
-        )
+    spec, tensors, (weight, bias) = spec_of(model), state(model), _patches(model)
     (m, s), (to_m, to_s) = (
         (torch.tensor(p, dtype=torch.float64, device=tensors[weight].device) for p in (q.mean, q.std))
         for q in (own, wanted)
@@ -218,6 +223,19 @@ def _renormalised(model: Any, wanted: Preprocessing) -> nn.Module:
     new: Any = rebuild(model, spec, tensors | {name: t.to(tensors[name].dtype) for name, t in moved.items()})
     _tell(new, wanted)
     return new
+
+
+def _patches(model: Any) -> tuple[str, str]:
+    """The weight and the bias that read pictures. Raises IncompatibleModelsError for a model without that bias."""
+    rules = spec_of(model).rules
+    (weight,) = (name for name, rule in rules.items() if "channel" in rule.split())
+    bias = weight.removesuffix("weight") + "bias"
+    if bias not in rules:
+        raise IncompatibleModelsError(
+            f"{bias}: expected one to take another input normalisation, found none; only models that "
+            "normalise pictures alike can be averaged without it"
+        )
+    return weight, bias
 
 
 def _tell(model: Any, wanted: Preprocessing) -> None:

@@ -53,6 +53,7 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
         if len(lengths := contexts((models[0], model))) > 1:
             what = f"{which} differ in their context, {lengths[0]:,} and {lengths[1]:,} tokens"
             warnings.warn(f"{what}: a merged model gets the shortest, which all have seen", stacklevel=1)
+        preprocessing.require_common(model, models[0])
         for difference in preprocessing.differences(models[0], model):
             warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
 

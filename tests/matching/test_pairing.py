@@ -444,6 +444,17 @@ def test_the_size_of_a_change_does_not_count_another_normalisation() -> None:
     assert size_of_change(base, same) < 1e-6
 
 
+def test_pictures_that_a_model_cannot_read_as_another_does_are_told_before_its_weights(tmp_path: Path) -> None:
+    """CLIP reads patches without a bias, into which another normalisation could go."""
+    for seed, mean in enumerate((0.5, 0.4)):
+        model = pico.clip_vision(seed, torch.float32)
+        three = {"do_normalize": True, "image_mean": [mean] * 3, "image_std": [0.5] * 3}
+        model.preprocessor_config = {"image_processor_type": "CLIPImageProcessor", **three}
+        lmc.save(model, tmp_path / "ab"[seed])
+    with pytest.raises(IncompatibleModelsError, match=r"patch_embedding\.bias: expected one to take another input"):
+        inspect_pair([tmp_path / "a", tmp_path / "b"])
+
+
 def test_nothing_of_a_vision_model_is_taken_from_another(tmp_path: Path) -> None:
     """What is averaged reads pictures as the first one does: to ask for another one's way is said to be in vain."""
     alignment = lmc.match(*(pico.vit(k, torch.float32) for k in range(2)), method="naive")
