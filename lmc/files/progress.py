@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -22,31 +22,39 @@ def meter(total: int, text: str, unit: str = "", hidden: bool = False) -> Iterat
 
     `unit`: "B" counts bytes. `hidden`: nothing is shown, as of all processes but the first.
     """
-    from tqdm import tqdm  # here: most commands end before they need it
-
-    bar = tqdm(
-        total=total,
-        desc=text,
-        unit=unit or "it",
-        unit_scale=bool(unit),
-        delay=1,
-        leave=False,
-        disable=True if hidden else None,
-    )
+    bar = None if hidden or not _seen() else _bar(total, text, unit)
     done, began = 0, time.monotonic()
     told = began
 
     def advance(amount: int) -> None:
         nonlocal done, told
         done += amount
-        bar.update(amount)
         now = time.monotonic()
-        if bar.disable and not hidden and 0 < done < total and now - told > SILENCE:
+        if bar is not None:
+            bar.update(amount)
+        elif not hidden and 0 < done < total and now - told > SILENCE:
             told = now
             tell(f"{text}: {done / total:.0%}, {(now - began) * (total / done - 1):.0f} s left")
 
-    with bar:
+    try:
         yield advance
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _seen() -> bool:
+    """Whether somebody looks at a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _bar(total: int, text: str, unit: str) -> Any:
+    from tqdm import tqdm  # here: most commands end before they need it
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        monitor_interval = 0  # no thread of its own: where memory is short, one that cannot begin is waited for
+
+    return Bar(total=total, desc=text, unit=unit or "it", unit_scale=bool(unit), delay=1, leave=False)
 
 
 def watched(items: Iterable[T], total: int, text: str, hidden: bool = False) -> Iterator[T]:
@@ -66,6 +74,6 @@ def tell(line: str) -> None:
 
     >>> tell("matching: sweep 3 took 12 s")
     """
-    if sys.stderr is not None and not sys.stderr.isatty():
+    if sys.stderr is not None and not _seen():
         with suppress(OSError, ValueError):  # nobody may be listening
             print(line, file=sys.stderr, flush=True)
