@@ -91,7 +91,8 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
             continue
         mine, theirs = _attributes(module), _attributes(other)
         for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key):
+            unread = key not in theirs and not hasattr(other, key)  # a mark of the owner's; no class looks for it
+            if mine.get(key) != theirs.get(key) and not unread:
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
         if not _is_own(vars(module).get("forward"), module):
             yield f"{name}.forward".lstrip("."), _called(vars(module)["forward"]), f"{type(module).__name__}.forward"
@@ -119,13 +120,14 @@ def _of_settings(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) 
 def _of_places(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> Iterator[Difference]:
     """Layers that share one place in the cache of keys and values, as copies of a layer do: each sees the other's."""
     places = [
-        {name: vars(module)["layer_idx"] for name, module in modules.items() if "layer_idx" in vars(module)}
+        {name: (_class(module), module.layer_idx) for name, module in modules.items() if "layer_idx" in vars(module)}
         for modules in (own, others)
     ]
-    counts = [Counter((name.rpartition(".")[2], at) for name, at in found.items()) for found in places]
-    for name, at in places[0].items():
-        if name in places[1] and counts[0] != counts[1] and at != places[1][name]:
-            yield f"{name}.layer_idx", at, places[1][name]
+    if Counter(places[0].values()) == Counter(places[1].values()):  # in whatever order
+        return
+    for name, place in places[0].items():
+        if name in places[1] and place != places[1][name]:
+            yield f"{name}.layer_idx", place[1], places[1][name][1]
 
 
 def _idle(module: nn.Module) -> bool:

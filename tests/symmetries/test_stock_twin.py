@@ -127,6 +127,22 @@ def test_a_base_from_a_model_of_other_settings_is_refused(tmp_path: Path) -> Non
     require_stock(model)
 
 
+def test_marks_of_the_owner_are_no_change() -> None:
+    """No class looks for what no class sets; what one does set is looked for."""
+    model = pico.llama(0, torch.float32)
+    model.my_tag, model.model_parallel, model.model.layers[0].mlp.up_proj.merged = 3, False, True
+    require_stock(model)
+    model.model.layers[0].self_attn.is_causal = False
+    with pytest.raises(lmc.UnsupportedModelError, match="is_causal: expected True"):
+        require_stock(model)
+
+
+def test_layers_in_another_order_are_stock() -> None:
+    model = pico.gemma3(0, torch.float32, num_hidden_layers=3, layer_types=["full_attention"] * 3)
+    model.model.layers = nn.ModuleList(reversed(list(model.model.layers)))
+    require_stock(model)
+
+
 def test_copies_of_a_layer_share_no_place_in_the_cache() -> None:
     """With the library's cache, which is on, each sees the other's keys; in another order they do not."""
     model = pico.llama(0, torch.float32, num_hidden_layers=2)
