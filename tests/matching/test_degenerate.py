@@ -25,7 +25,7 @@ def test_a_tensor_of_one_extreme_value(family: str, fill: str, monkeypatch: pyte
 
     Two sweeps of the solver meet every number there is to meet; the rest of them would only take time.
     """
-    monkeypatch.setattr(weights, "solve", partial(solve, sweeps=2))
+    monkeypatch.setattr(weights, "solve", lambda spec, parts, sweeps: solve(spec, parts, 2))
     make = partial(
         getattr(pico, family), dtype=torch.float32, **{"depth" if family == "vit" else "num_hidden_layers": 1}
     )
@@ -60,7 +60,7 @@ WHOLE = {  # what every tensor of a model is multiplied with
 @pytest.mark.parametrize(("family", "method"), [("llama", "weights"), ("llama", "dual"), ("vit", "activations")])
 def test_a_model_of_one_extreme_size(family: str, method: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either its function is kept, or one line names a tensor; also where independence is asked for."""
-    monkeypatch.setattr(weights, "solve", partial(solve, sweeps=2))
+    monkeypatch.setattr(weights, "solve", lambda spec, parts, sweeps: solve(spec, parts, 2))
     depth = "depth" if family == "vit" else "num_hidden_layers"
     a, b = (getattr(pico, family)(seed, torch.float32, **{depth: 1}) for seed in (0, 1))
     for parameter in b.parameters():
