@@ -108,7 +108,7 @@ def _of_settings(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) 
     compared = set()
     for name, module in own.items():
         pair = [vars(m).get("config") for m in (module, others.get(name, module))]
-        if None in pair or type(pair[0]) is not type(pair[1]) or tuple(map(id, pair)) in compared:
+        if not all(hasattr(config, "to_dict") for config in pair) or tuple(map(id, pair)) in compared:
             continue
         compared.add(tuple(map(id, pair)))
         here, there = (of_configuration(config, type(own[""])) for config in pair)
@@ -132,7 +132,7 @@ def _of_places(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) ->
 
 def _idle(module: nn.Module) -> bool:
     """Whether a module does nothing in evaluation."""
-    return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ in ("DropPath", "PatchDropout")
+    return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__.endswith(("DropPath", "PatchDropout"))
 
 
 def _is_own(placed: Any, module: nn.Module) -> bool:

@@ -121,6 +121,10 @@ def test_a_base_from_a_model_of_other_settings_is_refused(tmp_path: Path) -> Non
             use()
     with pytest.raises(lmc.CheckpointError, match=r"model\.config\.sliding_window: expected 4, but .* with None"):
         lmc.save(model, tmp_path / "saved")
+    model = pico.mistral(0, torch.float32, sliding_window=None)
+    model.model.config = type("Own", (type(model.config),), {})(**{**model.config.to_dict(), "sliding_window": 4})
+    with pytest.raises(lmc.UnsupportedModelError, match="sliding_window"):
+        require_stock(model)
     model, other = (pico.mistral(seed, torch.float32, sliding_window=None) for seed in range(2))
     model.model = other.model  # settings of its own, and the same
     model.model.config.num_hidden_layers = 7  # which its shapes tell
@@ -135,6 +139,12 @@ def test_marks_of_the_owner_are_no_change() -> None:
     model.model.layers[0].self_attn.is_causal = False
     with pytest.raises(lmc.UnsupportedModelError, match="is_causal: expected True"):
         require_stock(model)
+
+
+def test_what_is_dropped_in_training_is_no_change() -> None:
+    model = pico.dinov2(0, torch.float32)
+    model.config.drop_path_rate = 0.3
+    require_stock(model)
 
 
 def test_layers_in_another_order_are_stock() -> None:
