@@ -71,6 +71,7 @@ def inspect(name: str | Path) -> Adapter:
             raise CheckpointError(f"{path}: {field}: expected {expected}, found {str(value)[:60]}; {_AGAIN}")
     _require_factors(path, config)
     base = _base(source, path, config)
+    blueprint.require_inputs(source, base.family, base.model)
     if WEIGHTS not in hub.names(source):
         raise CheckpointError(f"{source.folder / WEIGHTS}: not found; save the adapter again with peft, as safetensors")
     hub.fetch(source, (WEIGHTS,))

@@ -141,7 +141,12 @@ def settings(source: hub.Source) -> Path:
     below = sorted(path.parent.name for path in source.folder.glob("*/config.json"))
     if below:
         raise CheckpointError(f"{path}: not found, but in its folders {_listed(below)}; name one of these")
-    raise _other(source.folder, path.name, hub.names(source))
+    there = hub.names(source)
+    if f"{SAFE}.index.json" in there and shards(there):
+        raise CheckpointError(
+            f"{path}: not found, but shards of weights and their index; put there the one they came with"
+        )
+    raise _other(source.folder, path.name, there)
 
 
 def _other(folder: Path, expected: str, names: list[str]) -> CheckpointError:

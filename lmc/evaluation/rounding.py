@@ -17,8 +17,13 @@ _SAMPLES, _LENGTH = 8, 128  # random windows, or images, and the tokens of a win
 
 
 def is_lower(dtype: torch.dtype, than: torch.dtype) -> bool:
-    """Whether a type holds fewer digits than another."""
-    return torch.finfo(dtype).eps > torch.finfo(than).eps
+    """Whether a type holds fewer digits than another, or rounds away small numbers that the other one holds.
+
+    >>> is_lower(torch.bfloat16, torch.float16), is_lower(torch.float16, torch.bfloat16)
+    (True, True)
+    """
+    one, other = torch.finfo(dtype), torch.finfo(than)
+    return one.eps > other.eps or one.tiny > other.tiny
 
 
 @torch.no_grad()

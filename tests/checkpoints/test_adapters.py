@@ -97,6 +97,17 @@ def test_an_adapter_has_no_vocabulary_to_change(tmp_path: Path) -> None:
         prepare(names, tmp_path / "o.parents", "union")
 
 
+def test_a_tokenizer_that_does_not_fit_the_base_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora")
+    pico.tokenizer(tmp_path / "lora", 50)
+    with pytest.raises(lmc.CheckpointError, match=r"lora/tokenizer\.json: expected at most vocab_size = 40 tokens"):
+        convert(tmp_path / "lora", tmp_path / "joined")
+    (tmp_path / "lora/tokenizer.json").write_text("{")
+    with pytest.raises(lmc.CheckpointError, match=r"lora/tokenizer\.json: not readable as JSON"):
+        convert(tmp_path / "lora", tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+
+
 def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     adapter(tmp_path / "lora")
