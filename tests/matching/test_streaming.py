@@ -127,7 +127,7 @@ def test_one_part_is_kept_at_a_time(tmp_path: Path) -> None:
     assert worst <= max(len(part) for part in canonical.parts)
 
 
-@pytest.mark.filterwarnings("ignore:.*differ in their context", "ignore:.*tokenizer", "ignore:take_from: pictures")
+@pytest.mark.filterwarnings("ignore:.*differ in their context", "ignore:.*tokenizer", "ignore:take_from")
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
