@@ -59,6 +59,7 @@ COMMANDS = {
     "match a b --method naive --out n": {"reading"},
     "merge ab --out m": {"comparing digests", "reading", "canonical form", "end", "writing"},
     "merge ab --dtype bfloat16 --out m": {"end", "mixing", "rounding", "writing"},
+    "merge half --out m": {"parent", "end", "writing"},  # parents in bfloat16 go through files, too
     "merge ab --no-verify --dtype bfloat16 --out m": {"writing"},
     "verify ab": {"comparing digests"},
     "check a": {"in float64", "as stored"},
@@ -74,8 +75,10 @@ def test_every_part_of_a_command_is_said(
     for seed, name in enumerate("ab"):
         lmc.save(pico.llama(seed, torch.float32, vocab_size=256), name)
         pico.tokenizer(Path(name), 256)
+        pico.llama(seed, torch.float32, vocab_size=256).bfloat16().save_pretrained(f"half-{name}")
     Path("text.txt").write_text("a few words to read, and a few more\n" * 400)
     assert cli.main(["match", "a", "b", "--method", "weights", "--out", "ab"]) == 0
+    assert cli.main(["match", "half-a", "half-b", "--method", "weights", "--out", "half"]) == 0
     capsys.readouterr()
     monkeypatch.setattr(progress, "SILENCE", 0.0)
     assert cli.main(line.split()) == 0

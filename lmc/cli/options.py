@@ -39,6 +39,6 @@ START = "Where learning begins: weights (the default), activations, better (of t
 Start = Annotated[str | None, typer.Option(help=START)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 ENDS = "Compute first whether both ends of the path are the parents; --no-verify saves that time."
-LEFT_OUT = f"{ENDS[:-1]}, and does not measure rounding, which holds models in memory."
+LEFT_OUT = f"{ENDS[:-1]}, and does not measure what rounding does."
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help=ENDS)]
 Export = Annotated[bool, typer.Option("--export", help="Also write the aligned models, as OUT/models.")]

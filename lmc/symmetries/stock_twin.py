@@ -54,6 +54,7 @@ def _among_blocks(model: Any) -> Iterator[Difference]:
 
     Every norm may have an ε of its own: that is compared between parents.
     """
+    yield from _of_forwards(dict(model.named_modules()))
     for layer, block in enumerate(model.blocks):
         for where, here, there in differences(block, model.blocks[0]):
             if not where.endswith(".eps"):
@@ -80,6 +81,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         if here.get(name) != there.get(name):
             yield name, here.get(name), there.get(name)
     own, others = (dict(m.named_modules(remove_duplicate=False)) for m in (model, twin))
+    yield from _of_forwards(own)
     yield from _of_settings(own, others)
     yield from _of_places(own, others)
     for name in sorted(own.keys() | others.keys()):
@@ -94,13 +96,18 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
             unread = key not in theirs and not hasattr(other, key)  # a mark of the owner's; no class looks for it
             if mine.get(key) != theirs.get(key) and not unread:
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
-        if not _is_own(vars(module).get("forward"), module):
-            yield f"{name}.forward".lstrip("."), _called(vars(module)["forward"]), f"{type(module).__name__}.forward"
         for key in module._non_persistent_buffers_set:  # others are weights
             if key.endswith("inv_freq") and "original" not in key and _of_last_text(module):
                 continue
             if not _same(getattr(module, key), getattr(other, key, None)):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
+
+
+def _of_forwards(own: Mapping[str, nn.Module]) -> Iterator[Difference]:
+    """Where another function stands in the place of a class's own."""
+    for name, module in own.items():
+        if not _is_own(vars(module).get("forward"), module):
+            yield f"{name}.forward".lstrip("."), _called(vars(module)["forward"]), f"{type(module).__name__}.forward"
 
 
 def _of_settings(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> Iterator[Difference]:

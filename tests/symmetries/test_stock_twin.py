@@ -178,6 +178,10 @@ def test_another_function_in_the_place_of_a_forward_is_refused(tmp_path: Path) -
         with pytest.raises(lmc.CheckpointError, match=r"forward: expected .*; not saved"):
             lmc.save(model, tmp_path / "saved")
         del place.forward
+    seen = pico.vit(0, torch.float32)
+    seen.head.forward = lambda states: states.sum(-1, keepdim=True)
+    with pytest.raises(lmc.UnsupportedModelError, match=r"head\.forward: expected Linear\.forward, .* del MODULE"):
+        lmc.check(seen)
     head.forward = update_wrapper(partial(own), own)  # as hooks of accelerate are put there
     model.forward = MethodType(torch.autocast("cpu")(type(model).forward), model)
     act.forward = torch.compile(act.forward, backend="eager")
