@@ -72,7 +72,8 @@ class _Undrawn(TorchFunctionMode):
         given = kwargs or {}
         if getattr(function, "__name__", "") in DRAWS:
             return args[0] if args else given["tensor"]
-        if function in (torch.arange, torch.tensor):
+        whole = getattr(given.get("dtype"), "is_floating_point", True) is False  # kinds of tokens, masks
+        if function in (torch.arange, torch.tensor) or (function in (torch.zeros, torch.ones, torch.full) and whole):
             given = {**given, "device": given.get("device") or "cpu"}
         return function(*args, **given)
 

@@ -96,9 +96,8 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
             unread = key not in theirs and not hasattr(other, key)  # a mark of the owner's; no class looks for it
             if mine.get(key) != theirs.get(key) and not unread:
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
-        for key in module._non_persistent_buffers_set:  # others are weights
-            if key.endswith("inv_freq") and "original" not in key and _of_last_text(module):
-                continue
+        _follow(other, module)
+        for key in _numbers(module):
             if not _same(getattr(module, key), getattr(other, key, None)):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
 
@@ -166,15 +165,34 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     """What a module keeps beside tensors, modules and settings; of a function its name."""
     aside = set(_ASIDE)
     aside |= set() if type(module).__name__.endswith("Embeddings") else {"padding_idx"}  # some count positions from it
-    aside |= set() if _of_last_text(module) else {"original_max_seq_len"}
+    aside |= set() if _by_layer(module) else {"original_max_seq_len"}
     public = {k: v for k, v in vars(module).items() if k[0] != "_" and k not in aside and "drop" not in k}
-    plain = {k: v for k, v in public.items() if isinstance(v, _PLAIN)}
+    plain = {k: v for k, v in public.items() if isinstance(v, _PLAIN) or k == "rope_type"}
     return plain | {k: v.__qualname__ for k, v in public.items() if isinstance(v, _FUNCTION)}
 
 
-def _of_last_text(module: nn.Module) -> bool:
-    """Whether a module's angles depend on how long a text is, and are now those of the last one."""
-    return any(kind in str(vars(module).get("rope_type")) for kind in _LAST_TEXT)
+def _by_layer(module: nn.Module) -> list[tuple[str, str]]:
+    """The kinds of angles whose numbers follow the last text, each with the kind of layers that it belongs to."""
+    kind = vars(module).get("rope_type")
+    kinds = kind if isinstance(kind, dict) else {"": kind}
+    return [(layer, str(kind)) for layer, kind in kinds.items() if any(last in str(kind) for last in _LAST_TEXT)]
+
+
+def _follow(twin: Any, module: nn.Module) -> None:
+    """Show a twin's angles the longest text that the module's have seen, where angles depend on it."""
+    for layer, kind in _by_layer(module):
+        own = f"{layer}_max_seq_len_cached".lstrip("_")
+        longest = int(vars(module).get(own, vars(module)["max_seq_len_cached"]))
+        longest = 2**31 if kind == "longrope" else longest  # it has two sets; the second one comes with such a text
+        of = {"layer_type": layer} if layer else {}
+        twin(torch.zeros(1), position_ids=torch.tensor([[longest - 1]]), **of)
+
+
+def _numbers(module: nn.Module) -> set[str]:
+    """The tensors that are no weights. Of two sets of angles the one in use is a copy, made anew for every text."""
+    copied = {f"{layer}_inv_freq".lstrip("_") for layer, kind in _by_layer(module) if kind == "longrope"}
+    second = {key for key in vars(module) if key.endswith("long_inv_freq")}
+    return (module._non_persistent_buffers_set | second) - copied
 
 
 def _same(buffer: Tensor | None, other: Tensor | None) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 
 import lmc
 from lmc.symmetries import require_stock
+from lmc.symmetries.stock_model import without_weights
 from tests import pico
 
 ACTIVATIONS = ("act", "act_fn", "activation", "activation_fn", "intermediate_act_fn")
@@ -188,13 +189,81 @@ def test_another_function_in_the_place_of_a_forward_is_refused(tmp_path: Path) -
     require_stock(model)
 
 
-def test_angles_of_the_last_text_are_no_change() -> None:
-    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
-    model = pico.llama(0, torch.float32, rope_parameters=rope, max_position_embeddings=8)
-    before = model.model.rotary_emb.inv_freq.clone()
-    model(torch.zeros(1, 40, dtype=torch.long))
-    assert not torch.equal(before, model.model.rotary_emb.inv_freq)
-    require_stock(model)
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.5],
+    "long_factor": [2.0, 3.0],
+    "rope_theta": 10_000.0,
+    "original_max_position_embeddings": 8,
+}
+
+
+def follows(kind: str, length: int) -> tuple[Any, Any]:
+    """A model whose angles are those of its last text, after a text of that length, and the module that keeps them."""
+    rope, positions = (DYNAMIC, 8) if kind == "dynamic" else (LONG, 64)
+    if kind == "by layer":
+        both = {"sliding_attention": DYNAMIC, "full_attention": DYNAMIC}
+        model = pico.gemma3(0, torch.float32, rope_parameters=both, max_position_embeddings=8)
+    else:
+        model = pico.llama(0, torch.float32, rope_parameters=dict(rope), max_position_embeddings=positions)
+    if length:
+        model(torch.zeros(1, length, dtype=torch.long))
+    return model, model.model.rotary_emb
+
+
+@pytest.mark.parametrize("length", [0, 6, 40])
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "by layer"])
+def test_angles_of_the_last_text_are_no_change(kind: str, length: int) -> None:
+    model, _ = follows(kind, length)
+    for same in (model, copy.deepcopy(model).to(torch.bfloat16)):
+        require_stock(same)
+
+
+@pytest.mark.parametrize("length", [0, 40])
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "by layer"])
+def test_other_angles_than_those_of_the_last_text_are_refused(kind: str, length: int) -> None:
+    model, rotary = follows(kind, length)
+    names = [name for name in [*dict(rotary.named_buffers()), *vars(rotary)] if name.endswith("inv_freq")]
+    changed = 0
+    for name in names:
+        if kind == "longrope" and name == "inv_freq":
+            continue  # written anew for every text
+        model, rotary = follows(kind, length)
+        getattr(rotary, name).mul_(1.01)
+        with pytest.raises(lmc.UnsupportedModelError, match="inv_freq: expected those of its settings"):
+            require_stock(model)
+        changed += 1
+    assert changed
+
+
+def test_kinds_of_tokens_that_a_checkpoint_does_not_hold_are_compared() -> None:
+    model = pico.bert(0, torch.float32)
+    model.bert.embeddings.token_type_ids.fill_(1)
+    with pytest.raises(lmc.UnsupportedModelError, match="token_type_ids: expected those of its settings"):
+        require_stock(model)
+
+
+def test_every_tensor_that_is_no_weight_has_numbers_to_be_compared_with() -> None:
+    seen = 0
+    for stem in pico.STEMS:
+        model = pico.STEMS[stem](0, torch.float32)
+        if not hasattr(model, "config"):
+            continue
+        with without_weights():
+            twin = type(model)(model.config)
+        for name, buffer in twin.named_buffers():
+            if name not in twin.state_dict():
+                seen += 1
+                assert not buffer.is_meta, (stem, name)
+    assert seen > 20
+
+
+def test_kinds_of_angles_by_layer_are_compared() -> None:
+    model, rotary = follows("by layer", 0)
+    rotary.rope_type = {**rotary.rope_type, "sliding_attention": "default"}
+    with pytest.raises(lmc.UnsupportedModelError, match=r"rotary_emb\.(rope_type|original_max_seq_len)"):
+        require_stock(model)
 
 
 def test_layers_that_were_taken_out_are_said_in_a_line() -> None:
