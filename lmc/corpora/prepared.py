@@ -68,6 +68,9 @@ CORPORA: dict[str, TextCorpus | PictureCorpus] = {
     "tiny-imagenet": PictureCorpus(
         "tiny_imagenet200", 64, "Tiny ImageNet (100 training images a class)", archives=("train_000-099", "val")
     ),
+    "tiny-imagenet-40000": PictureCorpus(
+        "tiny_imagenet200", 64, "Tiny ImageNet (200 training images a class)", archives=("train", "val")
+    ),
 }
 
 
@@ -103,7 +106,7 @@ def absent(names: Iterable[str], folder: Path) -> list[str]:
         if isinstance(corpus, TextCorpus):
             prepared = all((folder / f"{name}-{split}.npz").is_file() for split in corpus.splits)
         else:
-            prepared = (folder / corpus.folder).is_dir() or (folder / f"{name}-eval.images.npy").is_file()
+            prepared = (folder / name).is_dir() or (folder / f"{name}-eval.images.npy").is_file()
         gone += [] if prepared or _source(corpus.folder) else [name]
     return gone
 
@@ -132,7 +135,7 @@ def pictures(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
         from lmc.corpora import pictures as reader
 
         _archives(name, corpus, folder)
-        place = folder / corpus.folder
+        place = folder / name
         found = reader.read(str(place) if place.is_dir() else corpus.hub, split)
         pixels = np.empty((len(found.labels), 3, corpus.size, corpus.size), dtype=np.uint8)
         for i, image in enumerate(found.open(range(len(found.labels)))):
@@ -185,14 +188,14 @@ def _tokenizer(name: str, source: Path | None) -> "PreTrainedTokenizerBase":
 
 def _archives(name: str, corpus: PictureCorpus, folder: Path) -> list[Path]:
     """The archives, copied as they are: decoded they would be ten times as large."""
-    place = folder / corpus.folder
+    place = folder / name  # several corpora may be cut from one folder
     if not place.is_dir():
         source = _source(corpus.folder)
         if source is None:
             if corpus.hub:
                 return []
             raise DataError(f"corpus '{name}': expected a folder {corpus.folder} in ${SOURCE}, found none")
-        aside = folder / f".{corpus.folder}"
+        aside = folder / f".{name}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         for file in sorted((source / corpus.folder).iterdir()):

@@ -75,7 +75,7 @@ class Learner:
         `moving`: which of the endpoints learn, by number.
         """
         self.spec, self.model, self.roots, self.moving = spec, model, tuple(roots), tuple(moving)
-        self.recipe, self.seed, self.step = recipe, seed, 0
+        self.recipe, self.seed, self.step = recipe.fitted(spec.space("stream").group.n), seed, 0
         self.device = next(model.parameters()).device
         self.mesh = workers.mesh(self.device) if recipe.shard else None
         if self.mesh is not None:

@@ -6,7 +6,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Unpack
@@ -24,7 +24,7 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner
 from lmc.matching.pairing import require_pairable, to_enlarge
-from lmc.matching.recipe import BETTER, CLOSED_FORM, IMAGES, START, STARTS, WINDOWS, Choices, Recipe
+from lmc.matching.recipe import BETTER, CLOSED_FORM, START, STARTS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, require_stock, state
 from lmc.symmetries.families import Tokens, family_of, narrowest
@@ -116,8 +116,7 @@ def align(
     if _identical(parents):  # nothing to find, and learning would only lead away from it
         return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, narrowest(parents)).to(endpoints.device)
-    if recipe.batch is None:
-        recipe = replace(recipe, batch=WINDOWS if samples.labels is None else IMAGES)
+    recipe = recipe.fitted(endpoints.spec.space("stream").group.n, images=samples.labels is not None)
     if recipe.learned:
         return _learned(endpoints, start or START, samples, recipe, seed, resume)
     return _closed_form(endpoints, recipe.method, samples, seed, frequencies)

@@ -1,6 +1,6 @@
 """How to match: the method and every choice of a learned matching, checked in one place before anything is read.
 
->>> Recipe.of("dual", steps=100).lr
+>>> Recipe.of("dual", steps=100).fitted(width=128).lr
 0.01
 """
 
@@ -20,7 +20,22 @@ BETTER = STARTS[-1]
 START = "weights"  # where it does by default: as good as the better closed form, and cheaper (`make bench`)
 PRECISIONS = ("float32", "bfloat16")
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching
+RATES = {"single": 2e-2, "dual": 1e-2}  # in the flat part of the grids that were measured up to this width
+WIDTH = 128
 LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
+
+
+def default_rate(method: str, width: int) -> float:
+    """The learning rate that a learned method takes for models with a residual stream of so many channels.
+
+    >>> default_rate("single", 128), default_rate("dual", 128), default_rate("dual", 512)
+    (0.02, 0.01, 0.005)
+
+    Two endpoints that step by η apart from each other separate by 2η: dual takes half of single's. A step of Adam moves
+    every entry of a rotation's generator by about η, and the angles by η times the square root of the width: wider
+    models take steps of the same angles. On wide pairs the best rates that were measured fall as much (`make bench`).
+    """
+    return RATES[method] * min(1.0, math.sqrt(WIDTH / width))
 
 
 class Choices(TypedDict, total=False):
@@ -37,12 +52,13 @@ class Choices(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The method, and the choices of a learned one. Default rates lie in the flat part of the measured grids (LOG.md).
+    """The method, and the choices of a learned one.
 
-    >>> Recipe(steps=100).rate(1) < Recipe(steps=100).lr
+    >>> Recipe(steps=100, lr=0.01).rate(1) < 0.01
     True
 
-    `batch`: windows or images in a step (None: 16 windows or 64 images). `lambdas`: the endpoints' weights are drawn
+    `lr`: the largest learning rate (None: `default_rate` of the models' width). `batch`: windows or images in a step
+    (None: 16 windows or 64 images). `lambdas`: the endpoints' weights are drawn
     uniformly from this range (K = 2); with more endpoints, from all mixtures, pulled towards the equal one until they
     spread as far. `kinds`: the kinds of spaces that learn (None: every continuous one but the residual scale).
     `accumulate`: parts a batch is cut into, one forward and backward each. `precision`: of matrix products; weights,
@@ -55,7 +71,7 @@ class Recipe:
 
     method: str = "dual"
     steps: int = 300
-    lr: float = 2e-2
+    lr: float | None = None
     batch: int | None = None
     lambdas: tuple[float, float] = (0.3, 0.7)
     warmup: int = 10
@@ -74,7 +90,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
                 raise ArgumentError(f"{name}: expected a whole number of at least 1, found {value}")
-        if not 0 < self.lr <= LARGEST_RATE:
+        if self.lr is not None and not 0 < self.lr <= LARGEST_RATE:
             raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
         if len(self.lambdas) != 2 or not 0 <= self.lambdas[0] <= self.lambdas[1] <= 1:
             raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {self.lambdas}")
@@ -83,17 +99,24 @@ class Recipe:
 
     @classmethod
     def of(cls, method: str, **chosen: Any) -> "Recipe":
-        """The measured default of a method, with what was chosen (not None) in its place.
+        """The defaults of a method, with what was chosen (not None) in their place.
 
-        >>> Recipe.of("single").lr, Recipe.of("dual").lr
-        (0.02, 0.01)
-
-        Two endpoints that step by η apart from each other separate by 2η: dual takes half of single's learning rate.
+        >>> Recipe.of("dual", lr=None, steps=20)
+        Recipe(method='dual', steps=20, lr=None, batch=None, ...)
         """
-        recipe = cls(method, lr=cls.lr / 2 if method == "dual" else cls.lr)
         if chosen.get("kinds") is not None and not isinstance(chosen["kinds"], str):
             chosen["kinds"] = tuple(chosen["kinds"])
-        return replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+        return cls(method, **{name: value for name, value in chosen.items() if value is not None})
+
+    def fitted(self, width: int, images: bool = False) -> "Recipe":
+        """The recipe with what depends on the models and the data chosen, where it was left open.
+
+        >>> Recipe("dual").fitted(width=512).lr, Recipe("dual", lr=0.02).fitted(width=512).lr
+        (0.005, 0.02)
+        """
+        rate = default_rate(self.method, width) if self.learned else None
+        batch = IMAGES if images else WINDOWS
+        return replace(self, lr=self.lr or rate, batch=self.batch or batch)
 
     @property
     def per_step(self) -> int:
@@ -111,9 +134,17 @@ class Recipe:
         return self.learned or self.method == "activations"
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 1: linear warm-up, then a cosine to zero."""
-        warm = min(1.0, step / max(1, self.warmup))
-        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / (self.steps + 1)))
+        """The learning rate of a step, counted from 1."""
+        assert self.lr is not None, "fitted() chooses it"
+        return self.lr * self.schedule(step)
+
+    def schedule(self, step: int) -> float:
+        """The share of the largest rate that a step takes: linear warm-up, then a cosine to zero.
+
+        >>> Recipe(steps=100).schedule(1) < 0.1 < Recipe(steps=100).schedule(50)
+        True
+        """
+        return min(1.0, step / max(1, self.warmup)) * 0.5 * (1 + math.cos(math.pi * step / (self.steps + 1)))
 
     def to_json(self) -> dict[str, Any]:
         """The choices of learning as plain JSON values; the method is recorded beside them."""

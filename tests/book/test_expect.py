@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from expect import TRAINED, aligned, expect_table
 
-from lmc.matching import LEARNED, Recipe
+from lmc.matching import LEARNED, Recipe, default_rate
 
 
 def test_barriers_are_the_committed_ones(tmp_path: Path, root: Path) -> None:
@@ -28,4 +28,4 @@ def test_defaults_are_those_of_the_recipe(root: Path) -> None:
     page = (root / "book/own_checkpoints.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `--(steps|lr)` \| ([^|]+) \|", page, re.M))
     assert rows["steps"] == str(Recipe.steps) and f"lambdas={Recipe.lambdas}" in page
-    assert all(f"{Recipe.of(method).lr:g} for `{method}`" in rows["lr"] for method in LEARNED)
+    assert all(f"{default_rate(method, 128):g} for `{method}`" in rows["lr"] for method in LEARNED)

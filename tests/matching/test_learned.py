@@ -15,7 +15,7 @@ import lmc
 from lmc.evaluation.loss import Data, evaluate, losses
 from lmc.matching import descent, learned, methods
 from lmc.matching.learned import Learner
-from lmc.matching.recipe import Recipe
+from lmc.matching.recipe import Recipe, default_rate
 from lmc.symmetries.stock_model import recompute_activations
 from lmc.symmetries.transform import Transform, compose, moved_by
 
@@ -501,3 +501,16 @@ def test_another_runtime_error_is_not_called_a_lack_of_memory(monkeypatch):
     data = data_for(a)
     with pytest.raises(RuntimeError, match="shapes do not agree"):
         lmc.match(a, b, data=(data.inputs, data.labels), start=lmc.match(a, b, method="weights"))
+
+
+@pytest.mark.parametrize(("method", "narrow"), [("single", 0.02), ("dual", 0.01)])
+def test_wide_models_take_a_lower_rate_by_default(method: str, narrow: float) -> None:
+    """So that a step turns the residual stream by the same angles: they grow with the root of the width."""
+    rates = [default_rate(method, width) for width in (16, 128, 512, 2048)]
+    assert rates == pytest.approx([narrow, narrow, narrow / 2, narrow / 4])
+    wide = {"hidden_size": 512, "intermediate_size": 16, "num_attention_heads": 8, "vocab_size": 32}
+    pair = [pico.neox(seed, torch.float32, **wide) for seed in range(2)]
+    data = torch.arange(16)[None]
+    for given, found in ((None, narrow / 2), (narrow, narrow)):
+        alignment = lmc.match(*pair, method=method, data=data, start="canonical", steps=1, lr=given)
+        assert alignment.record["lr"] == pytest.approx(found)

@@ -1,4 +1,4 @@
-"""Which rate and batch bring dual matching to a barrier soonest: on the shipped pairs, and on trained ones of other kinds.
+"""Which rate and batch bring dual matching to a barrier soonest: on the shipped pairs, and on trained ones.
 
     make bench ITEM=rates               # or: python -m lmc.reproduce.experiments.bench_rates neox-docstrings-0
     python -m lmc.reproduce.experiments.bench_rates width-512-0 --folder build/scaling

@@ -23,7 +23,7 @@ NEAR = 0.05  # of the naive barrier: what is called near zero
 STAYS = 0.05  # of the worse endpoint's accuracy: how much of it a path that stays up may lose
 CHANCE = 0.05  # of a sign test: above, a difference may be luck
 LANGUAGE = ("pythia-wikipedia", "olmo-wikipedia")
-VISION = ("cifar10-128", "cifar10-192", "tiny-imagenet-192", "vit-cifar10", "vit-tiny-imagenet")
+VISION = ("cifar10-128", "cifar10-192", "tiny-imagenet-128", "vit-cifar10", "vit-tiny-imagenet")
 CURVES = ("scale-width-tokens", "scale-width-loss", "scale-depth-tokens", "scale-depth-loss")
 ABLATIONS = {
     "ablation-text": ("language models of documentation", "nats per byte"),

@@ -116,7 +116,7 @@ class StraightThrough(Learner):
 
     def _step(self) -> None:
         """Adam on the scores."""
-        rate, (one, two) = RATE * self.recipe.rate(self.step) / self.recipe.lr, self.recipe.betas
+        rate, (one, two) = RATE * self.recipe.schedule(self.step), self.recipe.betas
         for k in self.moving:
             for space in self.permuted:
                 gradient = self.through(k, space, self.wanted[k][space.name])
