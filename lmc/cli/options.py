@@ -22,7 +22,8 @@ Seed = Annotated[int, count("Decides every random choice.", 0, 2**32 - 1)]
 Method = Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")]
 Steps = Annotated[int, count("Steps of learned matching.")]
 Rate = Annotated[
-    float | None, typer.Option(parser=real, metavar="FLOAT", help="Learning rate (default: the method's own).")
+    float | None,
+    typer.Option(parser=real, metavar="FLOAT", help="Learning rate (default: the method's, lower for wide models)."),
 ]
 Batch = Annotated[int | None, count("Windows or images in a step.")]
 Accumulate = Annotated[int, count("Parts a batch is cut into, to need less memory.")]
