@@ -27,7 +27,6 @@ from lmc.checkpoints import (
     headers,
     hub,
     olmo_layout,
-    timm_layout,
     transformers_layout,
 )
 from lmc.checkpoints.blueprint import Blueprint
@@ -36,6 +35,7 @@ from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
 from lmc.errors import CheckpointError, LmcError, is_out_of_memory
 from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
+from lmc.symmetries import timm_model
 from lmc.symmetries.families import family_of
 
 _SAVE = "save it again with torch.save(model.state_dict(), …)"
@@ -76,7 +76,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     elif not config:
         name, arguments = deit_layout.stock_arguments(tensors, found.folder / where)
         with blueprint.buildable(found.folder / where):
-            model = timm_layout.build(name, **arguments)
+            model = timm_model(name, **arguments)
         tensors = dict(deit_layout.stock_tensors(tensors))
     family = family_of(model)
     blueprint.require_inputs(found, family, model)

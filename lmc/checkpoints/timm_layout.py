@@ -13,18 +13,15 @@ from lmc.checkpoints import writer
 from lmc.checkpoints.headers import SAFE, Where
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
-from lmc.symmetries import timm, without_weights
+from lmc.symmetries import timm, timm_architecture, timm_arguments, timm_model
 from lmc.symmetries.families import TIMM_NAMES
 
-# What a model built by hand, without a name of its own, is saved as: the arguments say everything else.
-_PLAIN = "vit_base_patch16_224"
-_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "hard_swish", "mish", "leaky_relu", "elu", "selu")
 _PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """The stock model of a folder in hub layout, on the meta device."""
-    model: Any = build(f"local-dir:{folder}")
+    model: Any = timm_model(f"local-dir:{folder}")
     if config.get("num_classes", model.num_classes) != model.num_classes:
         # timm's loader would give such a model a new head
         found = config["num_classes"]
@@ -36,13 +33,6 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
             f"{folder / 'config.json'}: label_offset: expected none, found {offset}; save the model without"
         )
     return model
-
-
-def build(name: str, **arguments: Any) -> nn.Module:
-    """A stock model on the meta device, in evaluation mode."""
-    create = timm().create_model  # imported before the device is chosen: torch 2.6 computes while it is imported
-    with without_weights():
-        return create(name, pretrained=False, **arguments).eval()
 
 
 def names(model: nn.Module, found: Iterable[str]) -> dict[str, str | None]:
@@ -78,11 +68,10 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
 
     Only the model's settings and shapes are looked at; its weights may be on the meta device.
     """
-    arguments = _arguments(model)
+    arguments = timm_arguments(model)
     origin = dict(getattr(model, "pretrained_cfg", {}))
-    architecture = origin.get("architecture") or _PLAIN
     described = {
-        "architecture": architecture,
+        "architecture": timm_architecture(model),
         "num_classes": model.num_classes,
         "num_features": model.num_features,
         "global_pool": model.global_pool,
@@ -100,38 +89,3 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
     described |= {name: origin[name] for name in TIMM_NAMES if origin.get(name) is not None}
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     writer.write(folder, plan, tensors)  # one file: timm reads no shards
-
-
-def _arguments(model: Any) -> dict[str, Any]:
-    """The constructor's arguments, read off the model itself: one built by hand has no record of them."""
-    block, patches = model.blocks[0], model.patch_embed
-    width, hidden = model.embed_dim, block.mlp.fc1.out_features
-    ratio = hidden / width if int(width * (hidden / width)) == hidden else (hidden + 0.5) / width
-    arguments = {
-        "img_size": list(patches.img_size),
-        "patch_size": list(patches.patch_size),
-        "in_chans": patches.proj.in_channels,
-        "num_classes": model.num_classes,
-        "global_pool": model.global_pool,
-        "embed_dim": width,
-        "depth": len(model.blocks),
-        "num_heads": block.attn.num_heads,
-        "mlp_ratio": ratio,
-        "qkv_bias": block.attn.qkv.bias is not None,
-        "proj_bias": block.attn.proj.bias is not None,
-        "class_token": model.has_class_token,
-        "no_embed_class": model.no_embed_class,
-        "reg_tokens": model.num_reg_tokens,
-        "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
-    }
-    activation = _activation(block.mlp.act)
-    arguments |= {} if activation is None else {"act_layer": activation}
-    gain = getattr(block.ls1, "gamma", None)
-    return arguments | ({} if gain is None else {"init_values": 1.0})  # of any value: the checkpoint holds the gains
-
-
-def _activation(module: nn.Module) -> str | None:
-    """The name that timm has for an activation, if it has one."""
-    from timm.layers import get_act_layer
-
-    return next((name for name in _ACTIVATIONS if type(module) is get_act_layer(name)), None)

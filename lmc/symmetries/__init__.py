@@ -74,6 +74,9 @@ if TYPE_CHECKING:
     from lmc.symmetries.stock_model import set_epsilon as set_epsilon
     from lmc.symmetries.stock_model import state as state
     from lmc.symmetries.stock_model import without_weights as without_weights
+    from lmc.symmetries.stock_timm import timm_architecture as timm_architecture
+    from lmc.symmetries.stock_timm import timm_arguments as timm_arguments
+    from lmc.symmetries.stock_timm import timm_model as timm_model
     from lmc.symmetries.stock_twin import differences as differences
     from lmc.symmetries.stock_twin import require_stock as require_stock
     from lmc.symmetries.transform import Moved as Moved

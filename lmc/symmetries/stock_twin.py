@@ -20,6 +20,7 @@ from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families import family_of, of_configuration, same_but_for_size
 from lmc.symmetries.stock_libraries import transformers
 from lmc.symmetries.stock_model import without_weights
+from lmc.symmetries.stock_timm import timm_architecture, timm_arguments, timm_model
 
 Difference = tuple[str, object, object]  # where, what the model has, what the stock one has
 _PLAIN = int | float | str | bool | tuple | None
@@ -28,6 +29,7 @@ _FUNCTION = FunctionType | BuiltinFunctionType
 _ASIDE = {"training", "gradient_checkpointing", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init"}
 _ASIDE |= {"init_values", "max_seq_len_cached", "name_or_path", "forward", "layer_idx", "vocab_size", "num_labels"}
 _LAST_TEXT = ("dynamic", "longrope")  # kinds of angles that are those of the last text's length
+_EVERY = ("transformers.modeling_utils", "transformers.generation")  # what all models have, and none computes by
 _KINDS = (torch.float64, torch.bfloat16, torch.float16)  # angles may have gone through one with the rest of a model
 
 
@@ -36,29 +38,23 @@ def require_stock(model: nn.Module) -> None:
 
     >>> require_stock(model)
     """
-    if family_of(model).library == "timm":
-        found, like, advice = _among_blocks(model), "as in the first block", "give every block the same"
-    else:
-        found, like = differences(model, _anew(model)), "as its settings say"
-        advice = "change the settings and build the model from them"
-    for where, here, there in found:
+    of_timm = family_of(model).library == "timm"
+    for where, here, there in differences(model, _timm_anew(model) if of_timm else _anew(model)):
+        if of_timm and where.endswith(".eps"):  # every norm may have its own: that is compared between parents
+            continue
+        advice = "build the model with it" if of_timm else "change the settings and build the model from them"
         advice = "set it to that" if where.endswith(".layer_idx") else advice
-        advice = "del MODULE.forward, if it computes the same" if where.endswith("forward") else advice
+        method = where.rpartition(".")[2]
+        advice = f"del MODULE.{method}, if it computes the same" if str(there).endswith(f".{method}") else advice
+        like = f"as {'timm builds it' if of_timm else 'its settings say'}"
         raise UnsupportedModelError(
             f"{type(model).__name__}: {where}: expected {there}, {like}, found {here}; {advice}"
         )
 
 
-def _among_blocks(model: Any) -> Iterator[Difference]:
-    """In what a timm model's blocks differ. It has no settings beside its modules, and its table is the first one's.
-
-    Every norm may have an ε of its own: that is compared between parents.
-    """
-    yield from _of_forwards(dict(model.named_modules()))
-    for layer, block in enumerate(model.blocks):
-        for where, here, there in differences(block, model.blocks[0]):
-            if not where.endswith(".eps"):
-                yield f"blocks.{layer}.{where}", here, there
+def _timm_anew(model: Any) -> nn.Module:
+    """The stock model of what a timm model's first block and its ends say: it has no settings beside its modules."""
+    return timm_model(timm_architecture(model), **timm_arguments(model))
 
 
 def _anew(model: Any) -> Any:
@@ -81,7 +77,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         if here.get(name) != there.get(name):
             yield name, here.get(name), there.get(name)
     own, others = (dict(m.named_modules(remove_duplicate=False)) for m in (model, twin))
-    yield from _of_forwards(own)
+    yield from _of_methods(own)
     yield from _of_settings(own, others)
     yield from _of_places(own, others)
     for name in sorted(own.keys() | others.keys()):
@@ -102,11 +98,21 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
 
 
-def _of_forwards(own: Mapping[str, nn.Module]) -> Iterator[Difference]:
-    """Where another function stands in the place of a class's own."""
+def _of_methods(own: Mapping[str, nn.Module]) -> Iterator[Difference]:
+    """Where another function stands in the place of a class's own, by which it computes."""
+    methods = {kind: _methods(kind) for kind in {type(module) for module in own.values()}}
     for name, module in own.items():
-        if not _is_own(vars(module).get("forward"), module):
-            yield f"{name}.forward".lstrip("."), _called(vars(module)["forward"]), f"{type(module).__name__}.forward"
+        for method in sorted(vars(module).keys() & methods[type(module)]):
+            placed = vars(module)[method]
+            if not _is_own(placed, getattr(type(module), method)):
+                yield f"{name}.{method}".lstrip("."), _called(placed), f"{type(module).__name__}.{method}"
+
+
+def _methods(kind: type) -> set[str]:
+    """The methods of a class by which it computes: not those of every module, or of every model of a library."""
+    every = (nn.Module, *(base for base in kind.__mro__ if base.__module__.startswith(_EVERY)))
+    found = {name for base in kind.__mro__ if base not in every for name, v in vars(base).items() if callable(v)}
+    return {name for name in found if not name.startswith("__")} | {"forward"}
 
 
 def _of_settings(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> Iterator[Difference]:
@@ -141,15 +147,15 @@ def _idle(module: nn.Module) -> bool:
     return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__.endswith(("DropPath", "PatchDropout"))
 
 
-def _is_own(placed: Any, module: nn.Module) -> bool:
-    """Whether what was put in the place of a forward is around the class's own, as compilers and hooks are.
+def _is_own(placed: Any, method: Any) -> bool:
+    """Whether what was put in the place of a method is around the class's own, as compilers and hooks are.
 
     They say so in `__wrapped__`, as `functools.wraps` does.
     """
     if placed is None:
         return True
     inner = inspect.unwrap(placed)
-    return getattr(inner, "__func__", inner) is inspect.unwrap(type(module).forward)
+    return getattr(inner, "__func__", inner) is inspect.unwrap(method)
 
 
 def _called(function: Any) -> str:
@@ -168,7 +174,8 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     aside |= set() if _by_layer(module) else {"original_max_seq_len"}
     public = {k: v for k, v in vars(module).items() if k[0] != "_" and k not in aside and "drop" not in k}
     plain = {k: v for k, v in public.items() if isinstance(v, _PLAIN) or k == "rope_type"}
-    return plain | {k: v.__qualname__ for k, v in public.items() if isinstance(v, _FUNCTION)}
+    functions = {k: v for k, v in public.items() if isinstance(v, _FUNCTION) and not hasattr(type(module), k)}
+    return plain | {k: v.__qualname__ for k, v in functions.items()}
 
 
 def _by_layer(module: nn.Module) -> list[tuple[str, str]]:

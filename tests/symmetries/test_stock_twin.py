@@ -1,6 +1,7 @@
 """A model that was changed in memory, in what no checkpoint holds, is not matched or written as if it had not been."""
 
 import copy
+import re
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -309,6 +310,55 @@ def test_the_ends_of_a_path_are_measured_without_dropout(build: Any) -> None:
     assert all(model.training for model in models)
 
 
+class Cosine(nn.Linear):
+    """A head that computes something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(nn.functional.normalize(x, dim=-1), self.weight)
+
+
+def everywhere(model: Any, place: str, new: Callable[[], nn.Module]) -> None:
+    for block in model.blocks:
+        block.set_submodule(place, new())
+
+
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("head", lambda model: setattr(model.head, "__class__", Cosine)),
+        ("head_drop", lambda model: setattr(model, "head_drop", nn.Tanh())),
+        ("pos_drop", lambda model: setattr(model, "pos_drop", nn.Tanh())),
+        ("patch_embed.proj.padding_mode", lambda m: setattr(m.patch_embed.proj, "padding_mode", "circular")),
+        ("patch_embed.norm", lambda model: setattr(model.patch_embed, "norm", nn.Tanh())),
+        ("blocks.0.mlp.drop1", lambda model: everywhere(model, "mlp.drop1", nn.Tanh)),
+        ("blocks.0.attn.q_norm", lambda model: everywhere(model, "attn.q_norm", nn.Tanh)),
+        ("num_prefix_tokens", lambda model: setattr(model, "num_prefix_tokens", 0)),
+        ("forward_features", lambda m: setattr(m, "forward_features", MethodType(lambda s, x: s.patch_embed(x), m))),
+        ("forward_head", lambda model: setattr(model, "forward_head", MethodType(lambda s, x: x[:, 0], model))),
+    ],
+)
+def test_a_timm_model_that_timm_does_not_build_is_refused(where: str, change: Callable[[Any], None]) -> None:
+    """Outside its blocks, or in all of them alike."""
+    model = pico.vit(0)
+    change(model)
+    for use in (lambda: lmc.match(pico.vit(1), model, method="weights"), lambda: lmc.check(model)):
+        with pytest.raises(lmc.UnsupportedModelError, match=re.escape(where)):
+            use()
+
+
+def test_another_method_than_forward_is_refused() -> None:
+    """It may be what a class computes by; what every model of a library has is not."""
+    model = pico.bert(0, torch.float32)
+    model.generate = model.to = lambda *given: None
+    require_stock(model)
+    layer = model.bert.encoder.layer[0]
+    layer.feed_forward_chunk = lambda x: x
+    with pytest.raises(
+        lmc.UnsupportedModelError, match=r"layer\.0\.feed_forward_chunk: .*; del MODULE\.feed_forward_chunk"
+    ):
+        require_stock(model)
+
+
 def test_blocks_of_timm_that_are_not_alike_are_refused() -> None:
     """The table is the first block's; every norm may have an epsilon of its own, and dropout does nothing."""
     model = pico.vit(0)
@@ -317,7 +367,7 @@ def test_blocks_of_timm_that_are_not_alike_are_refused() -> None:
     require_stock(model)
     attention = model.blocks[1].attn
     attention.num_heads, attention.head_dim = attention.num_heads * 2, attention.head_dim // 2
-    line = r"blocks\.1\.attn\.head_dim: expected .*, as in the first block, found .*; give every block the same"
+    line = r"blocks\.1\.attn\.head_dim: expected .*, as timm builds it, found .*; build the model with it"
     for use in (lambda: lmc.match(pico.vit(1), model, method="weights"), lambda: lmc.check(model)):
         with pytest.raises(lmc.UnsupportedModelError, match=line):
             use()
