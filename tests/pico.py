@@ -67,7 +67,7 @@ def _stock(name: str, fields: dict[str, Any], seed: int, dtype: torch.dtype, con
     stock = getattr(transformers, name + chosen.pop("kind"))
     settings = getattr(transformers, chosen.pop("config", f"{name}Config"))
     model = stock(settings(**chosen))
-    return randomize(model, seed).to(dtype).eval()
+    return stock_model.in_type(randomize(model, seed), dtype).eval()
 
 
 def head(model: Any) -> str:

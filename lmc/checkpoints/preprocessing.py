@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lmc.checkpoints.transformers_layout import PREPROCESSOR
 from lmc.errors import DataError, IncompatibleModelsError
 from lmc.symmetries import rebuild, state
-from lmc.symmetries.families import Images, family_of
+from lmc.symmetries.families import Images, family_of, timm_record
 from lmc.symmetries.families import spec as spec_of
 
 _BYTE = 1 / 255  # what a pixel's byte is multiplied with
@@ -78,8 +78,8 @@ def of(model: Any) -> Preprocessing | None:
     if not isinstance(read, Images):
         return None
     channels = read.shape[0]
-    timm, other = getattr(model, "pretrained_cfg", None), getattr(model, "preprocessor_config", None)
-    if timm and timm.get("mean") is not None and timm.get("std") is not None:
+    timm, other = timm_record(model), getattr(model, "preprocessor_config", None)
+    if timm.get("mean") is not None and timm.get("std") is not None:
         return Preprocessing(
             _channels("mean", timm["mean"], channels),
             _channels("std", timm["std"], channels),
@@ -122,7 +122,7 @@ def _require_told(config: dict[str, Any]) -> None:
 
 def require(model: nn.Module) -> Preprocessing:
     """The same, or a DataError that says what is missing, or not known here. Warns where pictures get another size."""
-    found, timm = of(model), getattr(model, "pretrained_cfg", None) or {}
+    found, timm = of(model), timm_record(model)
     if found is None:
         raise DataError(
             f"{type(model).__name__}: expected the mean and std of its input ({PREPROCESSOR}), found none{_RIGHT}"
@@ -240,8 +240,8 @@ def _patches(model: Any) -> tuple[str, str]:
 
 def _tell(model: Any, wanted: Preprocessing) -> None:
     """Write the normalisation into the record that the model carries (its own copy)."""
-    if getattr(model, "pretrained_cfg", None):
-        model.pretrained_cfg.update(mean=wanted.mean, std=wanted.std)
+    if timm := timm_record(model):
+        model.pretrained_cfg = timm | {"mean": wanted.mean, "std": wanted.std}
     else:
         new = {"do_rescale": True, "rescale_factor": _BYTE, "do_normalize": True}
         model.preprocessor_config.update(new, image_mean=list(wanted.mean), image_std=list(wanted.std))

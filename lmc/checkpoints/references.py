@@ -21,7 +21,7 @@ from lmc.checkpoints.blueprint import Blueprint, inspect
 from lmc.checkpoints.lazy import sha256_and_finite
 from lmc.errors import CheckpointError
 from lmc.files import sha256, tensor_digest
-from lmc.symmetries.families import family_of
+from lmc.symmetries.families import class_names, family_of, timm_record
 
 CONFIGURATION = "configuration"  # beside the kinds of `belongings`: the whole config.json
 
@@ -158,7 +158,7 @@ def reference(model: nn.Module) -> dict[str, Any] | None:
     """How a model that `load` made can be found again: its name, its folder, the sha256 of each weights file.
 
     A hub model's name is `repository@commit`. None for a model made in any other way, and for one that has changed in
-    memory since: its weights, their type, or a setting.
+    memory since: its weights, their type, a setting, or what else it carries.
     """
     known = _references.get(model)
     return known if known is not None and _fingerprints[model] == _fingerprint(model) else None
@@ -182,5 +182,18 @@ def remember(model: nn.Module, reference: dict[str, Any]) -> None:
 
 
 def _fingerprint(model: nn.Module) -> str:
-    """Everything the function of a model depends on."""
-    return f"{tensor_digest(model.state_dict())} {family_of(model).settings(model)}"
+    """Everything that is written of a model."""
+    return f"{tensor_digest(model.state_dict())} {family_of(model).settings(model)} {carried(model)}"
+
+
+def carried(model: nn.Module) -> str:
+    """What a model carries beside its weights and settings: how its pictures are made, names of classes, generation.
+
+    >>> carried(model) == carried(copy.deepcopy(model))
+    True
+    """
+    config, generation = getattr(model, "config", None), getattr(model, "generation_config", None)
+    ends = {name: getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    pictures = [timm_record(model), getattr(model, "preprocessor_config", None)]
+    kept = [ends, class_names(model), None if generation is None else generation.to_dict(), *pictures]
+    return json.dumps(kept, sort_keys=True, default=str)

@@ -14,7 +14,7 @@ from lmc.checkpoints.headers import SAFE, Where
 from lmc.errors import CheckpointError
 from lmc.files import safetensors_of
 from lmc.symmetries import timm, timm_architecture, timm_arguments, timm_model
-from lmc.symmetries.families import TIMM_NAMES
+from lmc.symmetries.families import TIMM_NAMES, timm_record
 
 _PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
@@ -69,7 +69,7 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
     Only the model's settings and shapes are looked at; its weights may be on the meta device.
     """
     arguments = timm_arguments(model)
-    origin = dict(getattr(model, "pretrained_cfg", {}))
+    origin = timm_record(model)
     described = {
         "architecture": timm_architecture(model),
         "num_classes": model.num_classes,

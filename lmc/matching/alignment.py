@@ -32,6 +32,7 @@ from lmc.symmetries import (
     example_inputs,
     hollow,
     in_evaluation,
+    in_type,
     logits,
     rebuild,
     relative_change,
@@ -330,7 +331,8 @@ def mixture(
             else:
                 yield name, back.moved(name, _average(read, torch.float64)).to(kinds[name])
 
-    return outline.to(_widest([*outline.parameters(), *(p for m in models for p in m.parameters())])), tensors()
+    widest = _widest([*outline.parameters(), *(p for m in models for p in m.parameters())])
+    return in_type(outline, widest), tensors()
 
 
 def _widest(tensors: Iterable[Tensor]) -> torch.dtype:
@@ -370,7 +372,7 @@ def _edits(parent: nn.Module) -> tuple[list[str], str]:
         apart = tensor.numel() // LOOKED_AT | 1  # odd, so that every column of a matrix comes by in its turn
         some = tensor.detach().reshape(-1)[::apart].double().sum().item()
         counts.append(f"{0 if tensor.is_inference() else tensor._version} {some}")
-    return counts, str(family_of(parent).settings(parent))
+    return counts, f"{family_of(parent).settings(parent)} {preprocessing.of(parent)}"
 
 
 def _untie(outline: Any, transform: Transform) -> None:

@@ -39,6 +39,7 @@ from lmc.symmetries import (
     example_inputs,
     hold,
     hollow,
+    in_type,
     logits,
     relative_change,
     set_epsilon,
@@ -138,7 +139,7 @@ def merge_folder(
     """
     described, transforms, found = _read(directory)
     blueprints, references = [blueprint for blueprint, _, _ in found], [reference for _, _, reference in found]
-    models = [blueprint.model.to(kind) for blueprint, kind, _ in found]
+    models = [in_type(blueprint.model, kind) for blueprint, kind, _ in found]
     method: str = described["method"]
     naive = method == "naive"
     rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)

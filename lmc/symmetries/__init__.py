@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.stock_model import hold as hold
     from lmc.symmetries.stock_model import hollow as hollow
     from lmc.symmetries.stock_model import in_evaluation as in_evaluation
+    from lmc.symmetries.stock_model import in_type as in_type
     from lmc.symmetries.stock_model import logits as logits
     from lmc.symmetries.stock_model import rebuild as rebuild
     from lmc.symmetries.stock_model import recompute_activations as recompute_activations

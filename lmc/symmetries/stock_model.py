@@ -173,6 +173,25 @@ def hold(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], untie: bool
     return new.eval()
 
 
+def in_type(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model itself, with its weights in a type; what is computed from its settings, such as angles, stays as it is.
+
+    >>> next(in_type(lmc.canonicalize(model), torch.bfloat16).parameters()).dtype
+    torch.bfloat16
+
+    So the libraries read models, too: in bfloat16, angles are off by so much that long texts notice.
+    """
+    settled = [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for name in module._non_persistent_buffers_set
+    ]
+    model.to(dtype)
+    for module, name, buffer in settled:
+        setattr(module, name, buffer)
+    return model
+
+
 def set_epsilon(model: Any, spec: ModelSpec, value: float) -> None:
     """Set ε in the configuration and in every norm of the stream, in place."""
     assert spec.epsilon is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from lmc.symmetries.families.heads import timm_record
 from lmc.symmetries.stock_libraries import timm
 from lmc.symmetries.stock_model import without_weights
 
@@ -33,7 +34,7 @@ def timm_architecture(model: Any) -> str:
     >>> timm_architecture(model)
     'vit_tiny_patch16_224'
     """
-    return str(dict(getattr(model, "pretrained_cfg", {})).get("architecture") or PLAIN)
+    return str(timm_record(model).get("architecture") or PLAIN)
 
 
 def timm_arguments(model: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ activation, a factor or an angle that was changed in memory would be lost, witho
 
 import copy
 import inspect
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType
@@ -39,7 +40,11 @@ def require_stock(model: nn.Module) -> None:
     >>> require_stock(model)
     """
     of_timm = family_of(model).library == "timm"
-    for where, here, there in differences(model, _timm_anew(model) if of_timm else _anew(model)):
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise UnsupportedModelError(f"{type(model).__name__}: {name}: expected numbers, found none; load it whole")
+    twin = _timm_anew(model) if of_timm else _anew(model)
+    for where, here, there in differences(model, twin):
         if of_timm and where.endswith(".eps"):  # every norm may have its own: that is compared between parents
             continue
         advice = "build the model with it" if of_timm else "change the settings and build the model from them"
@@ -50,6 +55,21 @@ def require_stock(model: nn.Module) -> None:
         raise UnsupportedModelError(
             f"{type(model).__name__}: {where}: expected {there}, {like}, found {here}; {advice}"
         )
+    _warn_of_rounding(model, twin)
+
+
+def _warn_of_rounding(model: nn.Module, twin: nn.Module) -> None:
+    """Say where angles went through a lower type with the weights, as `model.bfloat16()` has it."""
+    others = dict(twin.named_modules())
+    for name, module in model.named_modules():
+        for key, here, there in _numbers(module, others.get(name, module)):
+            if not _same(here, there, torch.float64):
+                what = (
+                    f"{type(model).__name__}: {name}.{key}: rounded with the weights; a checkpoint computes with exact"
+                )
+                what += " numbers, which long texts notice: load the model in that type (dtype=…)"
+                warnings.warn(what, stacklevel=1)
+                return
 
 
 def _timm_anew(model: Any) -> nn.Module:
@@ -92,9 +112,8 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
             unread = key not in theirs and not hasattr(other, key)  # a mark of the owner's; no class looks for it
             if mine.get(key) != theirs.get(key) and not unread:
                 yield f"{name}.{key}".lstrip("."), mine.get(key), theirs.get(key)
-        _follow(other, module)
-        for key in _numbers(module):
-            if not _same(getattr(module, key), getattr(other, key, None)):
+        for key, numbers, anew in _numbers(module, other):
+            if not any(_same(numbers, anew, kind) for kind in _KINDS):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
 
 
@@ -195,18 +214,19 @@ def _follow(twin: Any, module: nn.Module) -> None:
         twin(torch.zeros(1), position_ids=torch.tensor([[longest - 1]]), **of)
 
 
-def _numbers(module: nn.Module) -> set[str]:
-    """The tensors that are no weights. Of two sets of angles the one in use is a copy, made anew for every text."""
+def _numbers(module: nn.Module, twin: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """The tensors that are no weights, with the twin's. Of two sets of angles the one in use is made for every text."""
+    _follow(twin, module)
     copied = {f"{layer}_inv_freq".lstrip("_") for layer, kind in _by_layer(module) if kind == "longrope"}
     second = {key for key in vars(module) if key.endswith("long_inv_freq")}
-    return (module._non_persistent_buffers_set | second) - copied
+    for key in sorted((module._non_persistent_buffers_set | second) - copied):
+        here, there = getattr(module, key), getattr(twin, key, None)
+        if here is not None and there is not None and not here.is_meta and not there.is_meta:
+            yield key, here, there
 
 
-def _same(buffer: Tensor | None, other: Tensor | None) -> bool:
-    """Whether a buffer has the numbers that it has anew; one without numbers says nothing."""
-    if buffer is None or other is None or buffer.is_meta or other.is_meta:
-        return True
-    if buffer.shape != other.shape:
+def _same(here: Tensor, there: Tensor, kind: torch.dtype) -> bool:
+    """Whether numbers are the same, after they went through a type."""
+    if here.shape != there.shape:
         return False
-    near, far = buffer.double().cpu(), other.cpu()
-    return any(torch.allclose(near, far.to(kind).double(), rtol=1e-6, atol=0.0) for kind in _KINDS)
+    return torch.allclose(here.double().cpu(), there.cpu().to(kind).double(), rtol=1e-6, atol=0.0)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc.symmetries.exactness import relative_change
-from lmc.symmetries.stock_model import set_epsilon, state
+from lmc.symmetries.stock_model import in_type, set_epsilon, state
 
 
 @pytest.fixture(params=["neox", "vit"])
@@ -69,6 +69,22 @@ def test_merge_carries_the_parents_epsilon_whatever_the_scales():
     inputs = pico.inputs(a)
     expected = pico.logits(raw, inputs)
     assert (pico.logits(merged, inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("stem", ["llama", "neox", "gemma3"])
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_angles_keep_their_precision_where_weights_are_stored_in_less(stem: str, kind: torch.dtype) -> None:
+    """As the library reads them; in a lower type they are off by so much that long texts notice."""
+    pair = [in_type(getattr(pico, stem)(seed, torch.float32), kind) for seed in range(2)]
+    buffers = dict(pair[0].named_buffers())
+    assert any(name.endswith("inv_freq") and buffer.dtype == torch.float32 for name, buffer in buffers.items())
+    for method in ("naive", "weights"):
+        alignment = lmc.match(*pair, method=method)
+        for model in (alignment.merge(0.5), *alignment.models):
+            assert {n: b.dtype for n, b in model.named_buffers()} == {n: b.dtype for n, b in buffers.items()}
+            assert all(torch.equal(b, buffers[n]) for n, b in model.named_buffers())
+    text = torch.arange(60)[None] % 7
+    assert torch.equal(lmc.match(*pair, method="naive").merge(0.0)(text).logits, pair[0](text).logits)
 
 
 def test_ends_of_the_naive_line_are_the_parents_exactly_whatever_their_epsilon():
@@ -130,7 +146,7 @@ def in_place(model):
 
 
 def cast(model):
-    model.to(torch.bfloat16)
+    in_type(model, torch.bfloat16)
 
 
 def other_epsilon(model):
@@ -139,11 +155,17 @@ def other_epsilon(model):
         norm.eps = 0.1
 
 
+def other_ends(model):
+    model.config.eos_token_id = model.generation_config.eos_token_id = 5
+
+
 def moved_to(model):
     model.to("cpu").requires_grad_(False)  # no change of the function
 
 
-@pytest.mark.parametrize(("change", "inside"), [(in_place, 1), (cast, 1), (other_epsilon, 1), (moved_to, 0)])
+@pytest.mark.parametrize(
+    ("change", "inside"), [(in_place, 1), (cast, 1), (other_epsilon, 1), (other_ends, 1), (moved_to, 0)]
+)
 def test_a_model_changed_in_memory_is_saved_and_not_referred_to(change, inside, tmp_path):
     for k, side in enumerate("ab"):
         lmc.save(pico.neox(seed=k, dtype=torch.float32), tmp_path / side)
@@ -156,9 +178,37 @@ def test_a_model_changed_in_memory_is_saved_and_not_referred_to(change, inside, 
     for mine, theirs in zip(alignment.parents, loaded.parents, strict=True):
         assert same(mine, theirs)
         assert mine.config.layer_norm_eps == theirs.config.layer_norm_eps
+        assert mine.config.eos_token_id == theirs.config.eos_token_id
     assert [p.name for p in (tmp_path / "aligned").glob("parent-*")] == ["parent-1"] * inside
     assert (tmp_path / "aligned/parent-1/tokenizer.json").exists() == bool(inside)
     assert ("a and a model in memory" in alignment.card(0.5)) == bool(inside)
+
+
+@pytest.mark.parametrize("stem", ["vit", "hf_vit"])
+def test_other_means_of_pictures_set_in_memory_are_saved(stem: str, tmp_path: Path) -> None:
+    for k, side in enumerate("ab"):
+        model = getattr(pico, stem)(seed=k, dtype=torch.float32)
+        if stem != "vit":
+            model.preprocessor_config = {"image_processor_type": "ViTImageProcessor", "image_mean": [0.5] * 3}
+        lmc.save(model, tmp_path / side)
+    a, b = (lmc.load(tmp_path / side) for side in "ab")
+    if stem == "vit":
+        b.pretrained_cfg.update(mean=(0.1,), std=(0.3,))
+    else:
+        b.preprocessor_config.update(image_mean=[0.1] * 3, image_std=[0.3] * 3)
+    alignment = lmc.match(a, b, method="weights")
+    alignment.save(tmp_path / "aligned")
+    loaded = lmc.Alignment.load(tmp_path / "aligned")
+    for at in (0.0, 0.5, 1.0):
+        assert same(alignment.merge(at), loaded.merge(at))
+    of = (loaded.parents[1].pretrained_cfg["mean"], (0.1,)) if stem == "vit" else None
+    assert of is None or tuple(of[0]) == of[1]
+    if stem == "vit":
+        b.pretrained_cfg.update(mean=(0.2,))
+    else:
+        b.preprocessor_config.update(image_mean=[0.2] * 3)
+    with pytest.raises(lmc.ArgumentError, match="found it changed since"):
+        alignment.merge(0.5)
 
 
 def test_a_transform_of_other_values_is_refused(alignment, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 import lmc
 from lmc.symmetries import require_stock
-from lmc.symmetries.stock_model import without_weights
+from lmc.symmetries.stock_model import in_type, without_weights
 from tests import pico
 
 ACTIVATIONS = ("act", "act_fn", "activation", "activation_fn", "intermediate_act_fn")
@@ -104,10 +105,27 @@ def test_stock_models_are_what_they_were_built_as(stem: str) -> None:
     for same in (
         model,
         lmc.canonicalize(model),
-        copy.deepcopy(model).to(torch.bfloat16).float().train(),
-        copy.deepcopy(model).half(),
+        in_type(copy.deepcopy(model), torch.bfloat16).float().train(),
+        in_type(copy.deepcopy(model), torch.float16),
     ):
         require_stock(same)
+
+
+EXACT = ("StableLm",)  # its one angle is 1
+
+
+@pytest.mark.parametrize("stem", pico.STEMS)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_angles_that_were_rounded_with_the_weights_are_said(stem: str, kind: torch.dtype) -> None:
+    model = pico.STEMS[stem](0, torch.float32)
+    turned = any("inv_freq" in name for name, _ in model.named_buffers())
+    model.to(kind).float()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        require_stock(model)
+    assert len(said) <= turned and all("inv_freq: rounded with the weights" in str(w.message) for w in said)
+    if turned and stem not in EXACT:
+        assert said
 
 
 def test_a_base_from_a_model_of_other_settings_is_refused(tmp_path: Path) -> None:
@@ -217,7 +235,7 @@ def follows(kind: str, length: int) -> tuple[Any, Any]:
 @pytest.mark.parametrize("kind", ["dynamic", "longrope", "by layer"])
 def test_angles_of_the_last_text_are_no_change(kind: str, length: int) -> None:
     model, _ = follows(kind, length)
-    for same in (model, copy.deepcopy(model).to(torch.bfloat16)):
+    for same in (model, in_type(copy.deepcopy(model), torch.bfloat16)):
         require_stock(same)
 
 
@@ -265,6 +283,22 @@ def test_kinds_of_angles_by_layer_are_compared() -> None:
     rotary.rope_type = {**rotary.rope_type, "sliding_attention": "default"}
     with pytest.raises(lmc.UnsupportedModelError, match=r"rotary_emb\.(rope_type|original_max_seq_len)"):
         require_stock(model)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
+def test_what_stands_around_a_model_is_named() -> None:
+    model = pico.llama(0, torch.float32)
+    for around, inner in ((torch.compile(model), "_orig_mod"), (nn.DataParallel(model), "module")):
+        with pytest.raises(lmc.UnsupportedModelError, match=f"one around it; give MODEL.{inner}"):
+            lmc.check(around)
+
+
+def test_a_weight_without_numbers_is_named() -> None:
+    models = [pico.llama(seed, torch.float32) for seed in range(2)]
+    models[1].lm_head.to("meta")
+    for use in (lambda: lmc.check(models[1]), lambda: lmc.match(*models, method="naive")):
+        with pytest.raises(lmc.UnsupportedModelError, match=r"lm_head\.weight: expected numbers, found none"):
+            use()
 
 
 def test_layers_that_were_taken_out_are_said_in_a_line() -> None:

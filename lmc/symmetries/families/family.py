@@ -77,7 +77,16 @@ def find(class_name: str, library: str) -> Family:
 
 def family_of(model: nn.Module) -> Family:
     """The family of a model. Raises UnsupportedModelError."""
+    for inner in ("_orig_mod", "module"):  # of torch.compile, and of what shares a model among processes
+        if _is_wrapper(model) and inner in dict(model.named_children()):
+            what = f"{type(model).__name__}: expected a stock model, found one around it; give MODEL.{inner}"
+            raise UnsupportedModelError(what)
     return find(type(model).__name__, type(model).__module__.split(".")[0])
+
+
+def _is_wrapper(model: nn.Module) -> bool:
+    """Whether a module is one of torch's around another one."""
+    return type(model).__module__.startswith(("torch._dynamo", "torch.nn.parallel", "torch.distributed"))
 
 
 def spec(model: nn.Module) -> ModelSpec:

@@ -36,6 +36,16 @@ def head(model: Any, embedding: str) -> Head:
     return Head(name, {weight: "class stream?", **bias}, {"class": layer.out_features}, (), None)
 
 
+def timm_record(model: Any) -> dict[str, Any]:
+    """What a timm model says of its origin and its pictures, in whichever form it keeps that; empty where it does not.
+
+    >>> timm_record(torch.nn.Linear(2, 2))
+    {}
+    """
+    kept = getattr(model, "pretrained_cfg", None) or {}
+    return dict(kept) if isinstance(kept, dict) else dict(kept.to_dict())
+
+
 def class_names(model: Any) -> dict[int, str]:
     """What a model calls its classes, by their numbers; empty where it does not say.
 
@@ -45,7 +55,7 @@ def class_names(model: Any) -> dict[int, str]:
     In transformers that is `id2label`, in timm `label_names`.
     """
     config = getattr(model, "config", None)
-    own = dict(getattr(model, "pretrained_cfg", None) or {}).get("label_names") or ()
+    own = timm_record(model).get("label_names") or ()
     named = dict(enumerate(own)) if config is None else getattr(config, "id2label", None) or {}
     return {int(number): str(name) for number, name in named.items()}
 
@@ -59,9 +69,10 @@ def name_classes_as(model: Any, other: Any) -> None:
         for name in NAMES:
             if hasattr(config, name):
                 setattr(model.config, name, getattr(config, name))
-    elif (origin := getattr(other, "pretrained_cfg", None)) is not None:
-        own = {name: value for name, value in dict(model.pretrained_cfg).items() if name not in TIMM_NAMES}
-        model.pretrained_cfg = own | {name: dict(origin)[name] for name in TIMM_NAMES if dict(origin).get(name)}
+    elif getattr(other, "pretrained_cfg", None) is not None:
+        origin = timm_record(other)
+        own = {name: value for name, value in timm_record(model).items() if name not in TIMM_NAMES}
+        model.pretrained_cfg = own | {name: origin[name] for name in TIMM_NAMES if origin.get(name)}
 
 
 def named(stem: str, *kinds: str) -> tuple[str, ...]:

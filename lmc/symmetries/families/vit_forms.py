@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc.errors import IncompatibleModelsError
+from lmc.symmetries.families.heads import timm_record
 from lmc.symmetries.stock_model import state
 
 PREPROCESSING = ("mean", "std", "crop_pct", "interpolation", "crop_mode")
@@ -47,7 +48,8 @@ def alike(model: Any, like: Any) -> nn.Module:
                 "be averaged"
             )
     new = copy.deepcopy(like)
-    new.pretrained_cfg = {**like.pretrained_cfg, **{k: model.pretrained_cfg.get(k) for k in PREPROCESSING}}
+    own = timm_record(model)
+    new.pretrained_cfg = timm_record(like) | {name: own.get(name) for name in PREPROCESSING}
     new.load_state_dict(tensors, assign=True)
     return new.requires_grad_(False).eval()
 
