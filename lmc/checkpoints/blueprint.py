@@ -77,10 +77,16 @@ def inspect(name: str | Path) -> Blueprint:
     return Blueprint(source, model, family, cover(source, family, model, found))
 
 
+def require_tokens_fit(folder: Path, family: Family, model: nn.Module) -> None:
+    """Raise CheckpointError where a folder's tokenizer has more tokens than the model has rows."""
+    if isinstance(reads := family.inputs(model), Tokens):
+        vocabulary.require_fit(folder, reads.vocabulary)
+
+
 def require_inputs(source: Source, family: Family, model: nn.Module) -> None:
     """Raise CheckpointError unless a checkpoint's tokenizer, or its preprocessing of pictures, fits its model."""
-    if isinstance(reads := family.inputs(model), Tokens):
-        return vocabulary.require_fit(source.folder, reads.vocabulary)
+    if isinstance(family.inputs(model), Tokens):
+        return require_tokens_fit(source.folder, family, model)
     try:
         preprocessing.of(model)
     except DataError as error:

@@ -3,6 +3,7 @@
 import json
 import platform
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,20 @@ def test_a_model_changed_in_memory_is_saved_and_not_referred_to(change, inside, 
     assert [p.name for p in (tmp_path / "aligned").glob("parent-*")] == ["parent-1"] * inside
     assert (tmp_path / "aligned/parent-1/tokenizer.json").exists() == bool(inside)
     assert ("a and a model in memory" in alignment.card(0.5)) == bool(inside)
+
+
+def test_parents_shrunk_in_memory_below_their_tokenizer_are_not_written(tmp_path: Path) -> None:
+    for k, side in enumerate("ab"):
+        lmc.save(pico.llama(seed=k, dtype=torch.float32), tmp_path / side)
+        pico.tokenizer(tmp_path / side)
+    pair = [lmc.load(tmp_path / side) for side in "ab"]
+    for model in pair:
+        model.resize_token_embeddings(3, mean_resizing=False)
+    alignment = lmc.match(*pair, method="weights")
+    for write in (alignment.save, partial(alignment.export, at=0.5)):
+        with pytest.raises(lmc.CheckpointError, match=r"[ab]/tokenizer\.json: expected at most vocab_size = 3 tokens"):
+            write(tmp_path / "out")
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
 @pytest.mark.parametrize("stem", ["vit", "hf_vit"])

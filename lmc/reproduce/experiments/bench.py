@@ -1,6 +1,6 @@
 """What learned matching costs, in ratios to a plain training step of the same model, measured in one run.
 
-    make bench                       # every part; ITEM=step|memory|growth|startup|weights|sweeps|merge|choices runs one
+    make bench                       # every part; ITEM=step (or another of PARTS) runs one
 
 `make bench ITEM=step` is `python -m lmc.reproduce.experiments.bench step`. Each part writes
 data/results/bench/<part>.json with the facts of the machine. Times are processor seconds of one thread, so that other
@@ -29,14 +29,16 @@ from lmc.evaluation import Data, losses
 from lmc.files import write_whole
 from lmc.matching import Endpoints, Learner, Recipe
 from lmc.reproduce import places
-from lmc.reproduce.experiments import bench_choices, bench_merge, bench_sweeps, bench_weights
+from lmc.reproduce.experiments import bench_choices, bench_merge, bench_rates, bench_sweeps, bench_weights
 from lmc.reproduce.experiments.cost import learner
 from lmc.reproduce.training.shapes import PYTHIA, NeoX
+from lmc.reproduce.training.shipped_pairs import names
 
 SHAPES = {name: PYTHIA[name] for name in ("14M", "31M", "70M")}
 WINDOWS = {1024: (2, 512), 4096: (4, 1024)}  # tokens: windows, and tokens in each
 ROUNDS = {"14M": 4, "31M": 3, "70M": 2}
 STARTS = 5
+PARTS = ("step", "memory", "growth", "startup", "weights", "sweeps", "merge", "choices", "rates")
 
 
 def build(shape: NeoX, seed: int = 0) -> Any:
@@ -230,7 +232,7 @@ def main() -> None:
         "item",
         nargs="?",
         default="all",
-        choices=["all", "step", "memory", "growth", "startup", "weights", "sweeps", "merge", "choices"],
+        choices=["all", *PARTS],
     )
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -259,6 +261,8 @@ def main() -> None:
         bench_sweeps.main([])
     if given.item in ("all", "choices"):
         bench_choices.main([])
+    if given.item in ("all", "rates"):
+        bench_rates.measured(names())
     if given.item in ("all", "merge"):
         try:
             bench_merge.main([])
