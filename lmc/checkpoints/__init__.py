@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints import vocabulary as vocabulary
     from lmc.checkpoints.blueprint import Blueprint as Blueprint
     from lmc.checkpoints.blueprint import inspect as inspect
+    from lmc.checkpoints.blueprint import require_tokens_fit as require_tokens_fit
     from lmc.checkpoints.checkpoint import DTYPES as DTYPES
     from lmc.checkpoints.checkpoint import find_all as find_all
     from lmc.checkpoints.checkpoint import load as load

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import belongings, hub, transformers_layout
 from lmc.checkpoints.beside import sha256_all
-from lmc.checkpoints.blueprint import STOCK, Blueprint, buildable, empty, inspect, require_tokens_fit
+from lmc.checkpoints.blueprint import STOCK, Blueprint, buildable, empty, inspect
 from lmc.checkpoints.headers import TYPES
 from lmc.checkpoints.hub import Source
 from lmc.checkpoints.lazy import stored
@@ -99,8 +99,6 @@ def save(
     family = family_of(model)
     own = model.state_dict()
     plan = {name: torch.empty(t.shape, dtype=dtype or t.dtype, device="meta") for name, t in own.items()}
-    if isinstance(tokenizer_from, Mapping) and belongings.TOKENIZER in tokenizer_from:
-        require_tokens_fit(tokenizer_from[belongings.TOKENIZER], family, model)
     with whole_folder(directory) as folder:
         STOCK[family.library].write(model, folder, plan, own.items() if tensors is None else tensors)
         _refuse_loss(family, model, folder)

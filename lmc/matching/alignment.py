@@ -351,7 +351,11 @@ def _average(tensors: Sequence[tuple[float, Tensor]], dtype: torch.dtype) -> Ten
 
 
 def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:
-    return inherit(parents, [checkpoints.source(parent) for parent in parents], take_from)
+    """What belongs to a model made of these. Raises CheckpointError for a tokenizer that a parent has no rows for."""
+    found = inherit(parents, [checkpoints.source(parent) for parent in parents], take_from)
+    if folder := found.sources.get(checkpoints.belongings.TOKENIZER):
+        checkpoints.require_tokens_fit(folder, family_of(parents[0]), parents[0])
+    return found
 
 
 def _canonical(parent: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc.errors import UnsupportedModelError
-from lmc.symmetries.families import family_of, of_configuration, same_but_for_size
+from lmc.symmetries.families import family_of, of_configuration, same_but_for_size, spec
 from lmc.symmetries.stock_libraries import transformers
 from lmc.symmetries.stock_model import without_weights
 from lmc.symmetries.stock_timm import timm_architecture, timm_arguments, timm_model
@@ -55,7 +55,16 @@ def require_stock(model: nn.Module) -> None:
         raise UnsupportedModelError(
             f"{type(model).__name__}: {where}: expected {there}, {like}, found {here}; {advice}"
         )
+    _require_tie(model)
     _warn_of_rounding(model, twin)
+
+
+def _require_tie(model: Any) -> None:
+    """Refuse settings that tie a head to an embedding where the two differ: a library would read one for both."""
+    tied = spec(model).tied
+    if tied and model.config.tie_word_embeddings and not torch.equal(*(model.get_parameter(name) for name in tied)):
+        what = f"{type(model).__name__}: config.tie_word_embeddings: expected False, as {tied[0]} and {tied[1]} differ"
+        raise UnsupportedModelError(f"{what}, found True; set it so")
 
 
 def _warn_of_rounding(model: nn.Module, twin: nn.Module) -> None:

@@ -293,6 +293,14 @@ def test_what_stands_around_a_model_is_named() -> None:
             lmc.check(around)
 
 
+def test_a_tie_that_the_weights_do_not_have_is_refused() -> None:
+    model = pico.llama(0, torch.float32)
+    model.config.tie_word_embeddings = True
+    with pytest.raises(lmc.UnsupportedModelError, match=r"tie_word_embeddings: expected False, .* differ, found True"):
+        require_stock(model)
+    require_stock(pico.llama(0, torch.float32, tie_word_embeddings=True))
+
+
 def test_a_weight_without_numbers_is_named() -> None:
     models = [pico.llama(seed, torch.float32) for seed in range(2)]
     models[1].lm_head.to("meta")
