@@ -331,8 +331,10 @@ def mixture(
             else:
                 yield name, back.moved(name, _average(read, torch.float64)).to(kinds[name])
 
+    own = [_widest(model.parameters()) for model in models]
     widest = _widest([*outline.parameters(), *(p for m in models for p in m.parameters())])
-    return in_type(outline, widest), tensors()
+    exact = models[own.index(widest)] if widest in own else models[0]
+    return in_type(outline, widest, settled_as=exact), tensors()
 
 
 def _widest(tensors: Iterable[Tensor]) -> torch.dtype:

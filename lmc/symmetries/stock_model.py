@@ -173,22 +173,24 @@ def hold(model: Any, spec: ModelSpec, tensors: Mapping[str, Tensor], untie: bool
     return new.eval()
 
 
-def in_type(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def in_type(model: nn.Module, dtype: torch.dtype, settled_as: nn.Module | None = None) -> nn.Module:
     """The model itself, with its weights in a type; what is computed from its settings, such as angles, stays as it is.
 
     >>> next(in_type(lmc.canonicalize(model), torch.bfloat16).parameters()).dtype
     torch.bfloat16
 
-    So the libraries read models, too: in bfloat16, angles are off by so much that long texts notice.
+    Or that is as in `settled_as`, a model of the same settings. So the libraries read models, too: with angles in
+    bfloat16, long texts would notice.
     """
+    like = dict((settled_as or model).named_modules())
     settled = [
-        (module, name, getattr(module, name))
-        for module in model.modules()
+        (module, name, getattr(like.get(where, module), name, None))
+        for where, module in model.named_modules()
         for name in module._non_persistent_buffers_set
     ]
     model.to(dtype)
     for module, name, buffer in settled:
-        setattr(module, name, buffer)
+        setattr(module, name, None if buffer is None else buffer.clone())
     return model
 
 

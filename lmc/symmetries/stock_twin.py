@@ -68,16 +68,18 @@ def _require_tie(model: Any) -> None:
 
 
 def _warn_of_rounding(model: nn.Module, twin: nn.Module) -> None:
-    """Say where angles went through a lower type with the weights, as `model.bfloat16()` has it."""
-    others = dict(twin.named_modules())
+    """Say where angles went through a lower type with the weights, as `model.bfloat16()` has it, or factors did.
+
+    Factors are rounded by the libraries, too: to the type that a model is read in.
+    """
+    others, read_in = dict(twin.named_modules()), next(model.parameters()).dtype
     for name, module in model.named_modules():
         for key, here, there in _numbers(module, others.get(name, module)):
-            if not _same(here, there, torch.float64):
+            if not _same(here, there, torch.float64 if key.endswith("inv_freq") else read_in):
                 what = (
-                    f"{type(model).__name__}: {name}.{key}: rounded with the weights; a checkpoint computes with exact"
+                    f"{type(model).__name__}: {name}.{key}: rounded with the weights, where a checkpoint computes with"
                 )
-                what += " numbers, which long texts notice: load the model in that type (dtype=…)"
-                warnings.warn(what, stacklevel=1)
+                warnings.warn(f"{what} exact numbers; load the model in that type (dtype=…)", stacklevel=1)
                 return
 
 

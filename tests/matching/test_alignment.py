@@ -185,6 +185,20 @@ def test_a_model_changed_in_memory_is_saved_and_not_referred_to(change, inside, 
     assert ("a and a model in memory" in alignment.card(0.5)) == bool(inside)
 
 
+def test_factors_that_are_rounded_to_a_type_are_those_of_the_widest(tmp_path: Path) -> None:
+    """Gemma's factor of the embedding is read in the type of the weights."""
+    for k, side in enumerate("ab"):
+        lmc.save(pico.gemma(seed=k, dtype=torch.float32, hidden_size=20), tmp_path / side)
+    pair = [lmc.load(tmp_path / side, dtype=kind) for side, kind in (("a", torch.bfloat16), ("b", torch.float32))]
+    scales = [dict(model.named_buffers())["model.embed_tokens.embed_scale"] for model in pair]
+    assert scales[0] != scales[1]
+    for parents in (pair, pair[::-1]):
+        alignment = lmc.match(*parents, method="naive")
+        exact = parents.index(pair[1])
+        text = torch.arange(30)[None] % 7
+        assert torch.equal(alignment.merge(exact)(text).logits, pair[1](text).logits)
+
+
 def test_parents_shrunk_in_memory_below_their_tokenizer_are_not_written(tmp_path: Path) -> None:
     for k, side in enumerate("ab"):
         lmc.save(pico.llama(seed=k, dtype=torch.float32), tmp_path / side)
