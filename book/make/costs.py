@@ -7,9 +7,12 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
+from lmc.matching import default_rate
+from lmc.reproduce.experiments import scaling, vision
 from lmc.reproduce.experiments.bench_choices import BOTH, DEFAULT, time_to
 from lmc.reproduce.experiments.bench_weights import UNRELATED
 from lmc.reproduce.training.shapes import PYTHIA
+from lmc.reproduce.training.shipped_pairs import KINDS as SHIPPED
 
 BENCH = Path(__file__).resolve().parents[2] / "data/results/bench"
 
@@ -23,7 +26,7 @@ NEAR = 0.1  # a size that differs by no more from one that was measured is that 
 def cost_tables(folder: Path) -> None:
     """`cost-step.md` and its like in the folder, one for each part, and `cost-sizes.md` from all of them."""
     tables = {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth, "merge": _merge}
-    tables |= {"startup": _startup, "choices": _choices, "sweeps": _sweeps}
+    tables |= {"startup": _startup, "choices": _choices, "sweeps": _sweeps, "rates": _rates}
     for part, table in tables.items():
         if not (BENCH / f"{part}.json").is_file():
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
@@ -148,6 +151,41 @@ def _choices(numbers: dict[str, Any]) -> list[str]:
             cells += [f"{statistics.mean(starts):.1f}", *(f"{barrier:.3f}" for barrier in barriers)]
         rows.append(f"| {choice} | " + " | ".join([*cells, _ratios(_taken(numbers, KINDS["text"], choice))]) + " |")
     return rows
+
+
+def _rates(numbers: dict[str, Any]) -> list[str]:
+    """By kind of pair and batch, the barrier after the longer run at each rate, and its seconds."""
+    rates = sorted({tried["lr"] for row in numbers.values() for tried in row["tried"]})
+    rows = ["| pairs | channels | default rate | batch | s | " + " | ".join(f"rate {rate:g}" for rate in rates) + " |"]
+    rows += ["|---" * (5 + len(rates)) + "|"]
+    kinds = dict.fromkeys(name.rpartition("-")[0] for name in sorted(numbers, key=lambda name: (_width(name), name)))
+    for kind in kinds:
+        pairs = [row for name, row in numbers.items() if name.rpartition("-")[0] == kind]
+        width, many = _width(f"{kind}-0"), f", {len(pairs)} pairs" if len(pairs) > 1 else ", one pair"
+        for batch in sorted({tried["batch"] for row in pairs for tried in row["tried"]}):
+            found = {rate: [_longest(row, rate, batch) for row in pairs] for rate in rates}
+            cells = [
+                f"{statistics.mean(run['barrier'] for run in runs if run):.4f}" if all(runs) else ""
+                for runs in found.values()
+            ]
+            seconds = statistics.mean(run["seconds"] for runs in found.values() for run in runs if run)
+            default = f"{default_rate('dual', width):.2g}"
+            rows.append(f"| {kind}{many} | {width} | {default} | {batch} | {seconds:.0f} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _longest(row: Mapping[str, Any], rate: float, batch: int) -> Mapping[str, float] | None:
+    """The longest run of a pair at a rate and a batch."""
+    runs = [t["runs"][-1] for t in row["tried"] if (t["lr"], t["batch"]) == (rate, batch)]
+    return runs[0] if runs else None
+
+
+def _width(name: str) -> int:
+    """The channels of a pair of networks, by its name."""
+    kind = name.rpartition("-")[0]
+    settings: dict[str, Any] = vision.SETTINGS | scaling.settings()
+    shape: Any = SHIPPED[kind][0].shape if kind in SHIPPED else settings[kind].shape
+    return int(shape.width)
 
 
 def _taken(numbers: Mapping[str, Any], kind: str, choice: str) -> list[float]:

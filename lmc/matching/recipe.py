@@ -29,13 +29,13 @@ def default_rate(method: str, width: int) -> float:
     """The learning rate that a learned method takes for models with a residual stream of so many channels.
 
     >>> default_rate("single", 128), default_rate("dual", 128), default_rate("dual", 512)
-    (0.02, 0.01, 0.005)
+    (0.02, 0.01, 0.0025)
 
-    Two endpoints that step by η apart from each other separate by 2η: dual takes half of single's. A step of Adam moves
-    every entry of a rotation's generator by about η, and the angles by η times the square root of the width: wider
-    models take steps of the same angles. On wide pairs the best rates that were measured fall as much (`make bench`).
+    Two endpoints that step by η apart from each other separate by 2η: dual takes half of single's. Beyond that width
+    the best rate fell as the width rose, up to 512 channels (`make bench ITEM=rates`): a step of Adam moves every entry
+    of a rotation's generator by about η, and a wider rotation has more of them.
     """
-    return RATES[method] * min(1.0, math.sqrt(WIDTH / width))
+    return RATES[method] * min(1.0, WIDTH / width)
 
 
 class Choices(TypedDict, total=False):
@@ -112,7 +112,7 @@ class Recipe:
         """The recipe with what depends on the models and the data chosen, where it was left open.
 
         >>> Recipe("dual").fitted(width=512).lr, Recipe("dual", lr=0.02).fitted(width=512).lr
-        (0.005, 0.02)
+        (0.0025, 0.02)
         """
         rate = default_rate(self.method, width) if self.learned else None
         batch = IMAGES if images else WINDOWS

@@ -206,7 +206,7 @@ def recompute_activations(model: Any) -> None:
     """Let every layer compute its activations again in the backward pass, by the stock mechanism, in place.
 
     The model stays in evaluation mode. A stock transformers layer looks at its own training flag, and at nothing
-    below it: that flag is set alone, so dropout stays off.
+    below it: that flag is set alone. A layer that drops by itself, as OPT's does, gets rates of 0.
     """
     if type(model).__module__.startswith("timm."):
         model.set_grad_checkpointing(True)
@@ -220,6 +220,8 @@ def recompute_activations(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
+            for rate in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+                setattr(module, rate, 0.0)
 
 
 def logits(model: Any, inputs: Tensor) -> Tensor:

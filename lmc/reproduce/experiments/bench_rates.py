@@ -49,7 +49,7 @@ TRAINED = {  # settings of chapter 15; a wide network is tried at fewer choices,
     "depth-2": Grid(),
     "cifar10-128": Grid(LOWER),
     "width-256": Grid(LOWER, (1.0,)),
-    "width-512": Grid(LOWER, (1.0,)),
+    "width-512": Grid((1.25e-3, *LOWER), (1.0,)),
 }
 
 
