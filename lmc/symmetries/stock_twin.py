@@ -111,7 +111,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
     yield from _of_methods(own)
     yield from _of_settings(own, others)
     yield from _of_places(own, others)
-    for name in sorted(own.keys() | others.keys()):
+    for name in sorted((own.keys() | others.keys()) - _beside(own, others)):
         module, other = own.get(name), others.get(name)
         if all(m is None or _idle(m) for m in (module, other)):
             continue
@@ -126,6 +126,21 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         for key, numbers, anew in _numbers(module, other):
             if not any(_same(numbers, anew, kind) for kind in _KINDS):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
+
+
+def _beside(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> set[str]:
+    """Modules that an owner keeps with a model, such as a loss: no class looks for one of that name.
+
+    What a container holds is used by its place, whatever its name.
+    """
+    found: set[str] = set()
+    for name in own.keys() - others.keys():
+        place, _, last = name.rpartition(".")
+        around = others.get(place)
+        held = isinstance(around, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        if around is not None and not held and not hasattr(around, last):
+            found |= {n for n in own if n == name or n.startswith(f"{name}.")}
+    return found
 
 
 def _of_methods(own: Mapping[str, nn.Module]) -> Iterator[Difference]:

@@ -161,6 +161,18 @@ def test_marks_of_the_owner_are_no_change() -> None:
         require_stock(model)
 
 
+@pytest.mark.parametrize("stem", ["llama", "vit", "bert"])
+def test_a_loss_that_is_kept_with_a_model_is_no_change(stem: str) -> None:
+    model = getattr(pico, stem)(0, torch.float32)
+    model.loss_fct = nn.Sequential(nn.CrossEntropyLoss())
+    require_stock(model)
+    layers = model.blocks if stem == "vit" else (model.model if stem == "llama" else model.bert.encoder)
+    layers = getattr(layers, "layers", getattr(layers, "layer", layers))
+    layers.append(nn.Tanh())  # what a list holds is used
+    with pytest.raises(lmc.LmcError):
+        require_stock(model)
+
+
 def test_what_is_dropped_in_training_is_no_change() -> None:
     model = pico.dinov2(0, torch.float32)
     model.config.drop_path_rate = 0.3
