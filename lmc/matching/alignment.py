@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ class Alignment:
     transforms: tuple[Transform, ...]
     record: dict[str, Any]
     log: tuple[dict[str, float], ...] = field(default=())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy begins with: the aligned endpoints are made anew from its own parents."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def models(self) -> tuple[nn.Module, ...]:
@@ -376,7 +380,8 @@ def _edits(parent: nn.Module) -> tuple[list[str], str]:
     counts = []
     for tensor in state(parent).values():
         apart = tensor.numel() // LOOKED_AT | 1  # odd, so that every column of a matrix comes by in its turn
-        some = tensor.detach().reshape(-1)[::apart].double().sum().item()
+        few = tensor.detach().reshape(-1)[::apart].double()
+        some = float((few * torch.arange(1, len(few) + 1, device=few.device)).sum())  # of their order, too
         counts.append(f"{0 if tensor.is_inference() else tensor._version} {some}")
     return counts, f"{family_of(parent).settings(parent)} {preprocessing.of(parent)}"
 

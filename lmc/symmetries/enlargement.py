@@ -58,11 +58,13 @@ def enlarge(small: nn.Module, like: nn.Module) -> nn.Module:
         n: c for norm in wide.norms for n, c in ((norm.weight, norm.canonical_gain), (norm.bias, norm.canonical_bias))
     }
     constants |= {gain.weight: 1.0 for gain in wide.gains}
-    tensors = {}
+    tensors, routers = {}, {mean.source for mean in wide.means if mean.into is None}
     for name, shape in outline.items():
         out = torch.full(shape, constants.get(name, 0.0), dtype=torch.float64, device=first.device)
         if name in spec.rules:
             _fill(out, name, held[name].double(), spec, wide)
+        elif name in routers:
+            _tell_apart(out)
         tensors[name] = out.to(first.dtype)
     new = _held(tensors, small, like, wide)
     inputs = example_inputs(small)
@@ -93,6 +95,13 @@ def _fill(out: Tensor, name: str, tensor: Tensor, spec: ModelSpec, wide: ModelSp
             channels = [slice(None) if d == dim else slice(length) for d, length in enumerate(shape)]
             new.of(out)[tuple(channels)] = mean * math.sqrt(spec.sizes[STREAM] / wide.sizes[STREAM])
         corner += part
+
+
+def _tell_apart(router: Tensor) -> None:
+    """Give the experts of a layer that is added rows that differ, about zero: all of them add nothing to the stream,
+    and matching needs an order of them that does not depend on their places."""
+    count = len(router)
+    router[:, 0] = (torch.arange(count, dtype=router.dtype) - (count - 1) / 2) / count
 
 
 def _factor(name: str, block: Block, spec: ModelSpec, wide: ModelSpec) -> float:

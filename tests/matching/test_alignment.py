@@ -1,6 +1,8 @@
 """An alignment is values: merge is a stock model on the line, save and load give the same one back."""
 
+import copy
 import json
+import pickle
 import platform
 from fractions import Fraction
 from functools import partial
@@ -236,6 +238,23 @@ def test_other_means_of_pictures_set_in_memory_are_saved(stem: str, tmp_path: Pa
         b.pretrained_cfg.update(mean=(0.2,))
     else:
         b.preprocessor_config.update(image_mean=[0.2] * 3)
+    with pytest.raises(lmc.ArgumentError, match="found it changed since"):
+        alignment.merge(0.5)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda alignment: pickle.loads(pickle.dumps(alignment))])
+def test_copies_of_an_alignment_merge_as_it_does(copied, alignment):
+    middle = alignment.merge(0.5)
+    again = copied(alignment)
+    assert same(again.merge(0.5), middle) and same(copied(again).merge(1.0), alignment.merge(1.0))
+
+
+def test_numbers_that_change_places_are_a_change():
+    a, b = (pico.neox(seed=seed, dtype=torch.float32) for seed in range(2))
+    alignment = lmc.match(a, b, method="weights")
+    alignment.merge(0.5)
+    bias = b.gpt_neox.layers[0].mlp.dense_4h_to_h.bias
+    bias.data = bias.data.flip(0)
     with pytest.raises(lmc.ArgumentError, match="found it changed since"):
         alignment.merge(0.5)
 

@@ -106,6 +106,15 @@ def test_the_large_one_gives_its_shapes_and_nothing_else() -> None:
     assert not any(t.any() for n, t in new.state_dict().items() if "layers.2." in n and "layernorm" not in n)
 
 
+@pytest.mark.parametrize("make", [pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe])
+def test_experts_of_a_layer_that_is_added_can_be_matched(make: Any) -> None:
+    small, large = make(0, torch.float32), make(1, torch.float32, num_hidden_layers=3)
+    alignment = lmc.match(lmc.enlarge(small, large), large, method="weights")
+    inputs = pico.inputs(small)
+    expected = pico.logits(small, inputs)
+    assert (pico.logits(alignment.models[0], inputs) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
 REFUSED: dict[str, tuple[Any, Any, str]] = {
     "class": (pico.neox, pico.llama, "class: expected LlamaForCausalLM"),
     "setting": (pico.neox, lambda: pico.neox(hidden_act="relu"), "hidden_act: expected relu .* more than a size"),
