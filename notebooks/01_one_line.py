@@ -216,7 +216,7 @@ figures.path_figure(results.read("naive-pythia", profile).comparison)
 plt.show()
 
 # %% [markdown]
-# ## Hear it fail
+# ## Read it fail
 #
 # {numref}`widget-lambda-again` is the picture of the first page once more. Choose the text there, and read what the
 # networks on the line write.

@@ -26,10 +26,8 @@
 # write $B$, such as a swap of units, chosen to fit $A$. *Single* matching rewrites $B$ only, *dual* matching both.
 #
 # A plane needs three networks. For single matching they are $A$, $B$ and $g\,B$: the plane holds both the direct line
-# from $A$ to $B$ and the matched one from $A$ to $g\,B$. For dual matching both endpoints are rewritten, as $g_A A$ and
-# $g_B B$, so $A$ and $B$ themselves lie elsewhere. But the line from $g_A A$ to $g_A B$ has the same losses as the line
-# from $A$ to $B$: one and the same rewriting of both ends rewrites every network between them, and changes none
-# ({doc}`09_one_side_or_two`). So the plane of $g_A A$, $g_A B$ and $g_B B$ holds both lines again.
+# from $A$ to $B$ and the matched one from $A$ to $g\,B$. For dual matching there is such a plane too, though both endpoints are
+# rewritten: {doc}`09_one_side_or_two` says why, and you may leave the right map aside until then.
 #
 # The shipped pairs are small: a vision transformer on digits and a language model of Pythia's architecture on English
 # documentation. Single and dual matching learn at the package's default rates for 80 steps; {doc}`10_vision` takes more
@@ -258,7 +256,7 @@ for i, j in ((0, 1), (0, 2), (1, 2)):
 #
 # ```{exercise}
 # :label: ex-plane
-# The two planes look alike. Why may they? Rewrite $A$ and $B$ by one and the same random rotation of the stream, and
+# (For after {doc}`09_one_side_or_two`.) The two planes look alike. Why may they? Rewrite $A$ and $B$ by one and the same random rotation of the stream, and
 # compare their distance and their outputs with those of before.
 # ```
 

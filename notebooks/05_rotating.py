@@ -82,7 +82,8 @@ before = outputs(model)
 # Let $Q$ be orthogonal, $Q^\top Q = 1$. Everything that writes to the stream is multiplied by $Q$ from the left, everything
 # that reads from it by $Q^\top$ from the right: $(W_r Q^\top)(Q x) = W_r x$. The orthogonal matrices of $d$ channels have
 # $d(d-1)/2$ free numbers, more than 8,000 for 128 channels. It is the one rotation that turns all layers at once, and methods that
-# only permute do not have it. (The values of all heads together have about as many free numbers: {doc}`07_proof` counts.)
+# only permute do not have it. (The values of all heads together have about as many free numbers: {doc}`07_proof` counts.) Such rewritings form
+# a *group*: two of them, one after the other, are one again, and each can be undone.
 #
 # ## What a norm forbids
 #

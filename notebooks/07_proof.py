@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Checked: none is wrong, and none was found missing
+# # The list of symmetries, checked
 #
 # Matching looks for the rewriting that lowers a loss. If one of the rewritings changed the function a little, matching
 # would happily use that. So everything later rests on two statements: every declared {term}`symmetry` is exact, and
@@ -104,6 +104,9 @@ print(report)
 assert report.ok
 
 # %% [markdown]
+# In these tables `RotaryCommutant(2)` are the complex numbers of a pair of channels that is turned by its position. `qk` is what stands between queries and
+# keys where no position turns them. Permutations have dimension 0: there are many, but nothing about them can be changed by a little.
+#
 # That such a check can fail was shown on the way: a rotation that forgets $\mathbb 1$ ({doc}`05_rotating`) and a shear
 # ({doc}`06_inside_a_head`) change the outputs.
 #

@@ -318,26 +318,13 @@ print(second.numbers["prompt"])
 charts.sayings_table(second.numbers)
 
 # %% [markdown]
-# ## Every method, in numbers
-#
-# One-sided and two-sided, with and without data, from the results of {doc}`10_vision` and {doc}`11_text`, where the columns
-# are explained. A negative `gap` means that the midpoint is better than both parents. {doc}`20_every_experiment` sets all experiments
-# of the book side by side.
-
-# %% tags=["remove-input"]
-figures.method_table(results.read("vit-digits", profile).comparison)
-
-# %% tags=["remove-input"]
-figures.method_table(results.read("neox-docstrings", profile).comparison)
-
-# %% [markdown]
 # ## Downstream tasks
 #
 # For models that answer benchmarks, loss is not the last word. A merged model is a stock checkpoint, so the usual harness
 # reads it; it is an extra and was not run for this book:
 #
 # ```bash
-# pip install "lmc-transformers[downstream]"        # in a clone: pip install -e ".[downstream]"
+# pip install -e ".[downstream]"                    # in a clone
 # lmc merge aligned --at 0.5 --out merged
 # lm_eval --model hf --model_args pretrained=merged --tasks lambada_openai,arc_easy,piqa --device cuda:0
 # ```

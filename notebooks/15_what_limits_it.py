@@ -20,10 +20,10 @@
 #
 # One thing varied at a time: the size of the networks, how long they were trained, how much data matching sees. The
 # right half of Figure 1 in {cite:t}`li2026dual` shows barriers over model size for vision transformers on ImageNet. The
-# networks here are smaller by orders of magnitude and are trained in this notebook, on handwritten digits, so the figure
-# answers the same question for another range of sizes.
+# networks here are smaller by orders of magnitude, so the figures answer the same question for another range of sizes.
 #
-# Three pairs at every point, which share no endpoint; dual matching runs on the first of them with three seeds.
+# The first section trains networks on handwritten digits in this notebook; those on text show runs that took hours. There are three
+# pairs at every point, which share no endpoint, but for width 512 (one) and width 256 at one loss (two).
 # The numbers come from the profile and run named under each figure. The same questions at the size of a GPU are the figures
 # `limit-width`, `limit-depth`, `limit-training` and `limit-alignment` ({doc}`../gpu`).
 
@@ -153,9 +153,9 @@ charts.sweep_table(on_text)
 # {{scale-width-tokens: fits.weights.interval.1}}, so it hardly falls, and for networks averaged as they are between
 # {{scale-width-tokens: fits.naive.interval.0}} and {{scale-width-tokens: fits.naive.interval.1}}: these may rise or fall.
 #
-# Two warnings. Four widths with ten pairs are few, and one pair says little of a width: at 256 channels the three pairs, whose
+# Two warnings. First, four widths with ten pairs are few, and one pair says little of a width: at 256 channels the three pairs, whose
 # losses agree, leave {{scale-width-tokens: methods.dual.barrier.2.0}},
-# {{scale-width-tokens: methods.dual.barrier.2.1}} and {{scale-width-tokens: methods.dual.barrier.2.2}}. We trained the first
+# {{scale-width-tokens: methods.dual.barrier.2.1}} and {{scale-width-tokens: methods.dual.barrier.2.2}}. Second, training is not repeatable enough: we trained the first
 # of them once more from the same seeds, in bfloat16: it leaves {{scale-width-tokens: settings.2.again in bfloat16.dual}} now,
 # and {{scale-width-tokens: settings.2.again in bfloat16.dual, matched in float32}} if it is matched in float32. So training one
 # pair anew changes its barrier by a factor of three. With this run in the place of the first, $k$ is
@@ -182,9 +182,10 @@ charts.sweep_table(at_one_loss)
 
 # %% [markdown]
 # The barrier falls all the same ({numref}`fig-scale-width-loss`), here for every method, plain averaging among them, and at 256
-# channels learned matching leaves none that these windows show, in either pair. So it is not the better fit that makes wider
-# networks easier to connect. (The wider networks were trained for fewer steps, which by itself makes it easier, as the section on
-# training below shows for digits. Width and steps are told apart by no experiment here.)
+# channels learned matching leaves none that these windows show, in either pair. (There the average is even a little better than
+# the better parent: its loss minus that one's is {{scale-width-loss: settings.2.methods.dual.gap.0}} and {{scale-width-loss: settings.2.methods.dual.gap.1}} nats per token.)
+# So a better fit is not needed for it. But the wider networks were also trained for fewer steps, and that makes it easier by itself, as the section
+# on training below shows for digits. Which of the two does it was not tested.
 #
 # ### Depth
 #

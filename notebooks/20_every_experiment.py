@@ -114,8 +114,8 @@ figures.Markdown(
 # :class: dropdown
 # ```
 #
-# Each is ahead in some. There is no rule here that says which to take; start from whichever has the lower midpoint, as
-# `lmc` does.
+# Each is ahead in some. There is no rule here that says which to take; `lmc` begins
+# at weights, which costs less; `--start better` looks at both and takes the one with the lower midpoint.
 
 # %%
 wins = {"weights": 0, "activations": 0}

@@ -13,6 +13,8 @@ TRAINED = {
     "olmo-wikipedia": ("OLMo's architecture, Wikipedia", "OlmoForCausalLM"),
     "gpt2-shakespeare": ("GPT-2, Tiny Shakespeare", "GPT2LMHeadModel"),
     "vit-cifar10": ("ViT, CIFAR-10", "VisionTransformer"),
+    "cifar10-128": ("ViT, CIFAR-10, better trained", "VisionTransformer"),
+    "cifar10-192": ("ViT, CIFAR-10, better trained, one pair", "VisionTransformer"),
     "vit-tiny-imagenet": ("ViT, Tiny ImageNet", "VisionTransformer"),
 }
 
