@@ -49,7 +49,7 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
     x = torch.linspace(low_x - room_x, high_x + room_x, grid, dtype=torch.float64)
     y = torch.linspace(low_y - room_y, high_y + room_y, grid, dtype=torch.float64)
     losses = torch.empty(grid, grid, dtype=torch.float64)
-    work = rebuild(models[0], spec, states[0])
+    work = rebuild(models[0], spec, states[0], untie=True)  # a head that is tied in one may be its own in another
     parameters = dict(work.state_dict())
     stacked = {name: torch.stack([s[name].double() for s in states]) for name in states[0]}
     for row, column in tqdm(torch.cartesian_prod(torch.arange(grid), torch.arange(grid)).tolist(), disable=None):

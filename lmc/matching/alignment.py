@@ -213,6 +213,10 @@ class Alignment:
         `measured`: a path of this alignment, whose losses the card quotes. `take_from`: the parent whose tokenizer,
         chat templates and generation settings the merged model gets. Raises CheckpointError, ArgumentError.
         """
+        ends = {len(at) if isinstance(at, tuple) else 2 for at in measured.lambdas} if measured else set()
+        if ends - {len(self.parents)}:
+            what = f"measured: expected a path of this alignment, of {len(self.parents)} models"
+            raise ArgumentError(f"{what}, found one of {min(ends)}; measure it with lmc.path")
         if at is not None:
             found = _inherited(self.parents, take_from)
             return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, found, dtype, data, measured),)

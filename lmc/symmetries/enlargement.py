@@ -33,6 +33,8 @@ from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import epsilon, hold, set_epsilon, state
 
 
+@torch.autocast("cpu", enabled=False)  # what is compared at the end is the function, not its rounding
+@torch.autocast("cuda", enabled=False)
 def enlarge(small: nn.Module, like: nn.Module) -> nn.Module:
     """A new stock model with the shapes of `like` and the function of `small`; neither is touched.
 

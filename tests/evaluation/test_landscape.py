@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 
 import pico
 import pytest
@@ -10,7 +11,7 @@ import torch
 import lmc
 from lmc.errors import ArgumentError
 from lmc.evaluation.landscape import affine_weights, coordinates, plane
-from lmc.evaluation.loss import evaluate
+from lmc.evaluation.loss import Data, evaluate
 from lmc.reproduce.experiments.planes import planes
 from lmc.reproduce.runs import Plane
 from lmc.symmetries.stock_model import state
@@ -85,3 +86,18 @@ def test_what_spans_no_plane_is_refused(models, data):
         plane([models[0], models[0], models[1]], data)
     with pytest.raises(ArgumentError, match="at least 2 points"):
         plane(models, data, grid=1)
+
+
+def test_a_head_that_is_tied_in_one_model_and_not_in_another_keeps_its_own_numbers() -> None:
+    a, b = (pico.gpt2(seed, torch.float32, tie_word_embeddings=True) for seed in range(2))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* was tied to ")
+        third = lmc.match(a, b, method="weights").models[1]
+    text = pico.inputs(a, n=4, seed=2)
+    found = plane([a, b, third], text, grid=2, margin=0.0)
+    corners = torch.tensor([found["points"][name] for name in ("first", "second", "third")], dtype=torch.float64)
+    weights = affine_weights(corners, torch.tensor([found["x"][0], found["y"][1]], dtype=torch.float64))
+    states = [model.state_dict() for model in (a, b, third)]
+    own = copy.deepcopy(third)
+    own.load_state_dict({n: sum(w * s[n] for w, s in zip(weights, states, strict=True)) for n in states[0]})
+    assert found["losses"][1][0] == pytest.approx(float(evaluate(own, Data(text))[0].mean()), rel=1e-6)

@@ -249,6 +249,15 @@ def test_copies_of_an_alignment_merge_as_it_does(copied, alignment):
     assert same(again.merge(0.5), middle) and same(copied(again).merge(1.0), alignment.merge(1.0))
 
 
+def test_the_path_of_other_models_is_not_quoted(tmp_path: Path) -> None:
+    models = [pico.llama(seed, torch.float32) for seed in range(3)]
+    two, three = lmc.match(*models[:2], method="naive"), lmc.match(models, method="naive")
+    text = pico.inputs(models[0], n=8)
+    for alignment, other in ((two, three), (three, two)):
+        with pytest.raises(lmc.ArgumentError, match="measured: expected a path of this alignment"):
+            alignment.export(tmp_path / "out", measured=lmc.path(other, data=text, grid=3))
+
+
 def test_numbers_that_change_places_are_a_change():
     a, b = (pico.neox(seed=seed, dtype=torch.float32) for seed in range(2))
     alignment = lmc.match(a, b, method="weights")
