@@ -195,7 +195,7 @@ plt.show()
 # Over all experiments of this book that tried several rates for both methods, each at its best: {numref}`fig-one-or-two` has a point for every pair of
 # networks. The table has the mean barriers, which hide how small the differences are.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "What dual matching leaves less than single matching (left of zero) or more, in per cent of the pair's naive barrier. A point is a pair of networks that is in no other point (blue: text, orange: vision); a line marks an experiment's mean. *4 × 64* means 4 layers of 64 channels. Each method at its best rate.", "name": "fig-one-or-two"}, "image": {"alt": "A row of points for each experiment. On text nearly all points lie left of zero, by less than half a per cent; on vision they lie on both sides."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "What dual matching leaves less than single matching (left of zero) or more, in per cent of the pair's naive barrier. A point is a pair of networks that is in no other point (blue: text, orange: vision); a line marks an experiment's mean. *4 × 64* means 4 layers of 64 channels. Each method at its best rate. The point farthest to the left, at {{one-or-two: % experiments.wikipedia, 4 × 512.pair-0.share}}, is the one pair of 512 channels.", "name": "fig-one-or-two"}, "image": {"alt": "A row of points for each experiment. On text nearly all points lie left of zero, most by less than half a per cent and one, of 512 channels, by more than one; on vision they lie on both sides."}}
 charts.paired_figure(results.read("one-or-two", "laptop").numbers)
 plt.show()
 
@@ -212,7 +212,8 @@ plt.show()
 # | Tiny Shakespeare, GPT-2 | {{gpt2-shakespeare: dual}} | {{gpt2-shakespeare: single}} |
 #
 # Barriers, means over three pairs each (*better trained*: two pairs of {doc}`16_vit_small`): in nats per image (vision), per byte (documentation) or per
-# token (Wikipedia, Tiny Shakespeare). The figure has the networks of several sizes of {doc}`15_what_limits_it` as well.
+# token (Wikipedia, Tiny Shakespeare). The figure has the networks of several sizes of {doc}`15_what_limits_it` as well. It
+# names its rows as the files of results do: `neox-docstrings` is Pythia's architecture on documentation, `cifar10-128` CIFAR-10, better trained.
 #
 # :::{admonition} What we found
 # :class: important
@@ -308,6 +309,47 @@ doubled = {w: (2 * w[0], 2 * w[1]) for w in (first, second, half_way)}
 assert factor(doubled[first]) == factor(first) == 0
 assert factor(doubled[second]) == factor(second) == 0
 assert (factor(half_way), factor(doubled[half_way])) == (0.25, 1)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-plane
+# The right maps of {doc}`03_landscape` lie on the plane of $g_A A$, $g_A B$ and $g_B B$. Why does this plane hold the direct line between $A$ and $B$, too, and
+# why may it look like the plane of single matching? Rewrite $A$ and $B$ by one and the same random rotation of the stream, and compare their distance and
+# their outputs with those of before.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-plane
+# :class: dropdown
+# ```
+#
+# One and the same rewriting of both ends rewrites every network between them, and changes none. So the line from $g_A A$ to $g_A B$ has the losses of the
+# direct line. The whole plane is one of single matching with $g = g_A^{-1} g_B$, moved by $g_A$. No distance changes either where $g_A$ is orthogonal,
+# as a rotation of the stream is. The single matching on the left map learned a $g$ of its own, so the two maps look alike as far as both learned similar
+# rewritings.
+
+# %%
+import torch
+
+from lmc.symmetries import state
+
+pair = [lmc.canonicalize(model) for model in loaded["vit-digits-0"]]
+turn = Transform.random(lmc.spec(pair[0]), seed).only("stream")
+moved = [turn.apply(model) for model in pair]
+pictures, _ = corpora.images("digits", "eval", limit=4, **digits)
+for before, after in zip(pair, moved, strict=True):
+    assert torch.allclose(before(pictures), after(pictures), atol=1e-3)
+
+
+def distance(one, other):
+    tensors = zip(state(one).values(), state(other).values(), strict=True)
+    return float(sum(((p - q) ** 2).sum() for p, q in tensors)) ** 0.5
+
+
+assert abs(distance(*moved) / distance(*pair) - 1) < 1e-4
 
 # %% [markdown]
 # ```{solution-end}

@@ -138,7 +138,8 @@ figures.barrier_bars(found.comparison)
 plt.show()
 
 # %% [markdown]
-# As numbers: the barrier's mean over pairs; the interval of a run, by paired bootstrap over held-out samples, on average; the
+# As numbers: the barrier's mean over pairs; the interval of a run, by paired bootstrap over held-out samples, on average (so it is no interval
+# of the mean: where two of three pairs are at zero, it can still begin above zero); the
 # range of the runs; the ratio to naive averaging; the barrier divided by what
 # there is to lose (the loss of guessing by class frequency minus the endpoints' loss); the signed gap between the
 # midpoint and the better endpoint; and by how much rewriting *moved* the

@@ -15,7 +15,7 @@
 # - **Question.** Does the barrier fall with size, and how much data does matching need?
 # - **Afterwards you can** say what a curve of three or four points can show, and what not.
 # - **You need** {doc}`10_vision`.
-# - **Time.** 8 minutes to read; computing it took 22. The part on text took hours.
+# - **Time.** 9 minutes to read; computing it took 22. The part on text took hours.
 # :::
 #
 # One thing varied at a time: the size of the networks, how long they were trained, how much data matching sees. The
@@ -130,7 +130,9 @@ found
 #
 # The same question for language models: Pythia's architecture with four layers, on Wikipedia, each network trained on two
 # million tokens. Single and dual matching run at the rate that a grid found best for each size, for 600 steps. (At 128 channels
-# and more that was the lowest rate of the grid, so a lower one may leave less.) There are three pairs of each width up to 256
+# and more that was the lowest rate of the grid, so a lower one may leave less.) The networks of 64 channels here have {{scale-width-tokens: settings.0.setting.shape.heads}} heads, those of
+# {doc}`17_pythia_small` have {{pythia-wikipedia: setting.shape.heads}} and were matched for {{pythia-wikipedia: setting.matching.steps}} steps. So their naive barriers differ: {{scale-width-tokens: settings.0.headline.naive barrier}} and {{pythia-wikipedia: naive}}. That
+# dual leaves {{scale-width-tokens: settings.0.headline.dual barrier}} and {{pythia-wikipedia: dual}}, which are almost equal, is chance. There are three pairs of each width up to 256
 # channels, and one of 512. It took hours of one core, so this is drawn from committed results.
 
 # %% tags=["hide-input"]

@@ -191,8 +191,8 @@ whole.numbers[
 # :class: important
 #
 # - On Wikipedia: naive {{olmo-wikipedia: naive}} nats per token, dual {{olmo-wikipedia: dual}}, single {{olmo-wikipedia: single}}. Dual leaves {{olmo-wikipedia: dual / naive}} of naive, about as much as with Pythia's architecture ({{pythia-wikipedia: dual / naive}}).
-# - On WikiText-2, the text of the paper's claim, it is the worse result: one of the three pairs has an interval that passes 5 % of naive,
-#   and dual leaves more than single. {doc}`../claims` has the numbers, and says *in part*.
+# - On WikiText-2, the text of the paper's claim, the result is worse: naive {{olmo-wikipedia: also.wikitext2-2048.summary.naive.barrier}} nats per token, single {{olmo-wikipedia: also.wikitext2-2048.summary.single.barrier}}, dual {{olmo-wikipedia: also.wikitext2-2048.summary.dual.barrier}}.
+#   Dual leaves {{olmo-wikipedia: % also.wikitext2-2048.summary.dual.ratio}} of naive, and more than single. For one of the three pairs the interval passes 5 %, so {doc}`../claims` says *in part*.
 # - Models of a billion parameters were not measured: {doc}`../unmeasured`.
 # :::
 #

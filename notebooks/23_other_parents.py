@@ -15,7 +15,7 @@
 # - **Question.** Does matching still help when parents are less alike, or when another tool does the merging?
 # - **Afterwards you can** say what routing, another tokenizer and another average change.
 # - **You need** {doc}`17_pythia_small`.
-# - **Time.** 6 minutes to read.
+# - **Time.** 7 minutes to read.
 # :::
 #
 # People bring checkpoints of kinds that the chapters before did not have: mixtures of experts, or two models that do not share
@@ -101,7 +101,7 @@ measured_on_gpu(["olmoe-shakespeare"])
 # embedding belong to no token: both cut a text into the same pieces. In the second kind, the second model's tokenizer was learned
 # on another part of the text: {{vocabulary-other-text: tokens.common}} of
 # {{vocabulary-other-text: tokens.first}} tokens are the same, and a text falls into other pieces. In both kinds the second model is
-# brought to the vocabulary of the first (`lmc match --vocabulary first`, {doc}`../own_checkpoints`) before anything is matched. So
+# brought to the vocabulary of the first (`lmc match --vocabulary first`, {doc}`../special_cases`) before anything is matched. So
 # *naive* means that the rows of the embedding moved with their tokens, and nothing else was done.
 
 # %% tags=["hide-input"]

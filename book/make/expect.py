@@ -25,7 +25,7 @@ def expect_table(folder: Path) -> None:
 
 
 def _barriers() -> list[str]:
-    columns = "layers × channels | aligned | naive | dual | left of naive | midpoint − better parent | steps | seconds"
+    columns = "layers × channels | may be rewritten | naive | dual | left of naive | midpoint − better parent | steps | seconds"
     rows = [f"| model | {columns} |", "|---|---|---|---|---|---|---|---|---|"]
     for id, (name, kind) in TRAINED.items():
         found = results.read(id, "laptop")
@@ -39,7 +39,7 @@ def _barriers() -> list[str]:
 
 
 def aligned(kind: str) -> str:
-    """The spaces of a class that matching moves, by the book's table of families.
+    """The spaces of a class that may be rewritten, by the book's table of families.
 
     >>> aligned("GPT2LMHeadModel")
     'stream, scale, head, qk, value, hidden'

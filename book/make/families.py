@@ -65,8 +65,8 @@ def table() -> str:
 
 
 def listed() -> str:
-    """What is aligned in the classes of each family, and what is lost, as a table in Markdown."""
-    lines = [("classes", "aligned", "lost"), ("---",) * 3]
+    """What may be rewritten in the classes of each family, and what is lost, as a table in Markdown."""
+    lines = [("classes", "may be rewritten", "lost"), ("---",) * 3]
     for family in FAMILIES:
         for moved, names in facts.kinds(family).items():
             classes = "<br>".join(f"`{name}`" for name in names)

@@ -41,7 +41,7 @@ def _one_line(corpus: str, name: str) -> Iterator[Any]:
         import datasets
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        raise DataError(f"corpus '{corpus}' needs 'datasets': pip install 'lmc-transformers[data]'") from error
+        raise DataError(f"corpus '{corpus}' needs 'datasets': pip install -e \".[data]\"") from error
     if "/" in name and (why := hub.silence()):
         raise DataError(
             f"corpus '{corpus}': {name} cannot be loaded from the hub: {why}; or give a local folder instead"

@@ -66,7 +66,7 @@ def _digits(split: str) -> Pictures:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError("corpus 'digits' needs scikit-learn: pip install 'lmc-transformers[data]'") from error
+        raise DataError("corpus 'digits' needs scikit-learn: pip install -e \".[data]\"") from error
     pixels, labels = load_digits(return_X_y=True)
     held_out, rest = _deal(len(labels), DIGITS_HELD_OUT)
     chosen = held_out if split == "eval" else rest

@@ -437,7 +437,7 @@ def test_verify_says_what_holds_and_what_does_not(here: Path, capsys: pytest.Cap
 
 
 def test_the_book_states_the_tolerances() -> None:
-    text = (Path(__file__).parents[2] / "book/own_checkpoints.md").read_text()
+    text = (Path(__file__).parents[2] / "book/special_cases.md").read_text()
     stated = text[text.index("A map counts as") : text.index("A folder with a model")]
     tolerances = [tolerance(t) for t in (torch.float32, torch.float64, torch.float16, torch.bfloat16)]
     assert re.findall(r"1e[+-]\d+|5e-\d+", stated) == [f"{x:.0e}" for x in (MEMBER, SMALLEST, LARGEST, *tolerances)]
