@@ -233,30 +233,6 @@ plt.show()
 # ## Exercises
 #
 # ```{exercise}
-# :label: ex-fold
-# Turn it round: which pair $(g, 1)$ has the curve of $(g_A, g_B)$? Check it with `lmc.path`.
-# ```
-
-# %% [markdown]
-# ```{solution-start} ex-fold
-# :class: dropdown
-# ```
-#
-# $(g_B^{-1}g_A,\; 1)$: take $g_B$ out of the bracket instead of $g_A$.
-
-# %%
-other = g_b.inverse() @ g_a
-turned = lmc.Alignment(
-    "dual", (a, b), (other, Transform.identity(other.spec)), {}
-)
-losses = lmc.path(turned, data=held_out, grid=3).losses
-assert max(abs(x - y) for x, y in zip(losses, curves[0], strict=True)) < 1e-3
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise}
 # :label: ex-two-eta
 # Minimise $f(u, v) = (u - v - 1)^2$ from $u = v = 0$, once by steps of $\eta$ in both variables and once by steps of
 # $2\eta$ in $v$ alone. Compare $u - v$ after each step.

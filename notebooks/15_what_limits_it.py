@@ -132,7 +132,7 @@ found
 # million tokens. Single and dual matching run at the rate that a grid found best for each size, for 600 steps. (At 128 channels
 # and more that was the lowest rate of the grid, so a lower one may leave less.) The networks of 64 channels here have {{scale-width-tokens: settings.0.setting.shape.heads}} heads, those of
 # {doc}`17_pythia_small` have {{pythia-wikipedia: setting.shape.heads}} and were matched for {{pythia-wikipedia: setting.matching.steps}} steps. So their naive barriers differ: {{scale-width-tokens: settings.0.headline.naive barrier}} and {{pythia-wikipedia: naive}}. That
-# dual leaves {{scale-width-tokens: settings.0.headline.dual barrier}} and {{pythia-wikipedia: dual}}, which are almost equal, is chance. There are three pairs of each width up to 256
+# dual leaves almost the same, {{scale-width-tokens: settings.0.headline.dual barrier}} here and {{pythia-wikipedia: dual}} there, is chance. There are three pairs of each width up to 256
 # channels, and one of 512. It took hours of one core, so this is drawn from committed results.
 
 # %% tags=["hide-input"]

@@ -19,6 +19,18 @@ from lmc.reproduce.results import Results, read
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 4  # pages that the index of subjects names for a word
+DEFINED = {  # the chapter that explains a word of the glossary; it stands first in the index of subjects
+    "01_one_line": "barrier, endpoint, interpolation weight, linear mode connectivity, nat, perplexity, held out",
+    "02_two_units": "symmetry, matching",
+    "03_landscape": "weight space",
+    "04_reordering": "hidden unit",
+    "05_rotating": "canonical form, group, norm, orthogonal, stream",
+    "06_inside_a_head": "general linear group, head, rotary positions",
+    "07_proof": "gauge, space, spec, transform",
+    "08_matching": "assignment problem, closed form, dual matching, planted, Procrustes problem, single matching",
+    "13_controls": "ensemble, REPAIR, temperature",
+    "23_other_parents": "router",
+}
 UNITLESS = re.compile("÷|normalised|rate")  # ratios and learning rates; all other headline numbers are losses
 
 
@@ -106,16 +118,20 @@ def commands(folder: Path) -> None:
 
 
 def subjects(book: Path) -> None:
-    """`made/subjects.md`: for each word of the glossary, the pages that speak of it, most of all first."""
+    """`made/subjects.md`: for each word of the glossary, the page that explains it, and those that speak of it most."""
     terms = re.findall(r"^(\S.*)\n  ", (book / "glossary.md").read_text(encoding="utf-8"), re.M)
     listed = re.findall(r"file: (\S+)", (book / "_toc.yml").read_text(encoding="utf-8"))
     texts = {name: _prose(book, name) for name in listed if name not in ("glossary", "subjects")}
-    rows = ["| subject | pages that speak of it |", "|---|---|"]
+    defined = {term: f"notebooks/{name}" for name, those in DEFINED.items() for term in those.split(", ")}
+    rows = ["| subject | explained in | also on |", "|---|---|---|"]
     for term in sorted(terms, key=str.lower):
         said = re.compile(rf"\b{re.escape(term)}s?\b", re.I)
         counted = {name: len(said.findall(text)) for name, text in texts.items()}
-        most = sorted((name for name in texts if counted[name]), key=lambda name: -counted[name])[:MOST]
-        rows.append(f"| {{term}}`{term}` | {', '.join(f'{{doc}}`{name}`' for name in most) or '–'} |")
+        first = defined.pop(term, None)
+        most = sorted((name for name in texts if counted[name] and name != first), key=lambda name: -counted[name])
+        also = ", ".join(f"{{doc}}`{name}`" for name in most[:MOST])
+        rows.append(f"| {{term}}`{term}` | {f'{{doc}}`{first}`' if first else '–'} | {also or '–'} |")
+    assert not defined, f"no words of the glossary: {', '.join(defined)}"
     (book / "made/subjects.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 

@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = yaml.safe_load((ROOT / "book/_toc.yml").read_text(encoding="utf-8"))["parts"]
 LISTED = [chapter["file"] for part in PARTS if part.get("numbered") for chapter in part["chapters"]]
 NOTEBOOKS = [ROOT / f"{name}.py" for name in LISTED if name.startswith("notebooks/")]
-PAGES = [ROOT / f"book/{name}.md" for name in LISTED if not name.startswith("notebooks/")]  # of part V: prose
+LOOKED_UP = "special_cases"  # and not read from beginning to end: it has no exercises
+PAGES = [  # of part V: prose
+    ROOT / f"book/{name}.md" for name in LISTED if not name.startswith("notebooks/") and name != LOOKED_UP
+]
 CHAPTERS = [*NOTEBOOKS, *PAGES]
 
 SOLUTION = re.compile(r"^```\{solution-start\} (\S+)\n(.*?)^```\{solution-end\}", re.M | re.S)
