@@ -257,7 +257,7 @@ for i, j in ((0, 1), (0, 2), (1, 2)):
 # ```{exercise}
 # :label: ex-lengths
 # How long are the two lines on the left map of {numref}`fig-landscape-vit`? Compute both from its points,
-# `results.read("landscape-vit", "laptop").numbers["planes"]["single"]["points"]`.
+# `results.read("landscape-vit", profile).numbers["planes"]["single"]["points"]`.
 # ```
 
 # %% [markdown]
@@ -269,12 +269,12 @@ for i, j in ((0, 1), (0, 2), (1, 2)):
 # shorter, but took the ridge off it.
 
 # %%
-shown = results.read("landscape-vit", "laptop").numbers["planes"]["single"]
+shown = results.read("landscape-vit", profile).numbers["planes"]["single"]
 points = {name: np.array(at) for name, at in shown["points"].items()}
 direct = np.linalg.norm(points["second"] - points["first"])
 matched = np.linalg.norm(points["third"] - points["first"])
 print(f"direct {direct:.1f}, matched {matched:.1f}")
-assert 0.85 < matched / direct < 0.9
+assert matched < direct
 
 # %% [markdown]
 # ```{solution-end}
