@@ -46,6 +46,7 @@ def _found(found: Mapping[str, Any]) -> list[str]:
     """What the tables say, in sentences."""
     ratios = [row["dual ÷ plain"] for row in found["step"]["steps"].values()]
     held = [row["dual, without activations"] for row in found["memory"]["memory"].values()]
+    kept = [row["dual, without activations as kept"] for row in found["memory"]["memory"].values()]
     apart = {name: row for name, row in found["weights"].items() if UNRELATED in name}
     planted = [row for name, row in found["weights"].items() if "," not in name]
     largest = max(planted, key=lambda row: float(row["parameters"]))
@@ -58,8 +59,9 @@ def _found(found: Mapping[str, Any]) -> list[str]:
     own = max(averaged[part]["own_gib"] for part in ("match", "merge"))
     return [
         f"- A step of dual matching took {min(ratios):.2f} to {max(ratios):.2f} times as long as a training step of "
-        "the same model on the same batch: the fewer tokens in it, the longer.",
-        f"- Without activations it held {min(held):.1f} to {max(held):.1f} times the weights of one model.",
+        "the same model on the same batch.",
+        f"- Without activations it held {min(held):.1f} to {max(held):.1f} times the weights of one model, and as a "
+        f"process is by default {min(kept):.1f} to {max(kept):.1f} times.",
         f"- Data-free matching of a planted pair of {largest['parameters'] / 1e9:.1f} billion parameters took "
         f"{largest['cpu_seconds'] / 60:.0f} minutes of processor time and {largest['peak_gib']:.1f} GiB, of two "
         f"unrelated models ({name.partition(', ')[0]}) {hardest['cpu_seconds'] / 60:.0f} minutes.",
@@ -233,7 +235,7 @@ def _sizes(found: Mapping[str, Any]) -> list[str]:
             _at(averaged, "peak_gib", size, _gib, straight=True),
             _at(planted, "cpu_seconds", size, _time, growth=4 / 3),
             _at(unrelated, "cpu_seconds", size, _time, growth=4 / 3),
-            _at(planted, "peak_gib", size, _gib),
+            _at(unrelated, "peak_gib", size, _gib),
             _at(learned, "step", size, _time, growth=1),
             _at(learned, "gib", size, _gib, straight=True),
             f"{size * 12 / 1e9:,.1f}",

@@ -51,6 +51,16 @@ Elements = dict[str, Tensor]
 Rows = slice | Tensor
 
 
+def turned(spec: ModelSpec) -> int:
+    """How many channels of the stream a learned rotation turns; 1 where no rotation keeps the function.
+
+    >>> turned(lmc.spec(model))
+    16
+    """
+    stream = spec.space(STREAM).group
+    return int(stream.n) if stream.dimension else 1
+
+
 class Learner:
     """The state of a learned matching: transforms, Adam's moments, and one model that holds the merged weights.
 
@@ -75,7 +85,7 @@ class Learner:
         `moving`: which of the endpoints learn, by number.
         """
         self.spec, self.model, self.roots, self.moving = spec, model, tuple(roots), tuple(moving)
-        self.recipe, self.seed, self.step = recipe.fitted(spec.space("stream").group.n), seed, 0
+        self.recipe, self.seed, self.step = recipe.fitted(turned(spec)), seed, 0
         self.device = next(model.parameters()).device
         self.mesh = workers.mesh(self.device) if recipe.shard else None
         if self.mesh is not None:

@@ -22,7 +22,7 @@ from lmc.matching import workers
 from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
-from lmc.matching.learned import Learner
+from lmc.matching.learned import Learner, turned
 from lmc.matching.pairing import require_pairable, to_enlarge
 from lmc.matching.recipe import BETTER, CLOSED_FORM, START, STARTS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
@@ -116,7 +116,7 @@ def align(
     if _identical(parents):  # nothing to find, and learning would only lead away from it
         return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, narrowest(parents)).to(endpoints.device)
-    recipe = recipe.fitted(endpoints.spec.space("stream").group.n, images=samples.labels is not None)
+    recipe = recipe.fitted(turned(endpoints.spec), images=samples.labels is not None)
     if recipe.learned:
         return _learned(endpoints, start or START, samples, recipe, seed, resume)
     return _closed_form(endpoints, recipe.method, samples, seed, frequencies)

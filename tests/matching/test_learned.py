@@ -323,6 +323,13 @@ def test_checkpointing_recomputes_activations_and_nothing_else(make):
         torch.testing.assert_close(recomputed[name], plain[name], rtol=1e-12, atol=1e-14)
 
 
+def test_a_stream_that_no_rotation_turns_lowers_no_rate() -> None:
+    """BERT's norms stand on the stream, and tie it to its axes."""
+    wide = {"hidden_size": 256, "intermediate_size": 16, "num_attention_heads": 8}
+    assert learned.turned(lmc.spec(pico.bert(**wide))) == 1
+    assert learned.turned(lmc.spec(pico.neox(**wide))) == 256
+
+
 def test_a_layer_that_drops_by_itself_drops_nothing_while_activations_are_computed_again() -> None:
     pair = [pico.opt(seed, torch.float32, dropout=0.3, attention_dropout=0.3) for seed in range(2)]
     data = pico.inputs(pair[0], n=8, seed=1)
