@@ -48,6 +48,9 @@ def refuse_other_run(directory: Path, run: dict) -> Path:
     if file.exists():
         now, then = _flat(described), _flat(read_json(file))
         if differ := sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)):
+            if now.keys() != then.keys():
+                what = f"{directory}: holds the state of a run that another version of lmc began"
+                raise CheckpointError(f"{what}; continue it with that version, or choose another folder")
             raise CheckpointError(
                 f"{directory}: holds the state of a run with other settings ({', '.join(differ)}); continue it with "
                 "those it began with, or choose another folder"

@@ -20,7 +20,7 @@ BETTER = STARTS[-1]
 START = "weights"  # where it does by default: as good as the better closed form, and cheaper (`make bench`)
 PRECISIONS = ("float32", "bfloat16")
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching
-RATES = {"single": 2e-2, "dual": 1e-2}  # in the flat part of the grids that were measured up to this width
+RATES = {"single": 2e-2, "dual": 1e-2}  # up to this width no rate is best everywhere: a quarter to four times were
 WIDTH = 128
 LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
 

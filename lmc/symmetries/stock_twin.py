@@ -30,7 +30,16 @@ _FUNCTION = FunctionType | BuiltinFunctionType
 _ASIDE = {"training", "gradient_checkpointing", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init"}
 _ASIDE |= {"init_values", "max_seq_len_cached", "name_or_path", "forward", "layer_idx", "vocab_size", "num_labels"}
 _LAST_TEXT = ("dynamic", "longrope")  # kinds of angles that are those of the last text's length
-_EVERY = ("transformers.modeling_utils", "transformers.generation")  # what all models have, and none computes by
+_BESIDE = (
+    "_init",
+    "init_",
+    "no_weight",
+    "set_",
+    "load_",
+    "reset_",
+    "prune_",
+    "group_",
+)  # no function is computed by these
 _KINDS = (torch.float64, torch.bfloat16, torch.float16)  # angles may have gone through one with the rest of a model
 
 
@@ -43,6 +52,8 @@ def require_stock(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise UnsupportedModelError(f"{type(model).__name__}: {name}: expected numbers, found none; load it whole")
+    if of_timm:
+        spec(model)  # names the flags of a constructor that the table does not have
     twin = _timm_anew(model) if of_timm else _anew(model)
     for where, here, there in differences(model, twin):
         if of_timm and where.endswith(".eps"):  # every norm may have its own: that is compared between parents
@@ -115,7 +126,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         module, other = own.get(name), others.get(name)
         if all(m is None or _idle(m) for m in (module, other)):
             continue
-        if module is None or other is None or type(module) is not type(other):
+        if module is None or other is None or not _of_one_class(module, other):
             yield name, _class(module), _class(other)
             continue
         mine, theirs = _attributes(module), _attributes(other)
@@ -155,9 +166,14 @@ def _of_methods(own: Mapping[str, nn.Module]) -> Iterator[Difference]:
 
 def _methods(kind: type) -> set[str]:
     """The methods of a class by which it computes: not those of every module, or of every model of a library."""
-    every = (nn.Module, *(base for base in kind.__mro__ if base.__module__.startswith(_EVERY)))
-    found = {name for base in kind.__mro__ if base not in every for name, v in vars(base).items() if callable(v)}
-    return {name for name in found if not name.startswith("__")} | {"forward"}
+    own = [base for base in kind.__mro__ if base is not nn.Module and not _of_every_model(base)]
+    found = {name for base in own for name, value in vars(base).items() if callable(value)}
+    return {name for name in found if not name.startswith(("__", *_BESIDE))} | {"forward"}
+
+
+def _of_every_model(base: type) -> bool:
+    """Whether a class is one that all models of transformers are made of."""
+    return base.__module__.startswith("transformers.") and not base.__module__.startswith("transformers.models.")
 
 
 def _of_settings(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> Iterator[Difference]:
@@ -185,6 +201,13 @@ def _of_places(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) ->
     for name, place in places[0].items():
         if name in places[1] and place != places[1][name]:
             yield f"{name}.layer_idx", place[1], places[1][name][1]
+
+
+def _of_one_class(module: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules compute alike by their classes. timm's LayerNorm is torch's, and sooner done."""
+    kinds = {type(module), type(other)}
+    norms = all(k.__name__ == "LayerNorm" and k.__module__.startswith(("torch.nn.", "timm.layers.")) for k in kinds)
+    return len(kinds) == 1 or norms
 
 
 def _idle(module: nn.Module) -> bool:

@@ -490,3 +490,16 @@ def test_nothing_is_read_from_a_folder_that_is_refused(
     edit(folder, architectures=["XLNetLMHeadModel"])
     with pytest.raises(UnsupportedModelError, match="XLNetLMHeadModel"):
         lmc.load(folder)
+
+
+def test_a_tied_head_that_became_a_tensor_of_its_own_and_stayed_equal_is_written(tmp_path: Path) -> None:
+    """As `load_state_dict(…, assign=True)` leaves it."""
+    model = pico.gpt2(0, torch.float32, tie_word_embeddings=True)
+    model.load_state_dict({name: t.clone() for name, t in model.state_dict().items()}, assign=True)
+    assert model.lm_head.weight is not model.transformer.wte.weight
+    lmc.save(model, tmp_path / "out")
+    again: Any = lmc.load(tmp_path / "out")
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)
+    model.lm_head.weight.data.add_(1.0)
+    with pytest.raises(lmc.CheckpointError, match="tie_word_embeddings is set"):
+        lmc.save(model, tmp_path / "other")

@@ -4,6 +4,8 @@ import copy
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pico
 import pytest
@@ -517,6 +519,20 @@ def test_another_runtime_error_is_not_called_a_lack_of_memory(monkeypatch):
     data = data_for(a)
     with pytest.raises(RuntimeError, match="shapes do not agree"):
         lmc.match(a, b, data=(data.inputs, data.labels), start=lmc.match(a, b, method="weights"))
+
+
+def test_the_state_of_another_version_is_called_so(tmp_path: Path) -> None:
+    pair = [pico.neox(seed, torch.float32) for seed in range(2)]
+    again = partial(
+        lmc.match, *pair, data=pico.inputs(pair[0], n=8), start="canonical", steps=2, resume=tmp_path / "state"
+    )
+    again()
+    record = tmp_path / "state" / "run.json"
+    kept = json.loads(record.read_text())
+    del kept["types"]
+    record.write_text(json.dumps(kept))
+    with pytest.raises(lmc.CheckpointError, match="a run that another version of lmc began; continue it with that"):
+        again()
 
 
 @pytest.mark.parametrize(("method", "narrow"), [("single", 0.02), ("dual", 0.01)])

@@ -383,9 +383,9 @@ def everywhere(model: Any, place: str, new: Callable[[], nn.Module]) -> None:
         ("head_drop", lambda model: setattr(model, "head_drop", nn.Tanh())),
         ("pos_drop", lambda model: setattr(model, "pos_drop", nn.Tanh())),
         ("patch_embed.proj.padding_mode", lambda m: setattr(m.patch_embed.proj, "padding_mode", "circular")),
-        ("patch_embed.norm", lambda model: setattr(model.patch_embed, "norm", nn.Tanh())),
+        ("embed_norm_layer", lambda model: setattr(model.patch_embed, "norm", nn.Tanh())),
         ("blocks.0.mlp.drop1", lambda model: everywhere(model, "mlp.drop1", nn.Tanh)),
-        ("blocks.0.attn.q_norm", lambda model: everywhere(model, "attn.q_norm", nn.Tanh)),
+        ("qk_norm", lambda model: everywhere(model, "attn.q_norm", nn.Tanh)),
         ("num_prefix_tokens", lambda model: setattr(model, "num_prefix_tokens", 0)),
         ("forward_features", lambda m: setattr(m, "forward_features", MethodType(lambda s, x: s.patch_embed(x), m))),
         ("forward_head", lambda model: setattr(model, "forward_head", MethodType(lambda s, x: x[:, 0], model))),
@@ -403,7 +403,7 @@ def test_a_timm_model_that_timm_does_not_build_is_refused(where: str, change: Ca
 def test_another_method_than_forward_is_refused() -> None:
     """It may be what a class computes by; what every model of a library has is not."""
     model = pico.bert(0, torch.float32)
-    model.generate = model.to = lambda *given: None
+    model.generate = model.to = model.save_pretrained = lambda *given: None
     require_stock(model)
     layer = model.bert.encoder.layer[0]
     layer.feed_forward_chunk = lambda x: x

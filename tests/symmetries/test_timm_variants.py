@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,36 @@ def test_a_flag_alone_is_refused_by_its_name(flag: str, arguments: dict[str, Any
         model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2, **arguments)
     with pytest.raises(lmc.UnsupportedModelError, match=f"{flag}: expected .+, found .+"):
         lmc.spec(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"), [("vit_pwee_patch16_reg1_gap_256", "block_fn"), ("vit_small_patch16_18x2_224", "block_fn")]
+)
+def test_models_of_other_blocks_are_refused_by_the_flag(name: str, flag: str) -> None:
+    model = timm.create_model(name, pretrained=False, embed_dim=16, depth=2, num_heads=2)
+    for use in (lmc.check, lmc.canonicalize):
+        with pytest.raises(lmc.UnsupportedModelError, match=f"{flag}: expected"):
+            use(model)
+
+
+@pytest.mark.parametrize("norm", [torch.nn.LayerNorm, partial(torch.nn.LayerNorm, eps=1e-6), None])
+def test_torch_s_own_norms_are_timm_s(norm: Any, tmp_path: Path) -> None:
+    """As the training code of DeiT, MAE and DINO gives them."""
+    sizes = {"img_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    pair = [VisionTransformer(**sizes, num_classes=5, norm_layer=norm).eval() for _ in range(2)]
+    assert lmc.check(pair[0]).ok
+    alignment = lmc.match(*pair, method="weights")
+    pixels = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert (alignment.merge(1.0)(pixels) - pair[1](pixels)).abs().max() <= 1e-4 * pair[1](pixels).abs().max()
+
+
+def test_a_head_put_there_later_needs_its_number_of_classes() -> None:
+    model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2, num_classes=5)
+    model.head = torch.nn.Linear(8, 9)
+    with pytest.raises(lmc.UnsupportedModelError, match="num_classes: expected 9, found 5"):
+        lmc.check(model)
+    model.num_classes = 9
+    assert lmc.check(model).ok
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"])
