@@ -276,10 +276,8 @@ class Learner:
 
     def contract(self, space: Space, name: str, gradient: Tensor, moved: Tensor) -> Tensor | float:
         """One tensor's part of Σ G yᵀ along a space; a dual axis moves by −Ωᵀ."""
-        if space.name == STREAM:  # the whole tensor at once; a rotation is its own dual
-            dim = self.spec.stream_dim(name)
-            if dim is None:
-                return 0.0
+        dim = self.spec.stream_dim(name) if space.name == STREAM else None
+        if dim is not None:  # the whole tensor at once; a rotation is its own dual
             gradient, moved = (t.movedim(dim, 0).reshape(t.shape[dim], -1) for t in (gradient, moved))
             return gradient @ moved.mT
         found: Tensor | float = 0.0
