@@ -93,7 +93,7 @@ def test_commands_and_subjects_have_their_pages(book: Path) -> None:
 
 def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
     text = main_part(book / "cost.html")
-    assert text.count("<table") == 9 and "Not measured yet" not in text
+    assert text.count("<table") == 10 and "Not measured yet" not in text
     found = json.loads((root / "data/results/bench/weights.json").read_text())["1B"]
     assert f"<p>{found['seconds']:,.0f}</p>" in text and f"<p>{found['peak_gib']:.1f}</p>" in text
 
