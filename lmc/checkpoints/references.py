@@ -189,7 +189,7 @@ def _fingerprint(model: nn.Module) -> str:
 def carried(model: nn.Module) -> str:
     """What a model carries beside its weights and settings: how its pictures are made, names of classes, generation.
 
-    >>> carried(model) == carried(copy.deepcopy(model))
+    >>> carried(model) == carried(lmc.canonicalize(model))
     True
     """
     config, generation = getattr(model, "config", None), getattr(model, "generation_config", None)

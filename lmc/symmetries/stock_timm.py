@@ -1,6 +1,6 @@
 """A timm model built anew from what another one is: the arguments of its constructor, read off the model itself.
 
->>> timm_arguments(model)["depth"] == len(model.blocks)
+>>> timm_arguments(vit)["depth"] == len(vit.blocks)
 True
 """
 
@@ -31,7 +31,7 @@ def timm_model(name: str, **given: Any) -> nn.Module:
 def timm_architecture(model: Any) -> str:
     """The name by which timm builds models like this.
 
-    >>> timm_architecture(model)
+    >>> timm_architecture(vit)
     'vit_tiny_patch16_224'
     """
     return str(timm_record(model).get("architecture") or PLAIN)
@@ -40,7 +40,7 @@ def timm_architecture(model: Any) -> str:
 def timm_arguments(model: Any) -> dict[str, Any]:
     """The constructor's arguments: one built by hand has no record of them.
 
-    >>> timm_model(timm_architecture(model), **timm_arguments(model)).embed_dim == model.embed_dim
+    >>> timm_model(timm_architecture(vit), **timm_arguments(vit)).embed_dim == vit.embed_dim
     True
     """
     block, patches = model.blocks[0], model.patch_embed
