@@ -103,7 +103,7 @@ def _tell_apart(router: Tensor) -> None:
     """Give the experts of a layer that is added rows that differ, about zero: all of them add nothing to the stream,
     and matching needs an order of them that does not depend on their places."""
     count = len(router)
-    router[:, 0] = (torch.arange(count, dtype=router.dtype) - (count - 1) / 2) / count
+    router[:, 0] = (torch.arange(count, dtype=router.dtype, device=router.device) - (count - 1) / 2) / count
 
 
 def _factor(name: str, block: Block, spec: ModelSpec, wide: ModelSpec) -> float:

@@ -30,16 +30,8 @@ _FUNCTION = FunctionType | BuiltinFunctionType
 _ASIDE = {"training", "gradient_checkpointing", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init"}
 _ASIDE |= {"init_values", "max_seq_len_cached", "name_or_path", "forward", "layer_idx", "vocab_size", "num_labels"}
 _LAST_TEXT = ("dynamic", "longrope")  # kinds of angles that are those of the last text's length
-_BESIDE = (
-    "_init",
-    "init_",
-    "no_weight",
-    "set_",
-    "load_",
-    "reset_",
-    "prune_",
-    "group_",
-)  # no function is computed by these
+# How methods begin by which no function is computed.
+_BESIDE = ("_init", "init_", "no_weight", "set_", "load_", "reset_", "prune_", "group_")
 _KINDS = (torch.float64, torch.bfloat16, torch.float16)  # angles may have gone through one with the rest of a model
 
 

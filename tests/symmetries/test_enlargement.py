@@ -115,6 +115,14 @@ def test_experts_of_a_layer_that_is_added_can_be_matched(make: Any) -> None:
     assert (pico.logits(alignment.models[0], inputs) - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
+def test_a_network_is_enlarged_under_autocast_as_without() -> None:
+    small, large = pico.llama(0, torch.float32), pico.llama(1, torch.float32, num_hidden_layers=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = lmc.enlarge(small, large)
+    expected = lmc.enlarge(small, large).state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in under.state_dict().items())
+
+
 REFUSED: dict[str, tuple[Any, Any, str]] = {
     "class": (pico.neox, pico.llama, "class: expected LlamaForCausalLM"),
     "setting": (pico.neox, lambda: pico.neox(hidden_act="relu"), "hidden_act: expected relu .* more than a size"),

@@ -1,5 +1,6 @@
 """Every vision transformer that timm lists is covered, or refused by the name of the constructor's flag."""
 
+import copy
 import inspect
 import re
 from functools import partial
@@ -10,6 +11,7 @@ import pico  # noqa: F401  (makes timm importable beside a torch without CUDA)
 import pytest
 import timm
 import torch
+from timm.models import PretrainedCfg
 from timm.models.vision_transformer import VisionTransformer
 
 import lmc
@@ -93,6 +95,21 @@ def test_torch_s_own_norms_are_timm_s(norm: Any, tmp_path: Path) -> None:
     alignment = lmc.match(*pair, method="weights")
     pixels = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert (alignment.merge(1.0)(pixels) - pair[1](pixels)).abs().max() <= 1e-4 * pair[1](pixels).abs().max()
+
+
+@pytest.mark.parametrize("record", [None, PretrainedCfg(mean=(0.2,), std=(0.4,))])
+def test_what_timm_says_of_pictures_may_have_any_of_its_forms(record: Any) -> None:
+    """None, as of a model that was built by hand, or timm's own class instead of a table."""
+    sizes = {"img_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    pair = [VisionTransformer(**sizes, num_classes=5, no_embed_class=flag).eval() for flag in (False, True)]
+    for model in pair:
+        if record is not None:
+            model.pretrained_cfg = record
+    alignment = lmc.match(pair[0], copy.deepcopy(pair[0]), method="naive")
+    pixels = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(alignment.merge(0.0)(pixels), pair[0](pixels))
+    with pytest.raises(lmc.IncompatibleModelsError):  # in a line that names how they differ
+        lmc.match(*pair, method="weights")
 
 
 def test_a_head_put_there_later_needs_its_number_of_classes() -> None:

@@ -29,11 +29,8 @@ def refuse_variants(model: Any) -> None:
         ("embed_norm_layer", ("none",), lambda: _part(model.patch_embed, "norm")),
         ("dynamic_img_size", (False,), lambda: model.dynamic_img_size),
         ("num_classes", ("a head",), lambda: "a head" if isinstance(model.head, nn.Linear) else model.num_classes),
-        (
-            "num_classes",
-            (getattr(model.head, "out_features", 0),),
-            lambda: model.num_classes,
-        ),  # of a head put there later
+        # A head that was put there later has a number of its own.
+        ("num_classes", (getattr(model.head, "out_features", 0),), lambda: model.num_classes),
         ("dynamic_img_pad", (False,), lambda: model.patch_embed.dynamic_img_pad),
         ("norm_layer", ("LayerNorm",), lambda: _kind(block.norm1)),  # timm's, or torch's
         ("final_norm", ("LayerNorm",), final),
