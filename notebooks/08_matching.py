@@ -140,7 +140,7 @@ activations = show(lmc.match(a, b, method="activations", data=match_on))
 # Both criteria are stand-ins for what we want, a low loss between the endpoints. So descend that loss itself, over
 # the continuous part of the group; the order of heads and hidden units stays as the closed form found it. The steps are
 # those of Adam; their size is the *learning rate* $\eta$. Unless a chapter says otherwise there are 300 steps, with $\eta = 0.01$ for dual and 0.02 for
-# single matching (less for networks wider than 128 channels, {doc}`../cost`), each on 16 windows of text or 64 images. The rate rises over the first
+# single matching (less for wide networks, {doc}`../cost`), each on 16 windows of text or 64 images. The rate rises over the first
 # ten steps, and falls to zero along a cosine. In pseudo-code:
 #
 # ```text

@@ -65,13 +65,13 @@ seeds = (
 
 
 def dual(points: dict, steps: int) -> list[dict]:
-    """Dual matching of every pair, and of the first one with two more seeds."""
+    """Dual matching of every pair, and of the first one with two more seeds; at one rate for all sizes."""
     first = list(next(iter(points.values())).pairs)[:1]
+    how = {"steps": steps, "lr": 0.01}
     again = [
-        {"steps": steps, "seed": other, "pairs": first}
-        for other in run_seeds[1:]
+        {**how, "seed": other, "pairs": first} for other in run_seeds[1:]
     ]
-    return [{"steps": steps, "seed": seed}, *again]
+    return [{**how, "seed": seed}, *again]
 
 
 def headed(swept: Sweep) -> dict:

@@ -171,7 +171,7 @@ def _rates(numbers: dict[str, Any]) -> list[str]:
                 for runs in found.values()
             ]
             seconds = statistics.mean(run["seconds"] for runs in found.values() for run in runs if run)
-            default = f"{default_rate('dual', width):.2g}"
+            default = f"{default_rate('dual', width, images='image' in pairs[0]['unit']):.2g}"
             rows.append(f"| {kind}{many} | {width} | {default} | {batch} | {seconds:.0f} | " + " | ".join(cells) + " |")
     return rows
 

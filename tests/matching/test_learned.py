@@ -542,6 +542,7 @@ def test_the_state_of_another_version_is_called_so(tmp_path: Path) -> None:
 def test_wide_models_take_a_lower_rate_by_default(method: str, narrow: float) -> None:
     rates = [default_rate(method, width) for width in (16, 128, 512, 2048)]
     assert rates == pytest.approx([narrow, narrow, narrow / 4, narrow / 16])
+    assert [default_rate(method, width, images=True) for width in (64, 256)] == pytest.approx([narrow, narrow / 4])
     wide = {"hidden_size": 512, "intermediate_size": 16, "num_attention_heads": 8, "vocab_size": 32}
     pair = [pico.neox(seed, torch.float32, **wide) for seed in range(2)]
     data = torch.arange(16)[None]

@@ -32,7 +32,7 @@ from lmc.reproduce.training.shipped_pairs import KINDS, names
 from lmc.reproduce.training.tasks import CPU, Task, task_of
 
 STEPS = (150, 300)
-RATES = (5e-3, 1e-2, 2e-2)
+RATES = (2.5e-3, 5e-3, 1e-2, 2e-2)
 SHARES = (0.5, 1.0, 2.0)  # of the default batch
 
 
@@ -47,9 +47,9 @@ class Grid:
 LOWER = (2.5e-3, 5e-3, 1e-2)
 TRAINED = {  # settings of chapter 15; a wide network is tried at fewer choices, as a step of it is dear
     "depth-2": Grid(),
-    "cifar10-128": Grid(LOWER),
-    "width-256": Grid(LOWER, (1.0,)),
-    "width-512": Grid((1.25e-3, *LOWER), (1.0,)),
+    "cifar10-128": Grid((1.25e-3, *LOWER)),
+    "width-256": Grid((1.25e-3, *LOWER), (1.0,)),
+    "width-512": Grid((6.25e-4, 1.25e-3, *LOWER), (1.0,)),
 }
 
 
