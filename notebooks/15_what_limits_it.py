@@ -23,7 +23,7 @@
 # networks here are smaller by orders of magnitude, so the figures answer the same question for another range of sizes.
 #
 # The first section trains networks on handwritten digits in this notebook; those on text show runs that took hours. There are three
-# pairs at every point, which share no endpoint, but for width 512 (one) and width 256 at one loss (two).
+# pairs at every point, which share no endpoint, but for width 512 (one).
 # The numbers come from the profile and run named under each figure. The same questions at the size of a GPU are the figures
 # `limit-width`, `limit-depth`, `limit-training` and `limit-alignment` ({doc}`../gpu`).
 
@@ -172,8 +172,8 @@ charts.sweep_table(on_text)
 # them apart, wider networks were trained for fewer steps, until they had the training loss of the narrowest ones:
 # {{scale-width-loss: search.width-128.steps}} steps for 128 channels and {{scale-width-loss: search.width-256.steps}} for 256, instead of
 # 2,000. (A training loss is that of the texts it was measured on, so the losses on held-out text still differ:
-# {{scale-width-loss: loss.0}}, {{scale-width-loss: loss.1}} and {{scale-width-loss: loss.2}} nats per token. There are three pairs of 64
-# channels, three of 128 and two of 256.)
+# {{scale-width-loss: loss.0}}, {{scale-width-loss: loss.1}} and {{scale-width-loss: loss.2}} nats per token. There are three pairs of each
+# width.)
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Barrier over the width of language models on Wikipedia, trained to about one loss: the wider, the fewer steps.", "name": "fig-scale-width-loss"}, "image": {"alt": "Barrier over width for language models of about one loss. All lines fall: naive from {{scale-width-loss: methods.naive.barrier.0}} nats per token at 64 channels to {{scale-width-loss: settings.2.summary.naive.barrier}} at 256, weights from {{scale-width-loss: methods.weights.barrier.0}} to {{scale-width-loss: settings.2.summary.weights.barrier}}, dual from {{scale-width-loss: methods.dual.barrier.0}} to {{scale-width-loss: settings.2.summary.dual.barrier}}."}}
 charts.sweep_figure(at_one_loss)
@@ -184,8 +184,8 @@ charts.sweep_table(at_one_loss)
 
 # %% [markdown]
 # The barrier falls all the same ({numref}`fig-scale-width-loss`), here for every method, plain averaging among them, and at 256
-# channels learned matching leaves none that these windows show, in either pair. (There the average is even a little better than
-# the better parent: its loss minus that one's is {{scale-width-loss: settings.2.methods.dual.gap.0}} and {{scale-width-loss: settings.2.methods.dual.gap.1}} nats per token.)
+# channels learned matching leaves none that these windows show, in any of the three pairs. (There the average is even a little better than
+# the better parent: its loss minus that one's is {{scale-width-loss: settings.2.methods.dual.gap.0}}, {{scale-width-loss: settings.2.methods.dual.gap.1}} and {{scale-width-loss: settings.2.methods.dual.gap.2}} nats per token.)
 # So a better fit is not needed for it. But the wider networks were also trained for fewer steps, and that makes it easier by itself, as the section
 # on training below shows for digits. Which of the two does it was not tested.
 #

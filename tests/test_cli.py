@@ -445,12 +445,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "timm and transformers": (
         lambda: lmc.save(pico.hf_vit(0, torch.float32), "ha"),
         "check va ha",
-        "class: expected VisionTransformer, found ViTForImageClassification",
+        "class: expected vit_tiny_patch16_224, found ViTForImageClassification",
     ),
     "other family": (
         nothing,
         "match a va --method weights --out o",
-        "class: expected GPTNeoXForCausalLM, found Vision",
+        "class: expected GPTNeoXForCausalLM, found vit_tiny_patch16_224",
     ),
     "other shape": (
         lambda: resave("b", intermediate_size=32),
@@ -659,12 +659,15 @@ def test_help_and_mistakes_in_a_line_need_no_torch(here: Path, run: Callable[...
     os.truncate("cut/model.safetensors", 5000)
     shutil.copytree("b", "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     lmc.save(pico.llama(0, torch.float32), "llama")
+    lmc.save(pico.vit(0, torch.float32), "vit")
     lines = ["check unknown", "match a unknown --method naive --out o", "transport ab unknown --out o"]
     lines += ["check cut", "match a cut --method naive --out o", "check bare", "check a bare", "check a llama"]
     lines += ["match a b --out o", "match a b --method best --out o", "match a nowhere --method naive --out o"]
     lines += ["check nowhere", "check a no/where", "check empty", "verify empty", "verify nowhere", "convert nowhere o"]
     lines += ["merge nowhere --out o", "merge ab --out ab", "merge ab --out o --at 7", "merge ab --out o --dtype int8"]
     lines += ["merge ab --out o --take-from fifth", "path nowhere --data embedded", "path ab --data nothing"]
+    lines += ["match a b --data digits --out o", "path ab --data digits", "merge ab --data digits --out o"]
+    lines += ["check a vit", "match vit vit --data embedded --out o"]
     lines += ["path ab --data embedded --plot a.txt", "transport nowhere a --out o", "transport ab nowhere --out o"]
     lines += ["reproduce --figure nothing", "families --all"]
     asked = [*lines, "--help", "--version"]

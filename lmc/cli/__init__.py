@@ -21,6 +21,7 @@ import typer
 from lmc import __version__
 from lmc.cli.asked import (
     CORPUS,
+    class_of,
     device_of,
     dtype_of,
     mixture,
@@ -31,6 +32,7 @@ from lmc.cli.asked import (
     require_known,
     require_models,
     require_places,
+    require_reader,
     require_use,
     state_folder,
     warn_of_idle,
@@ -195,7 +197,7 @@ def match(
     refuse_occupied(out)
     state = state_folder(out, resume) if recipe.learned else None
     context.with_resource(if_interrupted(lambda: goes_on(state)))
-    require_models(models)
+    require_reader(data if recipe.reads_data or by_frequency else None, require_models(models))
     kind, place = dtype_of(dtype), device_of(device)
     with matching.workers.process_group(place) as leader:
         with named_as_options():
@@ -238,11 +240,10 @@ def path(
 
     Evaluates merged models along the line between the endpoints, on the part of a corpus that matching never saw.
     """
-    from lmc import corpora
     from lmc.matching import describe
 
     describe(alignment)
-    corpora.kind(data)
+    require_reader(data, class_of(alignment))
     require_places(alignment, plot, result_file)
     from lmc.evaluation import path as walk
     from lmc.matching import LAST_PATH, fingerprint
@@ -297,7 +298,6 @@ def merge(
     refuse_occupied(out)
     described = describe(alignment)
     count = len(described["parents"])
-    from lmc import corpora
     from lmc.matching import barycentric
 
     parent = parent_number(take_from, count)
@@ -305,8 +305,7 @@ def merge(
     weights = [1 / count] * count if at is None else mixture(at)
     with named_as_options():
         weights = barycentric(weights, count)
-    if data is not None:
-        corpora.kind(data)
+    require_reader(data, class_of(alignment))
     kind = dtype_of(dtype)
     from lmc.matching import merge_folder
 

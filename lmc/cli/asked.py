@@ -5,8 +5,9 @@
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ import typer
 
 from lmc.cli.numbers import WHOLE, decimal
 from lmc.cli.said import warn
-from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
+from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError, LmcError
 from lmc.files import refuse_no_file, refuse_no_place
 from lmc.matching import Recipe
 
 if TYPE_CHECKING:
     import torch
+
+    from lmc.checkpoints.architecture import Architecture
 
 LEARNING = ("steps", "lr", "batch", "accumulate", "precision", "checkpointing", "patience", "shard")  # of match
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
@@ -82,39 +85,66 @@ def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
             raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
 
 
-def require_models(models: list[str]) -> None:
-    """Two models at least, each of which is somewhere."""
+def require_models(models: list[str]) -> "Architecture | None":
+    """Two models at least, each of which is somewhere, and alike; the class of the first, where it is known."""
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    require_alike(models)
+    return require_alike(models)
 
 
-def require_alike(models: list[str]) -> None:
-    """Models that are known, and of one class as far as can be seen without torch."""
+def require_alike(models: list[str]) -> "Architecture | None":
+    """Models that are known, and of one class as far as can be seen without torch: of timm's it is not. The first's."""
     found = [require_known(name) for name in models]
     for number, other in enumerate(found[1:], start=2):
-        if found[0] and other and found[0] != other:
+        if found[0] and other and _kind(found[0]) != _kind(other):
             raise IncompatibleModelsError(
-                f"model 1 and model {number} differ in class: expected {found[0]}, found {other}; only models that "
-                "agree in it can be averaged"
+                f"model 1 and model {number} differ in class: expected {found[0].name}, found {other.name}; only models "
+                "that agree in it can be averaged"
             )
+    return found[0]
 
 
-def require_known(name: str) -> str:
+def _kind(stock: "Architecture") -> tuple[str, str]:
+    return stock.library, stock.name if stock.library == "transformers" else ""
+
+
+def require_known(name: str) -> "Architecture | None":
     """A model that is somewhere, of a class that is covered, with weights that can be read: that class, where known.
 
-    What can be seen without torch, which takes a second to import: of timm's the class is not, and an adapter's is
-    found with its base.
+    What can be seen without torch, which takes a second to import: an adapter's class is found with its base.
     """
     from lmc.checkpoints import architecture, foreign, headers, hub
 
     source = hub.locate(name)
     if not (source.folder / "config.json").exists():
-        return ""
+        return None
     stock, files = architecture.of(source), foreign.weights(source, name)
     if source.repository is None:  # else they may not be here yet
         headers.require_readable(source.folder, files)
-    return stock.name if stock.library == "transformers" else ""
+    return stock
+
+
+def require_reader(corpus: str | None, stock: "Architecture | None") -> None:
+    """A corpus, if there is one, that is known, and of what a class reads, where the class is known."""
+    from lmc.corpora import kind, require_kind
+    from lmc.symmetries.families import reads
+
+    if corpus is not None and stock is None:
+        kind(corpus)
+    elif corpus is not None and stock is not None:
+        require_kind(corpus, reads(stock.library, stock.name), f"the model {stock.name}")
+
+
+def class_of(alignment: Path) -> "Architecture | None":
+    """The class of the first of aligned models, if its folder says so. What is wrong with that is said when it is read."""
+    from lmc.checkpoints import architecture, hub
+    from lmc.matching import parent_folders
+
+    folder = parent_folders(alignment)[0]
+    with warnings.catch_warnings(), suppress(LmcError):
+        warnings.simplefilter("ignore")
+        return None if folder is None or not folder.is_dir() else architecture.of(hub.locate(folder))
+    return None
 
 
 def require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
 from lmc.corpora.encoding import encode
-from lmc.corpora.names import NAMES, kind
+from lmc.corpora.names import kind, require_kind
 from lmc.errors import DataError, one_line
 from lmc.symmetries.families import Tokens, class_names, family_of
 
@@ -196,12 +196,7 @@ def describe(corpus: str, split: str) -> dict[str, str]:
 def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = None) -> None:
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'; expected one of {', '.join(SPLITS)}")
-    if kind(corpus) != expected:
-        reader = f"the model {type(model).__name__}" if model is not None else "this"
-        options = ", ".join(name for name, content in NAMES.items() if content == expected)
-        raise DataError(
-            f"corpus '{corpus}' holds {kind(corpus)}, but {reader} reads {expected}: {options}, or a folder"
-        )
+    require_kind(corpus, expected, f"the model {type(model).__name__}" if model is not None else "this")
 
 
 def _tokenizer(tokenizer: Any) -> Any:

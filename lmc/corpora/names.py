@@ -41,3 +41,13 @@ def kind(corpus: str) -> str:
     if pictures.archives(path) or any(child.is_dir() for child in path.iterdir()):
         return "images"
     raise DataError(f"corpus '{corpus}': the folder holds no .txt files, no class folders and no archives")
+
+
+def require_kind(corpus: str, expected: str, reader: str) -> None:
+    """Raise DataError unless a corpus holds what a reader reads: "text" or "images".
+
+    >>> require_kind("digits", "images", "the model")
+    """
+    if (found := kind(corpus)) != expected:
+        options = ", ".join(name for name, content in NAMES.items() if content == expected)
+        raise DataError(f"corpus '{corpus}' holds {found}, but {reader} reads {expected}: {options}, or a folder")

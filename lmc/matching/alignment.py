@@ -44,7 +44,10 @@ from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
 NO_CHANGE = "tuned: expected a change to carry, found the weights of its base; name its fine-tune"
+NAMES = "parents", "models"
 LOOKED_AT = 1024  # numbers of a tensor by which a change is noticed that torch does not count
+
+_Edits = tuple[list[tuple[str, int, float]], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,25 +72,30 @@ class Alignment:
     def models(self) -> tuple[nn.Module, ...]:
         """The aligned endpoints: stock models with the parents' functions (for `naive` these themselves).
 
-        They are made once. Raises ArgumentError where a parent was changed after that: they are not its function now.
+        They are made once. Raises ArgumentError where a parent was changed after that, or the aligned model itself: the
+        two are not one function now.
         """
         made, before = self._made
-        for k, (then, now) in enumerate(zip(before, map(_edits, self.parents), strict=True)):
-            if then != now and made[k] is not self.parents[k]:
+        for k, (then, parent, model) in enumerate(zip(before, self.parents, made, strict=True)):
+            if model is parent:
+                continue
+            now = _edits(parent), _edits(model)
+            changed = [name for name, *edits in zip(NAMES, then, now, strict=True) if _unlike(*edits)]
+            if changed:
                 raise ArgumentError(
-                    f"parents: expected model {k} as it was when its aligned form was made, found it changed since; "
+                    f"{changed[0]}: expected model {k} as it was when its aligned form was made, found it changed since; "
                     "match again, and change a copy (copy.deepcopy) where this alignment is still needed"
                 )
         return made
 
     @cached_property
-    def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[list[str], str]]]:
-        """The aligned endpoints, and what was edited of each parent by then."""
-        before = [_edits(parent) for parent in self.parents]
-        if self.method == "naive":
-            return self.endpoints, before
-        made = (t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
-        return tuple(made), before
+    def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[_Edits, _Edits]]]:
+        """The aligned endpoints, and what had been edited by then of each parent and of its aligned form."""
+        parents = [_edits(parent) for parent in self.parents]
+        made = self.endpoints
+        if self.method != "naive":
+            made = tuple(t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
+        return made, list(zip(parents, map(_edits, made), strict=True))
 
     @cached_property
     def endpoints(self) -> tuple[nn.Module, ...]:
@@ -375,19 +383,26 @@ def _canonical(parent: nn.Module) -> nn.Module:
         return canonicalize(parent)
 
 
-def _edits(parent: nn.Module) -> tuple[list[str], str]:
-    """How often each tensor of a model was changed in place, and its settings as a text.
+def _edits(model: nn.Module) -> _Edits:
+    """Of each tensor of a model where it is, how often it was changed in place, and some numbers; and the settings.
 
     torch does not count what is done through `.data`, or in inference mode; so some numbers of each tensor are looked
     at, too.
     """
-    counts = []
-    for tensor in state(parent).values():
+    tensors = []
+    for tensor in state(model).values():
         apart = tensor.numel() // LOOKED_AT | 1  # odd, so that every column of a matrix comes by in its turn
-        few = tensor.detach().reshape(-1)[::apart].double()
-        some = float((few * torch.arange(1, len(few) + 1, device=few.device)).sum())  # of their order, too
-        counts.append(f"{0 if tensor.is_inference() else tensor._version} {some}")
-    return counts, f"{family_of(parent).settings(parent)} {preprocessing.of(parent)}"
+        few = tensor.detach().reshape(-1)[::apart].double().cpu()  # another device adds them up in another order
+        some = float((few * torch.arange(1, len(few) + 1)).sum())  # of their order, too
+        tensors.append((str(tensor.device), 0 if tensor.is_inference() else tensor._version, some))
+    return tensors, f"{family_of(model).settings(model)} {preprocessing.of(model)}"
+
+
+def _unlike(before: _Edits, now: _Edits) -> bool:
+    """Whether a model was edited in between. One that was moved to another device begins to count anew."""
+    moved = any(one[0] != other[0] for one, other in zip(before[0], now[0], strict=True))
+    first = 2 if moved else 0
+    return before[1] != now[1] or [one[first:] for one in before[0]] != [other[first:] for other in now[0]]
 
 
 def _untie(outline: Any, transform: Transform) -> None:

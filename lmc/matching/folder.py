@@ -109,17 +109,27 @@ def describe(directory: str | Path) -> dict[str, Any]:
     return found
 
 
+def parent_folders(directory: str | Path) -> list[Path | None]:
+    """Where each of the aligned models was read from; None for one of the hub.
+
+    >>> parent_folders("aligned")[0].name
+    'run-1'
+    """
+    folder = Path(directory).resolve()
+    places = [parent.get("folder", parent.get("inside")) for parent in describe(directory)["parents"]]
+    return [None if place is None else Path(os.path.normpath(folder / str(place))) for place in places]
+
+
 def refuse_own(directory: str | Path, file: Path) -> None:
     """Raise ArgumentError for a file to be written that is one of an alignment's own, or lies in a parent's folder.
 
     >>> refuse_own("aligned", Path("figure.png"))
     """
-    folder, parents = Path(directory), describe(directory)["parents"]
+    folder, parents = Path(directory), parent_folders(directory)
     if file.resolve() in [(folder / name).resolve() for name in (DESCRIPTION, *files(len(parents)))]:
         raise ArgumentError(f"{file}: is a file of the alignment itself; choose another name")
-    for place in (str(p.get("folder", p.get("inside"))) for p in parents if "folder" in p or "inside" in p):
-        if (folder.resolve() / place).resolve() in file.resolve().parents:
-            raise ArgumentError(f"{file}: lies in the folder of a parent; choose another place")
+    if any(parent is not None and parent.resolve() in file.resolve().parents for parent in parents):
+        raise ArgumentError(f"{file}: lies in the folder of a parent; choose another place")
 
 
 def require_whole(folder: Path, described: Mapping[str, Any]) -> None:

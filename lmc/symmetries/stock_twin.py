@@ -52,6 +52,7 @@ def require_stock(model: nn.Module) -> None:
             continue
         advice = "build the model with it" if of_timm else "change the settings and build the model from them"
         advice = "set it to that" if where.endswith(".layer_idx") else advice
+        advice = "build the model with add_pooling_layer=True" if where.startswith("pooler.") else advice
         method = where.rpartition(".")[2]
         advice = f"del MODULE.{method}, if it computes the same" if str(there).endswith(f".{method}") else advice
         like = f"as {'timm builds it' if of_timm else 'its settings say'}"

@@ -268,6 +268,19 @@ def test_numbers_that_change_places_are_a_change():
         alignment.merge(0.5)
 
 
+@pytest.mark.parametrize("change", [lambda m: m.bfloat16(), lambda m: m.get_output_embeddings().weight.data.mul_(2)])
+def test_an_aligned_model_that_is_changed_is_no_endpoint(change, tmp_path):
+    alignment = lmc.match(*(pico.neox(seed=seed, dtype=torch.float32) for seed in range(2)), method="weights")
+    alignment.models[1].train().eval()
+    kept = copy.deepcopy(alignment.models[1])
+    change(kept)
+    alignment.merge(0.5)
+    change(alignment.models[1])
+    for use in (lambda: alignment.merge(1.0), lambda: alignment.export(tmp_path / "out", 0.5)):
+        with pytest.raises(lmc.ArgumentError, match="models: expected model 1 as it was when its aligned form was"):
+            use()
+
+
 def test_a_transform_of_other_values_is_refused(alignment, tmp_path):
     alignment.save(tmp_path / "aligned")
     file = tmp_path / "aligned/transform-1.safetensors"

@@ -321,6 +321,13 @@ def test_a_weight_without_numbers_is_named() -> None:
             use()
 
 
+def test_a_model_that_was_built_without_its_pooler_is_said_in_a_line() -> None:
+    whole = pico.bert(0, torch.float32, kind="Model")
+    bare = type(whole)(whole.config, add_pooling_layer=False).eval()
+    with pytest.raises(lmc.UnsupportedModelError, match="found None; build the model with add_pooling_layer=True"):
+        lmc.check(bare)
+
+
 def test_layers_that_were_taken_out_are_said_in_a_line() -> None:
     models = [pico.neox(seed, torch.float32) for seed in range(2)]
     del models[1].gpt_neox.layers[1]

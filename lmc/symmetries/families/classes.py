@@ -46,6 +46,15 @@ def covered(class_name: str) -> str:
     return _PUBLISHED.get(class_name, class_name)
 
 
+def reads(library: str, class_name: str) -> str:
+    """Whether a stock class that is covered reads "text" or "images".
+
+    >>> reads("transformers", "CLIPTextModel"), reads("timm", "vit_small_patch16_224")
+    ('text', 'images')
+    """
+    return "images" if library == "timm" or class_name in (*PICTURES, *CLIP_PICTURES) else "text"
+
+
 def require_covered(class_name: str) -> None:
     """Raise UnsupportedModelError for a class of transformers that no family covers, naming the closest covered.
 

@@ -7,6 +7,7 @@ the maps of values permutations are left.
 
 from typing import Any
 
+from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families.attention import ATTENTION, whole_norms
 from lmc.symmetries.families.decoder import decoder, pre_norms
 from lmc.symmetries.groups import Invertible, Orthogonal, Permutation
@@ -16,6 +17,10 @@ from lmc.symmetries.spec import ModelSpec, Space
 def spec(model: Any) -> ModelSpec:
     """The table of an OLMoE with any head."""
     config, clipped = model.config, model.config.clip_qkv is not None
+    size, fits = getattr(config, "head_dim", None), config.hidden_size // config.num_attention_heads
+    if size not in (None, fits):  # the norms of queries and keys are of the other size
+        name = f"{type(model).__name__}: head_dim"
+        raise UnsupportedModelError(f"{name}: expected hidden_size / num_attention_heads = {fits}, found {size}")
     query = "head query" if config.num_attention_heads > config.num_key_value_heads else "head"
     gain, against = ("", "") if clipped else ("gain", "gain*")
     return decoder(
