@@ -85,15 +85,17 @@ def _require_plain(folder: Path) -> None:
     """Raise CheckpointError for a link that leaves the checkpoint, a device or a pipe, and a small file that is huge.
 
     What lies in a checkpoint is copied into what people publish, so a link must not reach anything else of theirs. The
-    hub's own cache consists of links; they stay within the repository's copy.
+    hub's own cache consists of links, all into the `blobs` of the repository's copy.
     """
-    home = folder.parent.parent if folder.parent.name == "snapshots" else folder
+    homes, cached = [folder], folder.parent.parent
+    if folder.parent.name == "snapshots" and cached.name.startswith("models--"):
+        homes.append((cached / "blobs").resolve())
     for path in sorted((*folder.iterdir(), *folder.glob("additional_chat_templates/*"))):
         if path.is_symlink() and not path.exists():
             raise CheckpointError(
                 f"{path}: is a link to {os.readlink(path)}, which is not there; download the checkpoint again"
             )
-        if path.is_symlink() and not path.resolve().is_relative_to(home):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
             raise CheckpointError(
                 f"{path}: is a link to {os.readlink(path)}, outside the checkpoint; put the file itself in its place"
             )

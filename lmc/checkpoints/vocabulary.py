@@ -18,9 +18,13 @@ from typing import Any
 
 from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
 from lmc.files import read_json, read_text, sha256
+from lmc.symmetries import transformers
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 UNREAD = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
+# Of tokenizer_config.json, by which a stock class changes how text is cut, and what stands around it.
+CUT_BY = ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "legacy")
+SETTINGS = ("tokenizer_class", *CUT_BY, "add_bos_token", "add_eos_token")
 MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
 
 
@@ -101,6 +105,9 @@ def warn_of_differences(a: Path, b: Path, which: str) -> None:
     elif first.file.name == second.file.name and first.around != second.around:
         what = f"{first.file.name}, post_processor: which tokens stand around a text"
         warnings.warn(f"{which} differ in {what}", stacklevel=1)
+    elif (apart := _settings_apart(a, b)) and _as_built(a).around != _as_built(b).around:
+        what = f"{' and '.join(apart)} of tokenizer_config.json: which tokens stand around a text"
+        warnings.warn(f"{which} differ in {what}", stacklevel=1)
 
 
 def overlap(first: Vocabulary, second: Vocabulary) -> str:
@@ -114,15 +121,45 @@ def overlap(first: Vocabulary, second: Vocabulary) -> str:
 def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
     """The parts of two tokenizers that cut text differently, apart from tokens that only one of them has."""
     common = first.ids.keys() & second.ids.keys()
+    if found := _differing(first.cuts, second.cuts, common):
+        return found
+    apart = _settings_apart(first.file.parent, second.file.parent)
+    here, there = (_as_built(each.file.parent).cuts if apart else {} for each in (first, second))
+    if _differing(here, there, common):
+        return [f"as {' and '.join(apart)} of tokenizer_config.json {'has' if len(apart) == 1 else 'have'} it"]
+    return []
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any], common: Set[str]) -> list[str]:
+    """The parts in which two ways to cut text differ; of merges those that make one common token of two."""
 
     def part(cuts: Mapping[str, Any], name: str) -> Any:
-        """What to compare; of merges those that make one common token of two."""
-        if name != "merges":
-            return cuts[name]
-        return merges_of(cuts[name], common)
+        return merges_of(cuts[name], common) if name == "merges" else cuts[name]
 
-    shared = first.cuts.keys() & second.cuts.keys()
-    return sorted(name for name in shared if part(first.cuts, name) != part(second.cuts, name))
+    return sorted(name for name in first.keys() & second.keys() if part(first, name) != part(second, name))
+
+
+def _settings_apart(a: Path, b: Path) -> list[str]:
+    """The settings beside two tokenizers that differ, by which a stock class may change what their files say."""
+    here, there = (_beside(folder, SETTINGS) for folder in (a, b))
+    return [name for name in SETTINGS if here.get(name) != there.get(name)]
+
+
+def _beside(folder: Path, wanted: Iterable[str]) -> dict[str, Any]:
+    file = folder / "tokenizer_config.json"
+    return {name: value for name, value in (read_json(file) if file.exists() else {}).items() if name in wanted}
+
+
+def _as_built(folder: Path) -> Vocabulary:
+    """The vocabulary of the tokenizer that the stock class builds from a folder, with its settings; else empty."""
+    file = folder / "tokenizer.json"
+    try:
+        stock = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return _parts(file, stock.backend_tokenizer)
+    except Exception as error:  # a class, or a library that it needs, may not be here
+        what = "so whether the settings beside it change how text is cut was not compared"
+        warnings.warn(f"{folder}: its tokenizer cannot be built here ({one_line(error)}), {what}", stacklevel=1)
+        return Vocabulary(file, {}, 0)
 
 
 def merges_of(merges: Iterable[str | Sequence[str]], tokens: Set[str]) -> list[list[str]]:
@@ -158,14 +195,17 @@ def _fast(path: Path, changed: int, length: int) -> Vocabulary:
     if isinstance(model := plain.get("model"), dict) and isinstance(vocab := model.get("vocab"), dict):
         _require_ids(path, vocab)
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf8"))  # a path may hold any bytes, its text not
-        size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
-        ids = tokenizer.get_vocab()
+        return _parts(path, Tokenizer.from_str(path.read_text(encoding="utf8")))  # a path may hold any bytes
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(
             f"{path}: no tokenizer can be built from it ({one_line(error)}); save it again"
         ) from error
-    # As it would be written today, however old the file is.
+
+
+def _parts(path: Path, tokenizer: Any) -> Vocabulary:
+    """What a tokenizer says, as it would be written today, however old its file is."""
+    size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
+    ids = tokenizer.get_vocab()
     cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}
     added = frozenset(token["content"] for token in today["added_tokens"])
@@ -187,9 +227,8 @@ def _added(folder: Path) -> dict[str, int]:
 
 def _settings(folder: Path) -> dict[str, Any]:
     """How a tokenizer without a tokenizer.json changes text before it cuts it."""
-    file = folder / "tokenizer_config.json"
     plain = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-    return plain | {name: value for name, value in (read_json(file) if file.exists() else {}).items() if name in plain}
+    return plain | _beside(folder, plain)
 
 
 def _lines(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from lmc.checkpoints.beside import Beside
 from lmc.checkpoints.headers import SAFE, TYPES
 from lmc.errors import CheckpointError
-from lmc.files import meter, require_finite
+from lmc.files import TOO_LARGE, meter, require_finite
 
 _NAMES = {getattr(torch, dtype): name for name, dtype in TYPES.items()}
 
@@ -86,5 +86,5 @@ def _put(stream: BinaryIO, at: int, data: memoryview) -> None:
 
 
 def _bytes(name: str, tensor: Tensor) -> memoryview:
-    require_finite(f"tensor {name}", tensor, "; not saved")
-    return tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+    require_finite(f"tensor {name}", tensor, TOO_LARGE if tensor.dtype == torch.float16 else "; not saved")
+    return tensor.cpu().resolve_neg().contiguous().view(-1).view(torch.uint8).numpy().data

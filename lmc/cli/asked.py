@@ -98,8 +98,8 @@ def require_alike(models: list[str]) -> "Architecture | None":
     for number, other in enumerate(found[1:], start=2):
         if found[0] and other and _kind(found[0]) != _kind(other):
             raise IncompatibleModelsError(
-                f"model 1 and model {number} differ in class: expected {found[0].name}, found {other.name}; only models "
-                "that agree in it can be averaged"
+                f"model 1 and model {number} differ in class: expected {found[0].name}, found {other.name}; only "
+                "models that agree in it can be averaged"
             )
     return found[0]
 
@@ -136,7 +136,7 @@ def require_reader(corpus: str | None, stock: "Architecture | None") -> None:
 
 
 def class_of(alignment: Path) -> "Architecture | None":
-    """The class of the first of aligned models, if its folder says so. What is wrong with that is said when it is read."""
+    """The class of the first of aligned models, if its folder says so; what is wrong there is said when it is read."""
     from lmc.checkpoints import architecture, hub
     from lmc.matching import parent_folders
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmc.errors import ArgumentError
-from lmc.evaluation.loss import as_data, evaluate
+from lmc.evaluation.loss import as_data, evaluate, require_loss
 from lmc.symmetries import epsilon, rebuild, state
+from lmc.symmetries.families import family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 NAMES = ("first", "second", "third")
@@ -32,13 +33,16 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
     weight space, the same along both axes. `margin`: how far beyond the three the grid reaches, as a share of their
     extent. Returns `x`, `y` [grid], `losses` [grid][grid] in nats per token or image, and `points`.
 
-    Raises ArgumentError for other than three models, models on one line, or norms with different ε.
+    Raises ArgumentError for other than three models, models on one line or that differ in more than their weights, and
+    DataError for a class that has no loss here.
     """
     if len(models) != 3:
         raise ArgumentError(f"plane: expected three models, found {len(models)}")
     if grid < 2:
         raise ArgumentError(f"grid: expected at least 2 points, found {grid}")
     spec = spec_of(models[0])
+    _require_one_function(models)
+    require_loss(models[0])
     if len({epsilon(m, spec) for m in models}) > 1:
         raise ArgumentError("plane: expected one ε in all norms, found several; align the models first")
     unseen = as_data(data, models[0])
@@ -59,6 +63,26 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
         losses[row, column] = evaluate(work, unseen)[0].mean()
     points = {name: corner for name, corner in zip(NAMES, corners.tolist(), strict=True)}
     return {"unit": unseen.unit, "x": x.tolist(), "y": y.tolist(), "losses": losses.tolist(), "points": points}
+
+
+def _require_one_function(models: Sequence[nn.Module]) -> None:
+    """Raise ArgumentError for models that differ in more than weights: a plane is computed with one's settings."""
+    first, spec = models[0], spec_of(models[0])
+    for number, other in enumerate(models[1:], start=2):
+        which = f"plane: model 1 and model {number} differ in"
+        if type(first) is not type(other):
+            what = f"class: expected {type(first).__name__}, found {type(other).__name__}"
+            raise ArgumentError(f"{which} {what}; only models that agree in it lie in one plane")
+        here, there = (_apart_from_weights(model) for model in (first, other))
+        for name in sorted(here.keys() | there.keys()):
+            own = spec.epsilon is not None and name == spec.epsilon.field  # said by itself
+            if not own and not same_setting(here.get(name), there.get(name)):
+                what = f"{name}: expected {here.get(name)}, found {there.get(name)}"
+                raise ArgumentError(f"{which} {what}; only models that agree in it lie in one plane")
+
+
+def _apart_from_weights(model: nn.Module) -> dict[str, object]:
+    return {**family_of(model).settings(model), **{n: list(t.shape) for n, t in model.state_dict().items()}}
 
 
 def coordinates(states: Sequence[dict[str, Tensor]]) -> Tensor:

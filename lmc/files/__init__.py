@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lmc.files.progress import meter as meter
     from lmc.files.progress import tell as tell
     from lmc.files.progress import watched as watched
+    from lmc.files.reading import TOO_LARGE as TOO_LARGE
     from lmc.files.reading import open_safetensors as open_safetensors
     from lmc.files.reading import read_json as read_json
     from lmc.files.reading import read_json_lines as read_json_lines

@@ -97,6 +97,9 @@ def open_safetensors(path: Path, absent: str = "not found; put it there", librar
         ) from None
 
 
+TOO_LARGE = "; not saved: choose a type that holds larger values, such as bfloat16"
+
+
 def require_finite(what: str, tensor: "Tensor", hint: str = "; was it damaged?") -> None:
     """Refuse a tensor with values that are no numbers. Raises CheckpointError, which begins with `what` it is."""
     if bool(tensor.sum().isfinite()):  # one pass; a sum of finite numbers may be too large, so the rest is counted

@@ -83,8 +83,8 @@ class Alignment:
             changed = [name for name, *edits in zip(NAMES, then, now, strict=True) if _unlike(*edits)]
             if changed:
                 raise ArgumentError(
-                    f"{changed[0]}: expected model {k} as it was when its aligned form was made, found it changed since; "
-                    "match again, and change a copy (copy.deepcopy) where this alignment is still needed"
+                    f"{changed[0]}: expected model {k} as it was when its aligned form was made, found it changed "
+                    "since; match again, and change a copy (copy.deepcopy) where this alignment is still needed"
                 )
         return made
 

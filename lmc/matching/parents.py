@@ -18,6 +18,7 @@ from lmc.checkpoints import (
     belongings,
     hub,
     inspect,
+    licence,
     load,
     refer,
     require_written,
@@ -106,7 +107,8 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
         like = load(blueprints[largest])
         for k, target in targets.items():
             kept = {kind: folders[k] for kind in belongings.of(folders[k])}
-            save(enlarge(load(blueprints[k]), like), folder / target, kept)
+            metadata, _ = licence.of_all([licence.of(blueprints[k].source)])
+            save(enlarge(load(blueprints[k]), like), folder / target, kept, metadata=metadata)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
     like_name = blueprints[largest].source.name

@@ -60,9 +60,10 @@ class Recipe:
     >>> Recipe(steps=100, lr=0.01).rate(1) < 0.01
     True
 
-    `lr`: the largest learning rate (None: `default_rate` of the data and of the stream's width, where it is rotated). `batch`: windows
-    or images in a step (None: 16 windows or 64 images). `lambdas`: the endpoints' weights are drawn uniformly from this
-    range (K = 2); with more endpoints, from all mixtures, pulled towards the equal one until they spread as far.
+    `lr`: the largest learning rate (None: `default_rate` of the data and of the stream's width, where it is rotated).
+    `batch`: windows or images in a step (None: 16 windows or 64 images). `lambdas`: the endpoints' weights are drawn
+    uniformly from this range (K = 2); with more endpoints, from all mixtures, pulled towards the equal one until they
+    spread as far.
     `kinds`: the kinds of spaces that learn (None: every continuous one but the residual scale).
     `accumulate`: parts a batch is cut into, one forward and backward each. `precision`: of matrix products; weights,
     maps and moments stay in single precision or better. `checkpointing`: activations are computed again in the backward

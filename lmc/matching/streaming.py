@@ -21,7 +21,7 @@ from lmc import checkpoints
 from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill, stored
 from lmc.errors import CheckpointError
 from lmc.evaluation import PathResult, change_of_logits, is_lower, random_inputs
-from lmc.files import refuse_occupied, scratch_folder, watched, whole_folder
+from lmc.files import TOO_LARGE, refuse_occupied, require_finite, scratch_folder, watched, whole_folder
 from lmc.matching.alignment import mixture
 from lmc.matching.folder import describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import inherit
@@ -240,12 +240,19 @@ def _measured(
     exact = _written(outline, tensors, scratch / "mixed", "mixing")
     model = hold(outline, spec, dict(exact))
     learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    rounded = ((name, t.to(dtype).to(t.dtype) if name in learned else t) for name, t in exact.items())
+    rounded = ((name, _rounded(name, t, dtype) if name in learned else t) for name, t in exact.items())
     written = _written(outline, rounded, scratch / "rounded", "rounding")
     inputs = random_inputs(model)
     before, after = (logits(m, inputs) for m in (model, hold(outline, spec, dict(written))))
     shutil.rmtree(scratch / "rounded")
     return iter(exact.items()), change_of_logits(dtype, before, after)
+
+
+def _rounded(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values that a lower type makes of a tensor, in its own type. Raises CheckpointError for those too large."""
+    lower = tensor.to(dtype)
+    require_finite(f"tensor {name}", lower, TOO_LARGE)
+    return lower.to(tensor.dtype)
 
 
 def _written(outline: nn.Module, tensors: Iterator[tuple[str, Tensor]], folder: Path, text: str) -> Stored:

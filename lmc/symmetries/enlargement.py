@@ -26,11 +26,14 @@ from torch import Tensor, nn
 from lmc.errors import UnsupportedModelError
 from lmc.symmetries.canonical import canonicalize
 from lmc.symmetries.exactness import evaluated, example_inputs, relative_change, tolerance
+from lmc.symmetries.families import name_classes_as
 from lmc.symmetries.families import spec as spec_of
 from lmc.symmetries.pattern import STREAM, Axis, Block
 from lmc.symmetries.room import SCORES, require_room
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import epsilon, hold, set_epsilon, state
+
+TOKENS = ("bos_token_id", "eos_token_id", "sep_token_id")  # which a configuration names and no tensor depends on
 
 
 @torch.autocast("cpu", enabled=False)  # what is compared at the end is the function, not its rounding
@@ -136,7 +139,9 @@ def _held(tensors: Mapping[str, Tensor], small: Any, like: Any, wide: ModelSpec)
     if wide.epsilon is not None:
         set_epsilon(new, wide, epsilon(small, wide))
     if hasattr(small, "config"):
-        new.config.id2label = small.config.id2label
+        name_classes_as(new, small)
+        for name in (name for name in TOKENS if hasattr(small.config, name)):
+            setattr(new.config, name, getattr(small.config, name))
         if "position" not in wide.free and hasattr(small.config, "max_position_embeddings"):
             new.config.max_position_embeddings = small.config.max_position_embeddings
     return new  # type: ignore[no-any-return]

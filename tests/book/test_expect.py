@@ -31,4 +31,6 @@ def test_defaults_are_those_of_the_recipe(root: Path) -> None:
     assert all(f"{default_rate(method, 128):g} for `{method}`" in rows["lr"] for method in LEARNED)
     assert "on text beyond 128 channels (half at 256), on pictures beyond 64 (half at 128)" in rows["lr"]
     assert all(default_rate(method, 256) == default_rate(method, 128) / 2 for method in LEARNED)
-    assert all(default_rate(method, 128, images=True) == default_rate(method, 64, images=True) / 2 for method in LEARNED)
+    assert all(
+        default_rate(method, 128, images=True) == default_rate(method, 64, images=True) / 2 for method in LEARNED
+    )

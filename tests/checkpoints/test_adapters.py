@@ -59,7 +59,9 @@ def test_an_adapter_and_its_base_are_one_model(
     fields: dict[str, Any], scales: dict[str, float], tmp_path: Path
 ) -> None:
     model, tensors = adapter(tmp_path / "lora", **fields)
+    (tmp_path / "base" / "README.md").write_text("---\nbase_model: org/base\n---\n")
     convert(tmp_path / "lora", tmp_path / "joined")
+    assert "base_model:\n- org/base\n" in (tmp_path / "joined" / "README.md").read_text()
     joined = lmc.load(tmp_path / "joined")
     for name, tensor in model.state_dict().items():
         layer = name.removesuffix(".weight")

@@ -306,6 +306,19 @@ def test_only_plain_numbers_are_weights(spoil: Any, message: str, tmp_path: Path
     assert not (tmp_path / "b").exists()
 
 
+def test_a_tensor_whose_sign_is_a_mark_is_written_with_it(tmp_path: Path) -> None:
+    model = pico.llama(dtype=torch.float32)
+    lmc.save(model, tmp_path / "a")
+    (tmp_path / "a" / "model.safetensors").unlink()
+    tensors = model.state_dict()
+    name = "model.layers.0.mlp.up_proj.weight"
+    marked = torch.complex(torch.zeros_like(tensors[name]), -tensors[name]).conj().imag
+    assert marked.is_neg()
+    torch.save(tensors | {name: marked}, tmp_path / "a" / "pytorch_model.bin")
+    convert(tmp_path / "a", tmp_path / "b")
+    assert torch.equal(lmc.load(tmp_path / "b").state_dict()[name], tensors[name])
+
+
 @pytest.mark.parametrize("beside", ["state_dict_ema", "model"])
 def test_of_two_sets_of_weights_none_is_chosen(beside: str, tmp_path: Path) -> None:
     model = pico.llama(dtype=torch.float32)

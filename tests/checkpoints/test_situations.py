@@ -540,6 +540,15 @@ def test_an_aligned_endpoint_keeps_what_is_its_own(here: Path, run: Callable[...
             assert f"base_model:\n- org/base-{k}\n" in (endpoint / "README.md").read_text()
 
 
+def test_a_card_names_the_base_of_a_parent_that_was_enlarged(here: Path, run: Callable[..., Outcome]) -> None:
+    for k, (name, width) in enumerate({"small": 24, "large": 32}.items()):
+        lmc.save(pico.llama(k, torch.float32, intermediate_size=width), name)
+        belongings(here / name, k)
+    assert run("match small large --method naive --out aligned")[0] == 0
+    assert run("merge aligned --out merged")[0] == 0
+    assert "base_model:\n- org/base-0\n- org/base-1\n" in Path("merged/README.md").read_text()
+
+
 @pytest.mark.parametrize("method", ["naive", "canonical", "weights"])
 def test_a_tied_head_is_said_once_where_it_is_true(method: str, here: Path, run: Callable[..., Outcome]) -> None:
     for seed, name in enumerate(("tied-a", "tied-b")):

@@ -10,6 +10,7 @@ from typing import Any
 import pico
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import lmc
@@ -390,6 +391,29 @@ def test_how_a_list_of_words_is_read_counts(tmp_path: Path, run: Any, monkeypatc
     assert code == 2 and "vocab.txt, settings: text becomes other tokens" in err
     Path("a/tokenizer_config.json").unlink()  # lower case is the default
     assert run("match a b --method naive --out aligned")[0] == 0
+
+
+def test_a_setting_beside_a_tokenizer_that_changes_how_text_is_cut_counts(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stock class builds its tokenizer from tokenizer.json and from what stands beside it."""
+    monkeypatch.chdir(tmp_path)
+    ids = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "Hello"])}
+    for k, name in enumerate("abc"):
+        lmc.save(pico.bert(k, torch.float32), tmp_path / name)
+        transformers.BertTokenizer(vocab=ids).save_pretrained(name)
+        settings = json.loads(Path(name, "tokenizer_config.json").read_text())
+        settings |= {"do_lower_case": name != "b", "legacy": name == "c"}  # of the latter this class knows nothing
+        Path(name, "tokenizer_config.json").write_text(json.dumps(settings))
+    cut = [transformers.AutoTokenizer.from_pretrained(name)("Hello").input_ids for name in "abc"]
+    assert cut[0] == cut[2] != cut[1]
+    code, _, err = run("match a b --method naive --out aligned")
+    what = "as do_lower_case of tokenizer_config.json has it: text becomes other tokens"
+    assert code == 2 and f"model 1 and model 2 differ in tokenizer.json, {what}; choose a common vocabulary" in err
+    code, _, err = run("match a b --method naive --out asked --vocabulary first")
+    assert code == 0 and "model 2 cuts text differently than model 1, whose tokenizer is kept" in err
+    code, _, err = run("match a c --method naive --out aligned")
+    assert code == 0 and "differ" not in err
 
 
 def test_a_token_that_is_left_out_stands_around_no_text(

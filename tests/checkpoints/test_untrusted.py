@@ -72,6 +72,19 @@ def test_the_links_of_the_hubs_cache_are_its_files(here: Path) -> None:
     assert main(f"match a {snapshot} --method naive --out out".split()) == 0
 
 
+@pytest.mark.parametrize("place", ["snapshots/b", "models--us--b/snapshots/b"])
+def test_a_folder_of_that_name_is_no_cache_of_the_hub(
+    here: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / place).parent.mkdir(parents=True)
+    (here / "b").rename(here / place)
+    private = (here / place).parent.parent / "keys.json"
+    private.write_text('{"nobody": "else\'s business"}')
+    (here / place / "special_tokens_map.json").symlink_to("../../keys.json")
+    said = refused(capsys, f"match a {place} --method naive --out out")
+    assert "is a link to ../../keys.json, outside the checkpoint" in said
+
+
 def test_a_dangling_link_is_named_with_its_target(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "b/model.safetensors").rename(here / "b/gone")
     (here / "b/model.safetensors").symlink_to("blob-1")

@@ -3,13 +3,14 @@
 import copy
 import json
 import warnings
+from typing import Any
 
 import pico
 import pytest
 import torch
 
 import lmc
-from lmc.errors import ArgumentError
+from lmc.errors import ArgumentError, DataError
 from lmc.evaluation.landscape import affine_weights, coordinates, plane
 from lmc.evaluation.loss import Data, evaluate
 from lmc.reproduce.experiments.planes import planes
@@ -86,6 +87,33 @@ def test_what_spans_no_plane_is_refused(models, data):
         plane([models[0], models[0], models[1]], data)
     with pytest.raises(ArgumentError, match="at least 2 points"):
         plane(models, data, grid=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}, "rope_parameters"),
+        ({"hidden_act": "gelu"}, "hidden_act: expected silu, found gelu"),
+        ({"intermediate_size": 48}, "intermediate_size: expected 12, found 48"),
+    ],
+)
+def test_models_that_differ_in_more_than_weights_span_no_plane(change: dict[str, Any], said: str) -> None:
+    first, second = (pico.llama(seed, torch.float32) for seed in range(2))
+    other = pico.llama(2, torch.float32, **change)
+    for models, which in (([first, second, other], 3), ([first, other, second], 2)):
+        with pytest.raises(ArgumentError, match=f"plane: model 1 and model {which} differ in .*{said}"):
+            plane(models, pico.inputs(first))
+
+
+def test_a_plane_needs_models_of_one_class_that_has_a_loss() -> None:
+    masked = [pico.bert(seed, torch.float32) for seed in range(3)]
+    with pytest.raises(DataError, match="it has no loss here"):
+        plane(masked, pico.inputs(masked[0]))
+    with pytest.raises(ArgumentError, match="differ in class: expected LlamaForCausalLM, found GPT2LMHeadModel"):
+        plane(
+            [*(pico.llama(seed, torch.float32) for seed in range(2)), pico.gpt2(0, torch.float32)],
+            pico.inputs(masked[0]),
+        )
 
 
 def test_a_head_that_is_tied_in_one_model_and_not_in_another_keeps_its_own_numbers() -> None:

@@ -18,6 +18,7 @@ from lmc import corpora
 from lmc.cli import main
 from lmc.errors import CheckpointError
 from lmc.evaluation import rounding
+from lmc.matching import merge_folder
 
 
 def parents(folder: Path, make: Any, **config: Any) -> list[Any]:
@@ -157,6 +158,14 @@ def test_weights_too_large_for_the_type_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"lm_head\.weight: expected finite values, .* as float16; not saved"):
         lmc.match(a, b, method="naive").export(tmp_path / "merged", at=0.5, dtype=torch.float16)
     assert list(tmp_path.iterdir()) == []
+    for k, model in enumerate((a, b)):
+        lmc.save(model, tmp_path / str(k))
+    lmc.match(*(lmc.load(tmp_path / str(k)) for k in range(2)), method="naive").save(tmp_path / "aligned")
+    with pytest.raises(
+        CheckpointError, match=r"^tensor lm_head\.weight: .*; not saved: choose a type that holds larger"
+    ):
+        merge_folder(tmp_path / "aligned", tmp_path / "merged", [0.5, 0.5], torch.float16)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "aligned"}
 
 
 def test_a_card_says_what_is_known(tmp_path: Path) -> None:

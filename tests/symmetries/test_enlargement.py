@@ -106,6 +106,17 @@ def test_the_large_one_gives_its_shapes_and_nothing_else() -> None:
     assert not any(t.any() for n, t in new.state_dict().items() if "layers.2." in n and "layernorm" not in n)
 
 
+def test_the_small_one_gives_the_names_of_its_classes_and_of_its_tokens() -> None:
+    kind = {"kind": "ForSequenceClassification", "num_labels": 2}
+    labels = {"id2label": {0: "neg", 1: "pos"}, "label2id": {"neg": 0, "pos": 1}}
+    small = pico.bert(0, **kind, **labels, problem_type="single_label_classification", eos_token_id=3)
+    large = pico.bert(1, **kind, intermediate_size=48, problem_type="regression", eos_token_id=2)
+    config = lmc.enlarge(small, large).config
+    assert (config.id2label, config.label2id) == (small.config.id2label, small.config.label2id)
+    assert (config.problem_type, config.eos_token_id) == ("single_label_classification", 3)
+    assert large.config.problem_type == "regression" and large.config.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+
+
 @pytest.mark.parametrize("make", [pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe])
 def test_experts_of_a_layer_that_is_added_can_be_matched(make: Any) -> None:
     small, large = make(0, torch.float32), make(1, torch.float32, num_hidden_layers=3)

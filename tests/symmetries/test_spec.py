@@ -320,7 +320,9 @@ def test_an_unsupported_vit_is_refused_by_its_flag(flag: str, args: dict[str, An
 
 
 def test_an_olmoe_whose_norms_are_of_another_size_than_its_heads_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"head_dim: expected hidden_size / num_attention_heads = 4, found 8"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"head_dim: expected hidden_size / num_attention_heads = 4, found 8"
+    ):
         lmc.spec(pico.olmoe(hidden_size=16, num_attention_heads=4, num_key_value_heads=4, head_dim=8))
 
 
