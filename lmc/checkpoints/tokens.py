@@ -31,6 +31,7 @@ from lmc.symmetries.families import EVERY, Tokens
 from lmc.symmetries.families import spec as spec_of
 
 _IDS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias")  # generation settings with ids
+_SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _LISTS = ("additional_special_tokens", "extra_special_tokens")  # settings that name several tokens
 CHOICES = ("first", "second", "union", "common")
 
@@ -236,6 +237,27 @@ def _write_tokenizer(blueprints: Sequence[Blueprint], shared: Plan, folder: Path
                 if not _is_gone(key, value, shared.ids)
             }
             settings.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf8")
+    _leave_out(folder, blueprints[shared.owner].source.folder, shared.ids)
+
+
+def _leave_out(folder: Path, owner: Path, ids: Mapping[str, int]) -> None:
+    """Let the stock class of a tokenizer add no token without a row: what its settings do not name has a default.
+
+    `owner`: the folder that the tokenizer came from. Where none can be built from that, nothing is looked at.
+    """
+    if vocabulary.stock(owner) is None:
+        return
+    tokenizer = vocabulary.stock(folder)
+    added = [] if tokenizer is None else [token for token in tokenizer.get_vocab() if token not in ids]
+    if tokenizer is not None and not added:
+        return
+    settings = folder / "tokenizer_config.json"
+    gone = {name: None for name in _SPECIAL if tokenizer is None or getattr(tokenizer, name, None) in added}
+    settings.write_text(json.dumps((read_json(settings) if settings.exists() else {}) | gone, indent=2) + "\n")
+    tokenizer = vocabulary.stock(folder)
+    if tokenizer is None or any(token not in ids for token in tokenizer.get_vocab()):
+        what = f"its class {'needs tokens that are left out' if tokenizer is None else 'adds tokens without a row'}"
+        raise IncompatibleModelsError(f"{owner}: tokenizer: {what}; choose another --vocabulary")
 
 
 def _is_gone(key: str, value: Any, ids: Mapping[str, int]) -> bool:

@@ -152,14 +152,26 @@ def _beside(folder: Path, wanted: Iterable[str]) -> dict[str, Any]:
 
 def _as_built(folder: Path) -> Vocabulary:
     """The vocabulary of the tokenizer that the stock class builds from a folder, with its settings; else empty."""
-    file = folder / "tokenizer.json"
-    try:
-        stock = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return _parts(file, stock.backend_tokenizer)
-    except Exception as error:  # a class, or a library that it needs, may not be here
+    file, built = folder / "tokenizer.json", stock(folder)
+    if built is None:
         what = "so whether the settings beside it change how text is cut was not compared"
-        warnings.warn(f"{folder}: its tokenizer cannot be built here ({one_line(error)}), {what}", stacklevel=1)
+        warnings.warn(f"{folder}: its tokenizer cannot be built here, {what}", stacklevel=1)
         return Vocabulary(file, {}, 0)
+    return _parts(file, built.backend_tokenizer)
+
+
+def stock(folder: Path) -> Any:
+    """The tokenizer that the stock class builds from a folder; None where it cannot: a library may not be here.
+
+    >>> stock(Path("run-1")).get_vocab()["w7"]
+    7
+    """
+    try:
+        built = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        built.backend_tokenizer.get_vocab_size()
+    except Exception:  # a wrong value is found in many ways; what is wrong with a file is said where it is read
+        return None
+    return built
 
 
 def merges_of(merges: Iterable[str | Sequence[str]], tokens: Set[str]) -> list[list[str]]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lmc.errors import ArgumentError
 from lmc.evaluation.loss import as_data, evaluate, require_loss
-from lmc.symmetries import epsilon, rebuild, state
+from lmc.symmetries import epsilon, rebuild, require_stock, state
 from lmc.symmetries.families import family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
@@ -33,8 +33,8 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
     weight space, the same along both axes. `margin`: how far beyond the three the grid reaches, as a share of their
     extent. Returns `x`, `y` [grid], `losses` [grid][grid] in nats per token or image, and `points`.
 
-    Raises ArgumentError for other than three models, models on one line or that differ in more than their weights, and
-    DataError for a class that has no loss here.
+    Raises ArgumentError for other than three models, models on one line or that differ in more than their weights,
+    DataError for a class that has no loss here, and UnsupportedModelError for a model that was changed by hand.
     """
     if len(models) != 3:
         raise ArgumentError(f"plane: expected three models, found {len(models)}")
@@ -68,6 +68,8 @@ def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: flo
 def _require_one_function(models: Sequence[nn.Module]) -> None:
     """Raise ArgumentError for models that differ in more than weights: a plane is computed with one's settings."""
     first, spec = models[0], spec_of(models[0])
+    for model in models:
+        require_stock(model)
     for number, other in enumerate(models[1:], start=2):
         which = f"plane: model 1 and model {number} differ in"
         if type(first) is not type(other):

@@ -23,7 +23,7 @@ from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabulary
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
-from lmc.symmetries import epsilon, hollow, require_room
+from lmc.symmetries import epsilon, hollow, require_room, require_stock
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
@@ -288,9 +288,11 @@ def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> tuple[int, floa
     >>> base_of(a, (a, b)), base_of(a, (b, a))
     ((0, 0.0), (1, 0.0))
 
-    Raises ArgumentError for a model of neither, and for more parents than two.
+    Raises ArgumentError for a model of neither, and for more parents than two, and UnsupportedModelError for one that
+    computes something else than its settings say.
     """
     require_tunable(tuned, parents)
+    require_stock(tuned)
     sizes = [size_of_change(parent, tuned) for parent in parents]
     if min(sizes) >= TUNED:
         found = " and ".join(f"{size:.2f}" for size in sizes)

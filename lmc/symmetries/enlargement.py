@@ -33,7 +33,7 @@ from lmc.symmetries.room import SCORES, require_room
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import epsilon, hold, set_epsilon, state
 
-TOKENS = ("bos_token_id", "eos_token_id", "sep_token_id")  # which a configuration names and no tensor depends on
+TOKENS = ("bos_token_id", "eos_token_id", "sep_token_id", "pad_token_id")  # which a configuration names
 
 
 @torch.autocast("cpu", enabled=False)  # what is compared at the end is the function, not its rounding
@@ -140,8 +140,17 @@ def _held(tensors: Mapping[str, Tensor], small: Any, like: Any, wide: ModelSpec)
         set_epsilon(new, wide, epsilon(small, wide))
     if hasattr(small, "config"):
         name_classes_as(new, small)
-        for name in (name for name in TOKENS if hasattr(small.config, name)):
-            setattr(new.config, name, getattr(small.config, name))
+        _name_tokens_as(new, small.config)
         if "position" not in wide.free and hasattr(small.config, "max_position_embeddings"):
             new.config.max_position_embeddings = small.config.max_position_embeddings
     return new  # type: ignore[no-any-return]
+
+
+def _name_tokens_as(new: Any, config: Any) -> None:
+    """Let a configuration name the tokens that another does; modules may keep which of them pads a text."""
+    before, pads = getattr(new.config, "pad_token_id", None), getattr(config, "pad_token_id", None)
+    for name in (name for name in TOKENS if hasattr(config, name)):
+        setattr(new.config, name, getattr(config, name))
+    for module in new.modules():
+        if before is not None and getattr(module, "padding_idx", None) == before:
+            module.padding_idx = pads

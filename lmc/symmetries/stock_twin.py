@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 
 from lmc.errors import UnsupportedModelError
 from lmc.symmetries.families import family_of, of_configuration, same_but_for_size, spec
@@ -53,6 +54,7 @@ def require_stock(model: nn.Module) -> None:
         advice = "build the model with it" if of_timm else "change the settings and build the model from them"
         advice = "set it to that" if where.endswith(".layer_idx") else advice
         advice = "build the model with add_pooling_layer=True" if where.startswith("pooler.") else advice
+        advice = f"make it permanent: torch.nn.utils.{made}" if (made := _to_remove(model)) else advice
         method = where.rpartition(".")[2]
         advice = f"del MODULE.{method}, if it computes the same" if str(there).endswith(f".{method}") else advice
         like = f"as {'timm builds it' if of_timm else 'its settings say'}"
@@ -61,6 +63,14 @@ def require_stock(model: nn.Module) -> None:
         )
     _require_tie(model)
     _warn_of_rounding(model, twin)
+
+
+def _to_remove(model: nn.Module) -> str:
+    """What makes the pruning or the parametrisation of a model permanent, where it has any."""
+    if prune.is_pruned(model):
+        return "prune.remove(MODULE, NAME)"
+    parametrised = any(map(parametrize.is_parametrized, model.modules()))
+    return "parametrize.remove_parametrizations(MODULE, NAME)" if parametrised else ""
 
 
 def _require_tie(model: Any) -> None:
@@ -107,7 +117,7 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
 
     Dropout counts as nothing: it does nothing in evaluation.
     """
-    here, there = ({n: tuple(t.shape) for n, t in m.state_dict().items()} for m in (model, twin))
+    here, there = (_shapes(m) for m in (model, twin))
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
             yield name, here.get(name), there.get(name)
@@ -130,6 +140,11 @@ def differences(model: nn.Module, twin: nn.Module) -> Iterator[Difference]:
         for key, numbers, anew in _numbers(module, other):
             if not any(_same(numbers, anew, kind) for kind in _KINDS):
                 yield f"{name}.{key}".lstrip("."), "other numbers", "those of its settings"
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a model; what else a quantised one keeps there has none."""
+    return {name: tuple(t.shape) for name, t in model.state_dict().items() if isinstance(t, Tensor)}
 
 
 def _beside(own: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> set[str]:

@@ -437,6 +437,25 @@ def test_a_token_that_is_left_out_stands_around_no_text(
     assert code == 2 and "expected the token '<s>', which it puts around a text, found it left out" in err
 
 
+@pytest.mark.parametrize("kind", ["GPT2Tokenizer", "LlamaTokenizer", "GPTNeoXTokenizer"])
+def test_a_stock_class_adds_no_token_that_was_left_out(
+    kind: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class has tokens of its own by default, which it would put behind the last row."""
+    monkeypatch.chdir(tmp_path)
+    own = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|padding|>", *W[5:]]
+    for k, names in enumerate((own, W)):
+        checkpoint(tmp_path / "ab"[k], k, names)
+        Path("ab"[k], "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, "eos_token": names[-1]}))
+    code, _, err = run("match a b --method naive --vocabulary common --out aligned")
+    assert code == 0, err
+    assert run("merge aligned --out merged")[0] == 0
+    merged, tokenizer = lmc.load("merged"), transformers.AutoTokenizer.from_pretrained("merged")
+    assert len(tokenizer) == merged.config.vocab_size == 25
+    assert tokenizer.get_vocab() == vocabulary(Path("merged")) and tokenizer.eos_token == "w29"
+    assert run("verify merged")[0] == 0
+
+
 def test_what_stands_around_a_text_moves_with_its_tokens() -> None:
     """Templates of several tokens, pairs of BERT's and RoBERTa's, padding, and lists of special tokens."""
     ids = {"<s>": 5, "a": 0}

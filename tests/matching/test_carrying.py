@@ -1,5 +1,6 @@
 """A fine-tune moves: exactly between rewritten copies, with its rank, and what is no fine-tune is refused in a line."""
 
+import copy
 import json
 import re
 import shutil
@@ -96,6 +97,17 @@ def test_a_change_keeps_its_rank_and_size() -> None:
     carried = lmc.match(a, b, method="weights").transport(tuned).state_dict()[name]
     moved = carried - lmc.canonicalize(b).state_dict()[name]
     assert int(torch.linalg.matrix_rank(moved, rtol=1e-9)) == 1 and moved.norm() == pytest.approx(low.norm())
+
+
+def test_a_fine_tune_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    a, b = (pico.llama(seed, torch.float32) for seed in range(2))
+    alignment = lmc.match(a, b, method="weights")
+    tuned = copy.deepcopy(a)
+    tuned.lm_head.weight.data.mul_(1.1)
+    tuned.model.layers[0].mlp.act_fn = torch.nn.ReLU()
+    for use in (alignment.transport, lambda model: alignment.export_transported(model, tmp_path / "out")):
+        with pytest.raises(lmc.UnsupportedModelError, match=r"act_fn: expected .*, as its settings say, found"):
+            use(tuned)
 
 
 def test_what_is_no_fine_tune_of_a_parent_is_refused() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 import lmc
 from lmc.symmetries import require_stock
@@ -300,9 +301,35 @@ def test_kinds_of_angles_by_layer_are_compared() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
 def test_what_stands_around_a_model_is_named() -> None:
     model = pico.llama(0, torch.float32)
-    for around, inner in ((torch.compile(model), "_orig_mod"), (nn.DataParallel(model), "module")):
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    for around, inner in (
+        (torch.compile(model), "_orig_mod"),
+        (nn.DataParallel(model), "module"),
+        (averaged, "module"),
+    ):
         with pytest.raises(lmc.UnsupportedModelError, match=f"one around it; give MODEL.{inner}"):
             lmc.check(around)
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (lambda layer: prune.l1_unstructured(layer, "weight", 0.3), r"prune\.remove\(MODULE, NAME\)"),
+        (parametrizations.weight_norm, r"parametrize\.remove_parametrizations"),
+    ],
+)
+def test_what_is_computed_of_other_weights_is_to_be_made_permanent(change: Any, advice: str) -> None:
+    model = pico.llama(0, torch.float32)
+    change(model.model.layers[0].mlp.up_proj)
+    with pytest.raises(lmc.UnsupportedModelError, match=rf"up_proj.*; make it permanent: torch\.nn\.utils\.{advice}"):
+        lmc.check(model)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch: all of its quantisation is deprecated
+def test_a_quantised_model_is_refused_in_a_line() -> None:
+    model = torch.ao.quantization.quantize_dynamic(pico.llama(0, torch.float32), {nn.Linear})
+    with pytest.raises(lmc.UnsupportedModelError, match=r"lm_head\.\w+: expected .*, found"):
+        lmc.check(model)
 
 
 def test_a_tie_that_the_weights_do_not_have_is_refused() -> None:

@@ -53,6 +53,19 @@ def test_what_cannot_be_rewritten_is_named() -> None:
         vit_forms.alike(pico.vit(0, reg_tokens=2), pico.vit(1, no_embed_class=True))
 
 
+@pytest.mark.parametrize(
+    "other", [{"num_heads": 4}, {"global_pool": "avg", "fc_norm": False}, {"act_layer": "silu"}], ids=str
+)
+def test_another_setting_is_no_way_of_writing(other: dict) -> None:
+    a, b = pico.vit(0, no_embed_class=True), pico.vit(1, **other)
+    for model, like in ((a, b), (b, a)):
+        with pytest.raises(IncompatibleModelsError, match=rf"{next(iter(other))}: expected .*, found .*; only models"):
+            vit_forms.alike(model, like)
+        with pytest.raises(IncompatibleModelsError) as refused:
+            pairing.require_pairable([like, model])
+        assert "alike" not in str(refused.value)
+
+
 def test_the_own_preprocessing_stays() -> None:
     model, like = pico.vit(0, no_embed_class=True), pico.vit(1)
     model.pretrained_cfg["mean"], like.pretrained_cfg["mean"] = (0.5,), (0.1,)

@@ -84,9 +84,12 @@ def family_of(model: nn.Module) -> Family:
     return find(type(model).__name__, type(model).__module__.split(".")[0])
 
 
+_AROUND = ("torch._dynamo", "torch.nn.parallel", "torch.distributed", "torch.optim.swa_utils")
+
+
 def _is_wrapper(model: nn.Module) -> bool:
     """Whether a module is one of torch's around another one."""
-    return type(model).__module__.startswith(("torch._dynamo", "torch.nn.parallel", "torch.distributed"))
+    return type(model).__module__.startswith(_AROUND)
 
 
 def spec(model: nn.Module) -> ModelSpec:

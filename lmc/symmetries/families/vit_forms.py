@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lmc.errors import IncompatibleModelsError
-from lmc.symmetries.families.heads import timm_record
+from lmc.symmetries.families.heads import TIMM_NAMES, timm_record
+from lmc.symmetries.families.vit import settings
 from lmc.symmetries.stock_model import state
 
 PREPROCESSING = ("mean", "std", "crop_pct", "interpolation", "crop_mode")
@@ -30,8 +31,8 @@ def alike(model: Any, like: Any) -> nn.Module:
     True
 
     Positions are exact to the bit, and so is a LayerScale of ones; a LayerScale that is absorbed is rounded once. The
-    new model keeps the preprocessing it was trained with. Raises IncompatibleModelsError where the two differ in any
-    other tensor.
+    new model keeps the preprocessing it was trained with, and the names of its classes. Raises IncompatibleModelsError
+    where the two differ in any other tensor or setting.
     """
     tensors, wanted = dict(state(model)), {name: tuple(t.shape) for name, t in state(like).items()}
     if type(model) is not type(like) or {name: tuple(t.shape) for name, t in tensors.items()} == wanted:
@@ -47,9 +48,16 @@ def alike(model: Any, like: Any) -> nn.Module:
                 "the models differ in more than class-token position and LayerScale; only models that agree in it can "
                 "be averaged"
             )
+    mine, theirs = settings(model), settings(like)
+    for name in sorted(mine.keys() - {"no_embed_class"}):
+        if mine[name] != theirs[name]:
+            what = f"{name}: expected {theirs[name]}, found {mine[name]}"
+            raise IncompatibleModelsError(f"{what}; only models that agree in it can be averaged")
     new = copy.deepcopy(like)
     own = timm_record(model)
-    new.pretrained_cfg = timm_record(like) | {name: own.get(name) for name in PREPROCESSING}
+    plain = {name: value for name, value in timm_record(like).items() if name not in TIMM_NAMES}
+    new.pretrained_cfg = plain | {name: own.get(name) for name in PREPROCESSING}
+    new.pretrained_cfg |= {name: own[name] for name in TIMM_NAMES if name in own}
     new.load_state_dict(tensors, assign=True)
     return new.requires_grad_(False).eval()
 
