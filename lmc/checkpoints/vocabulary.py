@@ -11,7 +11,7 @@ seen is whether two files are the same.
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from lmc.symmetries import transformers
 
 CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 UNREAD = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
-# Of tokenizer_config.json, by which a stock class changes how text is cut, and what stands around it.
-CUT_BY = ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "legacy")
-SETTINGS = ("tokenizer_class", *CUT_BY, "add_bos_token", "add_eos_token")
+# Of tokenizer_config.json, what no token of a text depends on.
+IDLE = {"chat_template", "name_or_path", "_name_or_path", "model_max_length", "processor_class"}
+IDLE |= {"padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "backend", "is_local"}
+ADDED, MENTIONED = "added_tokens", 3
+BESIDE = ("special_tokens_map.json", "added_tokens.json")
 MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
 
 
@@ -106,7 +108,7 @@ def warn_of_differences(a: Path, b: Path, which: str) -> None:
         what = f"{first.file.name}, post_processor: which tokens stand around a text"
         warnings.warn(f"{which} differ in {what}", stacklevel=1)
     elif (apart := _settings_apart(a, b)) and _as_built(a).around != _as_built(b).around:
-        what = f"{' and '.join(apart)} of tokenizer_config.json: which tokens stand around a text"
+        what = f"{' and '.join(apart)}: which tokens stand around a text"
         warnings.warn(f"{which} differ in {what}", stacklevel=1)
 
 
@@ -126,28 +128,36 @@ def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
     apart = _settings_apart(first.file.parent, second.file.parent)
     here, there = (_as_built(each.file.parent).cuts if apart else {} for each in (first, second))
     if _differing(here, there, common):
-        return [f"as {' and '.join(apart)} of tokenizer_config.json {'has' if len(apart) == 1 else 'have'} it"]
+        return [f"as {' and '.join(apart)} {'has' if len(apart) == 1 else 'have'} it"]
     return []
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], common: Set[str]) -> list[str]:
-    """The parts in which two ways to cut text differ; of merges those that make one common token of two."""
+    """The parts in which two ways to cut text differ; of merges and of added tokens those of common tokens."""
 
     def part(cuts: Mapping[str, Any], name: str) -> Any:
+        if name == ADDED:
+            return {token: how for token, how in cuts[name].items() if token in common}
         return merges_of(cuts[name], common) if name == "merges" else cuts[name]
 
     return sorted(name for name in first.keys() & second.keys() if part(first, name) != part(second, name))
 
 
 def _settings_apart(a: Path, b: Path) -> list[str]:
-    """The settings beside two tokenizers that differ, by which a stock class may change what their files say."""
-    here, there = (_beside(folder, SETTINGS) for folder in (a, b))
-    return [name for name in SETTINGS if here.get(name) != there.get(name)]
+    """What stands beside two tokenizers and differs, by which a stock class may change what their files say."""
+    here, there = (_beside(folder) for folder in (a, b))
+    names = [name for name in sorted((here.keys() | there.keys()) - IDLE) if here.get(name) != there.get(name)]
+    files = [file for file in BESIDE if len({_content(folder / file) for folder in (a, b)}) > 1]
+    return [*(f"{name} of tokenizer_config.json" for name in names), *files][:MENTIONED]
 
 
-def _beside(folder: Path, wanted: Iterable[str]) -> dict[str, Any]:
+def _content(file: Path) -> str:
+    return read_text(file) if file.exists() else ""
+
+
+def _beside(folder: Path) -> dict[str, Any]:
     file = folder / "tokenizer_config.json"
-    return {name: value for name, value in (read_json(file) if file.exists() else {}).items() if name in wanted}
+    return read_json(file) if file.exists() else {}
 
 
 def _as_built(folder: Path) -> Vocabulary:
@@ -157,7 +167,8 @@ def _as_built(folder: Path) -> Vocabulary:
         what = "so whether the settings beside it change how text is cut was not compared"
         warnings.warn(f"{folder}: its tokenizer cannot be built here, {what}", stacklevel=1)
         return Vocabulary(file, {}, 0)
-    return _parts(file, built.backend_tokenizer)
+    found = _parts(file, built.backend_tokenizer)
+    return replace(found, cuts={**found.cuts, "split_special_tokens": built.split_special_tokens})
 
 
 def stock(folder: Path) -> Any:
@@ -220,8 +231,9 @@ def _parts(path: Path, tokenizer: Any) -> Vocabulary:
     ids = tokenizer.get_vocab()
     cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}
-    added = frozenset(token["content"] for token in today["added_tokens"])
-    return Vocabulary(path, ids, size, cuts, today["post_processor"], added)
+    matter = ("single_word", "lstrip", "rstrip", *(("normalized",) if today["normalizer"] else ()))
+    cuts[ADDED] = {token["content"]: [token[how] for how in matter] for token in today[ADDED]}
+    return Vocabulary(path, ids, size, cuts, today["post_processor"], frozenset(cuts[ADDED]))
 
 
 def _require_ids(path: Path, ids: Mapping[str, Any]) -> None:
@@ -240,7 +252,7 @@ def _added(folder: Path) -> dict[str, int]:
 def _settings(folder: Path) -> dict[str, Any]:
     """How a tokenizer without a tokenizer.json changes text before it cuts it."""
     plain = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-    return plain | _beside(folder, plain)
+    return plain | {name: value for name, value in _beside(folder).items() if name in plain}
 
 
 def _lines(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BARE = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
 PIECE = 1 << 15  # characters given to a tokenizer at once, and a few more up to the next place to cut
 WORD = re.compile(r"(?<=\S) (?=[A-Za-z])")  # such a place: one blank between a character and a letter
+PLAIN = ("None", "NFC", "NFD", "NFKC", "NFKD", "Lowercase")  # normalizers of single characters
 AT_ONCE = 64  # pieces whose tokens are held as objects, each much larger than its id
 
 
@@ -28,10 +29,11 @@ def encode(tokenizer: "PreTrainedTokenizerBase", content: str) -> np.ndarray:
     >>> encode(byte_tokenizer(), "abc").tolist()
     [97, 98, 99]
 
-    The pieces are cut where one space stands between a character and a letter. There a new token always begins.
+    The pieces are cut where one space stands between a character and a letter. There a new token always begins, unless
+    a tokenizer has tokens with a space inside, or changes a text by more than single characters.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or not repr(backend.pre_tokenizer).startswith("ByteLevel"):
+    if backend is None or not _by_words(tokenizer):
         return np.array(tokenizer(content, **BARE).input_ids, dtype=np.int64)
     alone = repr(backend.pre_tokenizer).startswith("ByteLevel(add_prefix_space=False") and backend.normalizer is None
     if alone and tokenizer.get_vocab() == _byte_vocabulary():  # ids are bytes: a thousand times faster
@@ -46,6 +48,14 @@ def encode(tokenizer: "PreTrainedTokenizerBase", content: str) -> np.ndarray:
     parts = iter(lambda: list(itertools.islice(pieces, AT_ONCE)), [])
     found = [np.fromiter(itertools.chain.from_iterable(ids(part)), dtype=np.int64) for part in parts]
     return np.concatenate(found)
+
+
+def _by_words(tokenizer: Any) -> bool:
+    """Whether no token of a tokenizer reaches over a space between words, and none depends on where a text begins."""
+    backend = tokenizer.backend_tokenizer
+    cut, changed = repr(backend.pre_tokenizer), repr(backend.normalizer)
+    words = cut.startswith("ByteLevel(") and "use_regex=True" in cut
+    return words and changed.split("(")[0] in PLAIN and not any(" " in token for token in tokenizer.get_added_vocab())
 
 
 def _pieces(content: str) -> Iterator[str]:

@@ -416,6 +416,49 @@ def test_a_setting_beside_a_tokenizer_that_changes_how_text_is_cut_counts(
     assert code == 0 and "differ" not in err
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"split_special_tokens": True}, "split_special_tokens of tokenizer_config.json"),
+        ({"additional_special_tokens": ["w3"]}, "additional_special_tokens of tokenizer_config.json"),
+        ("special_tokens_map.json", "special_tokens_map.json"),
+    ],
+    ids=str,
+)
+def test_what_else_stands_beside_a_tokenizer_counts(
+    setting: Any, said: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    for k, name in enumerate("ab"):
+        checkpoint(tmp_path / name, k, W)
+        Path(name, "tokenizer_config.json").write_text(json.dumps(plain))
+    if isinstance(setting, str):
+        Path("b", setting).write_text(json.dumps({"additional_special_tokens": ["w3"]}))
+    else:
+        Path("b/tokenizer_config.json").write_text(json.dumps(plain | setting))
+    code, _, err = run("match a b --method naive --out aligned")
+    assert code == 2 and f"as {said} has it: text becomes other tokens" in err
+    Path("b/tokenizer_config.json").write_text(json.dumps(plain | {"model_max_length": 8, "legacy": False}))
+    Path("b/special_tokens_map.json").unlink(missing_ok=True)
+    assert run("match a b --method naive --out aligned")[0] == 0
+
+
+def test_a_word_that_is_a_token_added_to_one_tokenizer_counts(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An added token is found anywhere in a text, also inside words."""
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        checkpoint(tmp_path / name, k, W)
+    file = Path("b/tokenizer.json")
+    stock = Tokenizer.from_file(str(file))
+    assert stock.add_tokens(["w3"]) == 1 and stock.get_vocab() == words(*W)
+    stock.save(str(file))
+    code, _, err = run("match a b --method naive --out aligned")
+    assert code == 2 and "differ in tokenizer.json, added_tokens: text becomes other tokens" in err
+
+
 def test_a_token_that_is_left_out_stands_around_no_text(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,9 @@ import numpy as np
 import pico
 import pytest
 import torch
+import transformers
 from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from lmc import cli, corpora
 from lmc.corpora import docstrings, pictures, texts
@@ -474,6 +476,20 @@ def test_true_text_through_a_true_vocabulary():
     windows = corpora.tokens(true_data("tinyshakespeare"), "eval", neox, 2048)
     assert windows.shape[1] == 2048 and len(windows) >= 10
     assert neox.decode(windows[0]) in corpora.text(true_data("tinyshakespeare"), "eval")
+
+
+@pytest.mark.parametrize("what", ["plain", "a token with a space inside", "no words", "a text that is stripped"])
+def test_a_text_is_cut_only_where_no_token_reaches_over(what: str) -> None:
+    vocabulary = {token: i for i, token in enumerate(["a", "b", "c", "Ġ", "bĠ", "bĠc"])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("b", "Ġ"), ("bĠ", "c")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=what != "no words")
+    if what == "a token with a space inside":
+        backend.add_tokens(["b c"])
+    if what == "a text that is stripped":
+        backend.normalizer = normalizers.Strip()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend)
+    text = "a b c " * 12000
+    assert encode(tokenizer, text).tolist() == tokenizer(text, verbose=False).input_ids
 
 
 @pytest.mark.real_data
