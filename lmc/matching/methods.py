@@ -23,7 +23,7 @@ from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner, turned
-from lmc.matching.pairing import require_pairable, to_enlarge
+from lmc.matching.pairing import require_pairable, require_same_tokens, to_enlarge
 from lmc.matching.recipe import BETTER, CLOSED_FORM, START, STARTS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, require_stock, state
@@ -70,8 +70,9 @@ def match(
     Raises UnsupportedModelError, IncompatibleModelsError, DataError, ArgumentError, OutOfMemoryError, DivergedError
     (whose `alignment` is the last good one).
     """
-    recipe = Recipe.of(method, steps=steps, lr=lr, batch=batch, **choices)
-    return align(_parents(models), recipe, data, device, seed, resume, start, frequencies)
+    recipe, parents = Recipe.of(method, steps=steps, lr=lr, batch=batch, **choices), _parents(models)
+    require_same_tokens(parents)
+    return align(parents, recipe, data, device, seed, resume, start, frequencies)
 
 
 @torch.inference_mode(False)  # learning needs gradients, and maps double precision, wherever this is called

@@ -58,6 +58,25 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
             warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
 
 
+def require_same_tokens(models: Sequence[nn.Module]) -> None:
+    """Raise IncompatibleModelsError where models mean other things by their tokens: those that are as they were loaded.
+
+    >>> require_same_tokens([lmc.load("run-1"), lmc.load("run-2")])
+
+    What stands in the place of a checkpoint's tokens after a model was changed in memory, its owner knows.
+    """
+    places = [checkpoints.source(model) for model in models]
+    for number, (model, place) in enumerate(zip(models[1:], places[1:], strict=True), start=2):
+        if places[0] is None or place is None or type(model) is not type(models[0]):
+            continue
+        first, other = (checkpoints.hub.locate(name).folder for name in (places[0], place))
+        try:
+            vocabulary.require_same(first, other, f"model 1 and model {number}")
+        except IncompatibleModelsError:
+            if checkpoints.reference(models[0]) and checkpoints.reference(model):
+                raise
+
+
 def to_enlarge(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
     """Which model is the largest, and which others can be written in its shapes and have to be. Warns of them.
 
