@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints.references import refer_inside as refer_inside
     from lmc.checkpoints.references import reference as reference
     from lmc.checkpoints.references import require_still as require_still
+    from lmc.checkpoints.references import require_unwritten as require_unwritten
     from lmc.checkpoints.references import source as source
     from lmc.checkpoints.tokenizers import tokenizer as tokenizer
 else:

@@ -29,6 +29,7 @@ CONFIGURATION = "configuration"  # beside the kinds of `belongings`: the whole c
 # an entry goes when its model does.
 _references: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
 _fingerprints: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+_mapped: weakref.WeakKeyDictionary[nn.Module, dict[Path, tuple[int, ...]]] = weakref.WeakKeyDictionary()
 
 
 _hashed: dict[Path, tuple[int, ...]] = {}  # what the system said of a weights file before it was hashed
@@ -72,6 +73,23 @@ def require_still(blueprints: Iterable[Blueprint]) -> None:
         if file in _hashed and _hashed[file] != _state(file):
             what = "expected it to stay as it was while it was read, found it changed"
             raise CheckpointError(f"{file}: {what}; begin again")
+
+
+def require_unwritten(models: Iterable[nn.Module]) -> None:
+    """Raise CheckpointError where a file was written into after a model was loaded that maps it: the model changed.
+
+    >>> require_unwritten([lmc.load("run-1")])
+
+    One that was replaced by another of its name, as `save_pretrained` does, is still there for those that map it.
+    """
+    for model in models:
+        for file, before in _mapped.get(model, {}).items():
+            now = _state(file)
+            if before == now or before[:2] != now[:2] or sha256(file) == _references[model]["sha256"][file.name]:
+                continue
+            if _fingerprints[model] != _fingerprint(model):
+                what = "expected it as it was when a model was loaded from it, found it overwritten in place"
+                raise CheckpointError(f"{file}: {what}, and the model with it; load it again, and begin again")
 
 
 def _state(file: Path) -> tuple[int, ...]:
@@ -179,6 +197,8 @@ def source(model: nn.Module) -> str | None:
 def remember(model: nn.Module, reference: dict[str, Any]) -> None:
     """Keep where a model was read from, and what it was then."""
     _references[model], _fingerprints[model] = reference, _fingerprint(model)
+    files = [Path(reference["folder"]) / name for name in reference["sha256"]] if "folder" in reference else []
+    _mapped[model] = {file: _hashed[file] for file in files if file in _hashed}
 
 
 def _fingerprint(model: nn.Module) -> str:

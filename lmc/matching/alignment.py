@@ -73,9 +73,10 @@ class Alignment:
         """The aligned endpoints: stock models with the parents' functions (for `naive` these themselves).
 
         They are made once. Raises ArgumentError where a parent was changed after that, or the aligned model itself: the
-        two are not one function now.
+        two are not one function now; CheckpointError where a file that a parent maps was overwritten.
         """
         made, before = self._made
+        checkpoints.require_unwritten(self.parents)
         for k, (then, parent, model) in enumerate(zip(before, self.parents, made, strict=True)):
             if model is parent:
                 continue
@@ -159,7 +160,7 @@ class Alignment:
         folder as seen from this one, so that an alignment and its parents can move together. Others, and those that
         were changed in memory, are saved inside, as `parent-{k}`. Raises CheckpointError if the folder is occupied.
         """
-
+        checkpoints.require_unwritten(self.parents)
         with whole_folder(directory) as folder:
             parents = []
             for k, parent in enumerate(self.parents):

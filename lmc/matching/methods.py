@@ -14,6 +14,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from lmc import checkpoints
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
@@ -119,8 +120,11 @@ def align(
     samples = Data(torch.empty(0)) if data is None else as_data(data, narrowest(parents)).to(endpoints.device)
     recipe = recipe.fitted(turned(endpoints.spec), images=samples.labels is not None)
     if recipe.learned:
-        return _learned(endpoints, start or START, samples, recipe, seed, resume)
-    return _closed_form(endpoints, recipe.method, samples, seed, frequencies)
+        found = _learned(endpoints, start or START, samples, recipe, seed, resume)
+    else:
+        found = _closed_form(endpoints, recipe.method, samples, seed, frequencies)
+    checkpoints.require_unwritten(parents)
+    return found
 
 
 def usable_device(name: str | torch.device | None) -> torch.device | None:

@@ -418,7 +418,7 @@ def test_a_setting_beside_a_tokenizer_that_changes_how_text_is_cut_counts(
 
 def test_models_in_memory_whose_tokens_differ_are_refused_unless_they_were_changed(tmp_path: Path) -> None:
     a, b = checkpoint(tmp_path / "a", 0, W), checkpoint(tmp_path / "b", 1, W[::-1])
-    with pytest.raises(IncompatibleModelsError, match="model 1 and model 2 differ in .*, id of token 'w0'"):
+    with pytest.raises(IncompatibleModelsError, match=r"model 1 and model 2 differ in .*, id of token 'w0'"):
         lmc.match(a, b, method="naive")
     for name in ("model.embed_tokens.weight", "lm_head.weight"):  # as its owner may bring rows into another order
         rows = b.get_parameter(name)

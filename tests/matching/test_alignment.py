@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmc
+from lmc.matching import learned
 from lmc.symmetries.exactness import relative_change
 from lmc.symmetries.stock_model import in_type, set_epsilon, state
 
@@ -279,6 +280,41 @@ def test_an_aligned_model_that_is_changed_is_no_endpoint(change, tmp_path):
     for use in (lambda: alignment.merge(1.0), lambda: alignment.export(tmp_path / "out", 0.5)):
         with pytest.raises(lmc.ArgumentError, match="models: expected model 1 as it was when its aligned form was"):
             use()
+
+
+@pytest.mark.parametrize("moment", ["before matching", "while it learns", "before it is saved", "before merging"])
+def test_a_file_that_is_overwritten_changes_the_model_that_maps_it(moment, tmp_path, monkeypatch):
+    for seed, name in enumerate(("a", "b", "new")):
+        lmc.save(pico.neox(seed=seed, dtype=torch.float32), tmp_path / name)
+    a, b = (lmc.load(tmp_path / name) for name in "ab")
+    text, file = pico.inputs(a), tmp_path / "b/model.safetensors"
+    file.touch()
+    lmc.match(a, b, method="weights").merge(0.5)  # the same bytes
+
+    def overwrite(*_):
+        with file.open("r+b") as opened:
+            opened.write((tmp_path / "new/model.safetensors").read_bytes())
+        lmc.load(tmp_path / "b")
+
+    if moment == "while it learns":
+        advance = learned.Learner.advance
+        monkeypatch.setattr(learned.Learner, "advance", lambda self, x: (overwrite(), advance(self, x))[1])
+    if moment == "before matching":
+        overwrite()
+    with pytest.raises(lmc.CheckpointError, match=r"b/model\.safetensors: .*, found it overwritten in place"):
+        alignment = lmc.match(a, b, method="single", data=text, steps=2)
+        overwrite()
+        alignment.save(tmp_path / "aligned") if moment == "before it is saved" else alignment.merge(0.5)
+    assert not (tmp_path / "aligned").exists()
+
+
+def test_a_file_that_is_replaced_is_still_there_for_the_model_that_maps_it(tmp_path):
+    models = [pico.neox(seed=seed, dtype=torch.float32) for seed in range(3)]
+    for model, name in zip(models, ("a", "b", "new"), strict=True):
+        lmc.save(model, tmp_path / name)
+    a, b = (lmc.load(tmp_path / name) for name in "ab")
+    (tmp_path / "new/model.safetensors").replace(tmp_path / "b/model.safetensors")
+    assert same(lmc.match(a, b, method="naive").merge(1.0), models[1])
 
 
 def test_a_transform_of_other_values_is_refused(alignment, tmp_path):
