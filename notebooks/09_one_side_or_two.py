@@ -206,12 +206,13 @@ plt.show()
 # | CIFAR-10, vision | {{vit-cifar10: dual}} | {{vit-cifar10: single}} |
 # | CIFAR-10, vision, better trained | {{cifar10-128: dual}} | {{cifar10-128: single}} |
 # | Tiny ImageNet, vision | {{vit-tiny-imagenet: dual}} | {{vit-tiny-imagenet: single}} |
+# | Tiny ImageNet, vision, better trained | {{tiny-imagenet-128: dual}} | {{tiny-imagenet-128: single}} |
 # | documentation, Pythia's architecture | {{neox-docstrings: dual}} | {{neox-docstrings: single}} |
 # | Wikipedia, Pythia's architecture | {{pythia-wikipedia: dual}} | {{pythia-wikipedia: single}} |
 # | Wikipedia, OLMo's architecture | {{olmo-wikipedia: dual}} | {{olmo-wikipedia: single}} |
 # | Tiny Shakespeare, GPT-2 | {{gpt2-shakespeare: dual}} | {{gpt2-shakespeare: single}} |
 #
-# Barriers, means over three pairs each (*better trained*: two pairs of {doc}`16_vit_small`): in nats per image (vision), per byte (documentation) or per
+# Barriers, means over three pairs each (*better trained*: two of CIFAR-10 and one of Tiny ImageNet, {doc}`16_vit_small`): in nats per image (vision), per byte (documentation) or per
 # token (Wikipedia, Tiny Shakespeare). The figure has the networks of several sizes of {doc}`15_what_limits_it` as well. It
 # names its rows as the files of results do: `neox-docstrings` is Pythia's architecture on documentation, `cifar10-128` CIFAR-10, better trained.
 #

@@ -16,6 +16,7 @@ TRAINED = {
     "cifar10-128": ("ViT, CIFAR-10, better trained", "VisionTransformer"),
     "cifar10-192": ("ViT, CIFAR-10, better trained, one pair", "VisionTransformer"),
     "vit-tiny-imagenet": ("ViT, Tiny ImageNet", "VisionTransformer"),
+    "tiny-imagenet-128": ("ViT, Tiny ImageNet, better trained, one pair", "VisionTransformer"),
 }
 
 

@@ -26,7 +26,7 @@ from lmc.reproduce.training.budget import command
 
 MODULE = "python -m lmc.reproduce.experiments.one_or_two"
 TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare")
-VISION = ("vit-digits", "vit-cifar10", "cifar10-128", "cifar10-192", "vit-tiny-imagenet")
+VISION = ("vit-digits", "vit-cifar10", "cifar10-128", "cifar10-192", "tiny-imagenet-128", "vit-tiny-imagenet")
 CURVES = ("scale-width-tokens", "scale-depth-tokens")  # at equal loss networks begin from the same seeds: no new pairs
 GRIDS = {"neox-docstrings": "neox-docstrings-rates", "vit-digits": "vit-digits-rates"}  # elsewhere they are inside
 TIMES = {"equal": 1.0, "twice": 2.0}  # single's rate, in dual's

@@ -71,8 +71,9 @@ def write(setting: Setting, pair: int | None, folder: Path, inputs: Path) -> Non
     only = "" if pair is None else f" --pair {pair}"
     again = f"python -m lmc.reproduce.experiments.vision {setting.id}{only} --folder build/vision"
     run = report.made([setting], folder, task, again)
-    found = report.compared(setting, folder).to_json()
-    results.write(setting.id, "laptop", found, run | {"costs": report.costs(setting, folder)})
+    found = report.compared(setting, folder)
+    seeds = sorted(seed for name in found.pairs for seed in setting.seeds[int(name.rpartition("-")[2])])
+    results.write(setting.id, "laptop", found.to_json(), run | {"seeds": seeds, "costs": report.costs(setting, folder)})
 
 
 @command
