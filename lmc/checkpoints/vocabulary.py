@@ -104,12 +104,31 @@ def warn_of_differences(a: Path, b: Path, which: str) -> None:
         raw = [path if path is None else sha256(path) for path in map(_unread, (a, b))]
         if first is not second or raw[0] != raw[1]:
             warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
-    elif first.file.name == second.file.name and first.around != second.around:
-        what = f"{first.file.name}, post_processor: which tokens stand around a text"
-        warnings.warn(f"{which} differ in {what}", stacklevel=1)
-    elif (apart := _settings_apart(a, b)) and _as_built(a).around != _as_built(b).around:
-        what = f"{' and '.join(apart)}: which tokens stand around a text"
-        warnings.warn(f"{which} differ in {what}", stacklevel=1)
+    elif part := differing_around(first, second):
+        warnings.warn(f"{which} differ in {part}: which tokens stand around a text", stacklevel=1)
+
+
+def differing_around(first: Vocabulary, second: Vocabulary) -> str:
+    """The part of two tokenizers by which they put other tokens around a text; empty where they put the same ones."""
+    if first.file.name == second.file.name and _around(first) != _around(second):
+        return f"{first.file.name}, post_processor"
+    apart = _settings_apart(a := first.file.parent, b := second.file.parent)
+    if apart and _around(_as_built(a)) != _around(_as_built(b)):
+        return " and ".join(apart)
+    return ""
+
+
+def _around(vocabulary: Vocabulary) -> Any:
+    """What stands around a text by the names of tokens, without their ids, which may differ."""
+
+    def named(found: dict[str, Any]) -> dict[str, Any]:  # a pair in a list: a token and its id
+        return {
+            key: value[0] if isinstance(value, list) and key in ("cls", "sep") else value
+            for key, value in found.items()
+            if key != "ids"
+        }
+
+    return json.loads(json.dumps(vocabulary.around), object_hook=named)
 
 
 def overlap(first: Vocabulary, second: Vocabulary) -> str:

@@ -136,6 +136,12 @@ def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
             warnings.warn(f"{what} ({', '.join(parts)}; {share}): its tokens may mean other text", stacklevel=1)
     alike = [own.ids == found[shared.owner].ids and not parts for own, parts in zip(found, cuts, strict=True)]
     stays = [alike[k] and shared.stays(k) and len(shared.rows[k]) == size for k, size in enumerate(sizes)]
+    for k, same in enumerate(stays):  # those that keep their tokenizer are compared when they are paired
+        if not same and (part := vocabulary.differing_around(found[shared.owner], found[k])):
+            what = (
+                f"model {k + 1} has other tokens around a text than model {shared.owner + 1}, whose tokenizer is kept"
+            )
+            warnings.warn(f"{what} ({part}): it reads what it did not learn", stacklevel=1)
     targets = [_target(k, b.source) for k, b in enumerate(blueprints)]
     ready = [name if same else str(place / to) for name, same, to in zip(names, stays, targets, strict=True)]
     if all(stays):

@@ -173,6 +173,25 @@ def test_tokenizers_that_cut_text_differently_are_refused_and_said(
     )
 
 
+def test_other_tokens_around_a_text_are_said(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their names: the same tokens under other ids are no difference."""
+    monkeypatch.chdir(tmp_path)
+    for k, (name, order, around) in enumerate((("a", W, "w1"), ("b", W[::-1], "w1"), ("c", W[::-1], "w2"))):
+        checkpoint(tmp_path / name, k, order)
+        file = tmp_path / name / "tokenizer.json"
+        tokenizer = Tokenizer.from_file(str(file))
+        tokens = [(around, tokenizer.token_to_id(around)), ("w3", tokenizer.token_to_id("w3"))]
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{around} $A w3", special_tokens=tokens)
+        tokenizer.save(str(file))
+    assert run("match a b --method naive --vocabulary first --out alike")[::2] == (0, "")
+    code, _, err = run("match a c --method naive --vocabulary first --out apart")
+    assert code == 0
+    assert err == (
+        "warning: model 2 has other tokens around a text than model 1, whose tokenizer is kept "
+        "(tokenizer.json, post_processor): it reads what it did not learn\n"
+    )
+
+
 def pairs_of_letters(folder: Path, merges: list[str], older: bool) -> None:
     """A tokenizer of byte pairs, as a tokenizer.json or in the two files of before."""
     vocab = words("a", "b", "c", *(merge.replace(" ", "") for merge in merges))
