@@ -30,7 +30,7 @@ def encode(tokenizer: "PreTrainedTokenizerBase", content: str) -> np.ndarray:
     [97, 98, 99]
 
     The pieces are cut where one space stands between a character and a letter. There a new token always begins, unless
-    a tokenizer has tokens with a space inside, or changes a text by more than single characters.
+    a tokenizer has tokens with a space after a character, or changes a text by more than single characters.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not _by_words(tokenizer):
@@ -55,7 +55,13 @@ def _by_words(tokenizer: Any) -> bool:
     backend = tokenizer.backend_tokenizer
     cut, changed = repr(backend.pre_tokenizer), repr(backend.normalizer)
     words = cut.startswith("ByteLevel(") and "use_regex=True" in cut
-    return words and changed.split("(")[0] in PLAIN and not any(" " in token for token in tokenizer.get_added_vocab())
+    plain = words and changed.split("(")[0] in PLAIN
+    return plain and not any(map(_reaches_over, tokenizer.added_tokens_decoder.values()))
+
+
+def _reaches_over(added: Any) -> bool:
+    """Whether an added token takes a place to cut into itself; one of blanks alone begins and ends elsewhere."""
+    return added.rstrip or re.search(r"\S ", added.content) is not None
 
 
 def _pieces(content: str) -> Iterator[str]:

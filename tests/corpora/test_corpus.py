@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from lmc import cli, corpora
 from lmc.corpora import docstrings, pictures, texts
@@ -478,18 +478,45 @@ def test_true_text_through_a_true_vocabulary():
     assert neox.decode(windows[0]) in corpora.text(true_data("tinyshakespeare"), "eval")
 
 
-@pytest.mark.parametrize("what", ["plain", "a token with a space inside", "no words", "a text that is stripped"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "plain",
+        "a token with a space inside",
+        "a token that takes the space after it",
+        "no words",
+        "a text that is stripped",
+    ],
+)
 def test_a_text_is_cut_only_where_no_token_reaches_over(what: str) -> None:
     vocabulary = {token: i for i, token in enumerate(["a", "b", "c", "Ġ", "bĠ", "bĠc"])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("b", "Ġ"), ("bĠ", "c")]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=what != "no words")
     if what == "a token with a space inside":
         backend.add_tokens(["b c"])
+    if what == "a token that takes the space after it":
+        backend.add_tokens([AddedToken("a", rstrip=True), AddedToken("b", rstrip=True), AddedToken("c", rstrip=True)])
     if what == "a text that is stripped":
         backend.normalizer = normalizers.Strip()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend)
     text = "a b c " * 12000
     assert encode(tokenizer, text).tolist() == tokenizer(text, verbose=False).input_ids
+
+
+def test_tokens_of_blanks_do_not_keep_a_text_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pythia's tokenizer has such tokens, and a long text in one piece takes a hundred times its size in memory."""
+    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(["a", "b", "c", "Ġ"])}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.add_tokens([AddedToken(" " * n, normalized=False) for n in range(2, 25)])
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend)
+    text = "a b  c   a    b c " * 6000
+    whole = tokenizer(text, verbose=False).input_ids
+
+    def at_once(*_: object, **__: object) -> None:
+        raise AssertionError("the whole text was given to the tokenizer")
+
+    monkeypatch.setattr(type(tokenizer), "__call__", at_once)
+    assert encode(tokenizer, text).tolist() == whole
 
 
 @pytest.mark.real_data

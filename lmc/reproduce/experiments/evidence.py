@@ -23,11 +23,12 @@ from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
 
 PAIRS = 3
-STEPS = (100, 300, 1000, 3000)  # of matching
+STEPS = (100, 300, 1000, 3000, 10_000)  # of matching
 DRAWN = ("middle", "adaptive")  # where λ is drawn
 BATCH = {"neox-docstrings": 16, "vit-digits": 64}
 WINDOWS = (16, 64, 256, 1024)  # of text that matching reads, for as many steps as FEW
 FEW, ALIGNED = 300, 1000  # steps of these matches, and of the one that has to last
+PATIENCE = 2  # looks of early stopping, of which a match of FEW steps has six
 LASTS = ((50, "train"), (150, "train"), (500, "train"), (150, "match"))  # steps of further training, and on what
 TUNED = 1e-3  # the rate at which endpoints and midpoints are trained on
 OLD = "old transforms"
@@ -56,6 +57,7 @@ def make(kind: str, folder: Path) -> None:
                 study.match(LongMatch(FEW, batch=BATCH[kind], lr=rate, method=method, order=order))
         for windows in WINDOWS:
             study.match(LongMatch(FEW, windows=windows, **given))
+            study.match(LongMatch(FEW, windows=windows, patience=PATIENCE, **given))
             study.closed(windows)
         aligned = LongMatch(ALIGNED, "adaptive", **given).name
         for steps, read in LASTS:

@@ -6,6 +6,9 @@ At *best* rates both have made the same runs, each at its own best rate. At *equ
 dual's rate (to first order the same steps), the runs are those of the grids that the rates were chosen from. Barriers
 of different experiments have different units, so a difference is counted in naive barriers of its pair. A pair counts
 once, with the mean of its seeds; pairs are disjoint, so intervals are over pairs.
+
+Networks that learned Wikipedia, and were matched on it, are scored on WikiText-2 too, the text of the paper: `other
+text` counts the same pairs there.
 """
 
 import argparse
@@ -25,9 +28,11 @@ from lmc.reproduce.runs import Comparison, RateGrid, Run, rate_grids
 from lmc.reproduce.training.budget import command
 
 MODULE = "python -m lmc.reproduce.experiments.one_or_two"
-TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare")
+AGAIN = "width-128-again"
+TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare", AGAIN)
 VISION = ("vit-digits", "vit-cifar10", "cifar10-128", "cifar10-192", "tiny-imagenet-128", "vit-tiny-imagenet")
 CURVES = ("scale-width-tokens", "scale-depth-tokens")  # at equal loss networks begin from the same seeds: no new pairs
+OTHER = "wikitext2"  # how the name of the other text begins
 GRIDS = {"neox-docstrings": "neox-docstrings-rates", "vit-digits": "vit-digits-rates"}  # elsewhere they are inside
 TIMES = {"equal": 1.0, "twice": 2.0}  # single's rate, in dual's
 FEWEST = 5  # pairs from which on an interval over pairs says something
@@ -122,10 +127,13 @@ class Found:
     kinds: dict[str, str] = field(default_factory=dict)
     best: dict[str, dict[str, Row]] = field(default_factory=dict)
     rates: dict[str, dict[str, list[dict[str, float]]]] = field(default_factory=lambda: {how: {} for how in TIMES})
+    elsewhere: dict[str, dict[str, Row]] = field(default_factory=dict)
 
     def add(self, name: str, kind: str, compared: Comparison, grids: Mapping[str, RateGrid]) -> None:
         """One experiment more."""
         self.kinds[name], self.best[name] = kind, paired(compared)
+        for on in (also for corpus, also in compared.also.items() if corpus.startswith(OTHER)):
+            self.elsewhere[name] = paired(on)
         naive = [row["naive"] for row in self.best[name].values()]
         both = {"single", "dual"} <= grids.keys()
         for how, times in TIMES.items():
@@ -148,13 +156,23 @@ class Found:
         found["best"]["ratio"] = ratio([row for name in chosen for row in self.best[name].values()])
         return found
 
+    def on_other_text(self) -> dict[str, Any]:
+        """What the pairs say that are scored on the other text too: there, and on the text that they learned."""
+        found: dict[str, Any] = {"experiments": self.elsewhere}
+        for where, rows in (("there", self.elsewhere), ("at home", {name: self.best[name] for name in self.elsewhere})):
+            of = [row for pairs in rows.values() for row in pairs.values()]
+            found[where] = interval([row["share"] for row in of])
+            found[where] |= {"verdict": verdict(found[where]), "ratio": ratio(of)}
+        return found
+
 
 def measured(profile: str = "laptop") -> dict[str, Any]:
     """The whole comparison, from the results that are there."""
     found = Found()
     for kind, ids in (("text", TEXT), ("vision", VISION)):
-        for id in ids:
-            found.add(id, kind, results.read(id, profile).comparison, results.read(GRIDS.get(id, id), profile).grids)
+        for id in (id for id in ids if results.exist(id, profile)):
+            name = "wikipedia, 4 × 128, again" if id == AGAIN else id
+            found.add(name, kind, results.read(id, profile).comparison, results.read(GRIDS.get(id, id), profile).grids)
     for id in CURVES:
         for numbers in results.read(id, profile).numbers["settings"] if results.exist(id, profile) else ():
             point, shape = Comparison.from_json(numbers), numbers["setting"]["shape"]
@@ -168,6 +186,7 @@ def measured(profile: str = "laptop") -> dict[str, Any]:
         "kinds": found.kinds,
         "rates": found.rates,
         "together": together,
+        "other text": found.on_other_text(),
         "headline": headline,
     }
 

@@ -31,6 +31,7 @@ from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
 
 Pieces = Mapping[str, Mapping[str, Any]]  # of every pair its pieces, by name
+SEEN = "dual, on what it read"
 BOUND = "lower bound, "  # before the names of what matching on the evaluation samples gave
 
 
@@ -48,6 +49,7 @@ def write(kind: str, folder: Path) -> str:
     headline = Headline({name: mean(found) for name, found in values.items() if found})
     numbers = {"unit": first["metric"], "samples": first["samples"], "pieces": pieces, "ends": ended}
     numbers["losses"], numbers["orders"] = told_apart(pieces), orders(pieces)
+    numbers["agreement"] = agreement(pieces)
     numbers |= over_steps(pieces).to_json() | headline.to_json()
     seconds = sum(kept[pair].seconds() for pair in pairs)
     seeds = sorted({piece.get("seed", 0) for found in pieces.values() for piece in found.values()})
@@ -164,10 +166,21 @@ def orders(pieces: Pieces) -> dict[str, dict[str, Any]]:
     }
 
 
+def agreement(pieces: Pieces) -> dict[str, dict[str, float]]:
+    """The correlation of matched units, by layer and by steps of adaptive matching: means over the pairs."""
+    found: dict[str, dict[str, list[float]]] = {}
+    of = [p for kept in pieces.values() for p in kept.values() if _is_plain(p) and p["read"] == "train"]
+    for piece in sorted((p for p in of if p["drawn"] == "adaptive"), key=lambda p: p["steps"]):
+        for layer, value in piece["agreement"].items():
+            found.setdefault(layer, {}).setdefault(f"{piece['steps']} steps", []).append(value)
+    return {layer: {steps: mean(values) for steps, values in row.items()} for layer, row in found.items()}
+
+
 def over_data(pieces: Pieces) -> Sweep:
     """Barrier over how much matching reads: learned, stopped early, and activations.
 
-    `enough`: the fewest samples from which on learning is below activation matching on every pair (None: not yet).
+    `SEEN`: learned, scored on what it has read. `enough`: the fewest samples from which on learning is below activation
+    matching on every pair (None: not yet).
     """
     rows: dict[str, dict[int, dict[str, Run]]] = {}
     for pair, found in pieces.items():
@@ -175,6 +188,9 @@ def over_data(pieces: Pieces) -> Sweep:
             if piece.get("windows") and piece.get("seed") == 0:
                 name = f"{piece['method']}, stopped early" if piece.get("patience") else piece["method"]
                 rows.setdefault(name, {}).setdefault(piece["windows"], {})[pair] = run_of(name, pair, piece)
+                if "seen" in piece and not piece.get("patience"):
+                    seen = run_of(SEEN, pair, {"path": piece["seen"]})
+                    rows.setdefault(SEEN, {}).setdefault(piece["windows"], {})[pair] = seen
     swept = _swept("samples that matching reads", rows)
     learned, closed = rows.get("dual", {}), rows.get("activations", {})
     both = [int(x) for x in swept.points if learned.get(int(x), {}).keys() & closed.get(int(x), {}).keys()]
