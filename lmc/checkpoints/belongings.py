@@ -23,6 +23,8 @@ from lmc.files import read_json, read_text
 GENERATION = "generation settings"  # stop tokens among them; a model carries them, so no file is copied
 TOKENIZER = "tokenizer"
 _TEMPLATES = "chat templates"
+# How pictures become input (`lmc.checkpoints.preprocessing` reads it): in a file of its own, or nested in another one.
+PREPROCESSOR, NESTING, NESTED = "preprocessor_config.json", "processor_config.json", "image_processor"
 _KINDS: dict[str, tuple[str, ...]] = {
     TOKENIZER: (
         "tokenizer.json",
@@ -38,7 +40,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         "tekken.json",
     ),
     _TEMPLATES: ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
-    "processor": ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+    "processor": (PREPROCESSOR, NESTING, "video_preprocessor_config.json"),
     GENERATION: ("generation_config.json",),
 }
 

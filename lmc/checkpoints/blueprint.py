@@ -29,7 +29,7 @@ from lmc.checkpoints import (
 )
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
-from lmc.checkpoints.transformers_layout import PREPROCESSOR
+from lmc.checkpoints.transformers_layout import processor_file
 from lmc.errors import CheckpointError, DataError, LmcError, is_out_of_memory, one_line
 from lmc.symmetries.families import Family, Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
@@ -90,8 +90,8 @@ def require_inputs(source: Source, family: Family, model: nn.Module) -> None:
     try:
         preprocessing.of(model)
     except DataError as error:
-        file = PREPROCESSOR if family.library == "transformers" else "config.json"
-        raise CheckpointError(f"{source.folder / file}: {error}") from error
+        file = processor_file(source.folder) if family.library == "transformers" else None
+        raise CheckpointError(f"{file or source.folder / 'config.json'}: {error}") from error
 
 
 def empty(source: Source) -> tuple[Family, nn.Module]:

@@ -94,7 +94,7 @@ def _files(source: Source, given: str | Path) -> tuple[str, ...]:
         raise CheckpointError(
             f"{source.folder}: nothing to convert: it is a stock checkpoint already ({files[0]}); use it as it is"
         )
-    files = files or foreign.shards(there) or _single(headers.PICKLED, source, there)
+    files = files or _single(headers.PICKLED, source, there) or foreign.shards(there)  # as the stock library reads them
     if not files and len(pickled := foreign.pickled(there)) == 1:
         files = pickled
     if not files:

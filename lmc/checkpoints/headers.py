@@ -178,7 +178,11 @@ def unwrapped(name: str) -> str:
     'lm_head.weight'
     """
     parts = [part for part in name.split(".") if part not in _WRAPPERS]
-    return ".".join(parts[1:] if parts[0] == "module" else parts)  # DistributedDataParallel's, always the first
+    while (
+        len(parts) > 1 and parts[0] == "module"
+    ):  # DistributedDataParallel's, always the first; one may stand in another
+        parts = parts[1:]
+    return ".".join(parts)
 
 
 def _advice(name: str, folder: str) -> str:

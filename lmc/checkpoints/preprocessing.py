@@ -5,7 +5,8 @@
 ((0.5,), (0.5,), 0.9, 'bicubic')
 
 A timm model carries it as `pretrained_cfg`; for a model of transformers it stands beside the weights, in the file
-`preprocessor_config.json`, whose content the loader keeps with the model as `preprocessor_config`.
+`preprocessor_config.json` (or nested in `processor_config.json`, which comes first), whose content the loader keeps
+with the model as `preprocessor_config`.
 """
 
 import math
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints.transformers_layout import PREPROCESSOR
+from lmc.checkpoints.belongings import PREPROCESSOR
 from lmc.errors import DataError, IncompatibleModelsError
 from lmc.symmetries import rebuild, state
 from lmc.symmetries.families import Images, family_of, timm_record
@@ -117,7 +118,7 @@ def _require_told(config: dict[str, Any]) -> None:
     """Refuse a file that leaves mean or std to its class, but for ViT's, of which both are 0.5."""
     kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "ViT")
     if lacking := [name for name in ("image_mean", "image_std") if config.get(name) is None and kind[:3] != "ViT"]:
-        raise DataError(f"{PREPROCESSOR}: {lacking[0]}: expected the numbers that {kind[:40]} has, found none{_RIGHT}")
+        raise DataError(f"{lacking[0]}: expected the numbers that {kind[:40]} has, found none{_RIGHT}")
 
 
 def require(model: nn.Module) -> Preprocessing:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import headers, writer
+from lmc.checkpoints.belongings import NESTED, NESTING, PREPROCESSOR
 from lmc.checkpoints.headers import Where
 from lmc.errors import CheckpointError, UnsupportedModelError, one_line
 from lmc.files import read_json, tensor_digest
 from lmc.symmetries import transformers, without_weights
 
-PREPROCESSOR = "preprocessor_config.json"  # how pictures become input; `lmc.checkpoints.preprocessing` reads it
 _FLOATS = tuple(headers.TYPES.values())
 # Buffers of old checkpoints that the stock loader reads for no model, besides those that a class names itself.
 _LEGACY = r"rotary_emb\.inv_freq|attn\.masked_bias|(^|\.)position_ids$"
@@ -58,9 +58,21 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     _require_own_tensors(model)
     if model.can_generate() and (folder / _GENERATION).exists():
         model.generation_config = generation(folder)
-    if (folder / PREPROCESSOR).exists():
-        model.preprocessor_config = read_json(folder / PREPROCESSOR)
+    if (file := processor_file(folder)) is not None:
+        found = read_json(file)
+        model.preprocessor_config = found if file.name == PREPROCESSOR else found[NESTED]
     return model
+
+
+def processor_file(folder: Path) -> Path | None:
+    """The file that says how pictures become a model's input; None where none does.
+
+    As the library reads them: what is nested in `processor_config.json` comes before `preprocessor_config.json`.
+    """
+    nested, plain = folder / NESTING, folder / PREPROCESSOR
+    if nested.exists() and isinstance(read_json(nested).get(NESTED), dict):
+        return nested
+    return plain if plain.exists() else None
 
 
 def build(architecture: str, fields: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -137,6 +138,9 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
     matching has seen. `grid`: points on the line, 25 by default; with K > 2 endpoints, points on each edge of the
     simplex (5). The middle comes to them where they pass it by. Raises DataError, ArgumentError.
     """
+    for name, value, least in (("grid", grid, 2), ("batch", batch, 1), ("seed", seed, 0)):
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+            raise ArgumentError(f"{name}: expected a whole number of at least {least}, found {value!r}")
     points = simplex(len(alignment.parents), grid)
     middle = (1 / len(alignment.parents),) * len(alignment.parents)
     if middle not in points:

@@ -80,6 +80,8 @@ def as_data(data: object, model: Any) -> Data:
             raise DataError(f"data: expected {wanted}, found a tuple of {', '.join(type(d).__name__ for d in data)}")
         collected = Data(*data)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
+        if language and isinstance(data, list) and _is_masked(data):
+            raise DataError(f"data: expected {wanted}, found a list of ids and a mask; give the ids alone")
         parts = [as_data(batch if isinstance(batch, Data | Tensor) else _as_tuple(batch), model) for batch in data]
         if not parts:
             raise DataError(f"data: expected {wanted}, found no batch")
@@ -91,24 +93,40 @@ def as_data(data: object, model: Any) -> Data:
     else:
         raise DataError(f"data: expected {wanted}, found {type(data).__name__}")
 
-    inputs, labels = collected.inputs, collected.labels
-    if isinstance(read, Tokens):
-        if labels is not None or inputs.ndim != 2 or inputs.is_floating_point() or inputs.dtype == torch.bool:
-            raise DataError(f"data: expected {wanted}, found shape {list(inputs.shape)}, {inputs.dtype}")
-        if inputs.shape[1] < 2 or not len(inputs):
-            raise DataError(f"data: expected at least one window of two tokens, found shape {list(inputs.shape)}")
-        low, high = int(inputs.min()), int(inputs.max())
-        if low < 0 or high >= read.vocabulary:
-            found = low if low < 0 else high
-            raise DataError(f"data: expected token ids in [0, {read.vocabulary}), found {found}")
-        if inputs.shape[1] > read.context:
-            raise DataError(f"data: expected at most {read.context} tokens in a window, found {inputs.shape[1]}")
-        return Data(inputs.long())
+    for tensor in (collected.inputs,) if collected.labels is None else (collected.inputs, collected.labels):
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex():
+            what = "complex" if tensor.is_complex() else "meta" if tensor.is_meta else "sparse"
+            raise DataError(f"data: expected {wanted}, found a {what} tensor")
+    return _tokens(collected, read, wanted) if isinstance(read, Tokens) else _images(collected, read, wanted)
+
+
+def _tokens(data: Data, read: Tokens, wanted: str) -> Data:
+    """The windows, checked for the model."""
+    inputs = data.inputs
+    if data.labels is not None or inputs.ndim != 2 or inputs.is_floating_point() or inputs.dtype == torch.bool:
+        raise DataError(f"data: expected {wanted}, found shape {list(inputs.shape)}, {inputs.dtype}")
+    if inputs.shape[1] < 2 or not len(inputs):
+        raise DataError(f"data: expected at least one window of two tokens, found shape {list(inputs.shape)}")
+    low, high = int(inputs.min()), int(inputs.max())
+    if low < 0 or high >= read.vocabulary:
+        found = low if low < 0 else high
+        raise DataError(f"data: expected token ids in [0, {read.vocabulary}), found {found}")
+    if inputs.shape[1] > read.context:
+        raise DataError(f"data: expected at most {read.context} tokens in a window, found {inputs.shape[1]}")
+    return Data(inputs.long())
+
+
+def _images(data: Data, read: Images, wanted: str) -> Data:
+    """The images and their labels, checked for the model."""
+    inputs, labels = data.inputs, data.labels
     if labels is None or inputs.ndim != 4 or len(labels) != len(inputs) or not len(inputs):
         raise DataError(f"data: expected {wanted}, found images {list(inputs.shape)}")
     if not read.fits(tuple(inputs.shape[1:])):
         others = "" if read.least is None else f" or of other sides, at least {read.least}"
         raise DataError(f"data: expected images {list(read.shape)}{others}, found {list(inputs.shape[1:])}")
+    if not inputs.is_floating_point():
+        what = "normalised images of floating-point numbers (lmc.corpora.images makes them)"
+        raise DataError(f"data: expected {what}, found {inputs.dtype}")
     if not torch.isfinite(inputs).all():
         raise DataError("data: expected finite images, found NaN or infinity")
     if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
@@ -134,6 +152,12 @@ def require_loss(model: Any) -> None:
             f"{type(model).__name__}: expected a model that predicts the next token, found one of masked tokens, "
             "labels or states: it has no loss here; match it by naive, canonical, weights or activations, and merge"
         )
+
+
+def _is_masked(batch: list[Any]) -> bool:
+    """Whether this is a batch of token ids with its attention mask, as a loader gives it, and no two batches."""
+    pair = len(batch) == 2 and all(isinstance(part, Tensor) and part.ndim == 2 for part in batch)
+    return pair and batch[0].shape == batch[1].shape and set(batch[1].unique().tolist()) <= {0, 1}
 
 
 def _as_tuple(batch: object) -> tuple[object, ...]:

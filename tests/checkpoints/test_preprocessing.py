@@ -7,6 +7,7 @@ from typing import Any
 import pico
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor
 
@@ -14,6 +15,7 @@ import lmc
 from lmc import corpora
 from lmc.checkpoints import preprocessing
 from lmc.checkpoints.blueprint import inspect
+from lmc.cli import main
 from lmc.errors import DataError, LmcError
 from lmc.matching.pairing import require_pairable
 
@@ -109,6 +111,31 @@ def test_preprocessor_files_are_understood_and_carried_over(file: Any, expected:
     assert [found.crop, found.interpolation] == others
     lmc.save(lmc.canonicalize(model), tmp_path / "b")
     assert json.loads((tmp_path / "b" / "preprocessor_config.json").read_text()) == file
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_what_is_nested_in_a_processor_counts_first_as_in_the_library(
+    both: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: Tensor
+) -> None:
+    """Transformers 5 writes a processor as one file; an older one may still lie beside it."""
+    monkeypatch.chdir(tmp_path)
+    means = {"a": [0.5] * 3, "b": [0.2] * 3}
+    for k, (name, mean) in enumerate(means.items()):
+        lmc.save(pico.hf_vit(k, torch.float32, num_channels=3), name)
+        nested = {"image_processor_type": "ViTImageProcessor", "image_mean": mean, "image_std": [0.9] * 3}
+        nested |= {"size": {"height": 8, "width": 8}}
+        (Path(name) / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
+        if both:
+            plain = nested | {"image_mean": [0.7] * 3}
+            (Path(name) / "preprocessor_config.json").write_text(json.dumps(plain))
+    assert main(["match", "a", "b", "--method", "naive", "--out", "aligned"]) == 0
+    assert main(["merge", "aligned", "--at", "1", "--out", "merged"]) == 0
+    stock = transformers.AutoImageProcessor.from_pretrained("merged")
+    assert [*stock.image_mean] == means["a"] and [*stock.image_std] == [0.9] * 3
+    first, second = ({"mean": tuple(mean), "std": (0.9,) * 3} for mean in means.values())
+    expected = pico.logits(lmc.load("b").double(), normalised(pixels, second))
+    found = pico.logits(lmc.load("merged").double(), normalised(pixels, first))
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize(

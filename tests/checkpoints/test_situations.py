@@ -219,7 +219,9 @@ def test_a_folder_that_is_something_else_is_named_with_what_to_do(
     assert not Path("y").exists()
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_forward_module.module."])
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "module.module.", "module._orig_mod.", "_forward_module.module."]
+)
 @pytest.mark.parametrize("pickled", [False, True])
 def test_convert_takes_the_names_out_of_their_wrapping(
     prefix: str, pickled: bool, here: Path, run: Callable[..., Outcome]
@@ -242,6 +244,19 @@ def test_convert_takes_the_names_out_of_their_wrapping(
 def test_convert_joins_shards_without_their_index(here: Path, run: Callable[..., Outcome]) -> None:
     weights = load_file("x/" + SAFE)
     sharded("model.safetensors.index.json")(here / "x")
+    assert run("convert x y") == (0, "wrote y\n", "")
+    again = load_file("y/" + SAFE)
+    assert all(torch.equal(t, again[n]) for n, t in weights.items())
+
+
+def test_convert_reads_of_two_pickled_sets_what_the_library_reads(here: Path, run: Callable[..., Outcome]) -> None:
+    """A file of that name comes before numbered parts without an index, which the library does not read."""
+    weights = load_file("x/" + SAFE)
+    os.remove("x/" + SAFE)
+    names = sorted(weights)
+    for part, chosen in enumerate((names[:5], names[5:]), 1):
+        torch.save({n: 2 * weights[n] for n in chosen}, f"x/pytorch_model-0000{part}-of-00002.bin")
+    torch.save(weights, "x/pytorch_model.bin")
     assert run("convert x y") == (0, "wrote y\n", "")
     again = load_file("y/" + SAFE)
     assert all(torch.equal(t, again[n]) for n, t in weights.items())

@@ -1,5 +1,8 @@
 """How a model is scored, against cross-entropies worked out by hand and the records of the shipped pairs."""
 
+import re
+from typing import Any
+
 import pico
 import pytest
 import torch
@@ -54,3 +57,53 @@ def test_frozen_models_in_training_mode_and_half_precision_can_be_matched():
     alignment = lmc.match(a, b, method="single", data=data, steps=1)
     losses = [lmc.path(alignment, data=data, grid=3).losses for _ in (0, 1)]
     assert losses[0] == losses[1]  # no dropout
+
+
+TOKENS = pico.inputs(pico.neox(dtype=torch.float32), n=4)
+MASKED = [TOKENS, torch.ones_like(TOKENS)]
+PICTURES, LABELS = torch.rand(4, 1, 8, 8), torch.arange(4)
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "said"),
+    [
+        (pico.neox, MASKED, "found a list of ids and a mask; give the ids alone"),
+        (pico.neox, [MASKED, MASKED], "found a tuple of|found shape"),
+        (pico.neox, TOKENS.to(torch.complex64), "found a complex tensor"),
+        (pico.neox, TOKENS.to_sparse(), "found a sparse tensor"),
+        (pico.neox, TOKENS.to("meta"), "found a meta tensor"),
+        (
+            pico.vit,
+            ((PICTURES * 255).byte(), LABELS),
+            r"normalised images of floating-point numbers .*, found torch\.uint8",
+        ),
+        (pico.vit, (PICTURES > 0, LABELS), r"found torch\.bool"),
+        (pico.vit, (PICTURES, LABELS.to("meta")), "found a meta tensor"),
+    ],
+)
+def test_what_is_no_batch_of_the_model_is_refused(make: Any, data: object, said: str) -> None:
+    pair = lmc.match(*(make(k, torch.float32) for k in (0, 1)), method="naive")
+    with pytest.raises(lmc.DataError, match=said):
+        lmc.path(pair, data)
+
+
+def test_two_batches_in_a_list_are_two_batches() -> None:
+    pair = lmc.match(*(pico.neox(k, torch.float32) for k in (0, 1)), method="naive")
+    assert lmc.path(pair, [TOKENS, TOKENS], grid=2).samples == 8
+    assert lmc.path(pair, [TOKENS[:3], TOKENS[3:]], grid=2).losses == lmc.path(pair, TOKENS, grid=2).losses
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"batch": 0}, "batch: expected a whole number of at least 1, found 0"),
+        ({"batch": 2.5}, "batch: expected a whole number of at least 1, found 2.5"),
+        ({"grid": "3"}, "grid: expected a whole number of at least 2, found '3'"),
+        ({"grid": True}, "grid: expected a whole number of at least 2, found True"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, found -1"),
+    ],
+)
+def test_a_path_is_not_walked_with_a_wrong_number(wrong: Any, said: str) -> None:
+    pair = lmc.match(*(pico.neox(k, torch.float32) for k in (0, 1)), method="naive")
+    with pytest.raises(lmc.ArgumentError, match=re.escape(said)):
+        lmc.path(pair, TOKENS, **wrong)

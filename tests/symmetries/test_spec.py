@@ -326,6 +326,13 @@ def test_an_olmoe_whose_norms_are_of_another_size_than_its_heads_is_refused() ->
         lmc.spec(pico.olmoe(hidden_size=16, num_attention_heads=4, num_key_value_heads=4, head_dim=8))
 
 
+def test_a_stablelm_of_which_positions_turn_one_dim_of_a_head_is_refused() -> None:
+    """The library multiplies a single dim by a table of two: it computes, but nothing that was meant."""
+    lmc.spec(pico.stablelm(rotary_fraction=0.5))
+    with pytest.raises(UnsupportedModelError, match=r"an even number of a head's dims .*, found 1"):
+        lmc.spec(pico.stablelm(rotary_fraction=0.25))
+
+
 def test_a_model_without_layers_is_refused() -> None:
     for layers in (0, -1):
         with pytest.raises(UnsupportedModelError, match="number of layers: expected at least 1, found"):

@@ -13,10 +13,16 @@ from lmc.symmetries.spec import Epsilon, ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of a StableLM with any head. Raises UnsupportedModelError for one that normalises queries and keys."""
+    """The table of a StableLM with any head.
+
+    Raises UnsupportedModelError for one that normalises queries and keys, or turns an odd number of a head's dims.
+    """
     config = model.config
     if config.qk_layernorm:
         raise UnsupportedModelError(f"{type(model).__name__}: qk_layernorm is not supported by the stablelm table")
+    if (turned := model.model.layers[0].self_attn.rotary_ndims) % 2:  # the library turns pairs, and a single one twice
+        what = f"expected positions to turn an even number of a head's dims (partial_rotary_factor), found {turned}"
+        raise UnsupportedModelError(f"{type(model).__name__}: {what}")
     return decoder(
         model,
         "stablelm",
