@@ -5,7 +5,6 @@
 'GPTNeoXForCausalLM'
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,8 +45,7 @@ def of(source: Source) -> Architecture:
             f"{path}: architectures: expected a stock class, found {named[0]}, whose code comes with the "
             f"checkpoint and is never run; make a stock copy with: lmc convert {source.name} NEW"
         )
-    if (used := covered(named[0])) != named[0]:
-        warnings.warn(f"{path}: of {named[0]} only the part that is {used} is used", stacklevel=1)
+    used = covered(named[0])
     with naming(path):
         require_covered(used)
     return Architecture("transformers", used, fields | {"architectures": [used]})

@@ -35,6 +35,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         "vocab.json",
         "merges.txt",
         "vocab.txt",
+        "bpe.codes",
         "tokenizer.model",
         "sentencepiece.bpe.model",
         "tekken.json",

@@ -149,9 +149,12 @@ def cover(source: Source, family: Family, model: nn.Module, found: Mapping[str, 
     for name, parts in fused.items():
         shape = expected.pop(name)
         expected |= {piece: (where[1].stop - where[1].start, *shape[2:]) for piece, where in parts.items()}
-    names = {
-        name: None if own is None or (own not in expected and own.startswith(family.unread)) else own
-        for name, own in stock.names(model, found).items()
-    }
+    names = stock.names(model, found)
+    others = [name for name, own in names.items() if own and own not in expected and own.startswith(family.unread)]
+    if others:
+        more = f" (and others, {len(others)} in all)" if len(others) > 1 else ""
+        what = f"{others[0]}{more}: left out, as {type(model).__name__} has no such part"
+        warnings.warn(f"{source.folder}: {what}", stacklevel=1)
+    names |= dict.fromkeys(others)
     names |= {piece: piece for parts in fused.values() for piece in parts if piece in found}
     return headers.joined(headers.cover(found, names, expected, stock.twins(model), str(source.folder)), fused)

@@ -222,7 +222,7 @@ def _write_tokenizer(blueprints: Sequence[Blueprint], shared: Plan, folder: Path
     theirs = [b.source.folder / file.name for b in blueprints]
     added = [read_json(one).get("added_tokens") or [] for one in theirs if one.exists()]
     file.write_text(json.dumps(renumbered(plain, shared.ids, added), ensure_ascii=False), encoding="utf8")
-    for older in ("vocab.json", "merges.txt", "vocab.txt", "added_tokens.json", *vocabulary.UNREAD):
+    for older in ("vocab.json", "merges.txt", "vocab.txt", "bpe.codes", "added_tokens.json", *vocabulary.UNREAD):
         (folder / older).unlink(missing_ok=True)
     built = Tokenizer.from_file(str(file)).get_vocab()
     if wrong := [token for token, i in built.items() if shared.ids.get(token) != i]:

@@ -25,6 +25,7 @@ UNREAD = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.
 # Of tokenizer_config.json, what no token of a text depends on.
 IDLE = {"chat_template", "name_or_path", "_name_or_path", "model_max_length", "processor_class"}
 IDLE |= {"padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "backend", "is_local"}
+_FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # of a vocabulary with counts, whose file does not name them
 ADDED, MENTIONED = "added_tokens", 3
 BESIDE = ("special_tokens_map.json", "added_tokens.json")
 MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
@@ -48,6 +49,8 @@ class Vocabulary:
 def read(folder: Path) -> Vocabulary | None:
     """The vocabulary in the first of `tokenizer.json`, `vocab.json` and `vocab.txt` that is there; None without any.
 
+    A `vocab.txt` beside `bpe.codes` has the counts of its tokens, and is read as PhoBERT reads it.
+
     Raises CheckpointError for a file from which no tokenizer can be built.
     """
     if (path := folder / "tokenizer.json").exists():
@@ -60,7 +63,13 @@ def read(folder: Path) -> Vocabulary | None:
         if (merges := folder / "merges.txt").exists():
             cuts = {"type": "BPE", "merges": [x for x in _lines(merges) if not x.startswith("#version")]}
         return Vocabulary(path, ids | _added(folder), max(ids.values(), default=-1) + 1, cuts)
-    if (path := folder / "vocab.txt").exists():
+    if (path := folder / "vocab.txt").exists() and (codes := folder / "bpe.codes").exists():  # PhoBERT's, BERTweet's
+        words = [*_FIRST, *(line.rsplit(" ", 1)[0] for line in _lines(path))]  # a token and how often it was seen
+        ids = {token: i for i, token in enumerate(dict.fromkeys(words))} | _added(folder)
+        return Vocabulary(
+            path, ids, len(ids), {"type": "BPE", "codes": [" ".join(line.split()[:2]) for line in _lines(codes)]}
+        )
+    if path.exists():
         ids = {token: i for i, token in enumerate(_lines(path))}
         return Vocabulary(path, ids | _added(folder), len(ids), {"type": "WordPiece", "settings": _settings(folder)})
     return None

@@ -222,6 +222,28 @@ def test_a_tokenizer_in_older_files_is_compared_with_a_newer_one(
     assert "it learned from text that was cut differently" in Path("merged/README.md").read_text()
 
 
+def test_a_vocabulary_with_counts_and_codes_is_read_compared_and_inherited(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vinai/phobert-base has them: how text is cut stands in bpe.codes, and vocab.txt says how often a token was."""
+    monkeypatch.chdir(tmp_path)
+    pieces = ["h@@", "e@@", "l@@", "o", "he@@", "ll@@", "hell@@", "lo", "hello", "el@@", "l", "e", "h", "o@@"]
+    codes = {"a": ["h e", "l l", "he ll", "hell o</w>"], "b": ["h e", "l l", "he ll", "hell o</w>"], "c": ["e l"]}
+    for k, (name, merges) in enumerate(codes.items()):
+        lmc.save(pico.roberta(k, torch.float32, vocab_size=40), name)
+        Path(name, "vocab.txt").write_text("".join(f"{piece} {k}\n" for piece in pieces))
+        Path(name, "bpe.codes").write_text("".join(f"{merge} {k}\n" for merge in merges))
+        Path(name, "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertweetTokenizer"}))
+    assert run("match a b --method naive --out aligned")[0] == 0
+    code, _, err = run("match a c --method naive --out refused")
+    assert code == 2 and "differ in vocab.txt, codes: text becomes other tokens" in err
+    assert run("merge aligned --out merged")[0] == 0
+    assert Path("merged/bpe.codes").read_text() == Path("a/bpe.codes").read_text()
+    Path("a/bpe.codes").write_text("e l 0\n")
+    code, _, err = run("merge aligned --out again")
+    assert code == 2 and "expected the tokenizer that the models were matched with" in err
+
+
 @pytest.mark.real_data
 def test_real_tokenizers_of_two_families(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """GPT-2's in its first files, and Pythia's: what both have keeps its logits, and the user is told."""
