@@ -53,6 +53,7 @@ def read(folder: Path) -> Vocabulary | None:
 
     Raises CheckpointError for a file from which no tokenizer can be built.
     """
+    _require_one_file(folder)
     if (path := folder / "tokenizer.json").exists():
         known = path.stat()
         return _fast(path, known.st_mtime_ns, known.st_size)
@@ -73,6 +74,16 @@ def read(folder: Path) -> Vocabulary | None:
         ids = {token: i for i, token in enumerate(_lines(path))}
         return Vocabulary(path, ids | _added(folder), len(ids), {"type": "WordPiece", "settings": _settings(folder)})
     return None
+
+
+def _require_one_file(folder: Path) -> None:
+    """Refuse tokenizer files by version, of which the library picks one by its own."""
+    named = _beside(folder).get("fast_tokenizer_files") or []
+    for name in named if isinstance(named, list) else []:
+        if name != "tokenizer.json" and (folder / str(name)).exists():
+            what = f"fast_tokenizer_files: expected one tokenizer.json, found {str(name)[:40]!r} too"
+            advice = "name the one that you mean tokenizer.json, and take this entry out"
+            raise CheckpointError(f"{folder / 'tokenizer_config.json'}: {what}; {advice}")
 
 
 def require_fit(folder: Path, vocabulary: int) -> None:

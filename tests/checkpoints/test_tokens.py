@@ -244,6 +244,19 @@ def test_a_vocabulary_with_counts_and_codes_is_read_compared_and_inherited(
     assert code == 2 and "expected the tokenizer that the models were matched with" in err
 
 
+def test_tokenizer_files_by_version_are_refused(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library reads the one that fits its own version, which need not be tokenizer.json."""
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        checkpoint(tmp_path / name, k, W)
+    settings = {"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.0.json"]}
+    Path("b/tokenizer_config.json").write_text(json.dumps(settings))
+    assert run("match a b --method naive --out aligned")[0] == 0  # a name without a file: the library has no choice
+    shutil.copy("a/tokenizer.json", "b/tokenizer.4.0.0.json")
+    code, _, err = run("match a b --method naive --out refused")
+    assert code == 2 and "expected one tokenizer.json, found 'tokenizer.4.0.0.json' too; name the one" in err
+
+
 @pytest.mark.real_data
 def test_real_tokenizers_of_two_families(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """GPT-2's in its first files, and Pythia's: what both have keeps its logits, and the user is told."""
