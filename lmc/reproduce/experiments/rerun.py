@@ -1,16 +1,20 @@
-"""One mid-size setting again, with other seeds: does it fall where the curve over widths said?
+"""Two checks of the curves over widths: new pairs of one width, and the narrowest networks trained for half as long.
 
-    python -m lmc.reproduce.experiments.rerun --folder build/scaling   # an hour and a half of one core; repeat to go on
+    python -m lmc.reproduce.experiments.rerun width-128-again --folder build/scaling   # over an hour of one core
+    python -m lmc.reproduce.experiments.rerun width-64-short --folder build/scaling    # half an hour; repeat to go on
 
-Three new pairs of Pythia's architecture with 128 channels go through everything that the first three went through: they
-are trained, a grid finds the rates, they are matched and walked. What they leave is compared with the interval in which
-the power law through the committed pairs expects a new one. Exit 3: the time given is over.
+*Again*: three new pairs of Pythia's architecture with 128 channels go through everything that the first three went
+through: they are trained, a grid finds the rates, they are matched and walked. What they leave is compared with the
+interval in which the power law through the committed pairs expects a new one. *Short*: the networks of 64 channels from
+the same seeds, trained for the steps after which those of 256 had about their loss: what fewer steps do by themselves.
+Exit 3: the time given is over.
 """
 
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +30,17 @@ from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.settings import Setting, corpora
 from lmc.reproduce.training.tasks import CPU, task_of
 
-ID, OF, WIDTH, CURVE = "width-128-again", "width-128", 128.0, "scale-width-tokens"
+AGAIN, SHORT = "width-128-again", "width-64-short"
+WIDTH, CURVE = 128.0, "scale-width-tokens"
 SEEDS = ((6, 7), (8, 9), (10, 11))  # none of the first pairs'
+STEPS = 1000  # of training
 
 
-def setting() -> Setting:
-    """The setting, under a name of its own."""
-    return replace(scaling.settings()[OF], id=ID, seeds=SEEDS)
+def settings() -> dict[str, Setting]:
+    """Both settings, under names of their own."""
+    of = scaling.settings()
+    again = replace(of["width-128"], id=AGAIN, seeds=SEEDS)
+    return {AGAIN: again, SHORT: replace(scaling.of_length(of["width-64"], STEPS), id=SHORT)}
 
 
 def expected(sizes: Sequence[int], barriers: Sequence[Sequence[float]], size: int) -> list[float] | None:
@@ -72,18 +80,27 @@ def held(curve: Sweep, barriers: dict[str, list[float]]) -> dict[str, Any]:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = options("rerun", "One mid-size setting again, with other seeds.").parse_args(arguments)
+    parser = options("rerun", "Two checks of the curves over widths.")
+    parser.add_argument("setting", choices=(AGAIN, SHORT))
+    given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    again = setting()
-    prepared.prepare(corpora([again]), given.inputs)
-    Campaign(again, given.folder, given.inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
-    found = report.compared(again, given.folder)
-    barriers = {method: found.barriers(method) for method in found.methods}
-    numbers = replace(found, rest={**found.rest, "held": held(results.read(CURVE, "laptop").sweep, barriers)}).to_json()
-    task = task_of(again.shape, again.corpus, given.inputs, CPU)
-    run = report.made([again], given.folder, task, "python -m lmc.reproduce.experiments.rerun --folder build/scaling")
-    results.write(ID, "laptop", numbers, run | {"costs": report.costs(again, given.folder)})
-    print(f"written: {ID}")
+    chosen = settings()[given.setting]
+    prepared.prepare(corpora([chosen]), given.inputs)
+    Campaign(chosen, given.folder, given.inputs, CPU, Budget(60 * given.minutes)).run(only=given.pair)
+    write(chosen, given.folder, given.inputs)
+    print(f"written: {chosen.id}")
+
+
+def write(chosen: Setting, folder: Path, inputs: Path) -> None:
+    """The results file of what the folder holds of a setting."""
+    found = report.compared(chosen, folder)
+    if chosen.id == AGAIN:
+        barriers = {method: found.barriers(method) for method in found.methods}
+        found = replace(found, rest={**found.rest, "held": held(results.read(CURVE, "laptop").sweep, barriers)})
+    task = task_of(chosen.shape, chosen.corpus, inputs, CPU)
+    again = f"python -m lmc.reproduce.experiments.rerun {chosen.id} --folder build/scaling"
+    run = report.made([chosen], folder, task, again) | {"costs": report.costs(chosen, folder)}
+    results.write(chosen.id, "laptop", found.to_json(), run)
 
 
 if __name__ == "__main__":
