@@ -325,8 +325,8 @@ def report(figure: Figure, profile: str) -> None:
         if (bounds := expected.get(name)) is None:
             say(f"  {name}: {measured:g}")
         else:
-            verdict = "as expected" if bounds.met_by(measured) else "NOT as expected"
-            say(f"  {name}: {measured:g}, expected {bounds.value:g} ± {bounds.tolerance:g}: {verdict}")
+            verdict = "as expected" if bounds.met_by(name, measured) else "NOT as expected"
+            say(f"  {name}: {measured:g}, expected {bounds.bounds(name)}: {verdict}")
     say(f"  {found.provenance}")
 
 
@@ -342,7 +342,7 @@ def unexpected(profile: str, figure: str | None = None) -> list[str]:
             continue
         numbers = results.read(entry.results, profile).numbers.get("headline", {})
         bounds = entry.expected.get(profile, {})
-        met = {name for name, expected in bounds.items() if name in numbers and expected.met_by(numbers[name])}
+        met = {name for name, expected in bounds.items() if name in numbers and expected.met_by(name, numbers[name])}
         found += [f"{entry.id}, {name}" for name in bounds.keys() - met]
     return found
 

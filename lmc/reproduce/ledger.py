@@ -25,8 +25,28 @@ class Expected:
     tolerance: Amount
     runs: int
 
-    def met_by(self, measured: float) -> bool:
-        return abs(measured - self.value) <= self.tolerance
+    def met_by(self, name: str, measured: float) -> bool:
+        """Whether a number of that name is as expected: near the value, or for what matching left not above it.
+
+        >>> Expected(0.07, 0.01, 5).met_by("dual barrier", 0.02), Expected(2.08, 0.03, 5).met_by("dual, loss", 2.0)
+        (True, False)
+        """
+        beyond = measured - self.value
+        return (beyond if self._from_above(name) else abs(beyond)) <= self.tolerance
+
+    def bounds(self, name: str) -> str:
+        """The same in words: of `lmc reproduce`.
+
+        >>> Expected(0.07, 0.01, 5).bounds("dual barrier"), Expected(5.7, 0.006, 0).bounds("naive barrier")
+        ('at most 0.08', '5.7 ± 0.006')
+        """
+        if self._from_above(name):
+            return f"at most {self.value + self.tolerance:g}"
+        return f"{self.value:g} ± {self.tolerance:g}"
+
+    def _from_above(self, name: str) -> bool:
+        """Whether it is what learned matching left, of which less disappoints nobody."""
+        return bool(self.runs) and any(word in name for word in ("barrier", "÷", "normalised"))
 
     def said(self, name: str) -> str | None:
         """What a reader should expect of another run; None where that says nothing: no chance, or no bound.
@@ -40,7 +60,7 @@ class Expected:
         """
         if not self.runs or self.tolerance >= abs(self.value):
             return None
-        if any(word in name for word in ("barrier", "÷", "normalised")):
+        if self._from_above(name):
             return f"≤ {self.value + self.tolerance:.2g}"
         return f"{self.value:.4g} ± {self.tolerance:.2g}"
 
