@@ -134,7 +134,7 @@ classifying
 # *Wider networks.* The same with 192 channels, one pair ({numref}`fig-cifar10-192`): the endpoints classify
 # {{cifar10-192: % methods.dual.accuracies.0.0}} and {{cifar10-192: % methods.dual.accuracies.0.12}}, half way naive {{cifar10-192: % methods.naive.accuracies.0.6}} and dual
 # {{cifar10-192: % methods.dual.accuracies.0.6}}. Naive has a barrier of {{cifar10-192: naive}} nats; dual leaves {{cifar10-192: dual}} and single {{cifar10-192: single}},
-# where dual left {{cifar10-128: dual}} at 128 channels. So the wider pair is easier to connect, as on text ({doc}`15_what_limits_it`); one pair can
+# where dual left {{cifar10-128: dual}} at 128 channels. The wider pair left less, as on text ({doc}`15_what_limits_it`); one pair can
 # be luck. Single is a little lower than dual here.
 
 # %%

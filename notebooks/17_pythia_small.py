@@ -288,7 +288,8 @@ assert entropy(joined) < entropy(p)
 # :class: dropdown
 # ```
 #
-# It leaves about as little: what was found belongs to the networks, not to the text.
+# It leaves about as little on average. So matching did not only fit the text that it read. But pair by pair the two
+# texts agree only roughly, and finer differences need not carry over ({doc}`09_one_side_or_two`, {doc}`15_what_limits_it`).
 
 # %%
 wikipedia = results.read("pythia-wikipedia", "laptop").comparison

@@ -165,7 +165,8 @@ def claims(folder: Path) -> None:
     text, largest = (f"{count / 1e6:.1f} million" for count in parameters())
     short += [
         "",
-        "All of this is about networks that were trained here, in minutes: those of the text experiments on Wikipedia "
+        "All of this is about networks that were trained here, in minutes or up to two hours: "
+        "those of the text experiments on Wikipedia "
         f"have {text} parameters, the largest pair has {largest}.",
         "",
         f"*Near zero* means, for each pair: at most {NEAR:.0%} of its naive barrier, at the upper end of the interval. "

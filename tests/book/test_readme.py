@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from zygote import Zygote
 
+from lmc.reproduce import results
 from lmc.reproduce.experiments.claims import collected
 
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -42,8 +43,11 @@ def test_numbers_of_the_readme_are_those_of_the_claims(root: Path) -> None:
     said = re.findall(r"\d+\.\d+%?", table)
     known, tested = (" ".join(row[column] for row in collected()["rows"]) for column in ("number", "tested"))
     assert len(said) == 7 and all(number in known for number in said)
-    assert "text, 28 pairs" in tested and "dual leaves less on 26 pairs" in known
-    assert "on text lower on 26 pairs of 28" in table
+    counted = results.read("one-or-two", "laptop").numbers
+    home, there = counted["together"]["text"]["best"], counted["other text"]["there"]
+    assert f"text, {home['pairs']} pairs" in tested and f"dual leaves less on {home['lower']} pairs" in known
+    assert f"lower on {home['lower']} pairs of {home['pairs']}, by little" in table
+    assert f"on WikiText-2 on {there['lower']} of {there['pairs']}" in table
 
 
 def test_the_quickstart_has_the_commands_of_the_readme(root: Path) -> None:
