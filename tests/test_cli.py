@@ -507,6 +507,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "aligned/transform-1.safetensors: expected sha256",
     ),
     "one point": (align, "path aligned --data text.txt --grid 1", "--grid"),
+    "a merge among the models": (align, "merge aligned --out aligned/models", "has its aligned models"),
+    "a merge as one of the models": (
+        align,
+        "merge aligned --out aligned/models/m",
+        "has its aligned models",
+    ),
     "a picture of no kind": (align, "path aligned --data text.txt --plot o.docx", "--plot: expected a file ending in"),
     "unknown figure": (nothing, "reproduce --figure nine", "'nine'"),
     "unknown profile": (nothing, "reproduce --profile desktop", "unknown profile 'desktop'"),

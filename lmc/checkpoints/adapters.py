@@ -11,7 +11,7 @@ below are understood; any other one that is set is refused by its name.
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os.path import isdir  # False also for a name that is too long, of which Path.is_dir raises
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     hub.fetch(base, adapter.base.files)
     places = (base.folder, adapter.source.folder)  # the adapter's own come last, and so replace those of the base
     sources = {kind: place for place in places for kind in belongings.of(place)}
-    own = licence.of(adapter.source)
-    metadata, _ = licence.of_all([replace(own, bases=(*own.bases, *licence.of(base).bases))])
+    metadata = licence.joined({"adapter": licence.of(adapter.source), "base": licence.of(base)})
     text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
     model: Any = copy.deepcopy(adapter.base.model)
     if sources.get(belongings.GENERATION) == adapter.source.folder and model.can_generate():

@@ -51,11 +51,22 @@ def load(
     """
     if isinstance(device, torch.dtype):  # torch would take it, and round more than the weights
         raise ArgumentError(f"device: expected a device such as 'cpu', found {device}; name it dtype={device}")
+    if dtype is not None and dtype not in DTYPES.values():
+        raise ArgumentError(f"dtype: expected torch.{', torch.'.join(DTYPES)}, found {dtype!r}")
+    _require_device(device)
     blueprint = name if isinstance(name, Blueprint) else inspect(name)
     hub.fetch(blueprint.source, blueprint.files)
     dtype = dtype or torch.promote_types(blueprint.dtype, torch.float32)
     model = _read(blueprint, dtype, refer(blueprint, dtype))
     return model if device is None else model.to(device)
+
+
+def _require_device(device: object) -> None:
+    try:
+        torch.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        if device is not None:
+            raise ArgumentError(f"device: expected a device such as 'cpu', found {str(device)[:40]!r}") from None
 
 
 def _read(blueprint: Blueprint, dtype: torch.dtype, reference: dict[str, Any]) -> nn.Module:

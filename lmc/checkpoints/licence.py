@@ -4,11 +4,11 @@
 ({'license': 'mit', 'base_model': ['org/base']}, [])
 
 A licence is passed on where every parent states the same one. Otherwise none is, and a line says what was found: which
-of them hold for a mixture is not for a program to say.
+of them hold for a mixture is not for a program to say. A model of two parts, as a base and its adapter, states both.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmc.checkpoints.hub import Source
@@ -19,21 +19,50 @@ LARGEST_CARD = 2**20  # bytes
 
 @dataclass(frozen=True)
 class Stated:
-    """What one parent's card says: its licence, and the repositories that the model comes from."""
+    """What one parent's card says: its licence in words, and the repositories that the model comes from.
+
+    `head` is what says so at the head of a card: a licence of no list there stands as `other`, with its name.
+    """
 
     licence: str | None
     bases: tuple[str, ...]
+    head: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def of(source: Source) -> Stated:
     """What the card in a folder says; a repository of the hub is its own base."""
     found = _metadata(source)
-    licence, bases = found.get("license"), found.get("base_model")
-    if licence == "other" and isinstance(found.get("license_name"), str):
-        licence = found["license_name"]
+    bases = found.get("base_model")
     listed = bases if isinstance(bases, list) else [bases]
     named = (source.repository,) if source.repository else tuple(b for b in listed if isinstance(b, str))
-    return Stated(licence if isinstance(licence, str) else None, named)
+    match found:
+        case {"license": "other", "license_name": str(name)}:
+            link = str(found.get("license_link"))
+            there = {"license_link": link} if link.startswith("https://") else {}  # one within the folder stays behind
+            return Stated(name, named, {"license": "other", "license_name": name} | there)
+        case {"license": str(name)}:
+            return Stated(name, named, {"license": name})
+        case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
+            return Stated(", ".join(names), named, {"license": names})
+    return Stated(None, named)
+
+
+def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
+    """The metadata of a model that several parts make together, by what each part is.
+
+    >>> joined({"adapter": Stated("mit", ()), "base": Stated("cc-by-nc-4.0", ("org/base",))})["license_name"]
+    'mit (adapter) and cc-by-nc-4.0 (base)'
+    """
+    bases = list(dict.fromkeys(base for part in parts.values() for base in part.bases))
+    first, *others = parts.values()
+    licences = [part.licence for part in parts.values()]
+    metadata: dict[str, Any] = {"base_model": bases} if bases else {}
+    if not any(licences):
+        return metadata
+    if all(other.licence == first.licence for other in others):
+        return {**_head(first), **metadata}
+    words = " and ".join(f"{licence or 'not stated'} ({what})" for what, licence in zip(parts, licences, strict=True))
+    return {"license": "other", "license_name": words} | metadata
 
 
 def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
@@ -42,11 +71,15 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
     metadata: dict[str, Any] = {"base_model": bases} if bases else {}
     licences = [parent.licence for parent in parents]
     if licences[0] is not None and len(set(licences)) == 1:
-        return {"license": licences[0]} | metadata, []
+        return {**_head(parents[0]), **metadata}, []
     if not any(licences):
         return metadata, []
     found = "; ".join(f"parent {k}: {inert(licence or 'not stated')}" for k, licence in enumerate(licences))
     return metadata, [f"licence: {found}; look which of them hold for both before you publish this"]
+
+
+def _head(stated: Stated) -> Mapping[str, Any]:
+    return stated.head or {"license": stated.licence}
 
 
 def _metadata(source: Source) -> dict[str, Any]:

@@ -293,8 +293,9 @@ def merge(
     Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
     lacks from the next that has it; the card says what came from whom.
     """
-    from lmc.matching import describe
+    from lmc.matching import describe, refuse_among_models
 
+    refuse_among_models(alignment, out)
     refuse_occupied(out)
     described = describe(alignment)
     count = len(described["parents"])

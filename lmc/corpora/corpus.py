@@ -12,6 +12,7 @@ matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: on
 import hashlib
 import math
 import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
 from lmc.corpora.encoding import encode
 from lmc.corpora.names import kind, require_kind
-from lmc.errors import DataError, one_line
+from lmc.errors import ArgumentError, DataError, one_line
 from lmc.symmetries.families import Tokens, class_names, family_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "match", "eval")
+_INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+_STOCK = ("timm", "transformers")  # the libraries whose rounding is known
 LONGEST = 2048  # tokens in a window, however long the model's context
 MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds
 
@@ -97,9 +100,10 @@ def images(
     The usual evaluation transform: the shorter side becomes `size / crop`, the centre is cut out, values in [0, 1] are
     normalised. With `squash` both sides become that long; `stock` is the library whose rounding of sides and margins
     that is, timm or transformers. One `mean` makes grey images, three make coloured ones.
-    `limit` draws that many at random by `seed`, and keeps their order.
+    `limit` draws that many at random by `seed`, and keeps their order. Raises DataError, ArgumentError.
     """
     _expect(corpus, split, "images")
+    _require_transform(size, mean, std, crop, interpolation, stock)
     found = pictures.read(corpus, split)
     if len(found.labels) == 0:
         raise DataError(f"corpus '{corpus}' ({split}) holds no images")
@@ -110,6 +114,22 @@ def images(
     shape = (1, -1, 1, 1)
     x = (x - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
     return x, torch.from_numpy(found.labels[chosen])
+
+
+def _require_transform(
+    size: int, mean: tuple[float, ...], std: tuple[float, ...], crop: float, interpolation: str, stock: str
+) -> None:
+    """Raise ArgumentError for a way to make pictures that there is not."""
+    if not isinstance(size, Integral) or size < 1:
+        raise ArgumentError(f"size: expected a whole number of at least 1, found {size!r}")
+    if len(mean) not in (1, 3) or len(std) not in (1, len(mean)):
+        raise ArgumentError(f"mean, std: expected 1 or 3 numbers each, found {len(mean)} and {len(std)}")
+    for name, values in (("std", std), ("crop", (crop,))):
+        if not all(0 < value < math.inf for value in values):
+            raise ArgumentError(f"{name}: expected a number above 0, found {min(values)}")
+    for name, value, known in (("interpolation", interpolation, _INTERPOLATIONS), ("stock", stock, _STOCK)):
+        if value not in known:
+            raise ArgumentError(f"{name}: expected {' or '.join(known)}, found {value!r}")
 
 
 def load(
@@ -227,6 +247,8 @@ def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, sq
 
 
 def _draw(count: int, limit: int | None, seed: int) -> np.ndarray:
+    if limit is not None and (not isinstance(limit, Integral) or isinstance(limit, bool) or limit < 1):
+        raise ArgumentError(f"limit: expected a whole number of at least 1, found {limit!r}")
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(np.random.RandomState(seed).permutation(count)[:limit])

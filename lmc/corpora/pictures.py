@@ -14,7 +14,7 @@ from PIL import Image
 from lmc.corpora.parts import two_parts
 from lmc.errors import DataError, one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision has them
 KINDS = ("JPEG", "PNG", "BMP", "WEBP")  # of what a file says it is; some other kinds start programs
 DEEP = ("I;16", "I")  # what Pillow calls 16 bits of grey; it would cut them off at 255, and make nearly all white
 LARGEST = 2**26  # pixels; the cameras of most telephones make fewer

@@ -10,8 +10,11 @@ from lmc.errors import DataError
 
 SUFFIXES = (".txt", ".txt.xz")
 WEB_TEXT = 2**24  # characters that are fetched of a web corpus: more than any matching reads
+TEXT = "utf-8-sig"  # UTF-8, without the mark that some editors put at its beginning
 LARGEST = 2**30  # characters of one file
 EXPANDS = 100  # characters for a byte of a large compressed file, at most; ordinary text has 3 to 10
+# The article tags of Wikipedia extracts; a title in quotes may hold anything, and text may stand beside a tag.
+TAGS = re.compile(r'^</?doc\b(?:"[^"\n]*"|[^">\n])*>[ \t]*\n?|</doc>[ \t]*$', re.MULTILINE)
 HELD_OUT = 0.1  # the end of a single file, kept for evaluation
 # Which files of a folder serve a split: those of the first of these names that has any.
 FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
@@ -33,7 +36,7 @@ def read(corpus: str, split: str) -> tuple[str, str]:
         return "fineweb-edu-sample-10BT", _fineweb(split)
     path = Path(corpus)
     text = _folder(path, split) if path.is_dir() else _divide(_open(path), split)
-    text = re.sub(r"^</?doc\b.*\n?", "", text, flags=re.MULTILINE)  # the article tags of Wikipedia extracts
+    text = TAGS.sub("", text)
     name = path.name.removesuffix(".xz").removesuffix(".txt")
     if " <unk> " in text and " @-@ " in text:  # another corpus than the raw form, so it gets another name
         return f"{name}-detokenised", detokenise(text)
@@ -98,7 +101,7 @@ def _open(path: Path) -> str:
         raise DataError(f"corpus '{path}': expected a file, found a pipe, a device or nothing")
     most = min(LARGEST, max(2**24, EXPANDS * path.stat().st_size))
     try:
-        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
+        with lzma.open(path, "rt", encoding=TEXT) if path.suffix == ".xz" else path.open(encoding=TEXT) as file:
             text = str(file.read(most + 1))
     except (OSError, lzma.LZMAError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"corpus '{path}': cannot be read as UTF-8 text ({error})") from error

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmc.matching.folder import describe as describe
     from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.folder import parent_folders as parent_folders
+    from lmc.matching.folder import refuse_among_models as refuse_among_models
     from lmc.matching.folder import refuse_own as refuse_own
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.methods import Endpoints as Endpoints

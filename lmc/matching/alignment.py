@@ -18,7 +18,7 @@ from lmc.evaluation import PathResult, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
-from lmc.matching.inheritance import Inheritance, inherit
+from lmc.matching.inheritance import Inheritance, inherit, of_parts
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, carried_card, changes, known
 from lmc.matching.pairing import base_of, require_pairable, tune_advice
@@ -258,7 +258,8 @@ class Alignment:
         )
         found.settle(carried, (tuned,))
         name_classes_as(carried, tuned)
-        checkpoints.save(carried, directory, found.sources, text, torch.float32, None, found.metadata)
+        metadata = of_parts({"fine-tune": tuned, "its new base": self.parents[1 - k]})
+        checkpoints.save(carried, directory, found.sources, text, torch.float32, None, metadata)
         return text
 
     def _write(

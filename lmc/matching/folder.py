@@ -132,6 +132,16 @@ def refuse_own(directory: str | Path, file: Path) -> None:
         raise ArgumentError(f"{file}: lies in the folder of a parent; choose another place")
 
 
+def refuse_among_models(directory: str | Path, out: Path) -> None:
+    """Raise ArgumentError for a folder to be written where an alignment has, or would have, its aligned models.
+
+    >>> refuse_among_models("aligned", Path("merged"))
+    """
+    models = (Path(directory) / "models").resolve()
+    if models in (out.resolve(), *out.resolve().parents):
+        raise ArgumentError(f"{out}: is where the alignment has its aligned models; choose another place")
+
+
 def require_whole(folder: Path, described: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless every file is the one that was written."""
     require_digests(folder, described["files"], AGAIN)

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from lmc import checkpoints
 from lmc.checkpoints import belongings, hub, licence
 from lmc.errors import ArgumentError, inert
 from lmc.files import read_json
@@ -43,6 +44,20 @@ class Inheritance:
                 setattr(model.config, name, getattr(other.config, name, None))
 
 
+def of_parts(parts: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """What stands at the head of the card of a model that several parts make together, by what each part is.
+
+    >>> of_parts({"fine-tune": tuned, "its new base": b})
+    {}
+    """
+    places = {what: checkpoints.source(model) for what, model in parts.items()}
+    return licence.joined({what: _stated(None if p is None else hub.locate(p)) for what, p in places.items()})
+
+
+def _stated(place: hub.Source | None) -> licence.Stated:
+    return licence.Stated(None, ()) if place is None else licence.of(place)
+
+
 def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from: int = 0) -> Inheritance:
     """What a mixture of these parents takes from whom: all from one of them, and what that one lacks from the next.
 
@@ -52,7 +67,7 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     if not 0 <= take_from < len(parents):
         raise ArgumentError(f"take_from: expected a parent from 0 to {len(parents) - 1}, found {take_from}")
     places = [None if name is None else hub.locate(name) for name in names]
-    metadata, notes = licence.of_all([licence.Stated(None, ()) if p is None else licence.of(p) for p in places])
+    metadata, notes = licence.of_all([_stated(place) for place in places])
     metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
     notes += [f"parent {k}: {words}" for k, place in enumerate(places) if place and (words := _made_of(place.folder))]
     if not isinstance(family_of(parents[0]).inputs(parents[0]), Tokens):

@@ -11,7 +11,8 @@ parameters:
 dtype: float32
 
 In the folder of the models: `mergekit-yaml mergekit-slerp.yml MERGED`. It averages what is aligned already; TIES and
-DARE take the first model for the base of their differences.
+DARE take the first model for the base of their differences, and TIES divides by the weights: with two models it adds
+the larger half of the differences whole.
 """
 
 from pathlib import Path
@@ -34,8 +35,13 @@ def configuration(method: str, count: int) -> str:
     return "\n".join([*lines, "dtype: float32"])
 
 
+def configurations(count: int) -> dict[str, str]:
+    """The text of `mergekit-METHOD.yml` for every method, by its name; SLERP knows only two models."""
+    methods = [method for method in METHODS if method != "slerp" or count == 2]
+    return {f"mergekit-{method}.yml": configuration(method, count) + "\n" for method in methods}
+
+
 def write_configurations(folder: Path, count: int) -> None:
-    """Write `mergekit-METHOD.yml` for every method into the folder of `count` aligned models; SLERP knows only two."""
-    for method in METHODS:
-        if method != "slerp" or count == 2:
-            (folder / f"mergekit-{method}.yml").write_text(configuration(method, count) + "\n", encoding="utf8")
+    """Write all of them into the folder of `count` aligned models."""
+    for name, text in configurations(count).items():
+        (folder / name).write_text(text, encoding="utf8")

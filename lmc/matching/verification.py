@@ -20,6 +20,7 @@ from lmc.evaluation import PathResult
 from lmc.files import watched
 from lmc.matching.alignment import Alignment
 from lmc.matching.folder import DESCRIPTION, LAST_PATH, describe, elements, fingerprint, require_whole
+from lmc.matching.mergekit import configurations
 from lmc.symmetries import Transform, example_inputs, logits, relative_change, state, tolerance
 
 
@@ -115,7 +116,11 @@ def _of_exported(folder: Path, alignment: Alignment) -> list[Row]:
         found = _of_checkpoint(place, alignment.endpoints[k]) if place.is_dir() else []
         found.append(_row("alignment", lambda k=k, place=place: _aligned(place, alignment.models[k])))  # type: ignore[misc]
         rows += [replace(row, what=f"models/{place.name}: {row.what}") for row in found]
-    for place in sorted(set(folder.glob("endpoint-*")) - set(places)):
+    texts = configurations(len(places))
+    for name, text in texts.items():
+        if (folder / name).exists() and (folder / name).read_bytes() != text.encode():
+            rows.append(Row(f"models/{name}", False, "not as it was written; write the models again"))
+    for place in sorted(set(folder.iterdir()) - {*places, *(folder / name for name in texts)}):
         rows.append(Row(f"models/{shown(place.name)}", False, "belongs to none of the parents; remove it"))
     return rows
 

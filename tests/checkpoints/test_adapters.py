@@ -59,9 +59,12 @@ def test_an_adapter_and_its_base_are_one_model(
     fields: dict[str, Any], scales: dict[str, float], tmp_path: Path
 ) -> None:
     model, tensors = adapter(tmp_path / "lora", **fields)
-    (tmp_path / "base" / "README.md").write_text("---\nbase_model: org/base\n---\n")
+    (tmp_path / "base" / "README.md").write_text("---\nbase_model: org/base\nlicense: cc-by-nc-4.0\n---\n")
+    (tmp_path / "lora" / "README.md").write_text("---\nlicense: mit\n---\n")
     convert(tmp_path / "lora", tmp_path / "joined")
-    assert "base_model:\n- org/base\n" in (tmp_path / "joined" / "README.md").read_text()
+    head = (tmp_path / "joined" / "README.md").read_text()
+    assert "base_model:\n- org/base\n" in head
+    assert "license: other\nlicense_name: mit (adapter) and cc-by-nc-4.0 (base)\n" in head
     joined = lmc.load(tmp_path / "joined")
     for name, tensor in model.state_dict().items():
         layer = name.removesuffix(".weight")

@@ -99,6 +99,9 @@ def test_tensors_that_files_hold_as_one_are_refused(tmp_path: Path) -> None:
 
 def test_a_type_in_the_place_of_the_device_is_refused(tmp_path: Path) -> None:
     lmc.save(pico.neox(), tmp_path / "a")
+    for wrong, said in {"dtype": "dtype: expected torch", "device": "device: expected a device such as 'cpu'"}.items():
+        with pytest.raises(ArgumentError, match=rf"{said}.*, found '?banana"):
+            lmc.load(tmp_path / "a", **{wrong: "banana"})
     with pytest.raises(ArgumentError, match=r"found torch\.bfloat16; name it dtype=torch\.bfloat16"):
         lmc.load(tmp_path / "a", torch.bfloat16)  # type: ignore[arg-type]
 

@@ -106,7 +106,7 @@ def test_an_endless_small_file_is_refused_by_its_size(here: Path, capsys: pytest
 
 BOMBS = {  # cards of which nothing is taken: the licence is then not stated
     "deep": b"[" * 20000,
-    "wide": b"[x]\na0: &a0 [x]\n"
+    "wide": b"[[x]]\na0: &a0 [x]\n"
     + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b",".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 30))
     + b"base_model: *a29",
     "code": b"!!python/object/apply:os.system ['touch ran']",

@@ -8,6 +8,7 @@ import re
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -23,7 +24,7 @@ from lmc.corpora import docstrings, pictures, texts
 from lmc.corpora.corpus import SPLITS
 from lmc.corpora.encoding import BARE, encode
 from lmc.corpora.names import NAMES
-from lmc.errors import DataError
+from lmc.errors import ArgumentError, DataError
 
 TRUE_DATA = Path(os.environ.get("LMC_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 GREY = {"size": 8, "mean": (0.5,), "std": (0.5,)}
@@ -243,6 +244,15 @@ def test_images_are_prepared_as_timm_does(tmp_path):
         assert labels.tolist() == [0, 1, 2, 3]
 
 
+def test_pictures_of_every_kind_that_torchvision_lists_are_seen(tmp_path: Path) -> None:
+    kinds = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
+    (tmp_path / "ant").mkdir()
+    for i, kind in enumerate(kinds):
+        draw_image(i).convert("L" if kind == "pgm" else "RGB").save(tmp_path / "ant" / f"{i}.{kind}")
+    found = pictures.read(str(tmp_path), "train").labels, pictures.read(str(tmp_path), "eval").labels
+    assert sum(map(len, found)) == len(kinds)
+
+
 def test_class_folders_with_and_without_parts(tmp_path):
     for part in ("train", "val"):
         for name in ("ant", "bee"):
@@ -455,6 +465,33 @@ def test_unknown_names_list_the_known_ones(tmp_path):
 
 
 # The true data
+
+
+def test_article_tags_go_and_what_stands_beside_them_stays(tmp_path: Path) -> None:
+    lines = ['<doc id="1" title="a > b">', "a line", "</doc>", "<doc id=2>another</doc>", "<doctor> and </doc> inside"]
+    (tmp_path / "text.txt").write_bytes("\ufeff".encode() + "\n".join(lines * 20).encode())
+    found = corpora.text(str(tmp_path / "text.txt"), "match")
+    assert set(found.split("\n")) - {""} == {"a line", "another", "<doctor> and </doc> inside"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"limit": 0}, "limit: expected a whole number of at least 1, found 0"),
+        ({"limit": -1}, "limit: expected a whole number of at least 1, found -1"),
+        ({"limit": 2.5}, "limit: expected a whole number of at least 1, found 2.5"),
+        ({"size": 0}, "size: expected a whole number of at least 1, found 0"),
+        ({"mean": (0.5, 0.5)}, "mean, std: expected 1 or 3 numbers each, found 2 and 1"),
+        ({"std": (0.0,)}, "std: expected a number above 0, found 0.0"),
+        ({"crop": 0}, "crop: expected a number above 0, found 0"),
+        ({"interpolation": "cubic"}, "interpolation: expected nearest or box or"),
+        ({"stock": "hf"}, "stock: expected timm or transformers, found 'hf'"),
+    ],
+)
+def test_pictures_are_not_made_in_a_way_that_there_is_not(wrong: Any, said: str) -> None:
+    asked: Any = {"size": 8, "mean": (0.5,), "std": (0.5,)} | wrong
+    with pytest.raises(ArgumentError, match=re.escape(said)):
+        corpora.images("digits", "eval", **asked)
 
 
 @pytest.mark.real_data

@@ -189,6 +189,18 @@ def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pyte
     assert not list(folders.glob("*.partial*"))
 
 
+def test_the_card_states_the_licences_of_the_change_and_of_what_it_was_carried_to(tmp_path: Path) -> None:
+    for k, name in enumerate("ab"):
+        lmc.save(pico.neox(k, torch.float32), tmp_path / name)
+    lmc.save(tuned_from(lmc.load(tmp_path / "a")), tmp_path / "tuned")
+    for name, licence in {"b": "cc-by-nc-4.0", "tuned": "mit"}.items():
+        (tmp_path / name / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    a, b, tuned = (lmc.load(tmp_path / name) for name in ("a", "b", "tuned"))
+    lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "carried")
+    head = (tmp_path / "carried" / "README.md").read_text().split("---")[1]
+    assert "license: other\nlicense_name: mit (fine-tune) and cc-by-nc-4.0 (its new base)\n" in head
+
+
 REFUSED = {
     "a": "tuned: expected a change to carry, found the weights of its base",
     "other": "tuned: expected a model fine-tuned from one of the two parents",

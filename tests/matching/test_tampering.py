@@ -446,6 +446,13 @@ def test_the_book_states_the_tolerances() -> None:
 EXPORTED: dict[str, tuple[Callable[[Path], object], str]] = {
     "one too many": (lambda f: shutil.copytree(f / "endpoint-0", f / "endpoint-7"), "models/endpoint-7 "),
     "an odd name": (lambda f: (f / "endpoint-\x1b[31m").mkdir(), "models/endpoint-\\x1b[31m "),
+    "a folder of something else": (lambda f: (f / "merged").mkdir(), "models/merged "),
+    "a mergekit file that was edited": (
+        lambda f: (f / "mergekit-linear.yml").write_text(
+            (f / "mergekit-linear.yml").read_text().replace("0.5", "0.9", 1)
+        ),
+        "models/mergekit-linear.yml ",
+    ),
     "one too few": (lambda f: shutil.rmtree(f / "endpoint-1"), "models/endpoint-1: alignment "),
     "those of another alignment": (
         lambda f: (
