@@ -19,6 +19,7 @@ from lmc.reproduce.experiments import (
     evidence,
     long_matches,
     one_or_two,
+    rerun,
     scaling,
     vision,
     where_it_ends,
@@ -26,6 +27,7 @@ from lmc.reproduce.experiments import (
 from lmc.reproduce.experiments.adaptive import KNOTS, AdaptiveLearner, chances
 from lmc.reproduce.experiments.long_matches import LongMatch, Samples, Study
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
+from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, RateGrid, Run, Sweep
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.settings import smoke_setting
@@ -116,6 +118,33 @@ def test_an_exponent_and_its_interval():
     assert noisy["interval"][0] < -0.5 < noisy["interval"][1]
     assert scaling.power_law(sizes[:2], [[1.0], [0.5]]) is None
     assert scaling.power_law(sizes, [[1.0], [0.5], [0.0]]) is None
+
+
+def test_a_new_pair_is_expected_where_the_law_and_its_scatter_say():
+    sizes, draw = [100, 1000, 10_000], torch.Generator().manual_seed(0)
+    inside = 0
+    for _ in range(400):  # of new pairs from the same law 95 of 100 are within
+        noise = torch.randn(10, generator=draw).mul(0.3).exp().tolist()
+        old = [[s**-0.5 * noise[3 * i + k] for k in range(3)] for i, s in enumerate(sizes)]
+        low, high = rerun.expected(sizes, old, 1000)
+        inside += low <= 1000**-0.5 * noise[9] <= high
+    assert inside / 400 == pytest.approx(0.95, abs=0.03)
+    assert rerun.expected(sizes, [[1.0], [0.5], [0.0]], 1000) is None
+
+
+def test_a_rerun_has_seeds_of_its_own_and_is_held_against_the_curve(tmp_path):
+    curve = results.read("scale-width-tokens", "laptop").sweep
+    again, short = (rerun.settings()[id] for id in (rerun.AGAIN, rerun.SHORT))
+    old = {seed for pair in scaling.settings()["width-128"].seeds for seed in pair}
+    assert not old & {seed for pair in again.seeds for seed in pair}
+    assert short.seeds == scaling.settings()["width-64"].seeds and short.recipe.steps == rerun.STEPS
+    first = curve.compared[1].barriers("dual")
+    found = rerun.held(curve, {"dual": [*first, 10.0]})["dual"]
+    assert found["first"] == first and found["within"] == len(first)
+    small = replace(smoke_setting(again), id=rerun.AGAIN)
+    Campaign(small, tmp_path / "work", tmp_path, torch.device("cpu"), Budget(600)).run(only=0)
+    rerun.write(small, tmp_path / "work", tmp_path)
+    assert results.read(rerun.AGAIN, "laptop").numbers["held"]["dual"]["again"]
 
 
 def test_the_search_for_equal_loss_ends_where_the_curve_meets_the_target(tmp_path, monkeypatch):
@@ -238,6 +267,29 @@ def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
     assert numbers["methods"]["λ: adaptive"]["barrier"][0][0] == pytest.approx(found["path"]["barrier"])
 
 
+def test_what_was_read_and_early_stops_are_lines_of_their_own():
+    def piece(barrier, seen, **more):
+        return {"windows": 16, "method": "dual", "seed": 0, **walked(barrier), "seen": walked(seen)["path"], **more}
+
+    swept = where_it_ends.over_data({"x-0": {"plain": piece(0.9, 0.0), "early": piece(0.5, 0.1, patience=2)}})
+    (at,) = swept.compared
+    assert {name: at.barriers(name) for name in swept.methods} == {
+        "dual": [0.9],
+        where_it_ends.SEEN: [0.0],
+        "dual, stopped early": [0.5],
+    }
+
+
+def test_the_agreement_of_units_is_by_layer_and_steps():
+    def piece(steps, drawn, value):
+        return {"method": "dual", "steps": steps, "drawn": drawn, "read": "train", "agreement": {"head": value}}
+
+    found = {"a": piece(100, "adaptive", 0.2), "b": piece(3000, "adaptive", 0.1), "c": piece(100, "middle", 0.9)}
+    other = {"a": piece(100, "adaptive", 0.4)}
+    rows = where_it_ends.agreement({"x-0": found, "x-1": other})
+    assert rows == {"head": {"100 steps": pytest.approx(0.3), "3000 steps": 0.1}}
+
+
 def test_enough_data_is_where_learning_stays_below_activations():
     def piece(windows, barrier, method="dual"):
         kept = {"barrier": barrier, "interval": [barrier, barrier]}
@@ -343,6 +395,21 @@ def test_a_verdict_says_no_more_than_the_interval():
     assert "higher" in one_or_two.verdict(one_or_two.interval([0.02, 0.01] * 5))
     assert "told from none" in one_or_two.verdict(one_or_two.interval([0.02, -0.02] * 5))
     assert "too few" in one_or_two.verdict(one_or_two.interval([-0.02] * 4))
+
+
+def test_pairs_are_counted_on_the_other_text_too(monkeypatch):
+    def compared(dual, also=None):
+        runs = [Run("naive", 1.0, "x"), *(Run(m, b, "x", settings={"seed": 0}) for m, b in (("single", 0.2), dual))]
+        return Comparison(tuple(runs), also=also or {})
+
+    found = one_or_two.Found()
+    found.add("home", "text", compared(("dual", 0.1), {"wikitext2-2048": compared(("dual", 0.3))}), {})
+    found.add("alone", "text", compared(("dual", 0.1)), {})
+    said = found.on_other_text()
+    assert list(said["experiments"]) == ["home"]
+    assert (said["there"]["lower"], said["there"]["higher"]) == (0, 1) and said["there"]["mean"] == pytest.approx(0.1)
+    assert (said["at home"]["lower"], said["at home"]["higher"]) == (1, 0)  # the same pair, on the text it learned
+    assert found.together("text")["best"]["pairs"] == 2  # the other text makes no new pairs
 
 
 def test_the_committed_experiments_are_all_counted(monkeypatch):

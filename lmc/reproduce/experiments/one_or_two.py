@@ -28,8 +28,7 @@ from lmc.reproduce.runs import Comparison, RateGrid, Run, rate_grids
 from lmc.reproduce.training.budget import command
 
 MODULE = "python -m lmc.reproduce.experiments.one_or_two"
-AGAIN = "width-128-again"
-TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare", AGAIN)
+TEXT = ("neox-docstrings", "pythia-wikipedia", "olmo-wikipedia", "gpt2-shakespeare", "width-128-again")
 VISION = ("vit-digits", "vit-cifar10", "cifar10-128", "cifar10-192", "tiny-imagenet-128", "vit-tiny-imagenet")
 CURVES = ("scale-width-tokens", "scale-depth-tokens")  # at equal loss networks begin from the same seeds: no new pairs
 OTHER = "wikitext2"  # how the name of the other text begins
@@ -171,8 +170,7 @@ def measured(profile: str = "laptop") -> dict[str, Any]:
     found = Found()
     for kind, ids in (("text", TEXT), ("vision", VISION)):
         for id in (id for id in ids if results.exist(id, profile)):
-            name = "wikipedia, 4 × 128, again" if id == AGAIN else id
-            found.add(name, kind, results.read(id, profile).comparison, results.read(GRIDS.get(id, id), profile).grids)
+            found.add(id, kind, results.read(id, profile).comparison, results.read(GRIDS.get(id, id), profile).grids)
     for id in CURVES:
         for numbers in results.read(id, profile).numbers["settings"] if results.exist(id, profile) else ():
             point, shape = Comparison.from_json(numbers), numbers["setting"]["shape"]
