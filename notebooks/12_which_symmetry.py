@@ -156,7 +156,7 @@ found
 # :class: important
 #
 # - No other kind does as much alone as the rotation of the stream: it takes the barrier from {{ablation-vit: none}} to {{ablation-vit: only stream rotation}} (vision) and from {{ablation-text: none}} to {{ablation-text: only stream rotation}} (text).
-# - None is missed as much: {{ablation-vit: without stream rotation}} against {{ablation-vit: all}}, and {{ablation-text: without stream rotation}} against {{ablation-text: all}}. All other kinds together, without the rotation, leave less than the rotation leaves alone ({{ablation-vit: only stream rotation}} and {{ablation-text: only stream rotation}}): it is the strongest single kind, and not enough by itself.
+# - None is missed as much: {{ablation-vit: without stream rotation}} against {{ablation-vit: all}}, and {{ablation-text: without stream rotation}} against {{ablation-text: all}}. All other kinds together, without the rotation, leave less than the rotation leaves alone ({{ablation-vit: only stream rotation}} and {{ablation-text: only stream rotation}}): it is the strongest single kind, and not enough by itself. (Means over pairs; on the first pair of digits the order of heads is missed more.)
 # - Reordering hidden units alone leaves {{ablation-vit: only hidden order}} and {{ablation-text: only hidden order}}: methods that only permute miss most of it. On vision that is more than with no symmetry at all: the order is chosen by weights or activations, not by the loss, and may raise it.
 # :::
 #
