@@ -1,6 +1,6 @@
 """Adapters as parents: a folder that PEFT has written holds small matrices for a base model; together they are a model.
 
->>> is_adapter(Path("run-1"))
+>>> is_adapter(hub.locate("run-1"))
 False
 
 With LoRA, the weight W of a layer becomes W + s·B·A with s = α/r (α/√r with rsLoRA). That is all of the arithmetic, so
@@ -54,9 +54,12 @@ class Adapter:
     changes: Mapping[str, tuple[str, ...]]  # tensor of the model: the names of A and B here, or of a new tensor
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no model."""
-    return (folder / CONFIG).exists() and not (folder / "config.json").exists()
+def is_adapter(source: hub.Source) -> bool:
+    """Whether a folder holds an adapter and no model; some trainers put the settings of its base there, too."""
+    if not (source.folder / CONFIG).exists():
+        return False
+    settings = (source.folder / "config.json").exists()
+    return not settings or not any(name.startswith(("model", "pytorch_model")) for name in hub.names(source))
 
 
 def inspect(name: str | Path) -> Adapter:

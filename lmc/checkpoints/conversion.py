@@ -48,9 +48,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     """
     refuse_occupied(directory)
     found = hub.locate(source)
-    if (found.folder / adapters.CONFIG).exists() and (found.folder / "config.json").exists():
-        foreign.weights(found, source)  # says what to do with a folder of both
-    if adapters.is_adapter(found.folder):
+    if adapters.is_adapter(found):
         return adapters.write(adapters.inspect(source), directory)
     path = foreign.settings(found)
     config = read_json(path)

@@ -61,6 +61,7 @@ def test_an_adapter_and_its_base_are_one_model(
     model, tensors = adapter(tmp_path / "lora", **fields)
     (tmp_path / "base" / "README.md").write_text("---\nbase_model: org/base\nlicense: cc-by-nc-4.0\n---\n")
     (tmp_path / "lora" / "README.md").write_text("---\nlicense: mit\n---\n")
+    shutil.copy(tmp_path / "base" / "config.json", tmp_path / "lora")  # as some trainers leave it there
     convert(tmp_path / "lora", tmp_path / "joined")
     head = (tmp_path / "joined" / "README.md").read_text()
     assert "base_model:\n- org/base\n" in head
