@@ -1,8 +1,5 @@
 """Adapters as parents: a folder that PEFT has written holds small matrices for a base model; together they are a model.
 
->>> is_adapter(hub.locate("run-1"))
-False
-
 With LoRA, the weight W of a layer becomes W + s·B·A with s = α/r (α/√r with rsLoRA). That is all of the arithmetic, so
 it is done here, tensor by tensor in float32, and PEFT is not needed. Of the settings of an adapter those that are named
 below are understood; any other one that is set is refused by its name.
@@ -52,14 +49,6 @@ class Adapter:
     config: Mapping[str, Any]
     base: Blueprint
     changes: Mapping[str, tuple[str, ...]]  # tensor of the model: the names of A and B here, or of a new tensor
-
-
-def is_adapter(source: hub.Source) -> bool:
-    """Whether a folder holds an adapter and no model; some trainers put the settings of its base there, too."""
-    if not (source.folder / CONFIG).exists():
-        return False
-    settings = (source.folder / "config.json").exists()
-    return not settings or not any(name.startswith(("model", "pytorch_model")) for name in hub.names(source))
 
 
 def inspect(name: str | Path) -> Adapter:

@@ -48,7 +48,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     """
     refuse_occupied(directory)
     found = hub.locate(source)
-    if adapters.is_adapter(found):
+    if foreign.is_adapter(found):
         return adapters.write(adapters.inspect(source), directory)
     path = foreign.settings(found)
     config = read_json(path)

@@ -93,6 +93,18 @@ def shards(names: Iterable[str]) -> list[str]:
     return [m[0] for m in found] if whole else []
 
 
+def is_adapter(source: hub.Source) -> bool:
+    """Whether a folder holds an adapter and no model; some trainers put the settings of its base there, too.
+
+    >>> is_adapter(hub.locate("run-1"))
+    False
+    """
+    if not (source.folder / "adapter_config.json").exists():
+        return False
+    settings = (source.folder / "config.json").exists()
+    return not settings or not any(name.startswith(("model", "pytorch_model")) for name in hub.names(source))
+
+
 def weights(source: hub.Source, given: str | Path) -> tuple[str, ...]:
     """The weights files of a checkpoint; `given` is what the user called it.
 

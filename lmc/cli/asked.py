@@ -116,7 +116,7 @@ def require_known(name: str) -> "Architecture | None":
     from lmc.checkpoints import architecture, foreign, headers, hub
 
     source = hub.locate(name)
-    if not (source.folder / "config.json").exists():
+    if not (source.folder / "config.json").exists() or foreign.is_adapter(source):
         return None
     stock, files = architecture.of(source), foreign.weights(source, name)
     if source.repository is None:  # else they may not be here yet

@@ -16,6 +16,7 @@ from typing import Any
 from lmc.checkpoints import (
     adapters,
     belongings,
+    foreign,
     hub,
     inspect,
     licence,
@@ -46,7 +47,7 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
     if choice is not None:
         return _shared(names, place, choice)
     where = [hub.locate(name) for name in names]
-    joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if adapters.is_adapter(source)}
+    joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if foreign.is_adapter(source)}
     if not joined:
         settings = [source.folder / "config.json" for source in where]
         same = all(file.is_file() and file.read_bytes() == settings[0].read_bytes() for file in settings)
@@ -120,7 +121,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
 def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
     """The names of parents with one vocabulary."""
     for name in names:
-        if adapters.is_adapter(hub.locate(name)):
+        if foreign.is_adapter(hub.locate(name)):
             what = "expected models where one vocabulary is asked for, found an adapter"
             raise CheckpointError(f"{name}: {what}; join it with its base first: lmc convert {name} NEW")
     blueprints = [inspect(name) for name in names]

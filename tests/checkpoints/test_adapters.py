@@ -119,6 +119,7 @@ def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     adapter(tmp_path / "lora")
     other = pico.llama(5, torch.float32)
     lmc.save(other, "other", tokenizer_from="base")
+    shutil.copy("base/config.json", "lora")  # as some trainers leave it there
     assert main(["match", "other", "lora", "--method", "weights", "--out", "aligned"]) == 0
     assert "wrote aligned.parents: the parents as they are matched; keep it beside aligned" in capsys.readouterr().out
     assert main(["merge", "aligned", "--at", "1", "--out", "merged"]) == 0
