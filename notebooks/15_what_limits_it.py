@@ -168,10 +168,10 @@ charts.sweep_table(on_text)
 #
 # ### New pairs, and another text
 #
-# A curve is worth what it predicts. So three more pairs of 128 channels, from seeds that nobody had used, went through everything again, the search for the best
+# A curve is worth what it predicts. So two more pairs of 128 channels, from seeds that nobody had used, went through everything again, the search for the best
 # rates included. By the power law through the ten pairs above, a new pair of this width should leave, in 95 of 100 cases, between
-# {{width-128-again: held.dual.expected.0}} and {{width-128-again: held.dual.expected.1}} nats per token after dual matching. The three left
-# {{width-128-again: held.dual.again.0}}, {{width-128-again: held.dual.again.1}} and {{width-128-again: held.dual.again.2}}.
+# {{width-128-again: held.dual.expected.0}} and {{width-128-again: held.dual.expected.1}} nats per token after dual matching. The two left
+# {{width-128-again: held.dual.again.0}} and {{width-128-again: held.dual.again.1}}.
 
 # %% tags=["remove-input"]
 held = results.read("width-128-again", "laptop").numbers["held"]
