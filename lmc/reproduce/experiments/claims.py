@@ -212,11 +212,13 @@ def with_size() -> list[Row]:
             {
                 "tested": f"Pythia's architecture on Wikipedia, {_varied(swept)}, equal {id.rpartition('-')[2]}",
                 "number": number,
-                "verdict": _direction(fit, [found.barriers("dual") for found in swept.compared]),
+                "verdict": _direction(fit, [found.barriers("dual") for found in swept.compared])
+                + _briefly(id.rpartition("-")[2]),
                 "results": id,
             }
         )
         rows.append(_elsewhere(id, swept))
+    rows += _new_pairs()
     digits = results.read("barrier-by-width", PROFILE).sweep
     worst, best = (pick(digits.accuracy or (0,)) for pick in (min, max))
     rows.append(
@@ -228,6 +230,32 @@ def with_size() -> list[Row]:
         }
     )
     return rows
+
+
+def _briefly(equal: str) -> str:
+    """What shorter training does by itself, where the wider networks were trained for less long."""
+    if equal != "loss" or not results.exist("width-64-short", PROFILE):
+        return ""
+    short = results.read("width-64-short", PROFILE).comparison
+    steps = short.rest["setting"]["recipe"]["steps"]
+    return f"; in part by shorter training: after {steps:,} steps width 64 leaves {short.mean('dual'):.4f}"
+
+
+def _new_pairs() -> list[Row]:
+    """New pairs of one width, against what the curve over widths expects of them."""
+    if not results.exist("width-128-again", PROFILE):
+        return []
+    compared = results.read("width-128-again", PROFILE).comparison
+    dual = compared.rest["held"]["dual"]
+    low, high = dual["expected"]
+    return [
+        {
+            "tested": f"the curve at equal tokens, on {len(dual['again'])} new pairs of width 128 from other seeds",
+            "number": f"dual {_list(dual['again'], '.4f')} nats per token; expected of a new pair [{low:.4f}, {high:.4f}]",
+            "verdict": _share([low <= barrier <= high for barrier in dual["again"]], "pairs"),
+            "results": "width-128-again",
+        }
+    ]
 
 
 def _elsewhere(id: str, swept: Sweep) -> Row:
