@@ -240,7 +240,7 @@ charts.sweep_table(at_one_loss)
 # {{scale-width-loss: settings.2.also.wikitext2-2048.methods.dual.gap.0}}, {{scale-width-loss: settings.2.also.wikitext2-2048.methods.dual.gap.1}} and {{scale-width-loss: settings.2.also.wikitext2-2048.methods.dual.gap.2}}: better on one pair only.)
 # So a better fit is not needed for it. But the wider networks were also trained for fewer steps, and that alone makes it easier. A control: the three pairs of 64 channels again, from
 # the same seeds, trained for {{width-64-short: setting.recipe.steps}} steps instead of 2,000. Dual matching leaves {{width-64-short: dual}} nats per token between them, not {{scale-width-tokens: dual barrier, width 64}}; plain averaging
-# {{width-64-short: naive}}, not {{scale-width-tokens: settings.0.headline.naive barrier}}. (Their loss is {{width-64-short: endpoints.pair-0.losses}}, first pair.) So part of what {numref}`fig-scale-width-loss` shows is training that was cut short.
+# {{width-64-short: naive}}, not {{scale-width-tokens: settings.0.headline.naive barrier}}. (Their losses are {{width-64-short: endpoints.pair-0.losses.0}} and {{width-64-short: endpoints.pair-0.losses.1}}, first pair.) So part of what {numref}`fig-scale-width-loss` shows is training that was cut short.
 # Compared after as many steps, wider is easier both times: after 1,000 steps dual leaves {{width-64-short: dual}} at 64 channels and {{scale-width-loss: settings.2.summary.dual.barrier}} at 256, after 2,000 steps
 # {{scale-width-tokens: dual barrier, width 64}} and {{scale-width-tokens: methods.dual.barrier.2}}.
 #

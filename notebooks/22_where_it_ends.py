@@ -148,7 +148,7 @@ plt.show()
 # {{few-samples-neox-docstrings: methods.activations.barrier.0}} nats per byte. It fits these windows and nothing
 # else: scored on the very windows that it read, the barrier is {{few-samples-neox-docstrings: methods.dual, on what it read.barrier.0}}. With 1,024 windows the two
 # are close together ({{few-samples-neox-docstrings: methods.dual, on what it read.barrier.3}} on what it read,
-# {{few-samples-neox-docstrings: methods.dual.barrier.3}} on new text), so what is left then is not a lack of text. From
+# {{few-samples-neox-docstrings: methods.dual.barrier.3}} on new text), so what is left then is hardly a lack of text. From
 # {{few-samples-neox-docstrings: enough}} windows on learning is better than activation matching ({numref}`fig-few-samples-neox-docstrings`), and it goes on getting
 # better where activation matching changes little. So it is for each of the three pairs, with one seed each.
 #

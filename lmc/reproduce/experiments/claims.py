@@ -251,7 +251,8 @@ def _new_pairs() -> list[Row]:
     return [
         {
             "tested": f"the curve at equal tokens, on {len(dual['again'])} new pairs of width 128 from other seeds",
-            "number": f"dual {_list(dual['again'], '.4f')} nats per token; expected of a new pair [{low:.4f}, {high:.4f}]",
+            "number": f"dual {_list(dual['again'], '.4f')} nats per token; expected of a new pair "
+            f"[{low:.4f}, {high:.4f}]",
             "verdict": _share([low <= barrier <= high for barrier in dual["again"]], "pairs"),
             "results": "width-128-again",
         }
