@@ -99,7 +99,7 @@ charts.table(
 # ## Do matched units become alike?
 #
 # Matching pairs every unit of one network with a unit of the other. If both had found the same features, matched units should answer alike, and more so the longer
-# matching goes on. The table has the correlation of matched units over held-out text, averaged over the units of a layer and over the pairs, by steps of adaptive matching.
+# matching goes on. The table has the correlation of matched units over held-out text, averaged over the units of a layer and over the pairs (two at 3,000 steps, else three), by steps of adaptive matching.
 
 # %% tags=["remove-input"]
 words = {
@@ -118,8 +118,13 @@ def named(layer: str) -> str:
 
 
 agreement = text.numbers["agreement"]
+by_steps = sorted(agreement["lm_head"], key=lambda said: int(said.split()[0]))
 charts.table(
-    {named(layer): row for layer, row in agreement.items()}, digits=2
+    {
+        named(layer): {steps: row[steps] for steps in by_steps}
+        for layer, row in agreement.items()
+    },
+    digits=2,
 )
 
 # %% [markdown]
@@ -203,7 +208,7 @@ plt.show()
 #
 # - **Steps.** It does reach zero. On text dual matching leaves {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.1}} nats per byte after 300 steps (three pairs), and, with $\lambda$ drawn where the line is high, {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.3}} after 3,000 (two pairs) and {{where-it-ends-neox-docstrings: methods.λ: adaptive.barrier.4}} after 10,000 (three pairs), on text that it has not read. With $\lambda$ from the middle {{where-it-ends-neox-docstrings: methods.λ: middle.barrier.4}} is left after 10,000 (one pair), no less than after 3,000. On digits (three pairs) it is near zero from 300 steps on.
 # - **What remains.** Of the barrier nothing, between networks as small as these: it was optimisation cut short, and looking at the wrong places of the line. Symmetries do suffice for a line without a barrier, on text that matching has not seen, though most matched units do different things.
-# - **Is it worth it?** After 10,000 adaptive steps the midpoint's loss minus that of the better parent is {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.0.0}}, {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.1.0}} and {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.2.0}} nats per byte for the three pairs (95 % intervals {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.0.1}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.0.2}}, {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.1.1}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.1.2}} and {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.2.1}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.2.2}}). So the average becomes as good as the better parent, or a little better. But matching has read text for 10,000 steps by then. The first parent, trained on for 1,000 steps with the same text, gains {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0 - losses.first parent, trained on.mean}}, and the ensemble {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0 - losses.ensemble.pairs.neox-docstrings-0}}, against the better parent of the first pair.
+# - **Is it worth it?** After 10,000 adaptive steps the midpoint's loss minus that of the better parent is {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.0.0}}, {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.1.0}} and {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.2.0}} nats per byte for the three pairs (95 % intervals {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.0.1}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.0.2}}, {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.1.1}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.1.2}} and {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.2.1}} to {{where-it-ends-neox-docstrings: methods.λ: adaptive.to_better.4.2.2}}). So the average becomes as good as the better parent, or a little better. Drawn from the middle, where matching works on the midpoint itself, it is {{where-it-ends-neox-docstrings: methods.λ: middle.to_better.4.0.0}} (one pair; {{where-it-ends-neox-docstrings: methods.λ: middle.to_better.4.0.1}} to {{where-it-ends-neox-docstrings: methods.λ: middle.to_better.4.0.2}}), below even the ensemble of the parents ({{where-it-ends-neox-docstrings: losses.midpoint, λ: middle.pairs.neox-docstrings-0}} against {{where-it-ends-neox-docstrings: losses.ensemble.pairs.neox-docstrings-0}}). So a merge needs the middle, and a flat line the adaptive draw. But matching has read text for 10,000 steps by then. The first parent, trained on for only 1,000 steps with the same text, gains {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0 - losses.first parent, trained on.mean}}, and the ensemble {{where-it-ends-neox-docstrings: losses.better parent.pairs.neox-docstrings-0 - losses.ensemble.pairs.neox-docstrings-0}}, against the better parent of the first pair.
 # - **It wears off.** On three pairs, alignments with a barrier of {{lasting-neox-docstrings: before.old transforms}} nats per byte have one of {{lasting-neox-docstrings: methods.old transforms.barrier.0}} after 50 steps of further training of both endpoints, and of {{lasting-neox-docstrings: old transforms, 500 steps}} after 500.
 # :::
 #
