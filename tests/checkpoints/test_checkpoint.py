@@ -437,7 +437,7 @@ def test_a_configuration_that_asks_for_tuples_is_read_all_the_same(tmp_path: Pat
     [
         ("tokenizer.json", "{}", "tokenizer.json: no tokenizer can be built from it"),
         ("tokenizer.json", "[]", "tokenizer.json: expected a JSON object"),
-        ("tokenizer_config.json", "[]", "no tokenizer can be built from it"),
+        ("tokenizer_config.json", "[]", "tokenizer_config.json: expected a JSON object, found list"),
     ],
 )
 def test_a_damaged_tokenizer_is_one_clear_line(name: str, text: str, message: str, tmp_path: Path) -> None:
