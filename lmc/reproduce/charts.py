@@ -308,8 +308,6 @@ def sweep_table(swept: Sweep) -> Markdown:
         }
         for name in compared.methods:  # a point may have more pairs than another
             said[f"barrier, {name}"] = _spread(compared.barriers(name), compared.mean(name))
-        if ratio := swept.rest.get("ratio"):
-            said["dual, % of naive"] = f"{100 * ratio['dual'][place]:.2g}"
         rows[f"{x:,g}"] = said
     return table(rows)
 
