@@ -1,6 +1,7 @@
 """Every error a user can cause: one line that names what, where, expected and found."""
 
 import re
+from numbers import Integral
 from typing import Any
 
 # What Markdown or HTML could take for markup: emphasis, code, tags, links, tables, formulas, addresses.
@@ -100,3 +101,12 @@ def one_line(error: BaseException) -> str:
 
 class MissingExtraError(LmcError):
     """A command needs libraries that the plain installation does not bring."""
+
+
+def require_whole(name: str, value: object, least: int) -> None:
+    """Raise ArgumentError for what is no whole number of at least `least`; `name`: of the argument.
+
+    >>> require_whole("batch", 64, least=1)
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise ArgumentError(f"{name}: expected a whole number of at least {least}, found {value!r}")

@@ -178,9 +178,7 @@ def unwrapped(name: str) -> str:
     'lm_head.weight'
     """
     parts = [part for part in name.split(".") if part not in _WRAPPERS]
-    while (
-        len(parts) > 1 and parts[0] == "module"
-    ):  # DistributedDataParallel's, always the first; one may stand in another
+    while len(parts) > 1 and parts[0] == "module":  # DistributedDataParallel's: the first, and one may hold another
         parts = parts[1:]
     return ".".join(parts)
 

@@ -12,7 +12,6 @@ matching (digits, CIFAR-10, ImageNet, WikiText), matching uses training data: on
 import hashlib
 import math
 import warnings
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
 from lmc.corpora.encoding import encode
 from lmc.corpora.names import kind, require_kind
-from lmc.errors import ArgumentError, DataError, one_line
+from lmc.errors import ArgumentError, DataError, one_line, require_whole
 from lmc.symmetries.families import Tokens, class_names, family_of
 
 if TYPE_CHECKING:
@@ -120,8 +119,7 @@ def _require_transform(
     size: int, mean: tuple[float, ...], std: tuple[float, ...], crop: float, interpolation: str, stock: str
 ) -> None:
     """Raise ArgumentError for a way to make pictures that there is not."""
-    if not isinstance(size, Integral) or size < 1:
-        raise ArgumentError(f"size: expected a whole number of at least 1, found {size!r}")
+    require_whole("size", size, least=1)
     if len(mean) not in (1, 3) or len(std) not in (1, len(mean)):
         raise ArgumentError(f"mean, std: expected 1 or 3 numbers each, found {len(mean)} and {len(std)}")
     for name, values in (("std", std), ("crop", (crop,))):
@@ -247,8 +245,8 @@ def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, sq
 
 
 def _draw(count: int, limit: int | None, seed: int) -> np.ndarray:
-    if limit is not None and (not isinstance(limit, Integral) or isinstance(limit, bool) or limit < 1):
-        raise ArgumentError(f"limit: expected a whole number of at least 1, found {limit!r}")
+    if limit is not None:
+        require_whole("limit", limit, least=1)
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(np.random.RandomState(seed).permutation(count)[:limit])

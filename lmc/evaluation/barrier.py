@@ -5,14 +5,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lmc.errors import ArgumentError, CheckpointError, DataError
+from lmc.errors import ArgumentError, CheckpointError, DataError, require_whole
 from lmc.evaluation import plot
 from lmc.evaluation.loss import Data, as_data, evaluate, require_loss
 from lmc.files import read_json, seal, watched, whole_file, write_whole
@@ -139,8 +138,8 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
     simplex (5). The middle comes to them where they pass it by. Raises DataError, ArgumentError.
     """
     for name, value, least in (("grid", grid, 2), ("batch", batch, 1), ("seed", seed, 0)):
-        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
-            raise ArgumentError(f"{name}: expected a whole number of at least {least}, found {value!r}")
+        if value is not None:
+            require_whole(name, value, least)
     points = simplex(len(alignment.parents), grid)
     middle = (1 / len(alignment.parents),) * len(alignment.parents)
     if middle not in points:

@@ -7,10 +7,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral
 from typing import Any, TypedDict
 
-from lmc.errors import ArgumentError
+from lmc.errors import ArgumentError, require_whole
 
 METHODS = ("naive", "canonical", "weights", "activations", "single", "dual")
 CLOSED_FORM = ("weights", "activations")
@@ -92,8 +91,8 @@ class Recipe:
         _one_of("precision", self.precision, PRECISIONS)
         for name in ("steps", "batch", "accumulate", "patience"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
-                raise ArgumentError(f"{name}: expected a whole number of at least 1, found {value}")
+            if value is not None:
+                require_whole(name, value, least=1)
         if self.lr is not None and not 0 < self.lr <= LARGEST_RATE:
             raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
         if len(self.lambdas) != 2 or not 0 <= self.lambdas[0] <= self.lambdas[1] <= 1:

@@ -120,7 +120,7 @@ def _of_exported(folder: Path, alignment: Alignment) -> list[Row]:
     for name, text in texts.items():
         if (folder / name).exists() and (folder / name).read_bytes() != text.encode():
             rows.append(Row(f"models/{name}", False, "not as it was written; write the models again"))
-    for place in sorted(set(folder.iterdir()) - {*places, *(folder / name for name in texts)}):
+    for place in sorted(set(folder.glob("[!.]*")) - {*places, *(folder / name for name in texts)}):
         rows.append(Row(f"models/{shown(place.name)}", False, "belongs to none of the parents; remove it"))
     return rows
 

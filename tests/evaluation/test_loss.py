@@ -68,7 +68,7 @@ PICTURES, LABELS = torch.rand(4, 1, 8, 8), torch.arange(4)
     ("make", "data", "said"),
     [
         (pico.neox, MASKED, "found a list of ids and a mask; give the ids alone"),
-        (pico.neox, [MASKED, MASKED], "found a tuple of|found shape"),
+        (pico.neox, [MASKED, MASKED], "expected token ids .*, found shape"),
         (pico.neox, TOKENS.to(torch.complex64), "found a complex tensor"),
         (pico.neox, TOKENS.to_sparse(), "found a sparse tensor"),
         (pico.neox, TOKENS.to("meta"), "found a meta tensor"),
