@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from lmc.checkpoints import provenance
 from lmc.errors import ArgumentError, DataError, LmcError, MissingExtraError
 from lmc.files import scratch_folder, write_whole
@@ -51,8 +53,30 @@ def execute(name: str, profile: str, folder: Path, given: dict[str, Any], ledger
     """Run one notebook with Papermill, unless an executed copy with the same key is there already.
 
     With `recompute` False in `given`, a copy that was computed in full serves too. A copy that serves is brought up to
-    date with the notebook's text and comments, which change no number.
+    date with the notebook's text and comments, which change no number. Where another process runs the same notebook,
+    this one waits for it, and takes what it has computed.
     """
+    with _turn(name, profile):
+        return _executed(name, profile, folder, given, ledger)
+
+
+@contextmanager
+def _turn(name: str, profile: str) -> Iterator[None]:
+    """One process at a time runs a notebook: what others read is then the results of one whole run."""
+    lock = FileLock(places.checkout() / "build/locks" / profile / f"{name}.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"{name}: another process runs it; this one waits")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _executed(name: str, profile: str, folder: Path, given: dict[str, Any], ledger: dict[str, Figure]) -> Execution:
     place = source(name)
     node = notebook(place)
     given = {"profile": profile, **given}

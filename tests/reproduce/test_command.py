@@ -337,7 +337,7 @@ def test_a_killed_run_continues_where_it_stopped(checkout: Path) -> None:
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(checkout: Path) -> None:
-    """Both write the same files again and again, while a third process reads them; the numbers are those of one run."""
+    """Both would write the same files again and again, while a third process reads them: they take turns."""
     twenty = "for value in range(21):\n    time.sleep(0.02)\n    "
     source(checkout, "01_first", twenty + WRITE.format(id="first", value="value / 20"))
     ran(checkout)
@@ -351,9 +351,13 @@ def test_two_runs_at_once_do_not_disturb_each_other(checkout: Path) -> None:
         if results.exist("first", "smoke"):
             seen.add(results.read("first", "smoke").numbers["headline"]["x"])  # whole at any time
         time.sleep(0.005)  # the two need the processor
+    said = ""
     for process in both:
         out, err = process.communicate(timeout=240)
         assert process.returncode == 0, out + err
+        said += out
+    assert said.count("01_first: done") == said.count("00_second: done") == 1  # the other run takes what this one made
+    assert said.count(": unchanged") == 2
     assert len(seen) > 2  # the reader was there while they wrote
     assert [path.read_bytes() for path in numbers] == alone
     assert len(list((checkout / "results/smoke").iterdir())) == 4  # two files each, nothing left aside
