@@ -491,6 +491,21 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "λ as Python writes it": (align, "merge aligned --at 0.2_5 --out o", "--at: expected a number"),
     "λ in other digits": (align, "merge aligned --at ０.５ --out o", "--at: expected a number"),
     "a limit as Python writes it": (nothing, "path aligned --data text.txt --limit 1_0", "expected a whole number"),
+    "a place that is no number": (
+        nothing,
+        "match a b --lambdas 0.3 --data text.txt --out o",
+        "expected highest, or LOW,HIGH as 0.3,0.7, found '0.3'",
+    ),
+    "places in the wrong order": (
+        nothing,
+        "match a b --lambdas 0.7,0.3 --data text.txt --out o",
+        "--lambdas: expected 0 ≤ low ≤ high ≤ 1, or 'highest', found (0.7, 0.3)",
+    ),
+    "the line of three": (
+        nothing,
+        "match a b a --lambdas highest --data text.txt --out o",
+        "--lambdas: 'highest' looks along the line of two models, found 3; give a range",
+    ),
     "a rate as Python writes it": (nothing, "match a b --lr 1_0 --data text.txt --out o", "expected a number"),
     "λ no number": (align, "merge aligned --at half --out o", "--at: expected a number"),
     "weights that do not sum to one": (align, "merge aligned --at 0.5,0.6 --out o", "sum to 1"),
@@ -571,9 +586,16 @@ def test_learning_begins_where_it_is_told(here: Path, run: Callable[..., Outcome
     assert "start: expected an alignment of the same 2 models, found one of others" in err
 
 
+@pytest.mark.parametrize(("given", "kept"), [("highest", "highest"), ("0.1,.9", [0.1, 0.9])])
+def test_learning_looks_where_it_is_told(given: str, kept: object, here: Path, run: Callable[..., Outcome]) -> None:
+    line = f"match a b --data text.txt --steps 1 --batch 2 --limit 8 --lambdas {given} --out out"
+    assert run(line)[0] == 0
+    assert json.loads((here / "out" / "alignment.json").read_text())["record"]["lambdas"] == kept
+
+
 def test_options_that_a_method_has_no_use_for_are_said(here: Path, run: Callable[..., Outcome]) -> None:
-    code, _, err = run("match a b --method naive --steps 5 --lr 0.1 --checkpointing --data text.txt --out out")
-    assert (code, err) == (0, "warning: --steps, --lr, --checkpointing, --data: not used by the method naive\n")
+    code, _, err = run("match a b --method naive --steps 5 --lambdas 0,1 --checkpointing --data text.txt --out out")
+    assert (code, err) == (0, "warning: --steps, --checkpointing, --lambdas, --data: not used by the method naive\n")
     code, _, err = run("match a b --method activations --data text.txt --limit 9 --seed 1 --out another")
     assert (code, err) == (0, "")
     code, _, err = run("merge out --limit 9 --out merged")

@@ -50,6 +50,7 @@ from lmc.cli.options import (
     Device,
     Dtype,
     Export,
+    Lambdas,
     Limit,
     Method,
     Model,
@@ -175,6 +176,7 @@ def match(
     precision: Precision = "float32",
     checkpointing: Checkpointing = False,
     patience: Patience = None,
+    lambdas: Lambdas = None,
     shard: Shard = False,
     by_frequency: ByFrequency = False,
     vocabulary: Vocabulary = None,
@@ -189,7 +191,12 @@ def match(
     from lmc import matching  # whose names are imported when they are used
 
     rare = matching.Choices(
-        accumulate=accumulate, precision=precision, checkpointing=checkpointing, patience=patience, shard=shard
+        accumulate=accumulate,
+        precision=precision,
+        checkpointing=checkpointing,
+        patience=patience,
+        lambdas=lambdas,
+        shard=shard,
     )
     with named_as_options():
         recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)

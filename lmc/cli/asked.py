@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from lmc.checkpoints.architecture import Architecture
 
-LEARNING = ("steps", "lr", "batch", "accumulate", "precision", "checkpointing", "patience", "shard")  # of match
+# Options of match that serve learning.
+LEARNING = ("steps", "lr", "batch", "accumulate", "precision", "checkpointing", "patience", "lambdas", "shard")
 CORPUS = "embedded, wikitext, fineweb, digits, cifar10, imagenet, a text file, or a folder"
 
 

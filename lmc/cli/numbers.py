@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from lmc.matching import HIGHEST
+
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # Python itself takes 1_0 and the digits of every script, too
 DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 LARGEST = 10**18 - 1
@@ -37,6 +39,21 @@ def real(text: object) -> float:
         return decimal(text)
     except ValueError:
         raise typer.BadParameter(f"expected a number, found {str(text)!r}") from None
+
+
+def places(text: object) -> tuple[float, ...] | str:
+    """Where on the line learning looks: two numbers, or a word as it is. Raises typer.BadParameter.
+
+    >>> places("0.3,0.7"), places("highest")
+    ((0.3, 0.7), 'highest')
+    """
+    if str(text) == HIGHEST:
+        return HIGHEST
+    try:
+        low, high = map(decimal, str(text).split(","))
+    except ValueError:
+        raise typer.BadParameter(f"expected {HIGHEST}, or LOW,HIGH as 0.3,0.7, found {str(text)!r}") from None
+    return low, high
 
 
 def whole(low: int, high: int = LARGEST) -> Callable[[object], int]:

@@ -1,12 +1,12 @@
 """The options of the commands: what each is called, what it takes, and its line of help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lmc.cli.asked import CORPUS
-from lmc.cli.numbers import count, real
+from lmc.cli.numbers import count, places, real
 from lmc.matching import METHODS
 
 TAKEN = "Whose tokenizer, chat template and stop tokens merged language models get: first, second, …"
@@ -31,6 +31,11 @@ Precision = Annotated[str, typer.Option(help="Of learning's matrix products: flo
 Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice, keep none.")]
 LOOKS = "Stop after that many checks (every 50 steps) without a better midpoint."
 Patience = Annotated[int | None, count(LOOKS)]
+LAMBDAS = (
+    "Where on the line learning looks: LOW,HIGH around the middle for a good average (0.3,0.7 by default), or highest, "
+    "over 1,000 steps and more, for a line without a barrier."
+)
+Lambdas = Annotated[Any, typer.Option(parser=places, metavar="LOW,HIGH", help=LAMBDAS)]
 Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")]
 FREQUENCY = "Method weights: count embeddings by their tokens in --data."
 ByFrequency = Annotated[bool, typer.Option("--by-frequency", help=FREQUENCY)]

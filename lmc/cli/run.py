@@ -31,7 +31,7 @@ def inspected(models: list[str], recipe: "lmc.matching.Recipe") -> "lmc.matching
     say("checking that the models can be paired")
     pair = inspect_pair(models)
     with named_as_options():
-        require_fit(recipe, pair.blueprints[0].model)
+        require_fit(recipe, pair.blueprints[0].model, len(models))
     return pair
 
 

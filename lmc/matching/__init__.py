@@ -6,8 +6,9 @@ is named in this room, and nothing here knows of experiments or figures.
 
 Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`. `pairing`
 says why models cannot be matched, `parents` makes ready those that can be after a change, `model_card` says what is
-said of a merged one. `learned` draws λ. The steps of learning are run, and saved for `--resume`, in `descent`;
-`learned` says what a saved state holds, `methods` which run goes on. `carrying` moves a fine-tune.
+said of a merged one. `drawing` says where between the endpoints a step looks. The steps of learning are run, and saved
+for `--resume`, in `descent`; `learned` says what a saved state holds, `methods` which run goes on. `carrying` moves a
+fine-tune.
 """
 
 from typing import TYPE_CHECKING
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from lmc.matching.carrying import Change as Change
     from lmc.matching.carrying import taught as taught
     from lmc.matching.carrying import with_change as with_change
-    from lmc.matching.descent import EVERY as EVERY
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.estimate import weights_seconds as weights_seconds
     from lmc.matching.folder import DESCRIPTION as DESCRIPTION
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from lmc.matching.pairing import warn_if_shared as warn_if_shared
     from lmc.matching.parents import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
+    from lmc.matching.recipe import EVERY as EVERY
+    from lmc.matching.recipe import HIGHEST as HIGHEST
     from lmc.matching.recipe import LEARNED as LEARNED
     from lmc.matching.recipe import METHODS as METHODS
     from lmc.matching.recipe import STARTS as STARTS

@@ -15,9 +15,9 @@ from lmc.evaluation import Data
 from lmc.files import progress
 from lmc.matching import workers
 from lmc.matching.learned import Learner
+from lmc.matching.recipe import EVERY
 from lmc.symmetries import Transform
 
-EVERY = 50  # steps between two checks; a run that is killed and resumed repeats the steps since the last one
 ASIDE = 0.1  # the share of the data that early stopping keeps aside, for its checks alone
 MOST_ASIDE = 256  # the most samples it keeps aside
 DIVERGED = 1.0  # nats: learning has diverged once the mean loss between two checks lies this far above the first step's

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from lmc.errors import DivergedError
 from lmc.evaluation import Data, losses
 from lmc.files import read_state, write_state
-from lmc.matching import workers
-from lmc.matching.recipe import Recipe
+from lmc.matching import drawing, workers
+from lmc.matching.recipe import EVERY, HIGHEST, Recipe
 from lmc.symmetries import (
     ROWS,
     SCALE,
@@ -99,6 +99,7 @@ class Learner:
         shapes = {space.name: self.elements[0][space.name].shape for space in self.spaces}
         self.adams = [LieAdam(self.spaces, shapes, recipe.betas, self.device) for _ in states]
         self.losses: list[float] = []
+        self.chances = torch.full((drawing.KNOTS,), 1 / drawing.KNOTS, dtype=torch.float64)  # until the first look
         self.best, self.best_value, self.best_step = [dict(e) for e in self.elements], math.inf, 0
 
     @classmethod
@@ -180,16 +181,10 @@ class Learner:
         return tuple(Transform(self.spec, _to(named, device=torch.device("cpu"))) for named in elements)
 
     def weights(self) -> Tensor:
-        """The point of the simplex for this step, [K]; it depends on seed and step alone."""
-        generator = torch.Generator().manual_seed(2**40 + self.seed * 1_000_003 + self.step)  # batches use other seeds
-        low, high = self.recipe.lambdas
-        count = len(self.states)
-        corner = torch.distributions.utils.clamp_probs(torch.rand(count, generator=generator, dtype=torch.float64))
-        if count == 2:
-            lam = low + (high - low) * corner[0]
-            return torch.stack([1 - lam, lam])
-        simplex = -corner.log()  # exponential variables, normalised: uniform on the simplex
-        return (1 - (high - low)) / count + (high - low) * simplex / simplex.sum()
+        """The point of the simplex for this step, [K]; it depends on seed, step and the last look alone."""
+        if isinstance(self.recipe.lambdas, str):
+            return drawing.near(self.chances, self.seed, self.step)
+        return drawing.within(self.recipe.lambdas, len(self.states), self.seed, self.step)
 
     def gradients(self, batch: Data) -> tuple[float, list[Elements]]:
         """Loss of the merged model on the batch, and the gradient of every endpoint in Lie coordinates."""
@@ -219,14 +214,18 @@ class Learner:
         # Inside another autocast the casts would be kept from step to step, though the weights change.
         return torch.autocast(self.device.type, dtype=kind, cache_enabled=False)
 
-    @torch.no_grad()
     def midpoint_loss(self, data: Data) -> float:
         """The loss of the model in the middle, on data that learning does not see."""
         middle = torch.full((len(self.states),), 1 / len(self.states), dtype=torch.float64)
+        return self.loss_at(middle, data)
+
+    @torch.no_grad()
+    def loss_at(self, weights: Tensor, data: Data) -> float:
+        """The mean loss of the merged model at a point of the simplex."""
         mine = workers.share(data).to(self.device)
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         with self._precision():
-            self.materialise(middle, mine)
+            self.materialise(weights, mine)
             for part in mine.split(math.ceil(len(data) * self.recipe.accumulate / self.recipe.per_step)):
                 total += losses(self.model, part).sum()
         workers.total({"loss": total})
@@ -302,6 +301,9 @@ class Learner:
     def advance(self, data: Data) -> float:
         """One step; returns the loss. Raises DivergedError when it is not finite."""
         try:
+            if self.recipe.lambdas == HIGHEST and self.step % EVERY == 0:
+                probe = data.draw(drawing.PROBE, self.seed, self.step)
+                self.chances = drawing.look(lambda weights: self.loss_at(weights, probe))
             loss, gradients = self.gradients(data.draw(self.recipe.per_step, self.seed, self.step).to(self.device))
         except torch.linalg.LinAlgError:  # a map has become singular
             loss = math.nan

@@ -25,7 +25,7 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner, turned
 from lmc.matching.pairing import require_pairable, require_same_tokens, to_enlarge
-from lmc.matching.recipe import BETTER, CLOSED_FORM, START, STARTS, Choices, Recipe
+from lmc.matching.recipe import BETTER, CLOSED_FORM, HIGHEST, START, STARTS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, require_stock, state
 from lmc.symmetries.families import Tokens, family_of, narrowest
@@ -105,7 +105,7 @@ def align(
     largest, smaller = to_enlarge(parents)
     parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)
-    require_fit(recipe, parents[0], frequencies)
+    require_fit(recipe, parents[0], len(parents), frequencies)
     if start is not None and start not in STARTS:
         _require_same(start, parents)
     if recipe.method == "naive":  # an average of the weights as they are: nothing is computed here
@@ -224,11 +224,13 @@ def _parents(models: Sequence[Any]) -> tuple[nn.Module, ...]:
     return parents
 
 
-def require_fit(recipe: Recipe, model: nn.Module, frequencies: Tensor | None = None) -> None:
-    """Raise where a recipe asks for what models like this, or the processes that run, do not have.
+def require_fit(recipe: Recipe, model: nn.Module, count: int, frequencies: Tensor | None = None) -> None:
+    """Raise where a recipe asks for what so many models like this, or the processes that run, do not have.
 
     The model may lie on the meta device: this is asked before weights are read, too.
     """
+    if recipe.lambdas == HIGHEST and count != 2:
+        raise ArgumentError(f"lambdas: {HIGHEST!r} looks along the line of two models, found {count}; give a range")
     if recipe.shard and not workers.running():
         raise ArgumentError("shard: expected processes of torchrun to share the weights, found one alone")
     if recipe.learned:

@@ -7,6 +7,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from typing import Any, TypedDict
 
 from lmc.errors import ArgumentError, require_whole
@@ -21,6 +22,8 @@ PRECISIONS = ("float32", "bfloat16")
 WINDOWS, IMAGES = 16, 64  # default batch of learned matching
 RATES = {"single": 2e-2, "dual": 1e-2}
 TEXT, PICTURES = 128, 64  # channels up to which these are the rates
+EVERY = 50  # steps between two checks, and two looks; a run that is killed and resumed repeats those since the last one
+HIGHEST = "highest"  # for `lambdas`: where the line is highest, instead of a range
 LARGEST_RATE = 0.3  # beyond it a step's Cayley map is badly conditioned, and the endpoints' functions drift
 
 
@@ -43,7 +46,7 @@ def default_rate(method: str, width: int, images: bool = False) -> float:
 class Choices(TypedDict, total=False):
     """The rarely needed choices of a learned matching, as `lmc.match` takes them; `Recipe` says what they mean."""
 
-    lambdas: tuple[float, float] | None
+    lambdas: tuple[float, float] | str | None
     kinds: Sequence[str] | None
     accumulate: int
     precision: str
@@ -62,7 +65,8 @@ class Recipe:
     `lr`: the largest learning rate (None: `default_rate` of the data and of the stream's width, where it is rotated).
     `batch`: windows or images in a step (None: 16 windows or 64 images). `lambdas`: the endpoints' weights are drawn
     uniformly from this range (K = 2); with more endpoints, from all mixtures, pulled towards the equal one until they
-    spread as far.
+    spread as far. `"highest"` draws them where the line between two is highest (`drawing`): for a line without a
+    barrier, over many steps. A range around the middle makes the average better.
     `kinds`: the kinds of spaces that learn (None: every continuous one but the residual scale).
     `accumulate`: parts a batch is cut into, one forward and backward each. `precision`: of matrix products; weights,
     maps and moments stay in single precision or better. `checkpointing`: activations are computed again in the backward
@@ -76,7 +80,7 @@ class Recipe:
     steps: int = 300
     lr: float | None = None
     batch: int | None = None
-    lambdas: tuple[float, float] = (0.3, 0.7)
+    lambdas: tuple[float, float] | str = (0.3, 0.7)
     warmup: int = 10
     betas: tuple[float, float] = (0.9, 0.99)
     kinds: tuple[str, ...] | None = None
@@ -95,8 +99,8 @@ class Recipe:
                 require_whole(name, value, least=1)
         if self.lr is not None and not 0 < self.lr <= LARGEST_RATE:
             raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
-        if len(self.lambdas) != 2 or not 0 <= self.lambdas[0] <= self.lambdas[1] <= 1:
-            raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, found {self.lambdas}")
+        if self.lambdas != HIGHEST and not _is_range(self.lambdas):
+            raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, or {HIGHEST!r}, found {self.lambdas!r}")
         if isinstance(self.kinds, str):
             raise ArgumentError(f"kinds: expected a sequence of kinds of spaces, found the text {self.kinds!r}")
 
@@ -154,6 +158,13 @@ class Recipe:
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         del plain["method"]
         return plain
+
+
+def _is_range(value: object) -> bool:
+    """Whether a value is a low and a high λ."""
+    if not isinstance(value, tuple | list) or len(value) != 2 or not all(isinstance(v, Real) for v in value):
+        return False
+    return 0 <= value[0] <= value[1] <= 1
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

@@ -360,7 +360,7 @@ def test_a_long_sweep_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> No
         ({"frequencies": [1.0]}, "frequencies: expected a tensor, found list"),
         ({"method": "dual", "steps": 2.5}, "steps: expected a whole number of at least 1, found 2.5"),
         ({"method": "dual", "batch": 2.5}, "batch: expected a whole number of at least 1, found 2.5"),
-        ({"method": "dual", "lambdas": (0.5,)}, "lambdas: expected 0 ≤ low ≤ high ≤ 1, found"),
+        ({"method": "dual", "lambdas": (0.5,)}, "lambdas: expected 0 ≤ low ≤ high ≤ 1, or 'highest', found"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(given, message):

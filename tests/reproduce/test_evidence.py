@@ -1,4 +1,4 @@
-"""The evidence at larger sizes: where λ is drawn, curves over size, long matchings, one side or two."""
+"""The evidence at larger sizes: curves over size, long matchings, one side or two."""
 
 import math
 from dataclasses import replace
@@ -11,7 +11,7 @@ import torch
 import lmc
 from lmc.errors import ArgumentError, DataError
 from lmc.evaluation import Data, evaluate
-from lmc.matching import Alignment, Endpoints, Recipe
+from lmc.matching import Alignment, Recipe
 from lmc.reproduce import results
 from lmc.reproduce.experiments import (
     after_alignment,
@@ -24,86 +24,18 @@ from lmc.reproduce.experiments import (
     vision,
     where_it_ends,
 )
-from lmc.reproduce.experiments.adaptive import KNOTS, AdaptiveLearner, chances
 from lmc.reproduce.experiments.long_matches import LongMatch, Samples, Study
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, RateGrid, Run, Sweep
 from lmc.reproduce.training.budget import Budget
 from lmc.reproduce.training.settings import smoke_setting
-from lmc.symmetries import STREAM, Transform
+from lmc.symmetries import Transform
 
 
 @pytest.fixture(autouse=True)
 def fresh_results(tmp_path, monkeypatch):
     monkeypatch.setenv("LMC_RESULTS", str(tmp_path / "results"))
-
-
-# Where λ is drawn
-
-
-def test_the_highest_point_is_drawn_most_and_a_level_line_evenly():
-    assert torch.allclose(chances(torch.zeros(4, dtype=torch.float64)), torch.full((4,), 0.25, dtype=torch.float64))
-    drawn = chances(torch.tensor([-0.3, 0.1, 0.0, -0.1], dtype=torch.float64))
-    assert drawn.argmax() == 1 and drawn.argmin() == 0
-    assert float(drawn.sum()) == pytest.approx(1)
-    assert float(drawn[1] / drawn[0]) == pytest.approx(math.exp(3))
-
-
-def learn(models, data, steps, resume=None):
-    recipe = Recipe(steps=steps, lr=1e-2, batch=4, lambdas=(0, 1))
-    endpoints = Endpoints.of(models, None)
-    start = lmc.match(*models, method="weights")
-    state = endpoints.claim(start, data, recipe, 0, resume)
-    return endpoints.learn(start.transforms, data, recipe, 0, state, AdaptiveLearner.of)
-
-
-def test_adaptive_learning_resumes_where_it_was(tmp_path, monkeypatch):
-    models = [pico.neox(seed=k, dtype=torch.float32) for k in range(2)]
-    data = Data(pico.inputs(models[0], n=12, seed=3))
-    monkeypatch.setattr("lmc.matching.descent.EVERY", 4)
-    monkeypatch.setattr("lmc.reproduce.experiments.adaptive.EVERY", 4)
-    whole = learn(models, data, 10)
-
-    class Stop(Exception):
-        pass
-
-    advance = AdaptiveLearner.advance
-
-    def stop_at_six(self, samples):
-        if self.step == 6:
-            raise Stop
-        return advance(self, samples)
-
-    monkeypatch.setattr(AdaptiveLearner, "advance", stop_at_six)
-    with pytest.raises(Stop):
-        learn(models, data, 10, tmp_path / "state")
-    monkeypatch.setattr(AdaptiveLearner, "advance", advance)
-    again = learn(models, data, 10, tmp_path / "state")
-    assert [entry["loss"] for entry in again.log] == [entry["loss"] for entry in whole.log]
-    assert torch.equal(again.transforms[1].elements[STREAM], whole.transforms[1].elements[STREAM])
-
-
-def test_draws_follow_the_line(monkeypatch):
-    """A line that is made highest at one knot is drawn there more often than anywhere else."""
-    models = [pico.neox(seed=k, dtype=torch.float32) for k in range(2)]
-    data = Data(pico.inputs(models[0], n=8, seed=3))
-    drawn = []
-    peak = torch.zeros(KNOTS, dtype=torch.float64)
-    peak[1] = 1.0
-    monkeypatch.setattr(AdaptiveLearner, "excess", lambda self, probe: peak)
-    weights = AdaptiveLearner.weights
-
-    def seen(self):
-        drawn.append(float(weights(self)[1]))
-        return weights(self)
-
-    monkeypatch.setattr(AdaptiveLearner, "weights", seen)
-    learn(models, data, 40)
-    width = 1 / (KNOTS + 1)
-    near = [lam for lam in drawn if abs(lam - 2 * width) <= width / 2]
-    assert len(near) > len(drawn) / 2  # e³ against eight others of 1: 0.72 of the draws
-    assert all(width / 2 <= lam <= 1 - width / 2 for lam in drawn)
 
 
 # Curves over size

@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from lmc import corpora
 from lmc.errors import ArgumentError
 from lmc.evaluation import RESAMPLES, Data, as_data, evaluate, path
-from lmc.matching import CLOSED_FORM, Alignment, Endpoints, Learner, Recipe, independence, match
-from lmc.reproduce.experiments.adaptive import AdaptiveLearner
+from lmc.matching import CLOSED_FORM, HIGHEST, Alignment, Endpoints, Learner, Recipe, independence, match
 from lmc.reproduce.experiments.comparison import best_start, load_pairs
 from lmc.reproduce.experiments.controls import Ensemble, finetune
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
@@ -37,7 +36,7 @@ from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import logits, state
 
-DRAWN = {"middle": (0.3, 0.7), "wide": (0.1, 0.9), "whole": (0.0, 1.0), "adaptive": (0.0, 1.0)}
+DRAWN = {"middle": (0.3, 0.7), "wide": (0.1, 0.9), "whole": (0.0, 1.0), "adaptive": HIGHEST}
 RATES = {"neox-docstrings": 2e-2, "vit-digits": 1e-2}  # dual's best, chosen by the committed grids
 READ = ("train", "match", "eval")  # training text, other text, and the evaluation samples themselves: a lower bound
 SCORED, GRID = 256, 25  # samples of a path, and points on the line
@@ -111,9 +110,7 @@ class LongMatch:
     @property
     def learner(self) -> type[Learner]:
         """What learns."""
-        if self.order:
-            return ORDERS[self.order]
-        return AdaptiveLearner if self.drawn == "adaptive" else Learner
+        return ORDERS[self.order] if self.order else Learner
 
     def data(self, samples: Samples) -> Data:
         """What it reads."""
