@@ -244,16 +244,8 @@ class Study:
         }
 
     def walk(self, alignment: Alignment) -> dict[str, Any]:
-        """The path, and the midpoint against the better parent and the mean of both, with intervals."""
-        held_out = self.samples.eval
-        middle, *ends = (evaluate(alignment.merge(at), held_out)[0] for at in (0.5, 0.0, 1.0))
-        better = min(ends, key=lambda losses: float(losses.mean()))
-        return {
-            "path": asdict(path(alignment, held_out, GRID)),
-            "midpoint": float(middle.mean()),
-            "to_better": _interval(middle - better),
-            "to_mean": _interval(middle - sum(ends) / 2),
-        }
+        """`walked`, on the evaluation samples."""
+        return walked(alignment, self.samples.eval, GRID)
 
     @torch.no_grad()
     def _agreement(self, alignment: Alignment) -> dict[str, float]:
@@ -266,6 +258,18 @@ class Study:
         """Make a piece, unless it is there, and say what it holds."""
         found = self.pieces.piece(name, make)
         print(self.name, name, json.dumps({k: v for k, v in found.items() if isinstance(v, float | int | list)}))
+
+
+def walked(alignment: Alignment, held_out: Data, grid: int) -> dict[str, Any]:
+    """The path, and the midpoint against the better parent and the mean of both, with intervals."""
+    middle, *ends = (evaluate(alignment.merge(at), held_out)[0] for at in (0.5, 0.0, 1.0))
+    better = min(ends, key=lambda losses: float(losses.mean()))
+    return {
+        "path": asdict(path(alignment, held_out, grid)),
+        "midpoint": float(middle.mean()),
+        "to_better": _interval(middle - better),
+        "to_mean": _interval(middle - sum(ends) / 2),
+    }
 
 
 def subset(total: int, count: int, seed: int) -> Tensor:
