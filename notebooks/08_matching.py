@@ -279,7 +279,7 @@ assert torch.equal(y[:, shuffle][:, order], y)
 #
 # Nothing: at its ends the line has the two networks themselves, and no rewriting changes what they compute. That is what
 # the check below asks. So `lambdas=(0, 1)` spends part of the steps where little can be gained. `lambdas=(0.5, 0.5)` looks
-# at the midpoint only, and may leave two humps beside it. {doc}`22_where_it_ends` measures where it pays to look.
+# at the midpoint only, and may leave two humps beside it. `lambdas="highest"` looks where the line stands highest; {doc}`22_where_it_ends` measures when that pays.
 
 # %%
 for name in ("single", "dual"):

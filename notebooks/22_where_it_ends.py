@@ -38,8 +38,8 @@ figures.use_style()
 # ## More steps
 #
 # Learned {term}`matching` picks a place $\lambda$ on the line at every step and lowers the loss there. *Middle* draws it at
-# random from $[0.3, 0.7]$, as in all other chapters. *Adaptive* draws it from the whole line, and most often where the
-# loss was highest so far. (Adaptive is an experiment, `lmc/reproduce/experiments/adaptive.py`: `lmc match` does not have it.) A token of these language models is a byte, so nats per token are nats per byte.
+# random from $[0.3, 0.7]$, which is the default and what all other chapters do. *Adaptive* draws it from the whole line, and most often where the
+# loss was highest so far. (That is `lmc match --lambdas highest`.) A token of these language models is a byte, so nats per token are nats per byte.
 
 # %% tags=["hide-input"]
 text = results.read("where-it-ends-neox-docstrings", "laptop")

@@ -28,6 +28,7 @@ from lmc.cli.asked import (
     named_as_options,
     on_the_line,
     parent_number,
+    recipe_of,
     require_alike,
     require_known,
     require_models,
@@ -190,16 +191,7 @@ def match(
     """
     from lmc import matching  # whose names are imported when they are used
 
-    rare = matching.Choices(
-        accumulate=accumulate,
-        precision=precision,
-        checkpointing=checkpointing,
-        patience=patience,
-        lambdas=lambdas,
-        shard=shard,
-    )
-    with named_as_options():
-        recipe = matching.Recipe.of(method, steps=steps, lr=lr, batch=batch, **rare)
+    recipe = recipe_of(context)
     require_use(context, recipe)
     refuse_occupied(out)
     state = state_folder(out, resume) if recipe.learned else None

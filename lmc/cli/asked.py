@@ -38,6 +38,12 @@ def named_as_options() -> Iterator[None]:
         raise ArgumentError(f"--{error}") from None
 
 
+def recipe_of(context: typer.Context) -> Recipe:
+    """The method, and how it learns, as the options of match say. Raises ArgumentError."""
+    with named_as_options():
+        return Recipe.of(context.params["method"], **{name: context.params[name] for name in LEARNING})
+
+
 def require_use(context: typer.Context, recipe: Recipe) -> None:
     """Options that go with the method: what it needs is there, and what it has no use for is refused or said."""
     data, by_frequency, start, resume = (context.params[name] for name in ("data", "by_frequency", "start", "resume"))
