@@ -195,6 +195,8 @@ def test_every_piece_is_made_once_and_written_down(tmp_path, monkeypatch):
     assert end["barrier"] <= numbers["methods"]["λ: middle"]["barrier"][0][0]  # of equal lengths the lower one
     assert end["tuned"][0]["steps"] == 2 and end["after"][0]["share"] == pytest.approx(moved["share"])
     assert end["lower bound, steps"] == 2
+    trained_on = numbers["losses"]["first parent, trained on for 2 steps"]["mean"]
+    assert trained_on == pytest.approx(end["tuned"][0]["loss"]) != numbers["losses"]["first parent"]["mean"]
     assert numbers["points"] == [2] and set(numbers["methods"]) == {"λ: middle", "λ: adaptive"}
     assert numbers["methods"]["λ: adaptive"]["barrier"][0][0] == pytest.approx(found["path"]["barrier"])
 

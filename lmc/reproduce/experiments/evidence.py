@@ -62,7 +62,8 @@ def make(kind: str, folder: Path) -> None:
         aligned = LongMatch(ALIGNED, "adaptive", **given).name
         for steps, read in LASTS:
             after_alignment.survive(study, aligned, steps, TUNED, read, BATCH[kind])
-        study.tune("a", ALIGNED, TUNED, BATCH[kind])
+        for steps in (ALIGNED, STEPS[-1]):
+            study.tune("a", steps, TUNED, BATCH[kind])
         study.after(aligned, FEW, TUNED, BATCH[kind])
 
 

@@ -137,7 +137,8 @@ def told_apart(pieces: Pieces) -> dict[str, dict[str, Any]]:
             found[f"midpoint, {where}"] = piece["midpoint"]  # the longest is the last
         for name, piece in kept.items():
             if name.startswith("tuned-a"):
-                found["first parent"], found["first parent, trained on"] = piece["before"], piece["loss"]
+                found["first parent"] = piece["before"]
+                found[f"first parent, trained on for {piece['steps']:,} steps"] = piece["loss"]
             elif name.startswith("after-"):
                 found["midpoint, trained on"] = piece["loss"]
         for name, loss in found.items():
