@@ -197,6 +197,7 @@ named = {
     "trained on as many tokens": ("scale-width-tokens", "channels"),
     "trained to about one loss": ("scale-width-loss", "channels"),
     "128 channels": ("scale-depth-tokens", "layers"),
+    "128 channels, trained to about one loss": ("scale-depth-loss", "layers"),
 }
 charts.table(
     {
@@ -258,6 +259,11 @@ plt.show()
 charts.sweep_table(by_depth)
 
 # %% [markdown]
+# Deeper networks fit better after as many tokens, too. So networks of two layers were trained until their training loss was
+# that of the narrowest networks, as those of four layers were: for {{scale-depth-loss: search.depth-2.steps}} steps, and
+# {{scale-depth-loss: search.width-128.steps}} with four layers. Their held-out losses are {{scale-depth-loss: loss.0}} and {{scale-depth-loss: loss.1}} nats per token. Dual matching leaves
+# {{scale-depth-loss: methods.dual.barrier.0.0}}, {{scale-depth-loss: methods.dual.barrier.0.1}} and {{scale-depth-loss: methods.dual.barrier.0.2}} between three pairs with two layers, and {{scale-depth-loss: methods.dual.barrier.1.0}}, {{scale-depth-loss: methods.dual.barrier.1.1}} and {{scale-depth-loss: methods.dual.barrier.1.2}} with four: less on
+# average, but the pairs overlap. Eight layers at one loss were not measured.
 #
 # ## Training
 #
@@ -352,7 +358,7 @@ found
 #
 # - **Size, on digits.** With width the naive barrier rises from {{barrier-by-width: methods.naive.barrier.0}} to {{barrier-by-width: methods.naive.barrier.3}}, and that of weight matching from {{barrier-by-width: methods.weights.barrier.0}} to {{barrier-by-width: methods.weights.barrier.3}}. Only dual falls, from {{barrier-by-width: dual barrier, width 16}} at width 16 to about zero from width 32 on. But these networks read {{barrier-by-width: % accuracy.0}} to {{barrier-by-width: % accuracy.3}} of the digits: they were trained too briefly to say much about good ones.
 # - **Size, on text.** The dual barrier of Pythia's architecture on Wikipedia falls from {{scale-width-tokens: dual barrier, width 64}} nats per token at width 64 to {{scale-width-tokens: methods.dual.barrier.2}} at 256 (three pairs each; at 256 one of them leaves {{scale-width-tokens: methods.dual.barrier.2.0}}, the others {{scale-width-tokens: methods.dual.barrier.2.1}} and {{scale-width-tokens: methods.dual.barrier.2.2}}) and {{scale-width-tokens: dual barrier, width 512}} at 512 (one pair), while that of plain averaging has no direction. The canonical form alone makes it worse than plain averaging at 256 and 512. It falls too where wider networks stop near the loss of the narrowest, in part because these are trained for less long. On WikiText-2, which nothing was trained or matched on, it does not fall. The largest of these networks has 14.7 million parameters, and there are few pairs.
-# - **Depth, on text.** At 128 channels dual matching leaves {{scale-depth-tokens: dual barrier, depth 2}} nats per token with two layers, {{scale-depth-tokens: methods.dual.barrier.1}} with four and {{scale-depth-tokens: dual barrier, depth 8}} with eight (three pairs each): deeper networks are harder to connect, as far as nine pairs can say.
+# - **Depth, on text.** At 128 channels dual matching leaves {{scale-depth-tokens: dual barrier, depth 2}} nats per token with two layers, {{scale-depth-tokens: methods.dual.barrier.1}} with four and {{scale-depth-tokens: dual barrier, depth 8}} with eight (three pairs each): deeper networks are harder to connect, as far as nine pairs can say. At one loss two layers leave {{scale-depth-loss: dual barrier, depth 2}} and four {{scale-depth-loss: dual barrier, depth 4}}, with pairs that overlap.
 # - **Training.** The curve is not monotone. Dual leaves {{barrier-by-training: methods.dual.barrier.0}} after 100 steps of training, {{barrier-by-training: methods.dual.barrier.2}} after 1,000 and {{barrier-by-training: dual barrier, training steps of the endpoints 3000}} after 3,000.
 # - **Data.** With 512 tokens dual ({{barrier-by-data: dual barrier, tokens seen by matching 512}}) is worse than activations ({{barrier-by-data: methods.activations.barrier.0}}): it fits these few and nothing else ({doc}`22_where_it_ends`). With 131,072 it leaves {{barrier-by-data: dual barrier, tokens seen by matching 131072}}, activations {{barrier-by-data: methods.activations.barrier.4}}.
 # :::

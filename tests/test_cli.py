@@ -726,6 +726,72 @@ assert "torch._dynamo.utils" in sys.modules
     assert done.returncode == 0, done.stderr
 
 
+def test_what_transformers_files_offer_is_found_the_same_when_looked_up_once() -> None:
+    code = """
+import sys
+from pathlib import Path
+from lmc.cli import lean
+lean.start()
+from transformers.utils import import_utils
+import transformers
+assert not hasattr(import_utils.create_import_structure_from_path, "cache_info")
+models = Path(transformers.__file__).parent / "models"
+asked = [(models, "models"), (str(models / "__init__.py"), None)]
+found = [import_utils.define_import_structure.__wrapped__(*each) for each in asked]
+del sys.modules["transformers.utils.import_utils"]
+sys.meta_path.pop(0)
+import importlib
+stock = importlib.import_module("transformers.utils.import_utils")
+assert hasattr(stock.create_import_structure_from_path, "cache_info")
+assert found == [stock.define_import_structure.__wrapped__(*each) for each in asked]
+assert sum(map(len, found[0].values())) > 1000
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_corpus_that_has_changed_since_it_was_matched_on_is_said(here: Path, run: Callable[..., Outcome]) -> None:
+    """What is held out of it now may have been matched on."""
+    assert run("match a b --method activations --data text.txt --limit 8 --out al")[0] == 0
+    assert json.loads((here / "al" / "alignment.json").read_text())["record"]["corpus"] == "text.txt"
+    code, _, err = run("path al --data text.txt --limit 8 --grid 2")
+    assert (code, err) == (0, "")
+    text = (here / "text.txt").read_text()
+    (here / "text.txt").write_text(text[: len(text) // 2])
+    changed = (
+        "warning: text.txt: is not as it was when matching read it, so what is held out now may have been matched on"
+    )
+    for line in ("path al --data text.txt --limit 8 --grid 2", "merge al --dtype bfloat16 --data text.txt --out m"):
+        code, _, err = run(line)
+        assert code == 0 and changed in err
+    (here / "other.txt").write_text(text)
+    assert run("path al --data other.txt --limit 8 --grid 2")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--json text.txt", "error: text.txt: lies in the data, text.txt, which it would change; choose another name"),
+        ("--json ./x/../p.svg --plot p.svg", "error: --plot and --json: expected two files, found p.svg for both"),
+    ],
+)
+def test_a_path_is_not_written_over_its_data(line: str, said: str, here: Path, run: Callable[..., Outcome]) -> None:
+    (here / "x").mkdir()
+    text = (here / "text.txt").read_text()
+    assert run("match a b --method naive --out al")[0] == 0
+    code, _, err = run(f"path al --data text.txt --limit 8 --grid 2 {line}")
+    assert code == 2 and err.startswith(said)
+    assert (here / "text.txt").read_text() == text
+
+
+def test_a_path_is_kept_though_nobody_reads_the_table(here: Path, run: Callable[..., Outcome]) -> None:
+    assert run("match a b --method naive --out al")[0] == 0
+    line = "path al --data text.txt --limit 8 --grid 2 --no-verify --json found.json"
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-m", "lmc", *line.split()], cwd=here, stdout=full)
+    assert process.returncode == 2 and json.loads((here / "found.json").read_text())["losses"]
+
+
 def test_the_bare_command_shows_its_help(run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["lmc"])
     assert main() == 0

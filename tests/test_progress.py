@@ -34,6 +34,22 @@ def test_a_log_is_told_the_share_and_the_time_left(monkeypatch: pytest.MonkeyPat
     ]
 
 
+def test_parts_that_are_each_short_are_said_where_the_whole_is_long(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    now = iter(range(0, 1000, 4))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    with progress.one_work():
+        for part in "abcde":  # 8 s each: begun, and two halves
+            with meter(2, part) as advance:
+                advance(1)
+                advance(1)
+    assert capsys.readouterr().err.splitlines() == ["b begins", "c begins", "d begins", "e begins"]
+    for part in "abcde":  # each a work of its own
+        with meter(2, part) as advance:
+            advance(1)
+            advance(1)
+    assert capsys.readouterr().err == ""
+
+
 def test_short_work_says_nothing_and_hidden_work_neither(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     assert list(watched("abc", 3, "letters")) == ["a", "b", "c"]
     monkeypatch.setattr(progress, "SILENCE", 0.0)

@@ -45,6 +45,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
     GENERATION: ("generation_config.json",),
 }
 
+STOPS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
 _HALVES = re.compile("[\ud800-\udfff]")  # JSON can spell these, a file in UTF-8 cannot hold them
 
 
@@ -108,7 +109,16 @@ def _digest(folder: Path, kind: str) -> str:
         found = _templates(folder)
     else:
         found = {str(f.relative_to(folder)): _without_template(f) for f in _files(folder, kind)}
+    if kind == GENERATION and not found:  # a stock class then makes them of what the configuration says
+        found = _stops(folder)
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
+
+
+def _stops(folder: Path) -> dict[str, str | bytes]:
+    """The tokens of generation settings that stand in a folder's configuration."""
+    file = folder / "config.json"
+    plain = read_json(file) if file.exists() else {}
+    return {name: repr(plain[name]) for name in STOPS if plain.get(name) is not None}
 
 
 def _without_template(file: Path) -> str | bytes:

@@ -5,7 +5,7 @@
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmc.checkpoints import hub, vocabulary
 from lmc.errors import CheckpointError, one_line
@@ -25,8 +25,12 @@ def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
         raise CheckpointError(f"{folder}: expected a tokenizer ({_VOCABULARY[0]}), found none; save it there")
     vocabulary.read(folder)
     try:
-        return transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        built = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it finds a wrong value in many ways, all of them the files' fault
         raise CheckpointError(
             f"{folder}: no tokenizer can be built from it ({one_line(error)}); save it again"
         ) from error
+    model: Any = getattr(getattr(built, "backend_tokenizer", None), "model", None)
+    if getattr(model, "dropout", None):  # of merges, at random, for training: a text is read the same every time here
+        model.dropout = None
+    return built

@@ -26,7 +26,7 @@ UNREAD = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.
 IDLE = {"chat_template", "name_or_path", "_name_or_path", "model_max_length", "processor_class"}
 IDLE |= {"padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "backend", "is_local"}
 _FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # of a vocabulary with counts, whose file does not name them
-ADDED, MENTIONED = "added_tokens", 3
+ADDED, SCORES, MENTIONED = "added_tokens", "scores", 3
 BESIDE = ("special_tokens_map.json", "added_tokens.json")
 MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
 
@@ -172,11 +172,13 @@ def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], common: Set[str]) -> list[str]:
-    """The parts in which two ways to cut text differ; of merges and of added tokens those of common tokens."""
+    """The parts in which two ways to cut text differ; of merges, scores and added tokens those of common tokens."""
 
     def part(cuts: Mapping[str, Any], name: str) -> Any:
         if name == ADDED:
             return {token: how for token, how in cuts[name].items() if token in common}
+        if name == SCORES:
+            return {token: score for token, score in cuts[name].items() if token in common}
         return merges_of(cuts[name], common) if name == "merges" else cuts[name]
 
     return sorted(name for name in first.keys() & second.keys() if part(first, name) != part(second, name))
@@ -269,6 +271,8 @@ def _parts(path: Path, tokenizer: Any) -> Vocabulary:
     size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
     ids = tokenizer.get_vocab()
     cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
+    if today["model"]["type"] == "Unigram":  # of all ways to cut a text it takes the one with the highest score
+        cuts[SCORES] = dict(today["model"]["vocab"])
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}
     matter = ("single_word", "lstrip", "rstrip", *(("normalized",) if today["normalizer"] else ()))
     cuts[ADDED] = {token["content"]: [token[how] for how in matter] for token in today[ADDED]}

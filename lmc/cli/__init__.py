@@ -68,7 +68,16 @@ from lmc.cli.options import (
     Verify,
     Vocabulary,
 )
-from lmc.cli.reading import counts_of, held_out, matched_on, measured_on, read_alignment, require_ends_of, say_ends
+from lmc.cli.reading import (
+    counts_of,
+    held_out,
+    matched_on,
+    measured_on,
+    read_alignment,
+    read_by,
+    require_ends_of,
+    say_ends,
+)
 from lmc.cli.run import (
     claimed,
     goes_on,
@@ -82,7 +91,7 @@ from lmc.cli.run import (
 )
 from lmc.cli.said import fail, refused, say, warn, warn_once
 from lmc.errors import LmcError, is_out_of_memory, shown
-from lmc.files import if_interrupted, refuse_occupied, scratch_folder
+from lmc.files import if_interrupted, progress, refuse_occupied, scratch_folder
 from lmc.matching import Recipe
 
 UsageError: Any = typer.BadParameter.__base__  # typer does not export it, and where it lives depends on the version
@@ -150,8 +159,8 @@ def _check_pairing(models: list[str]) -> None:
     if pair.fits and (step := step_seconds(checkpoints.load(pair.blueprints[0]))) is not None:
         estimate = f"about {provenance.duration(Recipe.steps * step)} for {Recipe.steps} steps of learning"
         print(f"{'time for matching':<24} {estimate} (on cpu, an estimate)")
-    unrelated = f"about {provenance.duration(weights_seconds(outline))} where the models are unrelated (an estimate)"
-    print(f"{'time of weights':<24} {unrelated}")
+    alike, unrelated = (provenance.duration(seconds) for seconds in weights_seconds(outline))
+    print(f"{'time of weights':<24} about {alike} where one is the other rewritten, to {unrelated} where unrelated")
     first, *others = map(checkpoints.stored, pair.blueprints)  # read a tensor at a time
     for name, other in zip(models[1:], others, strict=True):
         size = cosine(first, other, matrices(outline))
@@ -203,6 +212,7 @@ def match(
             models = prepared(models, out, vocabulary)
         pair = inspected(models, recipe)
         samples = matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
+        read = read_by(str(data)) if recipe.reads_data else {}
         counts = counts_of(samples, pair.blueprints[0].model) if by_frequency else None
         if not recipe.reads_data and matching.can_stream(pair.blueprints, kind):
             say(f"matching with {method}, one part at a time")
@@ -215,7 +225,7 @@ def match(
                 say(f"matching with {method}")
                 with named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, start_of(start), counts)
-                write(alignment, folder, export, kind)
+                write(replace(alignment, record=alignment.record | read), folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 
@@ -243,7 +253,7 @@ def path(
 
     describe(alignment)
     require_reader(data, class_of(alignment))
-    require_places(alignment, plot, result_file)
+    require_places(alignment, data, plot, result_file)
     from lmc.evaluation import path as walk
     from lmc.matching import LAST_PATH, fingerprint
 
@@ -251,6 +261,13 @@ def path(
     samples = held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
     result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment), seed=seed)
+    own = os.access(alignment, os.W_OK)
+    if own:
+        result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
+    if result_file is not None:
+        result.to_json(result_file)
+    if plot is not None:
+        result.plot(plot)
     print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
     for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
         label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
@@ -258,16 +275,11 @@ def path(
     low, high = result.interval
     print(f"barrier {result.barrier:.5f} (95 %: {low:.5f} to {high:.5f}) {result.metric}")
     print(f"midpoint minus better endpoint {result.gap:+.5f}", flush=True)
-    if os.access(alignment, os.W_OK):
-        result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
-    else:
+    if not own:
         warn(f"{alignment}: cannot be written, so cards of what is merged from it will not quote this path")
-    if result_file is not None:
-        result.to_json(result_file)
-        say(f"wrote {result_file}")
-    if plot is not None:
-        result.plot(plot)
-        say(f"wrote {plot}")
+    for file in (result_file, plot):
+        if file is not None:
+            say(f"wrote {file}")
 
 
 @app.command()
@@ -442,7 +454,8 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_, **__: warn_once(str(message), warned)
         warnings.simplefilter("default", UserWarning)  # ours; where PYTHONWARNINGS makes errors of them, too
         try:
-            code: int = app(arguments, standalone_mode=False) or 0
+            with progress.one_work():
+                code: int = app(arguments, standalone_mode=False) or 0
             if code == 130:  # what some versions of typer make of Ctrl-C, without a word
                 print("interrupted", file=sys.stderr)
             return code

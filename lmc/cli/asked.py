@@ -154,13 +154,13 @@ def class_of(alignment: Path) -> "Architecture | None":
     return None
 
 
-def require_places(alignment: Path, plot: Path | None, result_file: Path | None) -> None:
-    """Places for what `path` writes at its end, before its work."""
+def require_places(alignment: Path, data: str, plot: Path | None, result_file: Path | None) -> None:
+    """Places for what `path` writes at its end, before its work: none takes that of a parent, or of the data."""
     from lmc.matching import LAST_PATH, describe, refuse_own
 
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ArgumentError(f"--plot: expected a file ending in .png, .svg or .pdf, found {plot}")
-    if plot is not None and plot == result_file:
+    if plot is not None and result_file is not None and os.path.realpath(plot) == os.path.realpath(result_file):
         raise ArgumentError(f"--plot and --json: expected two files, found {plot} for both; choose another name")
     if plot is not None:
         from lmc.evaluation import refuse_plot
@@ -169,6 +169,9 @@ def require_places(alignment: Path, plot: Path | None, result_file: Path | None)
     for file in (file for file in (plot, result_file) if file is not None):
         refuse_no_place(refuse_no_file(file))
         refuse_own(alignment, file)
+        here = Path(os.path.realpath(file))
+        if Path(data).exists() and Path(os.path.realpath(data)) in (here, *here.parents):
+            raise ArgumentError(f"{file}: lies in the data, {data}, which it would change; choose another name")
     refuse_no_file(alignment / LAST_PATH)
 
 

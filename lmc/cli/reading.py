@@ -82,10 +82,27 @@ def measured_on(folder: Path) -> "lmc.evaluation.PathResult | None":
     return found
 
 
+def read_by(corpus: str) -> dict[str, str]:
+    """What an alignment's record says of the corpus that matching reads: its name, and what it was."""
+    from lmc import corpora
+
+    found = corpora.digest(corpus)
+    return {"corpus": Path(corpus).resolve().name} | ({} if found is None else {"corpus_sha256": found})
+
+
+def _warn_if_changed(corpus: str, aligned: "lmc.matching.Alignment") -> None:
+    """Say where a corpus that matching has read is divided in another way by now."""
+    read, now = aligned.record, read_by(corpus)
+    if read.get("corpus") == now["corpus"] and read.get("corpus_sha256") != now.get("corpus_sha256"):
+        what = "is not as it was when matching read it, so what is held out now may have been matched on"
+        warn(f"{corpus}: {what}; match again, or measure on other data")
+
+
 def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit: int | None, seed: int) -> Any:
     """The samples that matching never saw, as the first parent reads them, in windows that all can read."""
     from lmc import checkpoints
     from lmc.symmetries.families import narrowest
 
+    _warn_if_changed(corpus, aligned)
     tokenizer_from = checkpoints.origin(aligned.parents[0]) or folder
     return _samples(corpus, narrowest(aligned.parents), "eval", tokenizer_from, limit, seed)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lmc.corpora.corpus import load as load
     from lmc.corpora.corpus import text as text
     from lmc.corpora.corpus import tokens as tokens
+    from lmc.corpora.divided import digest as digest
     from lmc.corpora.encoding import byte_tokenizer as byte_tokenizer
     from lmc.corpora.names import kind as kind
     from lmc.corpora.names import require_kind as require_kind

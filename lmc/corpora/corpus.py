@@ -107,11 +107,11 @@ def images(
     if len(found.labels) == 0:
         raise DataError(f"corpus '{corpus}' ({split}) holds no images")
     chosen = _draw(len(found.labels), limit, seed)
-    x = torch.empty(len(chosen), len(mean), size, size)
+    x = torch.empty(len(chosen), len(mean), size, size, dtype=torch.float32)  # whatever torch's default is
     for i, image in enumerate(found.open(chosen.tolist())):
         x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation, squash, stock)
     shape = (1, -1, 1, 1)
-    x = (x - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    x = (x - torch.tensor(mean, dtype=x.dtype).view(shape)) / torch.tensor(std, dtype=x.dtype).view(shape)
     return x, torch.from_numpy(found.labels[chosen])
 
 

@@ -31,7 +31,7 @@ def kind(corpus: str) -> str:
     if not corpus.strip():
         raise DataError(f"corpus: expected {', '.join(NAMES)}, a text file or a folder, found an empty name")
     if path.is_file():
-        if path.name.endswith(texts.SUFFIXES):
+        if path.name.lower().endswith(texts.SUFFIXES):
             return "text"
         raise DataError(f"corpus '{corpus}': expected a {' or '.join(texts.SUFFIXES)} file or a folder")
     if not path.is_dir():

@@ -15,6 +15,7 @@ from lmc.corpora.parts import two_parts
 from lmc.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision has them
+UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif")  # pictures, too
 KINDS = ("JPEG", "PNG", "BMP", "WEBP")  # of what a file says it is; some other kinds start programs
 DEEP = ("I;16", "I")  # what Pillow calls 16 bits of grey; it would cut them off at 255, and make nearly all white
 LARGEST = 2**26  # pixels; the cameras of most telephones make fewer
@@ -53,12 +54,24 @@ def read(corpus: str, split: str) -> Pictures:
         return _hub(corpus, "ILSVRC/imagenet-1k", image="image", split=part, data_files={part: shards})
     folder = Path(corpus)
     tars = archives(folder)
+    if tars and (classes := sorted(path.name for path in folder.iterdir() if _holds_pictures(path))):
+        found = f"{tars[0].name} beside pictures in {classes[0]}"
+        raise DataError(f"corpus '{folder}': expected archives or folders of pictures, found {found}; move one away")
     return _archives(folder, tars, split) if tars else _classes(folder, split)
 
 
 def archives(folder: Path) -> list[Path]:
     """A folder's archives, in the order of their names."""
     return sorted(path for path in folder.iterdir() if path.name.endswith(ARCHIVES))
+
+
+def in_one_piece(folder: Path) -> list[Path]:
+    """The pictures, or archives, of a folder of which some are held out; none where its names say which are."""
+    if tars := archives(folder):
+        return [] if any(path.name.startswith(tuple(PART_NAMES)) for path in tars) else tars
+    if any(path.is_dir() and path.name in PART_NAMES for path in folder.iterdir()):
+        return []
+    return sorted(path for path in folder.rglob("*") if path.name.lower().endswith(SUFFIXES))
 
 
 def _digits(split: str) -> Pictures:
@@ -95,8 +108,10 @@ def _classes(folder: Path, split: str) -> Pictures:
     """`folder/PART/CLASS/...` or `folder/CLASS/...`."""
     parts = [path.name for path in folder.iterdir() if path.is_dir() and path.name in PART_NAMES]
     root = folder / _part(folder, parts, split) if parts else folder
-    paths = sorted(path for path in root.rglob("*") if path.name.lower().endswith(SUFFIXES))
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    there = sorted(root.rglob("*"))
+    there = [path for path in there if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    _warn_of_unread(folder, there)
+    paths = [path for path in there if path.name.lower().endswith(SUFFIXES)]
     _require_one_order(folder, {part: _held(folder / part) for part in parts})
     return _collection(
         folder,
@@ -105,6 +120,19 @@ def _classes(folder: Path, split: str) -> Pictures:
         lambda indices: (_open(paths[i], paths[i].name) for i in indices),
         whole=not parts,
     )
+
+
+def _warn_of_unread(folder: Path, there: Sequence[Path]) -> None:
+    """Say which pictures of a folder are not read: those of other kinds, and those behind a link to a folder."""
+    others = [path for path in there if path.name.lower().endswith(UNREAD)]
+    links = [path for path in there if path.is_symlink() and path.is_dir()]
+    for found, what in (
+        (others, "of a kind that is not read; save it as .png"),
+        (links, "a link to a folder, which is not followed; copy it"),
+    ):
+        if found:
+            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            warnings.warn(f"corpus '{folder}': {found[0].relative_to(folder)}{more}: {what}", stacklevel=1)
 
 
 def _held(part: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 import lzma
 import re
+import warnings
 from pathlib import Path
 
 from lmc.corpora import docstrings
@@ -44,8 +45,30 @@ def read(corpus: str, split: str) -> tuple[str, str]:
 
 
 def files(folder: Path) -> list[Path]:
-    """A folder's text files, in the order of their names."""
-    return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
+    """A folder's text files, in the order of their names. Raises DataError for one that is there packed as well."""
+    found = sorted(path for path in folder.iterdir() if _is_text(path))
+    names = [path.name.lower().removesuffix(".xz") for path in found]
+    if twice := [path.name for path, name in zip(found, names, strict=True) if names.count(name) > 1]:
+        what = f"found {' and '.join(twice[:2])}: one text twice would be held out and matched on; keep one of them"
+        raise DataError(f"corpus '{folder}': expected every text once, {what}")
+    return found
+
+
+def _is_text(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def _warn_of_those_below(folder: Path) -> None:
+    """Say which texts lie in folders of the folder: they are not read."""
+    if below := sorted(path for path in folder.glob("*/**/*") if _is_text(path)):
+        what = f"texts in folders below it are not read, {below[0].relative_to(folder)} for one"
+        warnings.warn(f"corpus '{folder}': {what} (of {len(below)}); put them beside the others", stacklevel=1)
+
+
+def in_one_piece(folder: Path) -> list[Path]:
+    """The texts of a folder of which the end is held out; none where its names say which are for evaluation."""
+    chosen = _choose(folder, "match")
+    return chosen if chosen == _choose(folder, "eval") else []
 
 
 def detokenise(text: str) -> str:
@@ -67,10 +90,9 @@ def detokenise(text: str) -> str:
 
 def _folder(folder: Path, split: str) -> str:
     chosen = _choose(folder, split)
+    _warn_of_those_below(folder)
     text = "\n".join(_open(path) for path in chosen)
-    if chosen == _choose(folder, "match" if split == "eval" else "eval"):
-        return _divide(text, split)
-    return text
+    return _divide(text, split) if in_one_piece(folder) else text
 
 
 def _choose(folder: Path, split: str) -> list[Path]:
@@ -101,7 +123,7 @@ def _open(path: Path) -> str:
         raise DataError(f"corpus '{path}': expected a file, found a pipe, a device or nothing")
     most = min(LARGEST, max(2**24, EXPANDS * path.stat().st_size))
     try:
-        with lzma.open(path, "rt", encoding=TEXT) if path.suffix == ".xz" else path.open(encoding=TEXT) as file:
+        with lzma.open(path, "rt", encoding=TEXT) if path.suffix.lower() == ".xz" else path.open(encoding=TEXT) as file:
             text = str(file.read(most + 1))
     except (OSError, lzma.LZMAError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"corpus '{path}': cannot be read as UTF-8 text ({error})") from error

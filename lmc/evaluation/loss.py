@@ -137,6 +137,9 @@ def _images(data: Data, read: Images, wanted: str) -> Data:
     return Data(inputs, labels.long())
 
 
+SINGLE = "single_label_classification"  # what transformers calls one class for each picture
+
+
 def require_loss(model: Any) -> None:
     """Raise DataError for a model without a loss here: one that predicts anything but the next token.
 
@@ -146,6 +149,12 @@ def require_loss(model: Any) -> None:
     if isinstance(read, Images) and not read.classes:
         raise DataError(
             f"{type(model).__name__}: expected a classifier, found no head: it has no loss here; match by weights"
+        )
+    kind = getattr(getattr(model, "config", None), "problem_type", None)
+    if isinstance(read, Images) and kind not in (None, SINGLE):
+        raise DataError(
+            f"{type(model).__name__}: expected the problem_type {SINGLE}, found {kind}, which has no loss here; "
+            "match it by naive, canonical, weights or activations, and merge"
         )
     if isinstance(read, Tokens) and not read.causal:
         raise DataError(

@@ -9,11 +9,36 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 SILENCE = 10.0  # seconds after which a log is told how far the work is
+
+
+@dataclass
+class Clock:
+    """When a log was last told a line."""
+
+    told: float
+
+
+_of_all: list[Clock] = []  # that of the command that runs, if one does
+
+
+@contextmanager
+def one_work() -> Iterator[None]:
+    """The parts of what is done inside the block share a clock: many that are short make a long silence, too.
+
+    >>> with one_work(), meter(4, "writing") as advance:
+    ...     advance(4)
+    """
+    _of_all.append(Clock(time.monotonic()))
+    try:
+        yield
+    finally:
+        _of_all.pop()
 
 
 @contextmanager
@@ -24,16 +49,19 @@ def meter(total: int, text: str, unit: str = "", hidden: bool = False) -> Iterat
     """
     bar = None if hidden or not _seen() else _bar(total, text, unit)
     done, began = 0, time.monotonic()
-    told = began
+    clock = _of_all[-1] if _of_all else Clock(began)
+    if began - clock.told > SILENCE and not hidden:
+        clock.told = began
+        tell(f"{text} begins")
 
     def advance(amount: int) -> None:
-        nonlocal done, told
+        nonlocal done
         done += amount
         now = time.monotonic()
         if bar is not None:
             bar.update(amount)
-        elif not hidden and 0 < done < total and now - told > SILENCE:
-            told = now
+        elif not hidden and 0 < done < total and now - clock.told > SILENCE:
+            clock.told = now
             tell(f"{text}: {done / total:.0%}, {(now - began) * (total / done - 1):.0f} s left")
 
     try:

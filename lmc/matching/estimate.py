@@ -17,7 +17,8 @@ from lmc.symmetries.families import spec as spec_of
 CALIBRATION = 768  # rows of the matrix product that is timed
 # Matching by weights, as measured (`make bench ITEM=weights`): products are a part of a sweep, the rest is assignments
 # and what is moved in memory; reading, the canonical form and writing take as long as two sweeps; a process must begin.
-BESIDE, READING, BEGINNING = 2.0, 2, 8.0
+BESIDE, READING, BEGINNING = 2.0, 2, 4.0
+LOOK = 1.5  # sweeps that it takes to find again what was rewritten
 FEW, MANY = 5, 40  # sweeps of a start: where they are dear, and where they are not, if the solver does not end before
 
 
@@ -43,14 +44,15 @@ def step_seconds(model: nn.Module) -> float | None:
     return 3 * forward * share + rotating * _seconds_of_a_product(inputs.device)
 
 
-def weights_seconds(model: nn.Module) -> float:
-    """About how long `lmc match --method weights` takes here for two models that have nothing to do with each other.
+def weights_seconds(model: nn.Module) -> tuple[float, float]:
+    """About how long `lmc match --method weights` takes here: where one model is the other rewritten, and at most.
 
-    >>> weights_seconds(a) > 0
+    >>> least, most = weights_seconds(a)
+    >>> 0 < least < most
     True
 
-    Where one is the other rewritten it takes a fraction of that. Measured: a matrix product. The model may lie on the
-    meta device. An estimate: how many sweeps gain something depends on the weights.
+    Most takes a pair that has nothing to do with each other. Measured: a matrix product. The model may lie on the meta
+    device. An estimate: how many sweeps gain something depends on the weights.
     """
     spec = spec_of(model)
     stream, sizes = spec.space(STREAM).group, spec.sizes
@@ -65,7 +67,8 @@ def weights_seconds(model: nn.Module) -> float:
     sweeps = 1 + FEW if rotation > ONE_START else 2 * (1 + min(MANY, FEW + CHEAP / rotation))
     device = next(model.parameters()).device
     device = torch.device("cpu") if device.type == "meta" else device
-    return BEGINNING + (sweeps + READING) * BESIDE * products * _seconds_of_a_product(device)
+    one = BESIDE * products * _seconds_of_a_product(device)
+    return BEGINNING + (LOOK + READING) * one, BEGINNING + (sweeps + READING) * one
 
 
 def _seconds_of_a_product(device: torch.device) -> float:

@@ -20,7 +20,6 @@ from lmc.files import read_json
 from lmc.symmetries.families import Tokens, family_of
 
 MADE_OF = "made_of.json"  # in the folder of prepared parents (see `parents`): what they were made of
-_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Inheritance:
         other = parents[self.generation]
         if hasattr(model, "can_generate") and model.can_generate():
             model.generation_config = copy.deepcopy(other.generation_config)
-            for name in _TOKENS:
+            for name in belongings.STOPS:
                 setattr(model.config, name, getattr(other.config, name, None))
 
 

@@ -223,13 +223,19 @@ def _end(
         weights = _written(parent, iter(weights.items()), scratch / "parent", f"parent {k}")
     model = hold(parent, spec, dict(weights))
     inputs, kind = example_inputs(model), next(model.parameters()).dtype
-    expected = logits(model, inputs)
+    expected = _computed(model, inputs, f"parent {k}")
     outline, tensors = end
     written = _written(outline, tensors, scratch / "end", f"end {k} of the path")
-    error = relative_change(expected, logits(hold(outline, spec, dict(written)), inputs))
+    error = relative_change(expected, _computed(hold(outline, spec, dict(written)), inputs, f"end {k}"))
     for folder in ("parent", "end"):
         shutil.rmtree(scratch / folder, ignore_errors=True)
     return require_small(k, error, kind)
+
+
+def _computed(model: nn.Module, inputs: Tensor, text: str) -> Tensor:
+    """The logits, which take long for a large model."""
+    (found,) = (logits(m, inputs) for m in watched((model,), 1, f"{text} computes"))
+    return found
 
 
 @torch.no_grad()
@@ -243,7 +249,8 @@ def _measured(
     rounded = ((name, _rounded(name, t, dtype) if name in learned else t) for name, t in exact.items())
     written = _written(outline, rounded, scratch / "rounded", "rounding")
     inputs = random_inputs(model)
-    before, after = (logits(m, inputs) for m in (model, hold(outline, spec, dict(written))))
+    both = (model, hold(outline, spec, dict(written)))
+    before, after = (logits(m, inputs) for m in watched(both, 2, "what rounding does"))
     shutil.rmtree(scratch / "rounded")
     return iter(exact.items()), change_of_logits(dtype, before, after)
 

@@ -467,6 +467,8 @@ def belongings(folder: Path, k: int, lacking: str = "") -> None:
     (folder / "README.md").write_text(f"---\nlicense: mit\nbase_model: org/base-{k}\n---\n")
     for path in folder.glob(lacking) if lacking else ():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if lacking == "generation*":  # a configuration can hold some of them
+        edit(folder, bos_token_id=None, eos_token_id=None)
 
 
 CARRIED = {  # what the second parent alone has: the files, and how the card calls it
@@ -496,6 +498,19 @@ def test_what_only_one_parent_has_is_carried_and_said(lacking: str, here: Path, 
     assert stop == [2 if lacking == "generation*" else 1, 9]
     head = Path("merged/README.md").read_text().split("---")[1]
     assert "license: mit" in head and "- org/base-0\n- org/base-1" in head and "- merge" in head
+
+
+def test_stop_tokens_of_a_configuration_are_generation_settings(here: Path, run: Callable[..., Outcome]) -> None:
+    """A stock class makes its generation settings of them where there is no file; another parent's are others."""
+    for name in "xb":
+        (here / name / "generation_config.json").unlink(missing_ok=True)
+    edit(here / "x", eos_token_id=5)
+    edit(here / "b", "generation_config.json", eos_token_id=3)
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    for taken, stop in (("first", 5), ("second", 3)):
+        code, card, _ = run(f"merge aligned --at 0 --take-from {taken} --out {taken}")
+        assert code == 0 and f"- generation settings: of parent {int(taken == 'second')}; parent" in card
+        assert json.loads(Path(taken, "generation_config.json").read_text())["eos_token_id"] == stop
 
 
 def test_the_user_chooses_whose_belongings_are_taken(here: Path, run: Callable[..., Outcome]) -> None:

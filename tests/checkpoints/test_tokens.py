@@ -583,3 +583,13 @@ def test_what_stands_around_a_text_moves_with_its_tokens() -> None:
     for gone in ({"sep": ["<x>", 3]}, {"processors": [{"cls": ["<x>", 3]}]}):
         with pytest.raises(IncompatibleModelsError, match="expected the token '<x>'"):
             tokens.renumbered(plain | {"post_processor": gone}, ids)
+
+
+def test_a_tokenizer_that_leaves_merges_out_at_random_reads_a_text_the_same_every_time(tmp_path: Path) -> None:
+    vocab = {token: i for i, token in enumerate(["a", "b", "c", "ab", "abc"])}
+    plain = {"type": "BPE", "dropout": 0.5, "vocab": vocab, "merges": [["a", "b"], ["ab", "c"]], "unk_token": "a"}
+    pico.tokenizer(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model": plain, "added_tokens": []}))
+    tokenizer = lmc.checkpoints.tokenizer(tmp_path)
+    assert {tuple(tokenizer("abc").input_ids) for _ in range(20)} == {(4,)}

@@ -698,3 +698,81 @@ def test_hidden_files_are_no_data(tmp_path: Path) -> None:
     (tmp_path / "t/a.txt").write_text("seen\n" * 20, encoding="utf-8")
     (tmp_path / "t/.b.txt").write_text("hidden\n" * 20, encoding="utf-8")
     assert "hidden" not in texts.read(str(tmp_path / "t"), "match")[1]
+
+
+def test_archives_beside_folders_of_pictures_are_refused(tmp_path: Path) -> None:
+    """One of the two would be left out without a word."""
+    for name in ("cat/1.png", "dog/2.png"):
+        picture(tmp_path / name)
+    packed(tmp_path / "backup.tar", "cat/1.png")
+    with pytest.raises(DataError, match=r"found backup\.tar beside pictures in cat; move one away$"):
+        corpora.images(str(tmp_path), "eval", size=8, mean=(0.5,), std=(0.5,))
+
+
+def test_a_text_and_its_packed_copy_are_refused(tmp_path: Path) -> None:
+    """The held-out part would be matched on."""
+    (tmp_path / "book.txt").write_text("words\n" * 100)
+    with lzma.open(tmp_path / "book.txt.xz", "wt") as file:
+        file.write("words\n" * 100)
+    with pytest.raises(DataError, match=r"found book\.txt and book\.txt\.xz: one text twice would be held out and"):
+        corpora.text(str(tmp_path), "match")
+
+
+def test_texts_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "A.TXT").write_text("words\n" * 100)
+    assert len(corpora.text(str(tmp_path), "match")) == 546
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.txt").write_text("other words\n")
+    with pytest.warns(UserWarning, match=r"texts in folders below it are not read, more/b\.txt for one \(of 1\); put"):
+        assert len(corpora.text(str(tmp_path), "match")) == 546
+
+
+def test_pictures_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for i in range(20):
+        picture(tmp_path / f"data/{'cat' if i % 2 else 'dog'}/{i}.png")
+    picture(tmp_path / "elsewhere/30.png")
+    Image.new("L", (8, 8)).save(tmp_path / "data/cat/40.gif")
+    with pytest.warns(UserWarning, match=r"cat/40\.gif: of a kind that is not read; save it as \.png$"):
+        corpora.images(str(tmp_path / "data"), "eval", size=8, mean=(0.5,), std=(0.5,))
+    (tmp_path / "data/cat/40.gif").unlink()
+    (tmp_path / "data/cat/linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(UserWarning, match=r"cat/linked: a link to a folder, which is not followed; copy it$"):
+        corpora.images(str(tmp_path / "data"), "eval", size=8, mean=(0.5,), std=(0.5,))
+
+
+def test_a_corpus_that_is_divided_has_a_digest_of_what_is_divided(tmp_path: Path) -> None:
+    """Where one piece serves matching and evaluation; not where parts are named, nor of what never changes."""
+    assert corpora.digest("digits") is None and corpora.digest("embedded") is None
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/a.txt").write_text("words\n" * 100)
+    alone, of_folder = corpora.digest(str(tmp_path / "t/a.txt")), corpora.digest(str(tmp_path / "t"))
+    (tmp_path / "t/b.txt").write_text("words\n")
+    assert corpora.digest(str(tmp_path / "t")) != of_folder and corpora.digest(str(tmp_path / "t/a.txt")) == alone
+    (tmp_path / "t/a.txt").write_text("words\n" * 99)
+    assert corpora.digest(str(tmp_path / "t/a.txt")) != alone
+    for name, part in (("a", "train"), ("b", "eval")):
+        (tmp_path / f"t/{name}.txt").rename(tmp_path / f"t/{part}.txt")
+    assert corpora.digest(str(tmp_path / "t")) is None
+    for part, known in (("", str), ("train/", type(None))):
+        picture(tmp_path / f"p/{part}cat/1.png")
+        first = corpora.digest(str(tmp_path / "p"))
+        assert isinstance(first, known)
+        picture(tmp_path / f"p/{part}cat/2.png")
+        assert (corpora.digest(str(tmp_path / "p")) == first) == (not first)
+    packed(tmp_path / "q/all.tar", "cat/1.png")
+    assert corpora.digest(str(tmp_path / "q"))
+    (tmp_path / "q/all.tar").rename(tmp_path / "q/train.tar")
+    assert corpora.digest(str(tmp_path / "q")) is None
+
+
+def test_pictures_are_the_same_whatever_torch_makes_by_default(tmp_path: Path) -> None:
+    for i in range(12):
+        picture(tmp_path / f"cat/{i}.png", 20 * i)
+    given = {"size": 8, "mean": (0.485,), "std": (0.229,)}
+    expected, _ = corpora.images(str(tmp_path), "match", **given)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found, _ = corpora.images(str(tmp_path), "match", **given)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)

@@ -107,3 +107,22 @@ def test_a_path_is_not_walked_with_a_wrong_number(wrong: Any, said: str) -> None
     pair = lmc.match(*(pico.neox(k, torch.float32) for k in (0, 1)), method="naive")
     with pytest.raises(lmc.ArgumentError, match=re.escape(said)):
         lmc.path(pair, TOKENS, **wrong)
+
+
+@pytest.mark.parametrize("make", [pico.neox, pico.llama, pico.gpt2])
+def test_a_model_that_is_told_to_look_ahead_has_no_loss(make: Any) -> None:
+    """With `is_causal` false a stock class lets every token see those after it, the one it is to predict among them."""
+    models = [make(k, torch.float32, is_causal=False) for k in range(2)]
+    with pytest.raises(lmc.LmcError, match="expected a model that predicts the next token"):
+        lmc.path(lmc.match(models, method="weights"), data=pico.inputs(models[0]))
+
+
+@pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
+def test_a_model_of_another_problem_has_no_loss(kind: str) -> None:
+    models = [pico.hf_vit(k, torch.float32, problem_type=kind) for k in range(2)]
+    alignment = lmc.match(models, method="weights")
+    data = (pico.inputs(models[0], n=3), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(
+        lmc.LmcError, match=f"expected the problem_type single_label_classification, found {kind}, which"
+    ):
+        lmc.path(alignment, data=data)

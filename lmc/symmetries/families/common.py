@@ -67,8 +67,11 @@ class Family:
 
 
 def tokens(model: Any) -> Tokens:
-    """What a language model of transformers reads; one that looks ahead (some Gemmas) predicts no next token."""
-    causal = model.can_generate() and not getattr(model.config, "use_bidirectional_attention", False)
+    """What a language model of transformers reads; one that looks ahead predicts no next token."""
+    ahead = getattr(
+        model.config, "use_bidirectional_attention", False
+    )  # some Gemmas'; the other setting is any class's
+    causal = model.can_generate() and not ahead and getattr(model.config, "is_causal", True) is not False
     return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal)
 
 
