@@ -32,8 +32,8 @@ Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute ac
 LOOKS = "Stop after that many checks (every 50 steps) without a better midpoint."
 Patience = Annotated[int | None, count(LOOKS)]
 LAMBDAS = (
-    "Where on the line learning looks: LOW,HIGH around the middle for a good average (0.3,0.7 by default), or highest, "
-    "over 1,000 steps and more, for a line without a barrier."
+    "Where on the line learning looks: LOW,HIGH around the middle for a good average (0.3,0.7 by default), or highest "
+    "for the place with the most loss, over 1,000 steps and more."
 )
 Lambdas = Annotated[Any, typer.Option(parser=places, metavar="LOW,HIGH", help=LAMBDAS)]
 Shard = Annotated[bool, typer.Option("--shard", help="Under torchrun: slices of weights, for big models.")]

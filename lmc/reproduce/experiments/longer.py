@@ -33,7 +33,7 @@ from lmc.reproduce.training.settings import Setting, corpora, endpoint_folder
 from lmc.reproduce.training.tasks import CPU
 
 ID = "longer-wikipedia"
-STEPS = (600, 3000, 10_000)
+STEPS = (600, 3000)
 DRAWN = {"highest": HIGHEST, "middle": Recipe.lambdas}
 
 
