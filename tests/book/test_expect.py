@@ -26,8 +26,8 @@ def test_barriers_are_the_committed_ones(tmp_path: Path, root: Path) -> None:
 
 def test_defaults_are_those_of_the_recipe(root: Path) -> None:
     page = (root / "book/own_checkpoints.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `--(steps|lr)` \| ([^|]+) \|", page, re.M))
-    assert rows["steps"] == str(Recipe.steps) and f"lambdas={Recipe.lambdas}" in page
+    rows = dict(re.findall(r"^\| `--(steps|lr|lambdas)` \| ([^|]+) \|", page, re.M))
+    assert rows["steps"] == str(Recipe.steps) and rows["lambdas"] == f"`{Recipe.lambdas[0]},{Recipe.lambdas[1]}`"
     assert all(f"{default_rate(method, 128):g} for `{method}`" in rows["lr"] for method in LEARNED)
     assert "on text beyond 128 channels (half at 256), on pictures beyond 64 (half at 128)" in rows["lr"]
     assert all(default_rate(method, 256) == default_rate(method, 128) / 2 for method in LEARNED)
