@@ -64,7 +64,7 @@ def of(folder: Path) -> dict[str, str]:
 
 def choose(folders: Sequence[Path | None], first: int = 0) -> Choice:
     """Whose belongings a merged model gets; None stands for a parent without a folder."""
-    have = [{} if folder is None else of(folder) for folder in folders]
+    have = [{} if folder is None else _stops(folder) | of(folder) for folder in folders]
     order = sorted(range(len(folders)), key=lambda k: k != first)
     taken, notes = {}, []
     for kind in _KINDS:
@@ -109,16 +109,15 @@ def _digest(folder: Path, kind: str) -> str:
         found = _templates(folder)
     else:
         found = {str(f.relative_to(folder)): _without_template(f) for f in _files(folder, kind)}
-    if kind == GENERATION and not found:  # a stock class then makes them of what the configuration says
-        found = _stops(folder)
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
 
 
-def _stops(folder: Path) -> dict[str, str | bytes]:
-    """The tokens of generation settings that stand in a folder's configuration."""
+def _stops(folder: Path) -> dict[str, str]:
+    """The generation settings that a stock class makes of a folder's configuration where they have no file."""
     file = folder / "config.json"
     plain = read_json(file) if file.exists() else {}
-    return {name: repr(plain[name]) for name in STOPS if plain.get(name) is not None}
+    found = {name: plain[name] for name in STOPS if plain.get(name) is not None}
+    return {GENERATION: repr(found)} if found else {}
 
 
 def _without_template(file: Path) -> str | bytes:

@@ -89,7 +89,7 @@ from lmc.cli.run import (
     warn_of_shared,
     write,
 )
-from lmc.cli.said import fail, refused, say, warn, warn_once
+from lmc.cli.said import fail, refused, say, table_of, warn, warn_once
 from lmc.errors import LmcError, is_out_of_memory, shown
 from lmc.files import if_interrupted, progress, refuse_occupied, scratch_folder
 from lmc.matching import Recipe
@@ -262,24 +262,20 @@ def path(
     result = walk(aligned, samples, grid, seed=seed)
     result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment), seed=seed)
     own = os.access(alignment, os.W_OK)
-    if own:
-        result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
-    if result_file is not None:
-        result.to_json(result_file)
-    if plot is not None:
-        result.plot(plot)
-    print(f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)")
-    for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
-        label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
-        print(f"{label:>7}  {loss:9.5f}  {accuracy:8.4f}")
-    low, high = result.interval
-    print(f"barrier {result.barrier:.5f} (95 %: {low:.5f} to {high:.5f}) {result.metric}")
-    print(f"midpoint minus better endpoint {result.gap:+.5f}", flush=True)
+    try:
+        print(table_of(result), flush=True)
+    finally:  # kept where nobody reads it, and shown where it cannot be kept
+        if own:
+            result.to_json(alignment / LAST_PATH)  # for the model cards of what is merged from it
+        if result_file is not None:
+            result.to_json(result_file)
     if not own:
         warn(f"{alignment}: cannot be written, so cards of what is merged from it will not quote this path")
-    for file in (result_file, plot):
-        if file is not None:
-            say(f"wrote {file}")
+    if result_file is not None:
+        say(f"wrote {result_file}")
+    if plot is not None:
+        result.plot(plot)
+        say(f"wrote {plot}")
 
 
 @app.command()

@@ -2,8 +2,12 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from lmc.errors import shown
+
+if TYPE_CHECKING:
+    import lmc.evaluation
 
 
 def say(line: str) -> None:
@@ -14,6 +18,17 @@ def say(line: str) -> None:
     """
     if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":  # of torchrun's, one speaks
         print(shown(line), flush=True)
+
+
+def table_of(result: "lmc.evaluation.PathResult") -> str:
+    """The loss at every point of a path, the barrier, and the midpoint."""
+    lines = [f"{'λ':>7}  {'loss':>9}  accuracy   ({result.metric}, {result.samples} samples)"]
+    for at, loss, accuracy in zip(result.lambdas, result.losses, result.accuracies, strict=True):
+        label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
+        lines.append(f"{label:>7}  {loss:9.5f}  {accuracy:8.4f}")
+    low, high = result.interval
+    lines.append(f"barrier {result.barrier:.5f} (95 %: {low:.5f} to {high:.5f}) {result.metric}")
+    return "\n".join([*lines, f"midpoint minus better endpoint {result.gap:+.5f}"])
 
 
 def warn(line: str) -> None:
