@@ -759,7 +759,7 @@ def test_a_corpus_that_has_changed_since_it_was_matched_on_is_said(here: Path, r
     text = (here / "text.txt").read_text()
     (here / "text.txt").write_text(text[: len(text) // 2])
     changed = (
-        "warning: text.txt: is not as it was when matching read it, so what is held out now may have been matched on"
+        "warning: text.txt: matching read another text.txt, or this one has changed since, so what is held out now"
     )
     for line in ("path al --data text.txt --limit 8 --grid 2", "merge al --dtype bfloat16 --data text.txt --out m"):
         code, _, err = run(line)
@@ -772,6 +772,7 @@ def test_a_corpus_that_has_changed_since_it_was_matched_on_is_said(here: Path, r
     ("line", "said"),
     [
         ("--json text.txt", "error: text.txt: lies in the data, text.txt, which it would change; choose another name"),
+        ("--json a.txt", "error: a.txt: lies in the data, ., which it would change; choose another name"),
         ("--json ./x/../p.svg --plot p.svg", "error: --plot and --json: expected two files, found p.svg for both"),
     ],
 )
@@ -779,8 +780,10 @@ def test_a_path_is_not_written_over_its_data(line: str, said: str, here: Path, r
     (here / "x").mkdir()
     text = (here / "text.txt").read_text()
     assert run("match a b --method naive --out al")[0] == 0
-    code, _, err = run(f"path al --data text.txt --limit 8 --grid 2 {line}")
+    data = "." if "a.txt" in line else "text.txt"
+    code, _, err = run(f"path al --data {data} --limit 8 --grid 2 {line}")
     assert code == 2 and err.startswith(said)
+    assert run("path al --data . --limit 8 --grid 2 --json found.json")[0] == 0  # is no text
     assert (here / "text.txt").read_text() == text
 
 

@@ -169,10 +169,19 @@ def require_places(alignment: Path, data: str, plot: Path | None, result_file: P
     for file in (file for file in (plot, result_file) if file is not None):
         refuse_no_place(refuse_no_file(file))
         refuse_own(alignment, file)
-        here = Path(os.path.realpath(file))
-        if Path(data).exists() and Path(os.path.realpath(data)) in (here, *here.parents):
-            raise ArgumentError(f"{file}: lies in the data, {data}, which it would change; choose another name")
+        _refuse_in_data(file, data)
     refuse_no_file(alignment / LAST_PATH)
+
+
+def _refuse_in_data(file: Path, data: str) -> None:
+    """Refuse to write what would be read as data from then on, or in its place."""
+    from lmc.corpora import pictures, texts
+    from lmc.corpora.names import NAMES
+
+    read = (*texts.SUFFIXES, *pictures.SUFFIXES, *pictures.ARCHIVES)
+    here, source = (Path(os.path.realpath(place)) for place in (file, data))
+    if data not in NAMES and (here == source or (source in here.parents and here.name.lower().endswith(read))):
+        raise ArgumentError(f"{file}: lies in the data, {data}, which it would change; choose another name")
 
 
 def state_folder(out: Path, resume: bool) -> Path:

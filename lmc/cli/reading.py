@@ -94,8 +94,8 @@ def _warn_if_changed(corpus: str, aligned: "lmc.matching.Alignment") -> None:
     """Say where a corpus that matching has read is divided in another way by now."""
     read, now = aligned.record, read_by(corpus)
     if read.get("corpus") == now["corpus"] and read.get("corpus_sha256") != now.get("corpus_sha256"):
-        what = "is not as it was when matching read it, so what is held out now may have been matched on"
-        warn(f"{corpus}: {what}; match again, or measure on other data")
+        what = f"matching read another {now['corpus']}, or this one has changed since"
+        warn(f"{corpus}: {what}, so what is held out now may have been matched on; match again, or take other data")
 
 
 def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit: int | None, seed: int) -> Any:

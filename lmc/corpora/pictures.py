@@ -71,7 +71,17 @@ def in_one_piece(folder: Path) -> list[Path]:
         return [] if any(path.name.startswith(tuple(PART_NAMES)) for path in tars) else tars
     if any(path.is_dir() and path.name in PART_NAMES for path in folder.iterdir()):
         return []
-    return sorted(path for path in folder.rglob("*") if path.name.lower().endswith(SUFFIXES))
+    return _pictures(_seen(folder))
+
+
+def _seen(root: Path) -> list[Path]:
+    """Everything below a folder that is not hidden."""
+    there = sorted(root.rglob("*"))
+    return [path for path in there if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
+def _pictures(there: Iterable[Path]) -> list[Path]:
+    return [path for path in there if path.name.lower().endswith(SUFFIXES)]
 
 
 def _digits(split: str) -> Pictures:
@@ -108,10 +118,9 @@ def _classes(folder: Path, split: str) -> Pictures:
     """`folder/PART/CLASS/...` or `folder/CLASS/...`."""
     parts = [path.name for path in folder.iterdir() if path.is_dir() and path.name in PART_NAMES]
     root = folder / _part(folder, parts, split) if parts else folder
-    there = sorted(root.rglob("*"))
-    there = [path for path in there if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    there = _seen(root)
     _warn_of_unread(folder, there)
-    paths = [path for path in there if path.name.lower().endswith(SUFFIXES)]
+    paths = _pictures(there)
     _require_one_order(folder, {part: _held(folder / part) for part in parts})
     return _collection(
         folder,
