@@ -70,7 +70,7 @@ plt.show()
 # ### Wider networks, on Wikipedia
 #
 # Is it so for other networks? Two pairs of Pythia's architecture with four layers of 128 channels, trained on Wikipedia (those of the check
-# in {doc}`15_what_limits_it`), were matched for 600 and for 3,000 steps, in the same two ways. Their lines were walked on Wikipedia, and on WikiText-2, which nothing was trained or matched on.
+# in {doc}`15_what_limits_it`), were matched for 600 and for 3,000 steps, in the same two ways (*highest* is the adaptive one). Their lines were walked on Wikipedia, and on WikiText-2, which nothing was trained or matched on.
 
 # %% tags=["remove-input"]
 longer = results.read("longer-wikipedia", "laptop").numbers

@@ -175,12 +175,9 @@ def require_places(alignment: Path, data: str, plot: Path | None, result_file: P
 
 def _refuse_in_data(file: Path, data: str) -> None:
     """Refuse to write what would be read as data from then on, or in its place."""
-    from lmc.corpora import pictures, texts
-    from lmc.corpora.names import NAMES
+    from lmc.corpora import would_read
 
-    read = (*texts.SUFFIXES, *pictures.SUFFIXES, *pictures.ARCHIVES)
-    here, source = (Path(os.path.realpath(place)) for place in (file, data))
-    if data not in NAMES and (here == source or (source in here.parents and here.name.lower().endswith(read))):
+    if would_read(data, file):
         raise ArgumentError(f"{file}: lies in the data, {data}, which it would change; choose another name")
 
 

@@ -23,5 +23,6 @@ if TYPE_CHECKING:
     from lmc.corpora.encoding import byte_tokenizer as byte_tokenizer
     from lmc.corpora.names import kind as kind
     from lmc.corpora.names import require_kind as require_kind
+    from lmc.corpora.names import would_read as would_read
 else:
     __getattr__, __dir__ = face(__name__)

@@ -4,6 +4,7 @@
 'images'
 """
 
+import os
 from pathlib import Path
 
 from lmc.corpora import pictures, texts
@@ -51,3 +52,15 @@ def require_kind(corpus: str, expected: str, reader: str) -> None:
     if (found := kind(corpus)) != expected:
         options = ", ".join(name for name, content in NAMES.items() if content == expected)
         raise DataError(f"corpus '{corpus}' holds {found}, but {reader} reads {expected}: {options}, or a folder")
+
+
+def would_read(corpus: str, file: Path) -> bool:
+    """Whether a file is a corpus, or would be read as a part of it if it were there.
+
+    >>> would_read("digits", Path("digits/1.png")), would_read("text.txt", Path("./text.txt"))
+    (False, True)
+    """
+    here, source = (Path(os.path.realpath(place)) for place in (file, corpus))
+    read = (*texts.SUFFIXES, *pictures.SUFFIXES, *pictures.ARCHIVES)
+    inside = source in here.parents and here.name.lower().endswith(read)
+    return corpus not in NAMES and (here == source or inside)
