@@ -24,6 +24,7 @@ def digest(corpus: str) -> str | None:
         return None
     path, text = Path(corpus), kind(corpus) == "text"
     files = ([path] if path.is_file() else texts.in_one_piece(path)) if text else pictures.in_one_piece(path)
+    files = [file for file in files if file.is_file()]  # what else lies there is named when it is read
     if not files:
         return None
     top = path if path.is_dir() else path.parent

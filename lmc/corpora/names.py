@@ -60,7 +60,18 @@ def would_read(corpus: str, file: Path) -> bool:
     >>> would_read("digits", Path("digits/1.png")), would_read("text.txt", Path("./text.txt"))
     (False, True)
     """
+    if corpus in NAMES:
+        return False
     here, source = (Path(os.path.realpath(place)) for place in (file, corpus))
-    read = (*texts.SUFFIXES, *pictures.SUFFIXES, *pictures.ARCHIVES)
-    inside = source in here.parents and here.name.lower().endswith(read)
-    return corpus not in NAMES and (here == source or inside)
+    if here == source or (here.exists() and any(link.samefile(here) for link in _links(source))):
+        return True
+    if source not in here.parents:
+        return False
+    if kind(corpus) == "text":
+        return here.parent == source and here.name.lower().endswith(texts.SUFFIXES)
+    return here.name.lower().endswith((*pictures.SUFFIXES, *pictures.ARCHIVES))
+
+
+def _links(folder: Path) -> list[Path]:
+    """The links to files below a folder."""
+    return [path for path in folder.rglob("*") if path.is_symlink() and path.is_file()]

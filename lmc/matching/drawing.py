@@ -60,7 +60,11 @@ def chances(excess: Tensor) -> Tensor:
 
     >>> chances(torch.zeros(3))
     tensor([0.3333, 0.3333, 0.3333])
+
+    All alike where a loss is not finite: that is for the step to find.
     """
+    if not excess.isfinite().all():
+        return torch.full_like(excess, 1 / len(excess))
     spread = excess.max() - excess.min()
     return torch.softmax(SHARPNESS * (excess - excess.max()) / spread.clamp_min(torch.finfo(excess.dtype).tiny), 0)
 

@@ -99,7 +99,9 @@ class Recipe:
                 require_whole(name, value, least=1)
         if self.lr is not None and not 0 < self.lr <= LARGEST_RATE:
             raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
-        if self.lambdas != HIGHEST and not _is_range(self.lambdas):
+        if _is_range(self.lambdas):  # of any kind of numbers: a record holds those of Python
+            object.__setattr__(self, "lambdas", tuple(float(place) for place in self.lambdas))
+        elif not isinstance(self.lambdas, str) or self.lambdas != HIGHEST:
             raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, or {HIGHEST!r}, found {self.lambdas!r}")
         if isinstance(self.kinds, str):
             raise ArgumentError(f"kinds: expected a sequence of kinds of spaces, found the text {self.kinds!r}")

@@ -776,3 +776,26 @@ def test_pictures_are_the_same_whatever_torch_makes_by_default(tmp_path: Path) -
     finally:
         torch.set_default_dtype(torch.float32)
     assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+def test_what_a_corpus_would_read_is_known_before_it_is_there(tmp_path: Path) -> None:
+    texts, shown = tmp_path / "t", tmp_path / "p"
+    (texts / "below").mkdir(parents=True)
+    (texts / "a.txt").write_text("words\n")
+    (tmp_path / "b.txt").write_text("words\n")
+    (texts / "b.txt").symlink_to(tmp_path / "b.txt")
+    picture(shown / "cat/1.png")
+    read = ["t/a.txt", "t/new.txt", "b.txt"]
+    for name in ["t/a.txt", "t/new.txt", "b.txt", "t/p.png", "t/below/c.txt", "t/r.json", "c.txt"]:
+        assert corpora.would_read(str(texts), tmp_path / name) == (name in read), name
+    for name in ["p/cat/1.png", "p/2.png", "p/all.tar", "p/r.json"]:
+        assert corpora.would_read(str(shown), tmp_path / name) == (name != "p/r.json"), name
+
+
+def test_a_pipe_among_texts_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words\n" * 100)
+    known = corpora.digest(str(tmp_path))
+    os.mkfifo(tmp_path / "z.txt")
+    assert corpora.digest(str(tmp_path)) == known
+    with pytest.raises(DataError, match="found a pipe, a device or nothing"):
+        corpora.text(str(tmp_path), "eval")

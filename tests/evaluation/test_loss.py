@@ -109,6 +109,12 @@ def test_a_path_is_not_walked_with_a_wrong_number(wrong: Any, said: str) -> None
         lmc.path(pair, TOKENS, **wrong)
 
 
+def test_gemma_2_looks_ahead_where_nothing_says_that_it_does_not() -> None:
+    models = [pico.gemma2(k, torch.float32, is_causal=None) for k in range(2)]
+    with pytest.raises(lmc.LmcError, match="expected a model that predicts the next token"):
+        lmc.path(lmc.match(models, method="weights"), data=pico.inputs(models[0]))
+
+
 @pytest.mark.parametrize("make", [pico.neox, pico.llama, pico.gpt2])
 def test_a_model_that_is_told_to_look_ahead_has_no_loss(make: Any) -> None:
     """With `is_causal` false a stock class lets every token see those after it, the one it is to predict among them."""

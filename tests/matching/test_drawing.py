@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pico
 import pytest
 import torch
 
 import lmc
-from lmc.errors import ArgumentError
+from lmc.errors import ArgumentError, LmcError
 from lmc.evaluation import Data, evaluate
 from lmc.matching import Learner, Recipe, drawing
 from lmc.symmetries import STREAM
@@ -98,7 +99,23 @@ def test_only_the_line_of_two_is_looked_at(models):
         lmc.match(three, data=pico.inputs(models[0]), steps=1, lambdas="highest")
 
 
-@pytest.mark.parametrize("given", ["lowest", (0.5,), (0.7, 0.3), (0, 2), ("0", "1"), 0.5, (math.nan, 1)])
+def test_a_line_that_is_not_finite_ends_as_learning_does(models):
+    for model in models:
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(3e37)
+    found = drawing.chances(torch.tensor([0.0, math.inf, math.nan]))
+    assert found.tolist() == pytest.approx([1 / 3] * 3)
+    with pytest.raises(LmcError, match=r"loss is|not finite"):
+        lmc.match(models, data=pico.inputs(models[0]), steps=3, batch=2, lambdas="highest", start="canonical")
+
+
+def test_a_range_of_any_numbers_is_kept_as_plain_ones():
+    assert Recipe(lambdas=(np.float32(0.25), 1)).to_json()["lambdas"] == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    "given", [np.array([0.3, 0.7]), "lowest", (0.5,), (0.7, 0.3), (0, 2), ("0", "1"), 0.5, (math.nan, 1)]
+)
 def test_what_is_no_place_of_the_line_is_refused(given):
     with pytest.raises(ArgumentError, match=r"^lambdas: expected 0 ≤ low ≤ high ≤ 1, or 'highest', found "):
         Recipe(lambdas=given)

@@ -71,7 +71,7 @@ def tokens(model: Any) -> Tokens:
     ahead = getattr(
         model.config, "use_bidirectional_attention", False
     )  # some Gemmas'; the other setting is any class's
-    causal = model.can_generate() and not ahead and getattr(model.config, "is_causal", True) is not False
+    causal = model.can_generate() and not ahead and bool(getattr(model.config, "is_causal", True))
     return Tokens(model.config.vocab_size, model.config.max_position_embeddings, causal)
 
 
