@@ -216,6 +216,12 @@ plt.show()
 # token (Wikipedia, Tiny Shakespeare). The figure has the networks of several sizes of {doc}`15_what_limits_it` as well. It
 # names its rows as the files of results do: `neox-docstrings` is Pythia's architecture on documentation, `cifar10-128` CIFAR-10, better trained.
 #
+# ### Lower rates
+#
+# For {{one-or-two: together.all.best.pairs - together.all.within.pairs}} of the {{one-or-two: together.all.best.pairs}} pairs the lowest rate of its grid was the best one for single *and* for dual, so lower ones might be better
+# for either. They are the wider and deeper networks of {doc}`15_what_limits_it` and the better trained ones of CIFAR-10 in {doc}`16_vit_small`. Without them dual leaves less on {{one-or-two: together.text.within.lower}} and more on
+# {{one-or-two: together.text.within.higher}} of {{one-or-two: together.text.within.pairs}} pairs on text, by {{one-or-two: % together.text.within.mean}} of the naive barrier on average (all {{one-or-two: together.text.best.pairs}}: {{one-or-two: % together.text.best.mean}}).
+#
 # ### At home and elsewhere
 #
 # {{one-or-two: other text.there.pairs}} of these pairs learned Wikipedia, were matched on it, and were scored on unseen articles of it. The same matched

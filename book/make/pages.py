@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,16 +251,24 @@ def _table(figure: Figure, results: Results) -> str:
         return _claim(figure)
     bounds = figure.expected.get(results.profile, {})
     said = {name: bounds[name].said(name) if name in bounds else None for name in measured}
-    for name, runs in results.numbers.get("spread", {}).items():
-        if name in said and not said[name] and len(set(runs)) > 1:  # chance is as large as the number: say how large
-            digits = next(d for d in range(2, 18) if f"{min(runs):.{d}g}" != f"{max(runs):.{d}g}")
-            said[name] = f"{min(runs):.{digits}g} to {max(runs):.{digits}g} in {len(runs)} runs here"
     again = any(said.values())
     rows = ["| | measured | another run should give |", "|---|---|---|"] if again else ["| | measured |", "|---|---|"]
     for name, value in measured.items():
         number = f"{value:.4g}" + ("" if UNITLESS.search(name) else f" {results.numbers['unit']}")
+        if not said[name]:  # chance is as large as the number, or nobody knows it: what there was says how large
+            number += _ranging(results.numbers.get("spread", {}).get(name, ()), results.numbers.get("pairs", ()))
         rows.append(f"| {name} | {number} |" + (f" {said[name] or '–'} |" if again else ""))
     return "\n\n".join(filter(None, ["\n".join(rows), _claim(figure)]))
+
+
+def _ranging(runs: Sequence[float], pairs: Sequence[str]) -> str:
+    """From where to where the runs went, and whether they are of several pairs or one."""
+    if len(set(runs)) < 2:
+        return ""
+    digits = next(d for d in range(2, 18) if f"{min(runs):.{d}g}" != f"{max(runs):.{d}g}")
+    count = len(set(pairs)) if len(pairs) == len(runs) else 0
+    what = "pairs" if count == len(runs) else f"runs of {count} pairs" if count > 1 else "runs"
+    return f" ({min(runs):.{digits}g} to {max(runs):.{digits}g}, {len(runs)} {what})"
 
 
 def _claim(figure: Figure) -> str:

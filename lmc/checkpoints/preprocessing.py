@@ -9,6 +9,7 @@ A timm model carries it as `pretrained_cfg`; for a model of transformers it stan
 with the model as `preprocessor_config`.
 """
 
+import copy
 import math
 import re
 import warnings
@@ -69,6 +70,7 @@ _KINDS = {  # of the models that are covered, as published
     "Bit": _Kind(False, True, 3, 224),
     "CLIP": _Kind(False, True, 3, 224),
 }
+_TIMM = ("mean", "std", "crop_pct", "crop_mode", "interpolation")  # what timm's record says of pictures
 _CUT = 224  # what those cut out that cut
 _OF_MODELS = {"deit": "DeiT", "dinov2": "Bit", "dinov2_with_registers": "Bit", "clip_vision_model": "CLIP"}
 
@@ -132,7 +134,7 @@ def require(model: nn.Module) -> Preprocessing:
     known: dict[str, tuple[Any, ...]] = {"crop_mode": ("center", "squash"), "interpolation": _RESAMPLE}
     if found.stock == "transformers":
         other: dict[str, Any] = getattr(model, "preprocessor_config", {})
-        told = {"kind of processor": _kind(model, other), "do_resize": other.get("do_resize")}
+        told = {"kind of processor": _kind(model, other), "do_resize": bool(other.get("do_resize", True))}
         known = {"kind of processor": tuple(_KINDS), "do_resize": (True,)}
         for name in ("size", "crop_size"):
             _require_square(name, other.get(name))
@@ -147,7 +149,9 @@ def require(model: nn.Module) -> Preprocessing:
 
 
 def _require_square(name: str, told: Any) -> None:
-    """Refuse a size whose sides differ: pictures are made square here."""
+    """Refuse a size whose sides differ, or with an upper limit: pictures are made square here."""
+    if isinstance(told, dict) and told.get("longest_edge") is not None:
+        raise DataError(f"{name}: expected no longest_edge, found one; give pictures as tensors (lmc.path)")
     sides = [told[side] for side in ("height", "width") if told.get(side)] if isinstance(told, dict) else []
     if len(set(sides)) > 1:
         what = f"{name}: expected one height and width, found {sides[0]} and {sides[1]}"
@@ -179,6 +183,29 @@ def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
     """
     wanted = of(models[0])
     return tuple(m if wanted is None else _renormalised(m, wanted) for m in models)
+
+
+def of_its_base(tuned: nn.Module, base: nn.Module) -> nn.Module:
+    """A fine-tune that reads pictures as its base does, where only one of the two says how: the record of the base.
+
+    >>> of_its_base(tuned, vit) is tuned
+    True
+
+    What fine-tuning changed is then the difference of the weights as they are.
+    """
+    own, wanted = of(tuned), of(base)
+    if (own is None) == (wanted is None):
+        return tuned
+    which, stands = ("", "its base's") if own is None else (" of its base", "its own")
+    warnings.warn(
+        f"tuned: the input normalisation{which} is not known ({PREPROCESSOR}); it is taken to be {stands}", stacklevel=1
+    )
+    new: Any = rebuild(tuned, spec_of(tuned), state(tuned))
+    if timm := timm_record(base):
+        new.pretrained_cfg = timm_record(new) | {name: timm.get(name) for name in _TIMM}
+    else:
+        new.preprocessor_config = copy.deepcopy(getattr(base, "preprocessor_config", None))
+    return new
 
 
 def require_common(model: nn.Module, like: nn.Module) -> None:
@@ -292,4 +319,4 @@ def _cuts(config: dict[str, Any], kind: _Kind) -> bool:
 
 def _keeps_proportions(config: dict[str, Any], kind: _Kind) -> bool:
     size = config.get("size")
-    return "shortest_edge" in size if isinstance(size, dict) else not kind.square
+    return "shortest_edge" in size if isinstance(size, dict) else not config.get("default_to_square", kind.square)

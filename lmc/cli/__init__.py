@@ -212,7 +212,7 @@ def match(
             models = prepared(models, out, vocabulary)
         pair = inspected(models, recipe)
         samples = matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
-        read = read_by(str(data)) if recipe.reads_data else {}
+        read = read_by(str(data)) | {"samples": len(samples)} if recipe.reads_data and samples is not None else {}
         counts = counts_of(samples, pair.blueprints[0].model) if by_frequency else None
         if not recipe.reads_data and matching.can_stream(pair.blueprints, kind):
             say(f"matching with {method}, one part at a time")

@@ -17,8 +17,10 @@ EXPANDS = 100  # characters for a byte of a large compressed file, at most; ordi
 # The article tags of Wikipedia extracts; a title in quotes may hold anything, and text may stand beside a tag.
 TAGS = re.compile(r'^</?doc\b(?:"[^"\n]*"|[^">\n])*>[ \t]*\n?|</doc>[ \t]*$', re.MULTILINE)
 HELD_OUT = 0.1  # the end of a single file, kept for evaluation
-# Which files of a folder serve a split: those of the first of these names that has any.
+# Which files of a folder serve a split: those that begin with the first of these words that has any.
 FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
+ENDINGS = {"train": "(ing)?", "match": "(ing)?", "eval": "(uation)?", "test": "(ing)?", "valid": "(ation)?"}
+BEGINNING = 2**20  # characters of each file of a folder by which WikiText's tokenised form is recognised
 ROWS = {"train": "train", "match": "train", "eval": "test"}  # WikiText's splits on the hub
 
 
@@ -36,10 +38,14 @@ def read(corpus: str, split: str) -> tuple[str, str]:
     if corpus == "fineweb":
         return "fineweb-edu-sample-10BT", _fineweb(split)
     path = Path(corpus)
-    text = _folder(path, split) if path.is_dir() else _divide(_open(path), split)
+    if path.is_dir():
+        text, spaced = _folder(path, split), any(_is_tokenised(_open(file, BEGINNING)) for file in files(path))
+    else:
+        whole = _open(path)
+        text, spaced = _divide(whole, split), _is_tokenised(whole)  # one form for all parts, however small
     text = TAGS.sub("", text)
     name = path.name.removesuffix(".xz").removesuffix(".txt")
-    if " <unk> " in text and " @-@ " in text:  # another corpus than the raw form, so it gets another name
+    if spaced:  # another corpus than the raw form, so it gets another name
         return f"{name}-detokenised", detokenise(text)
     return name, text
 
@@ -52,6 +58,11 @@ def files(folder: Path) -> list[Path]:
         what = f"found {' and '.join(twice[:2])}: one text twice would be held out and matched on; keep one of them"
         raise DataError(f"corpus '{folder}': expected every text once, {what}")
     return found
+
+
+def _is_tokenised(text: str) -> bool:
+    """Whether this is WikiText as it was first published, with words and marks apart."""
+    return " <unk> " in text and " @-@ " in text
 
 
 def _is_text(path: Path) -> bool:
@@ -98,10 +109,10 @@ def _folder(folder: Path, split: str) -> str:
 def _choose(folder: Path, split: str) -> list[Path]:
     found = files(folder)
     for name in FILES[split]:
-        chosen = [path for path in found if path.name.startswith(name)]
+        chosen = [path for path in found if _begins(path, name)]
         if chosen:
             return chosen
-    if any(path.name.startswith(name) for path in found for names in FILES.values() for name in names):
+    if any(_begins(path, name) for path in found for names in FILES.values() for name in names):
         expected = ", ".join(f"{name}*.txt" for name in FILES[split])
         raise DataError(f"corpus '{folder}' ({split}): expected {expected}; found {', '.join(p.name for p in found)}")
     if two := two_parts(path.name for path in found):
@@ -112,19 +123,25 @@ def _choose(folder: Path, split: str) -> list[Path]:
     return found
 
 
+def _begins(path: Path, name: str) -> bool:
+    """Whether a file is called by a word for a part, as train-1.txt and validation.txt are, and validity.txt is not."""
+    return re.match(f"{name}{ENDINGS[name]}s?(?![a-z])", path.name) is not None
+
+
 def _divide(text: str, split: str) -> str:
     """Text that comes in one piece: its last tenth, from the next line on, is for evaluation, the rest for all else."""
     cut = text.find("\n", int(len(text) * (1 - HELD_OUT))) + 1 or len(text)
     return text[cut:] if split == "eval" else text[:cut]
 
 
-def _open(path: Path) -> str:
+def _open(path: Path, beginning: int | None = None) -> str:
+    """The text of a file, or its `beginning` of so many characters. Raises DataError."""
     if not path.is_file():
         raise DataError(f"corpus '{path}': expected a file, found a pipe, a device or nothing")
     most = min(LARGEST, max(2**24, EXPANDS * path.stat().st_size))
     try:
         with lzma.open(path, "rt", encoding=TEXT) if path.suffix.lower() == ".xz" else path.open(encoding=TEXT) as file:
-            text = str(file.read(most + 1))
+            text = str(file.read(beginning or most + 1))
     except (OSError, lzma.LZMAError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"corpus '{path}': cannot be read as UTF-8 text ({error})") from error
     if len(text) > most:

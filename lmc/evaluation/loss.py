@@ -150,6 +150,11 @@ def require_loss(model: Any) -> None:
         raise DataError(
             f"{type(model).__name__}: expected a classifier, found no head: it has no loss here; match by weights"
         )
+    if isinstance(read, Images) and read.classes == 1:  # transformers takes it for a regression
+        raise DataError(
+            f"{type(model).__name__}: expected two classes or more, found one output, whose loss as a class is always "
+            "zero; match it by naive, canonical, weights or activations, and merge"
+        )
     kind = getattr(getattr(model, "config", None), "problem_type", None)
     if isinstance(read, Images) and kind not in (None, SINGLE):
         raise DataError(

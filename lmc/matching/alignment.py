@@ -133,6 +133,7 @@ class Alignment:
 
     def _carried(self, tuned: nn.Module, k: int) -> nn.Module:
         """The other parent with what `tuned`, made from parent k, was taught."""
+        tuned = preprocessing.of_its_base(tuned, self.parents[k])
         if self.method == "naive":
             return self._added(tuned, k)
         change = taught(self.endpoints[k], preprocessing.common((self.parents[0], tuned))[1])
@@ -251,12 +252,17 @@ class Alignment:
             checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
         k, size = base_of(tuned, self.parents)
         carried = self._carried(tuned, k)
-        found, (name, origin) = _inherited((tuned,)), known(tuned)
+        sources = (tuned,) if places[1] is None else (tuned, self.parents[k])  # what its folder lacks
+        found, (name, origin) = _inherited(sources), known(tuned)
         name = name if called is None else inert(called)
+        made_of = [note.removeprefix("parent 0: ") for note in found.notes if note.startswith("parent 0: ")]
+        origin = made_of[0] if made_of else origin  # an adapter, say, whose joined weights are not kept
+        others = [note for note in found.notes if not note.startswith("parent 0: ")]
+        notes = [note.replace("parent 0", "the fine-tune").replace("parent 1", "its base") for note in others]
         text = carried_card(
-            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size
+            self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size, notes
         )
-        found.settle(carried, (tuned,))
+        found.settle(carried, sources)
         name_classes_as(carried, tuned)
         metadata = of_parts({"fine-tune": tuned, "its new base": self.parents[1 - k]})
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, metadata)

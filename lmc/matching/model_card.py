@@ -54,16 +54,17 @@ def carried_card(
     base: tuple[str, str],
     target: tuple[str, str],
     size: float,
+    notes: Sequence[str] = (),
 ) -> str:
     """The text for a model that was given what another was taught; each as `known` tells it.
 
-    `size`: of the change, as a share of the base's weights.
+    `size`: of the change, as a share of the base's weights. `notes`: what else is to be said.
     """
     first = f"{target[0]}, with the change that led from {base[0]} to {tuned[0]}, carried by an alignment of the two."
     named_ = {"changed": target, "tuned": tuned, "its base": base}
     lines = [f"- {role}: {name} ({origin})" for role, (name, origin) in named_.items()]
-    notes = (f"size of the change: {size:.1%} of the weights of its base", "what it is worth here was not measured")
-    return _text("Carried change", first, lines, method, record, notes)
+    own = (f"size of the change: {size:.1%} of the weights of its base", "what it is worth here was not measured")
+    return _text("Carried change", first, lines, method, record, (*own, *notes))
 
 
 def _text(

@@ -333,13 +333,19 @@ def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
     """
     if len(parents) != 2:
         raise ArgumentError(f"alignment: a change is carried between two models, found {len(parents)}")
-    try:
-        require_pairable((parents[0], tuned))
-    except IncompatibleModelsError as error:
-        what = str(error).replace("model 1 and model 2", "the parents and it", 1)
-        raise ArgumentError(
-            f"tuned: expected a fine-tune of one of the two parents; {what}; {tune_advice(parents)}"
-        ) from None
+    pair, both = "model 1 and model 2", "the parents and it"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            require_pairable((parents[0], tuned))
+        except IncompatibleModelsError as error:
+            what = str(error).replace(pair, both, 1)
+            raise ArgumentError(
+                f"tuned: expected a fine-tune of one of the two parents; {what}; {tune_advice(parents)}"
+            ) from None
+    for warning in said:  # what is not known of its pictures is its base's (`preprocessing.of_its_base`)
+        if "differ in input normalisation" not in (words := str(warning.message)):
+            warnings.warn(words.replace(pair, both, 1), warning.category, stacklevel=2)
 
 
 def tune_advice(parents: tuple[nn.Module, ...]) -> str:

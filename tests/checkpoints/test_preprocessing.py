@@ -175,9 +175,13 @@ def test_a_wrong_preprocessor_file_is_refused_before_weights_load(file: Any, mes
         ("BitImageProcessor", {"size": {"shortest_edge": 13}, "crop_size": {"height": 8}, "resample": None}),
         ("BitImageProcessor", {"size": {"shortest_edge": 25}, "crop_size": {"height": 8}}),
         ("ViTImageProcessor", {"size": 8, "resample": None}),
+        ("BitImageProcessor", {"size": 10, "default_to_square": True, "crop_size": {"height": 8}}),
+        ("BitImageProcessor", {"size": 10, "default_to_square": None, "crop_size": {"height": 8}}),
+        ("ViTImageProcessor", {"size": 10, "default_to_square": False, "do_center_crop": True, "crop_size": 8}),
     ],
     ids=["squashed", "squashed, the older form", "cut, the older form", "cut", "squashed and cut",
-         "DeiT, the older form", "DeiT unsaid", "Bit unsaid", "odd margins", "ViT unsaid"],
+         "DeiT, the older form", "DeiT unsaid", "Bit unsaid", "odd margins", "ViT unsaid",
+         "Bit, squashed", "Bit, not said how", "ViT, cut"],
 )  # fmt: skip
 def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
     name: str, file: dict[str, Any], tmp_path: Path
@@ -215,6 +219,8 @@ def test_pictures_that_timm_would_prepare_in_a_way_not_known_here_are_refused(na
             "kind of processor: expected ViT, DeiT, Bit, CLIP, found",
         ),
         ({"do_resize": False}, "do_resize: expected True, found 'False'"),
+        ({"do_resize": None}, "do_resize: expected True, found 'False'"),
+        ({"size": {"shortest_edge": 10, "longest_edge": 16}}, "size: expected no longest_edge, found one"),
         ({"size": {"height": 8, "width": 10}}, "size: expected one height and width, found 8 and 10"),
         ({"crop_size": {"height": 8, "width": 6}}, "crop_size: expected one height and width, found 8 and 6"),
     ],

@@ -203,6 +203,34 @@ def test_detokenised_text_reads_as_it_was_written():
     )
 
 
+TOKENISED = "The <unk> ran a 2 @-@ mile race . \n"
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["one file", "a folder of parts"])
+def test_wikitext_is_read_in_one_form_however_small_a_part_is(whole: bool, tmp_path: Path) -> None:
+    """A part without one of the two marks is of the same corpus."""
+    rest = "He ran , and won . \n"
+    if whole:
+        (tmp_path / "w.txt").write_text(TOKENISED * 40 + rest * 20)
+    else:
+        (tmp_path / "w.txt").mkdir()
+        (tmp_path / "w.txt/train.txt").write_text(TOKENISED * 40)
+        (tmp_path / "w.txt/eval.txt").write_text(rest * 5)
+    for split, expected in {"match": "The <unk> ran a 2-mile race.\n", "eval": "He ran, and won.\n"}.items():
+        name, text = texts.read(str(tmp_path / "w.txt"), split)
+        assert name == "w-detokenised" and text.startswith(expected)
+
+
+def test_words_that_only_begin_as_parts_do_name_no_part(tmp_path: Path) -> None:
+    for name in ("validity", "logic", "trainer", "evaluate", "testament"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}\n" * 50)
+    text = texts.read(str(tmp_path), "match")[1] + texts.read(str(tmp_path), "eval")[1]
+    assert len(text.split()) == 250
+    for name, words in {"validation-1": "held out", "training": "learned"}.items():
+        (tmp_path / f"{name}.txt").write_text(words)
+    assert [texts.read(str(tmp_path), split)[1] for split in ("match", "eval")] == ["learned", "held out"]
+
+
 # Images
 
 

@@ -123,6 +123,13 @@ def test_a_model_that_is_told_to_look_ahead_has_no_loss(make: Any) -> None:
         lmc.path(lmc.match(models, method="weights"), data=pico.inputs(models[0]))
 
 
+def test_a_model_of_one_output_has_no_loss_as_a_classifier() -> None:
+    """Its cross-entropy is zero whatever it says, and transformers takes it for a regression."""
+    models = [pico.hf_vit(k, torch.float32, num_labels=1) for k in range(2)]
+    with pytest.raises(lmc.LmcError, match=r"expected two classes or more, found one output, whose loss as a class is"):
+        lmc.path(lmc.match(*models, method="weights"), data=(pico.inputs(models[0]), torch.zeros(2, dtype=torch.long)))
+
+
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
 def test_a_model_of_another_problem_has_no_loss(kind: str) -> None:
     models = [pico.hf_vit(k, torch.float32, problem_type=kind) for k in range(2)]

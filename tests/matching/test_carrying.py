@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,8 @@ def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pyte
     assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "carried by an alignment" in said and f"- tuned: {folders / name} (" in said
+    if name == "adapter":
+        assert f"- tuned: {folders / name} (adapter, a LoRA adapter, joined with its base a)" in said
     (size,) = re.findall(r"- size of the change: ([\d.]+)% of the weights of its base", said)
     assert float(size) > 1
     found, b = lmc.load(out), lmc.load(folders / "b")
@@ -199,6 +202,51 @@ def test_the_card_states_the_licences_of_the_change_and_of_what_it_was_carried_t
     lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "carried")
     head = (tmp_path / "carried" / "README.md").read_text().split("---")[1]
     assert "license: other\nlicense_name: mit (fine-tune) and cc-by-nc-4.0 (its new base)\n" in head
+
+
+def test_what_a_fine_tune_lacks_comes_from_its_base(tmp_path: Path) -> None:
+    pico.tokenizer(tmp_path / "words")
+    for k, name in enumerate("ab"):
+        lmc.save(pico.neox(k, torch.float32), tmp_path / name, tokenizer_from=tmp_path / "words")
+    lmc.save(tuned_from(lmc.load(tmp_path / "a")), tmp_path / "tuned")
+    a, b, tuned = (lmc.load(tmp_path / name) for name in ("a", "b", "tuned"))
+    card = lmc.match(a, b, method="naive").export_transported(tuned, tmp_path / "carried")
+    assert (tmp_path / "carried/tokenizer.json").read_bytes() == (tmp_path / "a/tokenizer.json").read_bytes()
+    assert "- tokenizer: of its base, as the fine-tune has none\n" in card
+
+
+HOWS = {
+    "first": {"image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+    "other": {"image_mean": [0.3] * 3, "image_std": [0.2] * 3},
+}
+
+
+@pytest.mark.parametrize("method", ["naive", "weights"])
+@pytest.mark.parametrize("unsaid", ["tuned", "base"])
+def test_a_fine_tune_reads_pictures_as_its_base_does(method: str, unsaid: str) -> None:
+    """Where only one of the two says how: else the difference of two normalisations were carried as if taught."""
+    a, b = (pico.hf_vit(k, torch.float32, num_channels=3) for k in range(2))
+    tuned = tuned_from(b)
+    a.preprocessor_config, tuned.preprocessor_config = ({"do_normalize": True, **HOWS[name]} for name in HOWS)
+    b.preprocessor_config = dict(tuned.preprocessor_config)
+    if unsaid == "tuned":
+        expected = lmc.match(a, b, method=method).transport(tuned)
+        tuned.preprocessor_config = None
+    else:  # nothing is known of both, so nothing is folded
+        b.preprocessor_config = plain = None
+        silent = tuned_from(b)
+        silent.preprocessor_config = plain
+        with pytest.warns(UserWarning, match=r"input normalisation: .* and unknown"):
+            expected = lmc.match(a, b, method=method).transport(silent)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*both are given the first one's pictures")
+        alignment = lmc.match(a, b, method=method)
+    whose = "is not known .* its base's" if unsaid == "tuned" else "of its base is not known .* its own"
+    with pytest.warns(UserWarning, match=whose) as said:
+        found = alignment.transport(tuned)
+    assert not any("model 1" in str(each.message) for each in said)
+    for name, tensor in expected.state_dict().items():
+        assert torch.allclose(found.state_dict()[name], tensor, atol=1e-6), name
 
 
 REFUSED = {

@@ -21,6 +21,8 @@ from lmc.reproduce.training.budget import command
 
 PROFILE = "laptop"  # of the results that the verdicts are read from
 NEAR = 0.05  # of the naive barrier: what is called near zero
+NARROWEST = 64  # channels: networks of LANGUAGE have as many, and rows of their own
+TRAINED = {"tokens": "on as many tokens", "loss": "to about one loss"}
 STAYS = 0.05  # of the worse endpoint's accuracy: how much of it a path that stays up may lose
 CHANCE = 0.05  # of a sign test: above, a difference may be luck
 LANGUAGE = ("pythia-wikipedia", "olmo-wikipedia")
@@ -65,7 +67,30 @@ def near_zero() -> list[Row]:
                 "results": id,
             }
         )
-    return rows
+    return rows + [_near_on_curves(equal) for equal in ("tokens", "loss")]
+
+
+def _near_on_curves(equal: str) -> Row:
+    """The same of the networks of other sizes, all together."""
+    near: dict[str, list[bool]] = {}
+    shares = []
+    ids = [id for id in CURVES if id.endswith(equal) and results.exist(id, PROFILE)]
+    for numbers in (numbers for id in ids for numbers in results.read(id, PROFILE).sweep.rest["settings"]):
+        compared, setting = _on_wikitext(Comparison.from_json(numbers)), numbers["setting"]
+        if _size(setting) in near or setting["shape"]["width"] <= NARROWEST or "dual" not in compared.methods:
+            continue
+        naive = {run.pair: run.barrier for run in compared.methods["naive"]}
+        duals = compared.methods["dual"]
+        near[_size(setting)] = [_high(run) <= NEAR * naive[run.pair] for run in duals]
+        shares += [run.barrier / naive[run.pair] for run in duals]
+    held = [each for row in near.values() for each in row]
+    counts = "; ".join(f"{size}: {sum(row)} of {len(row)} pairs" for size, row in near.items())
+    return {
+        "tested": f"NeoX, other sizes, trained {TRAINED[equal]}, on WikiText-2, {len(held)} pairs",
+        "number": f"dual leaves {min(shares):.1%} to {max(shares):.1%} of naive; near zero on {counts}",
+        "verdict": _share(held, "pairs"),
+        "results": ", ".join(ids),
+    }
 
 
 def _on_wikitext(compared: Comparison) -> Comparison:
@@ -116,6 +141,7 @@ def along_the_path() -> list[Row]:
             continue
         runs = compared.methods["dual"]
         paths, setting = [run.accuracies or () for run in runs], compared.rest["setting"]
+        low = min(min(path) for path in paths)
         lost = max(1 - min(path) / min(path[0], path[-1]) for path in paths)
         pairs = [run.pair for run in runs]
         ends = mean([min(path[0], path[-1]) for path in paths], pairs)
@@ -125,8 +151,9 @@ def along_the_path() -> list[Row]:
             {
                 "tested": f"ViT, {_size(setting)}, {setting['corpus']}, {_pairs(compared)}",
                 "number": f"half way {half:.1%} of {compared.samples:,} images are read right, by the worse endpoint "
-                f"{ends:.1%}; the lowest place of any path loses {lost:.1%} of that (luck alone: {chance:.0%}); "
-                f"barrier {compared.summary['dual'].barrier:.4f} nats per image, "
+                f"{ends:.1%}; the lowest place of any path reads {low:.1%}, and no path loses more than {lost:.1%} of "
+                f"its worse endpoint's accuracy (luck alone: {chance:.0%}); barrier "
+                f"{compared.summary['dual'].barrier:.4f} nats per image, "
                 f"{compared.summary['dual'].ratio:.1%} of naive",
                 "verdict": SEEN if lost <= STAYS else UNSEEN + LUCK * (lost <= chance),
                 "results": id,
@@ -146,14 +173,17 @@ def two_sides() -> list[Row]:
         low, high = best["interval"]
         equal = best["pairs"] - best["lower"] - best["higher"]
         lower = high < 0 and best["sign test"] <= CHANCE
+        within = together[group]["within"]
         ratio = best["ratio"]
         of = "" if ratio["pairs"] == best["pairs"] else f" (of {ratio['pairs']} pairs, where both leave something)"
         rows.append(
             {
-                "tested": f"{group}, {best['pairs']} pairs of several experiments, each method at its best rate",
+                "tested": f"{group}, {best['pairs']} pairs of several experiments, each method at its best rate tried",
                 "number": f"dual leaves less on {best['lower']} pairs, more on {best['higher']}, as much on {equal} "
                 f"(sign test p = {best['sign test']:.2g}); on average {ratio['mean']:.2f} times as much{of}; the "
-                f"difference is {best['mean']:+.2%} of the naive barrier, over pairs [{low:+.2%}, {high:+.2%}]",
+                f"difference is {best['mean']:+.2%} of the naive barrier, over pairs [{low:+.2%}, {high:+.2%}]; where "
+                f"the lowest rates tried were not the best of both: less on {within['lower']} of {within['pairs']}, "
+                f"more on {within['higher']}",
                 "verdict": f"{SEEN}: a small difference" if lower else UNSEEN,
                 "results": "one-or-two",
             }
@@ -212,8 +242,7 @@ def with_size() -> list[Row]:
             {
                 "tested": f"Pythia's architecture on Wikipedia, {_varied(swept)}, equal {id.rpartition('-')[2]}",
                 "number": number,
-                "verdict": _direction(fit, [found.barriers("dual") for found in swept.compared])
-                + _briefly(id.rpartition("-")[2]),
+                "verdict": _alone(id, swept, _direction(fit, [found.barriers("dual") for found in swept.compared])),
                 "results": id,
             }
         )
@@ -232,28 +261,44 @@ def with_size() -> list[Row]:
     return rows
 
 
-def _briefly(equal: str) -> str:
-    """What shorter training does by itself, where the wider networks were trained for less long."""
-    if equal != "loss" or not results.exist("width-64-short", PROFILE):
-        return ""
+def _alone(id: str, swept: Sweep, verdict: str) -> str:
+    """The verdict on size alone, where the wider networks were trained for less long, which by itself lowers it."""
+    if id != "scale-width-loss" or not results.exist("width-64-short", PROFILE):
+        return verdict
     short = results.read("width-64-short", PROFILE).comparison
-    steps = short.rest["setting"]["recipe"]["steps"]
-    return f"; in part by shorter training: after {steps:,} steps width 64 leaves {short.mean('dual'):.4f}"
+    steps, left = short.rest["setting"]["recipe"]["steps"], short.mean("dual")
+    trained = [point["setting"]["recipe"]["steps"] for point in swept.rest["settings"]]
+    if steps not in trained:
+        return verdict
+    whole, alike = swept.compared[0].mean("dual"), trained.index(steps)
+    share = (whole - left) / (whole - swept.compared[alike].mean("dual"))
+    if share > 0.5 and verdict.startswith(SEEN):
+        verdict = verdict.replace(SEEN, PARTLY, 1)
+    return (
+        f"{verdict}; but shorter training makes {share:.0%} of the difference between width {NARROWEST} and "
+        f"{swept.points[alike]:g}: after {steps:,} steps, as many as the wider had, width {NARROWEST} leaves {left:.4f}"
+    )
 
 
 def _new_pairs() -> list[Row]:
-    """New pairs of one width, against what the curve over widths expects of them."""
+    """New pairs of one width, against what the curve over widths expects of them.
+
+    An interval for one pair is so wide that pairs of other widths lie in it, so this is no evidence for a fall.
+    """
     if not results.exist("width-128-again", PROFILE):
         return []
     compared = results.read("width-128-again", PROFILE).comparison
     dual = compared.rest["held"]["dual"]
     low, high = dual["expected"]
+    every = [x for found in results.read(CURVES[0], PROFILE).sweep.compared for x in found.barriers("dual")]
+    within, inside = (sum(low <= x <= high for x in barriers) for barriers in (dual["again"], every))
     return [
         {
             "tested": f"the curve at equal tokens, on {len(dual['again'])} new pairs of width 128 from other seeds",
             "number": f"dual {_list(dual['again'], '.4f')} nats per token; expected of a new pair "
             f"[{low:.4f}, {high:.4f}]",
-            "verdict": _share([low <= barrier <= high for barrier in dual["again"]], "pairs"),
+            "verdict": f"{UNTESTED}: {within} of {len(dual['again'])} lie where the curve expects them, but so do "
+            f"{inside} of the {len(every)} pairs of all widths",
             "results": "width-128-again",
         }
     ]
@@ -269,7 +314,9 @@ def _elsewhere(id: str, swept: Sweep) -> Row:
     return {
         "tested": f"the same, scored on WikiText-2, {_varied(swept)}, equal {id.rpartition('-')[2]}",
         "number": f"dual {_list(means, '.4f')} nats per token",
-        "verdict": f"{SEEN if falls else UNSEEN}: {went}",
+        "verdict": f"{SEEN if falls else UNSEEN}: {went}"
+        if len(means) > 2
+        else f"{UNTESTED}: {went}, and these {len(means)} sizes give no slope",
         "results": id,
     }
 

@@ -1,11 +1,13 @@
-"""Two checks of the curves over widths: new pairs of one width, and the narrowest networks trained for half as long.
+"""Checks of the curves over widths: new pairs, a twin in another precision, narrow networks trained for less long.
 
     python -m lmc.reproduce.experiments.rerun width-128-again --folder build/scaling   # over an hour of one core
     python -m lmc.reproduce.experiments.rerun width-64-short --folder build/scaling    # half an hour; repeat to go on
+    python -m lmc.reproduce.experiments.rerun width-256-bfloat16 --folder build/scaling   # an hour
 
 *Again*: two new pairs of Pythia's architecture with 128 channels go through everything that the first three went
 through: they are trained, a grid finds the rates, they are matched and walked. What they leave is compared with the
-interval in which the power law through the committed pairs expects a new one. *Short*: the networks of 64 channels from
+interval in which the power law through the committed pairs expects a new one. *Twin*: the first pair of 256 channels,
+from the same seeds in bfloat16, so that rounding makes other networks of it. *Short*: the networks of 64 channels from
 the same seeds, trained for the steps after which those of 256 had about their loss: what fewer steps do by themselves.
 Exit 3: the time given is over.
 """
@@ -30,17 +32,18 @@ from lmc.reproduce.training.budget import Budget, command
 from lmc.reproduce.training.settings import Setting, corpora
 from lmc.reproduce.training.tasks import CPU, task_of
 
-AGAIN, SHORT = "width-128-again", "width-64-short"
-WIDTH, CURVE = 128.0, "scale-width-tokens"
+AGAIN, SHORT, TWIN = "width-128-again", "width-64-short", "width-256-bfloat16"
+WIDTH, TWINS, CURVE = 128.0, 256.0, "scale-width-tokens"
 SEEDS = ((6, 7), (8, 9))  # none of the first pairs'
 STEPS = 1000  # of training
 
 
 def settings() -> dict[str, Setting]:
-    """Both settings, under names of their own."""
+    """All settings, under names of their own."""
     of = scaling.settings()
     again = replace(of["width-128"], id=AGAIN, seeds=SEEDS)
-    return {AGAIN: again, SHORT: replace(scaling.of_length(of["width-64"], STEPS), id=SHORT)}
+    twin = replace(of["width-256"], id=TWIN, seeds=of["width-256"].seeds[:1], bf16=True)
+    return {AGAIN: again, SHORT: replace(scaling.of_length(of["width-64"], STEPS), id=SHORT), TWIN: twin}
 
 
 def expected(sizes: Sequence[int], barriers: Sequence[Sequence[float]], size: int) -> list[float] | None:
@@ -78,10 +81,18 @@ def held(curve: Sweep, barriers: dict[str, list[float]]) -> dict[str, Any]:
     return found
 
 
+def in_place(curve: Sweep, twin: list[float]) -> dict[str, Any] | None:
+    """The power law of dual's barriers with the twin in the place of the first pair of its width."""
+    barriers = [at.barriers("dual") for at in curve.compared]
+    at = curve.points.index(TWINS)
+    barriers[at] = [*twin, *barriers[at][1:]]
+    return scaling.power_law(curve.parameters or (), barriers)
+
+
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options("rerun", "Two checks of the curves over widths.")
-    parser.add_argument("setting", choices=(AGAIN, SHORT))
+    parser = options("rerun", "Checks of the curves over widths.")
+    parser.add_argument("setting", choices=(AGAIN, SHORT, TWIN))
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     chosen = settings()[given.setting]
@@ -97,6 +108,9 @@ def write(chosen: Setting, folder: Path, inputs: Path) -> None:
     if chosen.id == AGAIN:
         barriers = {method: found.barriers(method) for method in found.methods}
         found = replace(found, rest={**found.rest, "held": held(results.read(CURVE, "laptop").sweep, barriers)})
+    if chosen.id == TWIN and "dual" in found.methods:
+        fit = in_place(results.read(CURVE, "laptop").sweep, found.barriers("dual"))
+        found = replace(found, rest={**found.rest, "fit with it": fit})
     task = task_of(chosen.shape, chosen.corpus, inputs, CPU)
     again = f"python -m lmc.reproduce.experiments.rerun {chosen.id} --folder build/scaling"
     run = report.made([chosen], folder, task, again) | {"costs": report.costs(chosen, folder)}

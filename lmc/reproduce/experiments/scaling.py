@@ -44,6 +44,8 @@ WIDTHS = {64: 3, 128: 3, 256: 3, 512: 1}  # and how many pairs of each
 DEPTHS, OF_WIDTH = (2, 4, 8), 128
 STEPS = 2000  # of training, equal tokens
 DUAL = (5e-3, 1e-2, 2e-2, 4e-2)  # single's rates are twice these: to first order the same steps
+LOWER = (1.25e-3, 2.5e-3)  # tried too where the largest networks are compared: elsewhere the lowest was often the best
+LARGEST = ("width-512-loss", "depth-8-loss")
 PILOT = 100  # a seed that serves in no pair
 PILOTS = 4  # trainings that the search for equal loss may take
 CLOSE = 0.02  # nats per token between the losses of a pilot and of the narrowest network that end the search
@@ -66,19 +68,23 @@ def _setting(id: str, layers: int, width: int, pairs: int) -> Setting:
         held_out=("enwiki2015-2048", "wikitext2-2048"),
         recipe=TrainingRecipe(STEPS, batch=16, lr=round(3e-3 * (NARROW / width) ** 0.5, 6), warmup=60),
         seeds=SEEDS[:pairs],
-        matching=Matching(
-            steps=600, batch=16, probe=150, rates={"single": tuple(2 * r for r in DUAL), "dual": DUAL}, seeds=(0,)
-        ),
+        matching=Matching(steps=600, batch=16, probe=150, rates=_rates(*DUAL), seeds=(0,)),
         scored=256,
         bf16=False,
     )
+
+
+def _rates(*dual: float) -> dict[str, tuple[float, ...]]:
+    return {"single": tuple(2 * rate for rate in dual), "dual": dual}
 
 
 def of_length(setting: Setting, steps: int) -> Setting:
     """The setting trained for so many steps, under a name of its own; as it is, if these are its steps."""
     if steps == setting.recipe.steps:
         return setting
-    return replace(setting, id=f"{setting.id}-loss", recipe=replace(setting.recipe, steps=steps))
+    id = f"{setting.id}-loss"
+    matching = replace(setting.matching, rates=_rates(*LOWER, *DUAL)) if id in LARGEST else setting.matching
+    return replace(setting, id=id, recipe=replace(setting.recipe, steps=steps), matching=matching)
 
 
 class Scaling:
