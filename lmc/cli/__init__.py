@@ -214,7 +214,7 @@ def match(
         samples = matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
         read = read_by(str(data)) | {"samples": len(samples)} if recipe.reads_data and samples is not None else {}
         counts = counts_of(samples, pair.blueprints[0].model) if by_frequency else None
-        if not recipe.reads_data and matching.can_stream(pair.blueprints, kind):
+        if not recipe.reads_data and matching.can_stream(pair.blueprints):
             say(f"matching with {method}, one part at a time")
             if leader:
                 matching.match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)

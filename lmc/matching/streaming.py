@@ -145,7 +145,7 @@ def merge_folder(
     rounded = any(is_lower(dtype, blueprint.dtype if naive else kind) for blueprint, kind, _ in found)
     others = any("rounded_from" in reference for reference in references)  # what is averaged is not what is stored
     to_compute = verify and (rounded or not naive)
-    if others or (to_compute and any(map(_lacks_tables, models))) or not can_stream(blueprints, None):
+    if others or (to_compute and any(map(_lacks_tables, models))) or not can_stream(blueprints):
         return None
     require_pairable(models)
     spec = spec_of(models[0])
@@ -283,10 +283,10 @@ def _lacks_tables(model: nn.Module) -> bool:
     return any(buffer.is_meta for buffer in model.buffers())
 
 
-def can_stream(blueprints: Sequence[Blueprint], dtype: torch.dtype | None) -> bool:
-    """Whether matching needs no whole model: no input normalisation to fold in, no rounding to be measured."""
+def can_stream(blueprints: Sequence[Blueprint]) -> bool:
+    """Whether matching needs no whole model: no input normalisation to fold in."""
     normal = {(p.mean, p.std) for p in (preprocessing.of(b.model) for b in blueprints) if p is not None}
-    return len(normal) <= 1 and dtype in (None, torch.float32, torch.float64)
+    return len(normal) <= 1
 
 
 def _finite(tensors: Stored) -> Stored:

@@ -53,6 +53,24 @@ def write_cut(model, folder: Path, seed: int) -> None:  # type: ignore[no-untype
         lmc.save(model, folder)
 
 
+@pytest.mark.filterwarnings("ignore:.*was tied to", "ignore:.*matched in .*, below")
+@pytest.mark.parametrize("method", ["naive", "weights"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_rounded_first_is_matched_as_in_memory_to_the_byte(
+    name: str, dtype: torch.dtype, method: str, tmp_path: Path
+) -> None:
+    places = write_pair(name, tmp_path)
+    match_folders(inspect_pair(places).blueprints, tmp_path / "streamed", dtype, export=True, method=method)
+    held = lmc.match(*(lmc.load(place, dtype=dtype) for place in places), method=method)
+    held.save(tmp_path / "held")
+    held.export(tmp_path / "held/models", dtype=dtype)
+    files = {f.relative_to(tmp_path / "held") for f in (tmp_path / "held").rglob("*") if f.is_file()}
+    assert len(files) > 8
+    for file in files:
+        assert (tmp_path / "streamed" / file).read_bytes() == (tmp_path / "held" / file).read_bytes(), file
+
+
 @pytest.mark.filterwarnings("ignore:.*was tied to")
 @pytest.mark.parametrize("name", MODELS)
 def test_the_alignment_is_that_of_matching_in_memory(name: str, tmp_path: Path) -> None:
@@ -281,10 +299,13 @@ def test_two_tensors_where_the_configuration_says_one_are_refused(tmp_path: Path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_what_has_to_be_measured_or_folded_in_needs_the_models(tmp_path: Path) -> None:
-    blueprints = inspect_pair(write_pair("neox", tmp_path)).blueprints
-    assert can_stream(blueprints, None)
-    assert not can_stream(blueprints, torch.bfloat16)
+def test_what_has_to_be_folded_in_needs_the_models(tmp_path: Path) -> None:
+    places = write_pair("vit", tmp_path)
+    assert can_stream(inspect_pair(places).blueprints)
+    config = json.loads((tmp_path / "b/config.json").read_text())
+    config["pretrained_cfg"] |= {"mean": [0.1], "std": [0.3]}
+    (tmp_path / "b/config.json").write_text(json.dumps(config))
+    assert not can_stream(inspect_pair(places).blueprints)
 
 
 def test_parents_that_were_rounded_are_said_to_be(tmp_path: Path) -> None:
