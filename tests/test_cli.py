@@ -766,6 +766,11 @@ def test_a_corpus_that_has_changed_since_it_was_matched_on_is_said(here: Path, r
         assert code == 0 and changed in err
     (here / "other.txt").write_text(text)
     assert run("path al --data other.txt --limit 8 --grid 2")[2] == ""
+    assert run("match a b --data other.txt --limit 8 --steps 1 --batch 2 --start al --out on")[0] == 0
+    for name in ("text.txt", "other.txt"):  # what its start had read, and what it read itself
+        (here / name).write_text(text[: len(text) // 3])
+        code, _, err = run(f"path on --data {name} --limit 8 --grid 2")
+        assert code == 0 and f"warning: {name}: matching read another {name}" in err
 
 
 @pytest.mark.parametrize(

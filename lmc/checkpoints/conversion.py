@@ -26,6 +26,7 @@ from lmc.checkpoints import (
     foreign,
     headers,
     hub,
+    licence,
     olmo_layout,
     transformers_layout,
 )
@@ -33,7 +34,7 @@ from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
-from lmc.errors import CheckpointError, LmcError, is_out_of_memory
+from lmc.errors import CheckpointError, LmcError, inert, is_out_of_memory
 from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
 from lmc.symmetries import timm_model
 from lmc.symmetries.families import family_of
@@ -83,7 +84,10 @@ def convert(source: str | Path, directory: str | Path) -> None:
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
-    save(loaded, directory, {kind: found.folder for kind in belongings.of(found.folder)})
+    kinds = {kind: found.folder for kind in belongings.of(found.folder)}
+    metadata = licence.joined({"model": licence.of(found)})
+    text = f"{inert(found.name)} in the layout and the file format of the stock library.\n" if metadata else None
+    save(loaded, directory, kinds, text, metadata=metadata)
 
 
 def _files(source: Source, given: str | Path) -> tuple[str, ...]:

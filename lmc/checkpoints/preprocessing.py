@@ -95,7 +95,7 @@ def of(model: Any) -> Preprocessing | None:
     scale = _number("rescale_factor", other.get("rescale_factor", _BYTE)) if other.get("do_rescale", True) else 1.0
     mean, std = (0.0,) * channels, (1.0,) * channels
     if other.get("do_normalize", True):
-        _require_told(other)
+        _require_told(_kind(model, other), other)
         mean = _channels("image_mean", other.get("image_mean", 0.5), channels)
         std = _channels("image_std", other.get("image_std", 0.5), channels)
     if scale != _BYTE:  # (255 · scale · p − m) / s, where p is the pixel in [0, 1]
@@ -116,11 +116,10 @@ def _kind(model: Any, config: dict[str, Any]) -> str:
     return _NAMED.sub("", str(named)) if named else _OF_MODELS.get(model.config.model_type, "ViT")
 
 
-def _require_told(config: dict[str, Any]) -> None:
+def _require_told(kind: str, config: dict[str, Any]) -> None:
     """Refuse a file that leaves mean or std to its class, but for ViT's, of which both are 0.5."""
-    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "ViT")
     if lacking := [name for name in ("image_mean", "image_std") if config.get(name) is None and kind[:3] != "ViT"]:
-        raise DataError(f"{lacking[0]}: expected the numbers that {kind[:40]} has, found none{_RIGHT}")
+        raise DataError(f"{lacking[0]}: expected the numbers that {kind[:40]}ImageProcessor has, found none{_RIGHT}")
 
 
 def require(model: nn.Module) -> Preprocessing:

@@ -74,6 +74,7 @@ from lmc.cli.reading import (
     matched_on,
     measured_on,
     read_alignment,
+    read_before,
     read_by,
     require_ends_of,
     say_ends,
@@ -212,7 +213,7 @@ def match(
             models = prepared(models, out, vocabulary)
         pair = inspected(models, recipe)
         samples = matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
-        read = read_by(str(data)) | {"samples": len(samples)} if recipe.reads_data and samples is not None else {}
+        read = read_by(str(data)) if recipe.reads_data else {}
         counts = counts_of(samples, pair.blueprints[0].model) if by_frequency else None
         if not recipe.reads_data and matching.can_stream(pair.blueprints):
             say(f"matching with {method}, one part at a time")
@@ -223,9 +224,11 @@ def match(
                 loaded = loaded_pair(pair, place, kind)
                 warn_of_shared(method, models, loaded)
                 say(f"matching with {method}")
+                begun = start_of(start)
                 with named_as_options():
-                    alignment = matching.align(loaded, recipe, samples, place, seed, state, start_of(start), counts)
-                write(replace(alignment, record=alignment.record | read), folder, export, kind)
+                    alignment = matching.align(loaded, recipe, samples, place, seed, state, begun, counts)
+                known = {} if "identical" in alignment.record else read | read_before(begun)
+                write(replace(alignment, record=alignment.record | known), folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import lmc.evaluation
     import lmc.matching
 
+BEFORE = "start_read"  # in a record: what the alignments read that matching began from
+
 
 def _samples(
     corpus: str, model: "torch.nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
@@ -90,10 +92,20 @@ def read_by(corpus: str) -> dict[str, str]:
     return {"corpus": Path(corpus).resolve().name} | ({} if found is None else {"corpus_sha256": found})
 
 
+def read_before(start: Any) -> dict[str, list[str]]:
+    """The same of what the alignment read that matching begins from, and those before it: a name and a digest each."""
+    record = getattr(start, "record", {})
+    own = [f"{record['corpus']} {record.get('corpus_sha256', '')}"] if "corpus" in record else []
+    found = [*record.get(BEFORE, ()), *own]
+    return {BEFORE: found} if found else {}
+
+
 def _warn_if_changed(corpus: str, aligned: "lmc.matching.Alignment") -> None:
     """Say where a corpus that matching has read is divided in another way by now."""
     read, now = aligned.record, read_by(corpus)
-    if read.get("corpus") == now["corpus"] and read.get("corpus_sha256") != now.get("corpus_sha256"):
+    last = f"{read['corpus']} {read.get('corpus_sha256', '')}" if "corpus" in read else ""
+    each = [entry.rpartition(" ") for entry in (*read.get(BEFORE, ()), last)]
+    if any(name == now["corpus"] and digest != now.get("corpus_sha256", "") for name, _, digest in each):
         what = f"matching read another {now['corpus']}, or this one has changed since"
         warn(f"{corpus}: {what}, so what is held out now may have been matched on; match again, or take other data")
 

@@ -1,5 +1,6 @@
 """Image corpora: handwritten digits, CIFAR-10, ImageNet, a folder of classes, a folder of archives."""
 
+import hashlib
 import tarfile
 import warnings
 from collections import Counter
@@ -20,6 +21,7 @@ KINDS = ("JPEG", "PNG", "BMP", "WEBP")  # of what a file says it is; some other 
 DEEP = ("I;16", "I")  # what Pillow calls 16 bits of grey; it would cut them off at 255, and make nearly all white
 LARGEST = 2**26  # pixels; the cameras of most telephones make fewer
 ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tgz")
+UNREAD_ARCHIVES = (".zip", ".7z", ".rar", ".tar.bz2", ".tbz2", ".tar.zst")
 # Which part of a folder serves a split: the first of these names that is there.
 PARTS = {"train": ("train",), "match": ("match", "train"), "eval": ("eval", "test", "val")}
 PART_NAMES = {name for names in PARTS.values() for name in names}
@@ -62,7 +64,7 @@ def read(corpus: str, split: str) -> Pictures:
 
 def archives(folder: Path) -> list[Path]:
     """A folder's archives, in the order of their names."""
-    return sorted(path for path in folder.iterdir() if path.name.endswith(ARCHIVES))
+    return sorted(path for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
 
 
 def in_one_piece(folder: Path) -> list[Path]:
@@ -132,12 +134,14 @@ def _classes(folder: Path, split: str) -> Pictures:
 
 
 def _warn_of_unread(folder: Path, there: Sequence[Path]) -> None:
-    """Say which pictures of a folder are not read: those of other kinds, and those behind a link to a folder."""
+    """Say which pictures of a folder are not read: of other kinds, behind a link to a folder, in other archives."""
     others = [path for path in there if path.name.lower().endswith(UNREAD)]
+    packed = [path for path in there if path.name.lower().endswith(UNREAD_ARCHIVES)]
     links = [path for path in there if path.is_symlink() and path.is_dir()]
     for found, what in (
         (others, "of a kind that is not read; save it as .png"),
         (links, "a link to a folder, which is not followed; copy it"),
+        (packed, "an archive that is not read; pack it as .tar, or unpack it"),
     ):
         if found:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
@@ -167,13 +171,16 @@ def _holds_pictures(path: Path) -> bool:
 def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:
     """Archives named after their part (`train_000-099.tar.xz`) or not; their members lie as in a folder of classes."""
     parts = [name for name in sorted(PART_NAMES) if any(path.name.startswith(name) for path in tars)]
+    _warn_of_unread(folder, sorted(folder.iterdir()))
     listed = {path: _listed(path) for path in tars}
+    _require_parts_named(folder, parts, listed)
     held = {part: [path for path in tars if path.name.startswith(part)] for part in parts}
     _require_one_order(
         folder, {part: {_named(_inside(m)) for path in own for m in listed[path]} for part, own in held.items()}
     )
     if parts:
         tars = held[_part(folder, parts, split)]
+    _require_once(folder, {path: listed[path] for path in tars})
     members = [(path, name) for path in tars for name in listed[path]]
 
     def open_members(indices: Sequence[int]) -> Iterator[Image.Image]:
@@ -184,6 +191,31 @@ def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:
                     yield _open(file, f"{path.name}:{name}")
 
     return _collection(folder, split, [_inside(name) for _, name in members], open_members, whole=not parts)
+
+
+def _require_parts_named(folder: Path, parts: Sequence[str], listed: Mapping[Path, Sequence[str]]) -> None:
+    """Refuse archives that hold, or are called by, several parts, where no name begins with one: all would be one."""
+    inner = {_parts(names[0])[0]: path.name for path, names in listed.items() if names}
+    two = [f"{part} in {name}" for part, name in sorted(inner.items()) if part in PART_NAMES]
+    if not parts and (found := two if len(two) > 1 else two_parts(path.name for path in listed)):
+        what = "expected archives whose names begin with train, and with eval, test or val"
+        raise DataError(f"corpus '{folder}': {what}, found {' and '.join(found)}; rename them")
+
+
+def _require_once(folder: Path, listed: Mapping[Path, Sequence[str]]) -> None:
+    """Refuse archives of which one holds a picture of another: it could be held out and matched on."""
+    counts = Counter(name for names in listed.values() for name in map(_inside, names))
+    seen: dict[tuple[tuple[str, ...], str], str] = {}
+    for path, names in listed.items():
+        if not any(counts[_inside(name)] > 1 for name in names):
+            continue
+        for name, file in _members(path):
+            if counts[_inside(name)] > 1:
+                key = (_inside(name), hashlib.sha256(file.read()).hexdigest())
+                if key in seen:
+                    what = f"found {name} in {seen[key]} and {path.name}; keep it in one"
+                    raise DataError(f"corpus '{folder}': expected each picture once, {what}")
+                seen[key] = path.name
 
 
 def _listed(path: Path) -> list[str]:

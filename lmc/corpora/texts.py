@@ -1,5 +1,6 @@
 """Text corpora: the embedded one, WikiText, FineWeb-Edu, a text file, a folder of text files."""
 
+import contextlib
 import lzma
 import re
 import warnings
@@ -17,9 +18,10 @@ EXPANDS = 100  # characters for a byte of a large compressed file, at most; ordi
 # The article tags of Wikipedia extracts; a title in quotes may hold anything, and text may stand beside a tag.
 TAGS = re.compile(r'^</?doc\b(?:"[^"\n]*"|[^">\n])*>[ \t]*\n?|</doc>[ \t]*$', re.MULTILINE)
 HELD_OUT = 0.1  # the end of a single file, kept for evaluation
-# Which files of a folder serve a split: those that begin with the first of these words that has any.
+# Which files of a folder serve a split: those of the first of these names that has any.
 FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
-ENDINGS = {"train": "(ing)?", "match": "(ing)?", "eval": "(uation)?", "test": "(ing)?", "valid": "(ation)?"}
+ABOUT = ("readme", "licen", "notice", "requirements")  # how texts begin that are about a corpus
+NAMES = tuple({name for names in FILES.values() for name in names})
 BEGINNING = 2**20  # characters of each file of a folder by which WikiText's tokenised form is recognised
 ROWS = {"train": "train", "match": "train", "eval": "test"}  # WikiText's splits on the hub
 
@@ -39,12 +41,16 @@ def read(corpus: str, split: str) -> tuple[str, str]:
         return "fineweb-edu-sample-10BT", _fineweb(split)
     path = Path(corpus)
     if path.is_dir():
-        text, spaced = _folder(path, split), any(_is_tokenised(_open(file, BEGINNING)) for file in files(path))
+        text = _folder(path, split)
+        spaced = any(_is_tokenised(_open(file, BEGINNING)) for file in _read_for_any(path))
     else:
         whole = _open(path)
         text, spaced = _divide(whole, split), _is_tokenised(whole)  # one form for all parts, however small
     text = TAGS.sub("", text)
     name = path.name.removesuffix(".xz").removesuffix(".txt")
+    if spaced and not _is_tokenised(text):
+        what = f"its part for {split} is read as the rest is, without the spaces of WikiText's tokenised form"
+        warnings.warn(f"corpus '{corpus}': {what}", stacklevel=1)
     if spaced:  # another corpus than the raw form, so it gets another name
         return f"{name}-detokenised", detokenise(text)
     return name, text
@@ -102,6 +108,7 @@ def detokenise(text: str) -> str:
 def _folder(folder: Path, split: str) -> str:
     chosen = _choose(folder, split)
     _warn_of_those_below(folder)
+    _warn_of_those_in_no_part(folder)
     text = "\n".join(_open(path) for path in chosen)
     return _divide(text, split) if in_one_piece(folder) else text
 
@@ -109,10 +116,10 @@ def _folder(folder: Path, split: str) -> str:
 def _choose(folder: Path, split: str) -> list[Path]:
     found = files(folder)
     for name in FILES[split]:
-        chosen = [path for path in found if _begins(path, name)]
+        chosen = [path for path in found if path.name.startswith(name)]
         if chosen:
             return chosen
-    if any(_begins(path, name) for path in found for names in FILES.values() for name in names):
+    if any(path.name.startswith(NAMES) for path in found):
         expected = ", ".join(f"{name}*.txt" for name in FILES[split])
         raise DataError(f"corpus '{folder}' ({split}): expected {expected}; found {', '.join(p.name for p in found)}")
     if two := two_parts(path.name for path in found):
@@ -123,9 +130,24 @@ def _choose(folder: Path, split: str) -> list[Path]:
     return found
 
 
-def _begins(path: Path, name: str) -> bool:
-    """Whether a file is called by a word for a part, as train-1.txt and validation.txt are, and validity.txt is not."""
-    return re.match(f"{name}{ENDINGS[name]}s?(?![a-z])", path.name) is not None
+def _read_for_any(folder: Path) -> list[Path]:
+    """The files that are read for one split or another; where a split lacks some, its own reader says so."""
+    chosen: list[Path] = []
+    for split in FILES:
+        with contextlib.suppress(DataError):
+            chosen += _choose(folder, split)
+    return list(dict.fromkeys(chosen))
+
+
+def _warn_of_those_in_no_part(folder: Path) -> None:
+    """Say which texts lie beside those that are called by a part, and are read for none."""
+    read = _read_for_any(folder)
+    others = [path.name for path in files(folder) if path not in read and not path.name.startswith(NAMES)]
+    if others := [name for name in others if not name.lower().startswith(ABOUT)]:
+        called = next(path.name for path in read if path.name.startswith(NAMES))
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        what = f"{called} is called as a part of a corpus, so {others[0]}{more} is not read"
+        warnings.warn(f"corpus '{folder}': {what}; if it should be, rename one of them", stacklevel=1)
 
 
 def _divide(text: str, split: str) -> str:

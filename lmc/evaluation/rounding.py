@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from lmc.evaluation.loss import as_data, evaluate
+from lmc.evaluation.loss import as_data, evaluate, require_loss
 from lmc.symmetries import logits
 from lmc.symmetries.families import Tokens, family_of
 
@@ -31,7 +31,7 @@ def change(model: nn.Module, dtype: torch.dtype, data: object = None) -> str:
     """One line: the change of the loss on `data`, or without data the largest relative change of a logit.
 
     Only the weights are rounded; both models compute in the model's own type. Without data the inputs are random:
-    token ids drawn evenly, or pictures of independent normal values.
+    token ids drawn evenly, or pictures of independent normal values. Raises DataError for a model without a loss.
     """
     rounded = copy.deepcopy(model)
     for parameter in rounded.parameters():
@@ -39,6 +39,7 @@ def change(model: nn.Module, dtype: torch.dtype, data: object = None) -> str:
     if data is None:
         inputs = random_inputs(model)
         return change_of_logits(dtype, logits(model, inputs), logits(rounded, inputs))
+    require_loss(model)
     samples = as_data(data, model)
     before, after = (
         float(evaluate(m, samples, shown=f"loss, {name}")[0].mean())

@@ -115,7 +115,7 @@ def align(
         still = Transform.identity(spec_of(parents[0]))
         return Alignment("naive", parents, tuple(still for _ in parents), {"seed": seed})
     endpoints = Endpoints.of(parents, device)
-    if _identical(parents):  # nothing to find, and learning would only lead away from it
+    if _identical(parents) and endpoints.one_function:  # nothing to find, and learning would only lead away from it
         return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, narrowest(parents)).to(endpoints.device)
     recipe = recipe.fitted(turned(endpoints.spec), images=samples.labels is not None)
@@ -279,6 +279,12 @@ class Endpoints:
         models = tuple(canonicalize(p) for p in preprocessing.common(parents))
         gauge = same_epsilon(spec, [epsilon(m, spec) if spec.epsilon else 0.0 for m in models])
         return cls(spec, tuple(parents), models, gauge, torch.device(device or next(parents[0].parameters()).device))
+
+    @property
+    def one_function(self) -> bool:
+        """Whether parents of the same weights compute the same: with one ε, and pictures normalised alike."""
+        epsilons = {epsilon(parent, self.spec) for parent in self.parents} if self.spec.epsilon else set()
+        return len(epsilons) <= 1 and _identical(self.models)
 
     def solve(
         self, method: str, samples: Data, seed: int, frequencies: Tensor | None = None

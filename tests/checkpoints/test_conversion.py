@@ -202,6 +202,14 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
         convert(tmp_path / "old", tmp_path / "new")
 
 
+def test_the_licence_of_what_is_converted_goes_along(tmp_path: Path) -> None:
+    original(tmp_path / "old", pickled=True)
+    (tmp_path / "old/README.md").write_text("---\nlicense: cc-by-nc-4.0\nbase_model: org/base\n---\n")
+    convert(tmp_path / "old", tmp_path / "new")
+    head = (tmp_path / "new/README.md").read_text().split("---")[1]
+    assert "license: cc-by-nc-4.0\n" in head and "base_model" in head and "org/base" in head
+
+
 def test_loading_points_to_convert(tmp_path: Path) -> None:
     original(tmp_path / "old")
     with pytest.raises(UnsupportedModelError, match=r"OLMoForCausalLM, whose code comes with .* lmc convert old NEW"):

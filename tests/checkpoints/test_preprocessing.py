@@ -232,6 +232,15 @@ def test_pictures_that_transformers_would_prepare_in_a_way_not_known_here_are_re
         preprocessing.require(model)
 
 
+def test_a_file_without_kind_or_mean_has_those_of_the_models_class() -> None:
+    """Of a DINOv2 that is not ViT's half, but numbers that are not known here."""
+    model = dinov2(0, 8)
+    for name in ("image_processor_type", "image_mean", "image_std"):
+        del model.preprocessor_config[name]
+    with pytest.raises(DataError, match="image_mean: expected the numbers that BitImageProcessor has, found none"):
+        preprocessing.require(model)
+
+
 def test_pictures_of_another_size_than_the_model_reads_are_warned_of() -> None:
     model = hf_vit(0, **HALF)
     model.preprocessor_config |= {"size": {"shortest_edge": 8}, "do_center_crop": True, "crop_size": 6}

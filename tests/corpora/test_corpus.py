@@ -216,18 +216,29 @@ def test_wikitext_is_read_in_one_form_however_small_a_part_is(whole: bool, tmp_p
         (tmp_path / "w.txt").mkdir()
         (tmp_path / "w.txt/train.txt").write_text(TOKENISED * 40)
         (tmp_path / "w.txt/eval.txt").write_text(rest * 5)
+    corpus = str(tmp_path / "w.txt")
     for split, expected in {"match": "The <unk> ran a 2-mile race.\n", "eval": "He ran, and won.\n"}.items():
-        name, text = texts.read(str(tmp_path / "w.txt"), split)
+        if split == "eval":
+            with pytest.warns(UserWarning, match="its part for eval is read as the rest is, without the spaces of"):
+                name, text = texts.read(corpus, split)
+        else:
+            name, text = texts.read(corpus, split)
         assert name == "w-detokenised" and text.startswith(expected)
 
 
-def test_words_that_only_begin_as_parts_do_name_no_part(tmp_path: Path) -> None:
-    for name in ("validity", "logic", "trainer", "evaluate", "testament"):
+def test_texts_that_are_read_for_no_part_are_said(tmp_path: Path) -> None:
+    """What begins as a part does, even by chance, is one; then the others are none."""
+    for name in ("validity", "logic", "truth"):
         (tmp_path / f"{name}.txt").write_text(f"{name}\n" * 50)
-    text = texts.read(str(tmp_path), "match")[1] + texts.read(str(tmp_path), "eval")[1]
-    assert len(text.split()) == 250
-    for name, words in {"validation-1": "held out", "training": "learned"}.items():
+    with pytest.warns(
+        UserWarning, match=r"validity.txt is called as a part of a corpus, so logic.txt and 1 more is not"
+    ):
+        assert set(texts.read(str(tmp_path), "match")[1].split()) == {"validity"}
+    for name in ("validity", "logic", "truth"):
+        (tmp_path / f"{name}.txt").unlink()
+    for name, words in {"traindata": "learned", "testdata": "held out", "valid": "between"}.items():
         (tmp_path / f"{name}.txt").write_text(words)
+    (tmp_path / "README.txt").write_bytes("of a university: Universität".encode("latin-1"))  # which nothing reads
     assert [texts.read(str(tmp_path), split)[1] for split in ("match", "eval")] == ["learned", "held out"]
 
 
@@ -735,6 +746,33 @@ def test_archives_beside_folders_of_pictures_are_refused(tmp_path: Path) -> None
     packed(tmp_path / "backup.tar", "cat/1.png")
     with pytest.raises(DataError, match=r"found backup\.tar beside pictures in cat; move one away$"):
         corpora.images(str(tmp_path), "eval", size=8, mean=(0.5,), std=(0.5,))
+
+
+@pytest.mark.parametrize(
+    ("archives", "said"),
+    [
+        ({"pets_train.tar": "train/cat/1.png", "pets_val.tar": "val/cat/2.png"}, "train in pets_train.tar and val in"),
+        ({"pets_train.tar": "cat/1.png", "pets_val.tar": "cat/2.png"}, r"pets_train.tar and pets_val.tar; rename"),
+        (
+            {"pets.tar": "cat/1.png", "copy.TAR": "cat/1.png"},
+            r"expected each picture once, found cat/1.png in copy.TAR",
+        ),
+    ],
+)
+def test_archives_that_would_be_held_out_and_matched_on_are_refused(
+    archives: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    for archive, name in archives.items():
+        packed(tmp_path / "x" / archive, name)
+    with pytest.raises(DataError, match=said):
+        pictures.read(str(tmp_path / "x"), "eval")
+
+
+def test_archives_that_are_not_read_are_said(tmp_path: Path) -> None:
+    packed(tmp_path / "x/a.tar", "cat/1.png")
+    (tmp_path / "x/b.zip").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"b\.zip: an archive that is not read; pack it as \.tar"):
+        assert len(pictures.read(str(tmp_path / "x"), "match").labels) == 1
 
 
 def test_a_text_and_its_packed_copy_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 import lmc
 from lmc import corpora
 from lmc.evaluation.loss import Data, evaluate
+from lmc.evaluation.rounding import change
 from lmc.reproduce.training import shipped_pairs
 
 
@@ -128,6 +129,8 @@ def test_a_model_of_one_output_has_no_loss_as_a_classifier() -> None:
     models = [pico.hf_vit(k, torch.float32, num_labels=1) for k in range(2)]
     with pytest.raises(lmc.LmcError, match=r"expected two classes or more, found one output, whose loss as a class is"):
         lmc.path(lmc.match(*models, method="weights"), data=(pico.inputs(models[0]), torch.zeros(2, dtype=torch.long)))
+    with pytest.raises(lmc.LmcError, match="expected two classes or more"):  # nor does rounding change it
+        change(models[0], torch.bfloat16, data=(pico.inputs(models[0], n=2), torch.zeros(2, dtype=torch.long)))
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])

@@ -88,6 +88,15 @@ def test_identical_parents_are_left_as_they_are(method: str) -> None:
     assert lmc.path(alignment, pico.inputs(a, n=8, seed=3), grid=5).barrier < 1e-6
 
 
+def test_one_set_of_weights_is_two_models_where_pictures_or_norms_are_computed_differently() -> None:
+    a, b = (pico.hf_vit(0, torch.float32, num_channels=3) for _ in range(2))
+    for model, mean in ((a, 0.5), (b, 0.2)):
+        model.preprocessor_config = {"image_mean": [mean] * 3, "image_std": [0.5] * 3}
+    assert "identical" not in lmc.match(a, b, method="weights").record
+    a, b = (pico.llama(0, torch.float32, rms_norm_eps=eps) for eps in (1e-6, 1e-2))
+    assert "identical" not in lmc.match(a, b, method="weights").record
+
+
 @pytest.mark.parametrize("method", ["naive", "canonical", "weights", "activations", "single", "dual"])
 @pytest.mark.parametrize("make", [pico.llama, pico.vit])
 def test_parents_of_two_types_are_matched_as_if_of_one(make: Callable[..., nn.Module], method: str) -> None:
