@@ -179,9 +179,12 @@ def claims(folder: Path) -> None:
 
 
 def _source(row: dict[str, str]) -> str:
-    """The figure that shows the results of a row, or their file where no figure does."""
-    shown = row["results"] in figures()
-    return f"{{ref}}`the figure <{row['results']}-figure>`" if shown else f"`data/results/laptop/{row['results']}.json`"
+    """The figures that show the results of a row, or their files where no figure does."""
+    shown = figures()
+    return ", ".join(
+        f"{{ref}}`the figure <{id}-figure>`" if id in shown else f"`data/results/laptop/{id}.json`"
+        for id in row["results"].split(", ")
+    )
 
 
 def headed(text: str, name: str, profile: str) -> str:
