@@ -187,7 +187,7 @@ def common(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
 def of_its_base(tuned: nn.Module, base: nn.Module) -> nn.Module:
     """A fine-tune that reads pictures as its base does, where only one of the two says how: the record of the base.
 
-    >>> of_its_base(tuned, vit) is tuned
+    >>> of_its_base(vit, vit) is vit
     True
 
     What fine-tuning changed is then the difference of the weights as they are.
