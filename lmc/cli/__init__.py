@@ -74,7 +74,6 @@ from lmc.cli.reading import (
     matched_on,
     measured_on,
     read_alignment,
-    read_before,
     read_by,
     require_ends_of,
     say_ends,
@@ -213,7 +212,6 @@ def match(
             models = prepared(models, out, vocabulary)
         pair = inspected(models, recipe)
         samples = matched_on(data, pair, limit, seed) if recipe.reads_data or by_frequency else None
-        read = read_by(str(data)) if recipe.reads_data else {}
         counts = counts_of(samples, pair.blueprints[0].model) if by_frequency else None
         if not recipe.reads_data and matching.can_stream(pair.blueprints):
             say(f"matching with {method}, one part at a time")
@@ -227,8 +225,10 @@ def match(
                 begun = start_of(start)
                 with named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, begun, counts)
-                known = {} if "identical" in alignment.record else read | read_before(begun)
-                write(replace(alignment, record=alignment.record | known), folder, export, kind)
+                if recipe.reads_data and "identical" not in alignment.record:
+                    record = alignment.record | read_by(str(data), samples, begun)
+                    alignment = replace(alignment, record=record)
+                write(alignment, folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 

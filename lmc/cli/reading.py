@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import lmc.evaluation
     import lmc.matching
 
-BEFORE = "start_read"  # in a record: what the alignments read that matching began from
+# Of what is held out. Short stretches of a small text stand in other texts, too; a picture stands in no other corpus.
+SHARE = {"text": 0.2, "images": 0.02}
 
 
 def _samples(
@@ -84,30 +85,24 @@ def measured_on(folder: Path) -> "lmc.evaluation.PathResult | None":
     return found
 
 
-def read_by(corpus: str) -> dict[str, str]:
-    """What an alignment's record says of the corpus that matching reads: its name, and what it was."""
+def read_by(corpus: str, samples: Any, start: Any) -> dict[str, str]:
+    """What an alignment's record says of what matching read: the corpus, and a sketch of it and of its start's."""
     from lmc import corpora
+    from lmc.matching import READ
 
-    found = corpora.digest(corpus)
-    return {"corpus": Path(corpus).resolve().name} | ({} if found is None else {"corpus_sha256": found})
-
-
-def read_before(start: Any) -> dict[str, list[str]]:
-    """The same of what the alignment read that matching begins from, and those before it: a name and a digest each."""
-    record = getattr(start, "record", {})
-    own = [f"{record['corpus']} {record.get('corpus_sha256', '')}"] if "corpus" in record else []
-    found = [*record.get(BEFORE, ()), *own]
-    return {BEFORE: found} if found else {}
+    before = [known for known in (getattr(start, "record", {}).get(READ),) if known]
+    return {"corpus": Path(corpus).resolve().name, READ: corpora.sketch(samples, *before)}
 
 
-def _warn_if_changed(corpus: str, aligned: "lmc.matching.Alignment") -> None:
-    """Say where a corpus that matching has read is divided in another way by now."""
-    read, now = aligned.record, read_by(corpus)
-    last = f"{read['corpus']} {read.get('corpus_sha256', '')}" if "corpus" in read else ""
-    each = [entry.rpartition(" ") for entry in (*read.get(BEFORE, ()), last)]
-    if any(name == now["corpus"] and digest != now.get("corpus_sha256", "") for name, _, digest in each):
-        what = f"matching read another {now['corpus']}, or this one has changed since"
-        warn(f"{corpus}: {what}, so what is held out now may have been matched on; match again, or take other data")
+def _warn_if_seen(corpus: str, samples: Any, aligned: "lmc.matching.Alignment") -> None:
+    """Say where held-out samples were matched on: a corpus that changes is divided in another way."""
+    from lmc import corpora
+    from lmc.matching import READ
+
+    known = aligned.record.get(READ)
+    if known is not None and (share := corpora.share(samples, known)) > SHARE[corpora.kind(corpus)]:
+        what = f"matching read {100 * share:.0f} % of what is held out or more"
+        warn(f"{corpus}: {what}, here or in another place, so losses say little; match again, or take other data")
 
 
 def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit: int | None, seed: int) -> Any:
@@ -115,6 +110,7 @@ def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit
     from lmc import checkpoints
     from lmc.symmetries.families import narrowest
 
-    _warn_if_changed(corpus, aligned)
     tokenizer_from = checkpoints.origin(aligned.parents[0]) or folder
-    return _samples(corpus, narrowest(aligned.parents), "eval", tokenizer_from, limit, seed)
+    samples = _samples(corpus, narrowest(aligned.parents), "eval", tokenizer_from, limit, seed)
+    _warn_if_seen(corpus, samples, aligned)
+    return samples

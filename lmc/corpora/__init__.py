@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from lmc.corpora.corpus import load as load
     from lmc.corpora.corpus import text as text
     from lmc.corpora.corpus import tokens as tokens
-    from lmc.corpora.divided import digest as digest
     from lmc.corpora.encoding import byte_tokenizer as byte_tokenizer
     from lmc.corpora.names import kind as kind
     from lmc.corpora.names import require_kind as require_kind
     from lmc.corpora.names import would_read as would_read
+    from lmc.corpora.overlap import share as share
+    from lmc.corpora.overlap import sketch as sketch
 else:
     __getattr__, __dir__ = face(__name__)

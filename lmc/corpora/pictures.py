@@ -67,15 +67,6 @@ def archives(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
 
 
-def in_one_piece(folder: Path) -> list[Path]:
-    """The pictures, or archives, of a folder of which some are held out; none where its names say which are."""
-    if tars := archives(folder):
-        return [] if any(path.name.startswith(tuple(PART_NAMES)) for path in tars) else tars
-    if any(path.is_dir() and path.name in PART_NAMES for path in folder.iterdir()):
-        return []
-    return _pictures(_seen(folder))
-
-
 def _seen(root: Path) -> list[Path]:
     """Everything below a folder that is not hidden."""
     there = sorted(root.rglob("*"))

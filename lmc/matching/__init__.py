@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lmc.matching.estimate import weights_seconds as weights_seconds
     from lmc.matching.folder import DESCRIPTION as DESCRIPTION
     from lmc.matching.folder import LAST_PATH as LAST_PATH
+    from lmc.matching.folder import READ as READ
     from lmc.matching.folder import describe as describe
     from lmc.matching.folder import fingerprint as fingerprint
     from lmc.matching.folder import parent_folders as parent_folders

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a folder that is none is told before torch is imported
 
 DESCRIPTION, LOG = "alignment.json", "log.jsonl"
 LAST_PATH = "path.json"  # the last path that was measured
+READ = "read"  # in a record: a sketch of the samples that matching read, which no card shows
 AGAIN = "restore the folder, or match the models again"
 
 

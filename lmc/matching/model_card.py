@@ -12,6 +12,7 @@ from lmc.checkpoints import preprocessing, provenance
 from lmc.errors import inert
 from lmc.evaluation import PathResult
 from lmc.files import tensor_digest
+from lmc.matching.folder import READ
 from lmc.symmetries import state
 from lmc.symmetries.families import contexts
 from lmc.symmetries.families import spec as spec_of
@@ -72,7 +73,9 @@ def _text(
 ) -> str:
     """A card: a title, a sentence, and what is known, line by line."""
     lines.append(f"- method: {method}")
-    lines += [f"- {inert(key)}: {_value(value)}" for key, value in sorted(record.items()) if key != "cosines"]
+    lines += [
+        f"- {inert(key)}: {_value(value)}" for key, value in sorted(record.items()) if key not in ("cosines", READ)
+    ]
     lines += [f"- {note}" for note in notes]
     versions = {"lmc": __version__, **provenance.versions()}
     lines.append(f"- made with: {', '.join(f'{name} {version}' for name, version in versions.items())}")

@@ -806,31 +806,6 @@ def test_pictures_that_are_not_read_are_named(tmp_path: Path) -> None:
         corpora.images(str(tmp_path / "data"), "eval", size=8, mean=(0.5,), std=(0.5,))
 
 
-def test_a_corpus_that_is_divided_has_a_digest_of_what_is_divided(tmp_path: Path) -> None:
-    """Where one piece serves matching and evaluation; not where parts are named, nor of what never changes."""
-    assert corpora.digest("digits") is None and corpora.digest("embedded") is None
-    (tmp_path / "t").mkdir()
-    (tmp_path / "t/a.txt").write_text("words\n" * 100)
-    alone, of_folder = corpora.digest(str(tmp_path / "t/a.txt")), corpora.digest(str(tmp_path / "t"))
-    (tmp_path / "t/b.txt").write_text("words\n")
-    assert corpora.digest(str(tmp_path / "t")) != of_folder and corpora.digest(str(tmp_path / "t/a.txt")) == alone
-    (tmp_path / "t/a.txt").write_text("words\n" * 99)
-    assert corpora.digest(str(tmp_path / "t/a.txt")) != alone
-    for name, part in (("a", "train"), ("b", "eval")):
-        (tmp_path / f"t/{name}.txt").rename(tmp_path / f"t/{part}.txt")
-    assert corpora.digest(str(tmp_path / "t")) is None
-    for part, known in (("", str), ("train/", type(None))):
-        picture(tmp_path / f"p/{part}cat/1.png")
-        first = corpora.digest(str(tmp_path / "p"))
-        assert isinstance(first, known)
-        picture(tmp_path / f"p/{part}cat/2.png")
-        assert (corpora.digest(str(tmp_path / "p")) == first) == (not first)
-    packed(tmp_path / "q/all.tar", "cat/1.png")
-    assert corpora.digest(str(tmp_path / "q"))
-    (tmp_path / "q/all.tar").rename(tmp_path / "q/train.tar")
-    assert corpora.digest(str(tmp_path / "q")) is None
-
-
 def test_pictures_are_the_same_whatever_torch_makes_by_default(tmp_path: Path) -> None:
     for i in range(12):
         picture(tmp_path / f"cat/{i}.png", 20 * i)
@@ -860,8 +835,6 @@ def test_what_a_corpus_would_read_is_known_before_it_is_there(tmp_path: Path) ->
 
 def test_a_pipe_among_texts_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words\n" * 100)
-    known = corpora.digest(str(tmp_path))
     os.mkfifo(tmp_path / "z.txt")
-    assert corpora.digest(str(tmp_path)) == known
     with pytest.raises(DataError, match="found a pipe, a device or nothing"):
         corpora.text(str(tmp_path), "eval")
