@@ -318,4 +318,6 @@ def _cuts(config: dict[str, Any], kind: _Kind) -> bool:
 
 def _keeps_proportions(config: dict[str, Any], kind: _Kind) -> bool:
     size = config.get("size")
+    if size is None:  # that of the kind, a table
+        return not kind.square
     return "shortest_edge" in size if isinstance(size, dict) else not config.get("default_to_square", kind.square)

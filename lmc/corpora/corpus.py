@@ -189,6 +189,10 @@ def _numbers(corpus: str, classes: list[str], model: Any) -> list[int]:
     if own != [f"LABEL_{number}" for number in range(len(classes))] and any(own):  # what stands where none were named
         what = f"its first class is {classes[0]!r}, which the model calls {own[0]!r}"
         warnings.warn(f"corpus '{corpus}': {what}: are all in one order?", stacklevel=1)
+    elif all(name.isdecimal() for name in classes) and classes != (told := sorted(classes, key=int)):
+        here = next(k for k, (name, other) in enumerate(zip(classes, told, strict=True)) if name != other)
+        what = f"its classes are taken in the order of words, and so class {classes[here]} is number {here}"
+        warnings.warn(f"corpus '{corpus}': {what}: is it the model's?", stacklevel=1)
     return list(range(len(classes)))
 
 

@@ -37,7 +37,7 @@ def kind(corpus: str) -> str:
         raise DataError(f"corpus '{corpus}': expected a {' or '.join(texts.SUFFIXES)} file or a folder")
     if not path.is_dir():
         raise DataError(f"unknown corpus '{corpus}'; expected {', '.join(NAMES)}, a text file or a folder")
-    if texts.files(path):
+    if texts.files(path) and not pictures.in_parts(path):
         return "text"
     if pictures.archives(path) or any(child.is_dir() for child in path.iterdir()):
         return "images"

@@ -67,6 +67,11 @@ def archives(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
 
 
+def in_parts(folder: Path) -> bool:
+    """Whether a folder holds pictures in folders that are called as the parts of a corpus are, whatever lies beside."""
+    return any(_holds_pictures(folder / part) for part in PART_NAMES)
+
+
 def _seen(root: Path) -> list[Path]:
     """Everything below a folder that is not hidden."""
     there = sorted(root.rglob("*"))
@@ -114,7 +119,7 @@ def _classes(folder: Path, split: str) -> Pictures:
     there = _seen(root)
     _warn_of_unread(folder, there)
     paths = _pictures(there)
-    _require_one_order(folder, {part: _held(folder / part) for part in parts})
+    _require_one_order(folder, {part: _classes_below(folder / part) for part in parts})
     return _collection(
         folder,
         split,
@@ -139,8 +144,8 @@ def _warn_of_unread(folder: Path, there: Sequence[Path]) -> None:
             warnings.warn(f"corpus '{folder}': {found[0].relative_to(folder)}{more}: {what}", stacklevel=1)
 
 
-def _held(part: Path) -> set[str]:
-    return {path.name for path in part.iterdir() if _holds_pictures(path)}
+def _classes_below(part: Path) -> set[str]:
+    return {_named(path.relative_to(part).parts) for path in _pictures(_seen(part))}
 
 
 def _require_one_order(folder: Path, named: Mapping[str, set[str]]) -> None:
@@ -166,6 +171,10 @@ def _archives(folder: Path, tars: list[Path], split: str) -> Pictures:
     listed = {path: _listed(path) for path in tars}
     _require_parts_named(folder, parts, listed)
     held = {part: [path for path in tars if path.name.startswith(part)] for part in parts}
+    if others := [path.name for path in tars if parts and not path.name.startswith(tuple(parts))]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        what = f"{held[parts[0]][0].name} is called as a part of a corpus, so {others[0]}{more} is not read"
+        warnings.warn(f"corpus '{folder}': {what}; if it should be, rename one of them", stacklevel=1)
     _require_one_order(
         folder, {part: {_named(_inside(m)) for path in own for m in listed[path]} for part, own in held.items()}
     )
@@ -221,9 +230,20 @@ def _listed(path: Path) -> list[str]:
     return names
 
 
+class _Member(tarfile.TarInfo):
+    """One whose header must be whole: tarfile takes a damaged one for the end, and leaves out what follows."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(tarfile_)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"{error} at byte {tarfile_.offset:,}") from error
+
+
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, tarinfo=_Member) as tar:
             for member in tar:
                 hidden = any(part.startswith(".") and part != "." for part in member.name.split("/"))
                 if member.isfile() and member.name.lower().endswith(SUFFIXES) and not hidden:

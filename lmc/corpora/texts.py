@@ -1,16 +1,19 @@
 """Text corpora: the embedded one, WikiText, FineWeb-Edu, a text file, a folder of text files."""
 
 import contextlib
+import io
 import lzma
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 from lmc.corpora import docstrings
 from lmc.corpora.parts import two_parts
 from lmc.errors import DataError
 
 SUFFIXES = (".txt", ".txt.xz")
+UNREAD = (".gz", ".bz2", ".zst", ".zip", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".xz", ".md", ".text")
 WEB_TEXT = 2**24  # characters that are fetched of a web corpus: more than any matching reads
 TEXT = "utf-8-sig"  # UTF-8, without the mark that some editors put at its beginning
 LARGEST = 2**30  # characters of one file
@@ -22,6 +25,7 @@ HELD_OUT = 0.1  # the end of a single file, kept for evaluation
 FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
 ABOUT = ("readme", "licen", "notice", "requirements")  # how texts begin that are about a corpus
 NAMES = tuple({name for names in FILES.values() for name in names})
+_PIECE = 2**16  # bytes of a packed file that are read together
 BEGINNING = 2**20  # characters of each file of a folder by which WikiText's tokenised form is recognised
 ROWS = {"train": "train", "match": "train", "eval": "test"}  # WikiText's splits on the hub
 
@@ -109,6 +113,7 @@ def _folder(folder: Path, split: str) -> str:
     chosen = _choose(folder, split)
     _warn_of_those_below(folder)
     _warn_of_those_in_no_part(folder)
+    _warn_of_other_kinds(folder)
     text = "\n".join(_open(path) for path in chosen)
     return _divide(text, split) if in_one_piece(folder) else text
 
@@ -150,6 +155,15 @@ def _warn_of_those_in_no_part(folder: Path) -> None:
         warnings.warn(f"corpus '{folder}': {what}; if it should be, rename one of them", stacklevel=1)
 
 
+def _warn_of_other_kinds(folder: Path) -> None:
+    """Say which files are called as a part of a corpus, and are of a kind that is not read."""
+    there = sorted(path.name for path in folder.iterdir() if path.name.startswith(NAMES) and not _is_text(path))
+    if others := [name for name in there if name.lower().endswith(UNREAD)]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        what = f"{others[0]}{more} is of a kind that is not read; save it as .txt or .txt.xz"
+        warnings.warn(f"corpus '{folder}': {what}", stacklevel=1)
+
+
 def _divide(text: str, split: str) -> str:
     """Text that comes in one piece: its last tenth, from the next line on, is for evaluation, the rest for all else."""
     cut = text.find("\n", int(len(text) * (1 - HELD_OUT))) + 1 or len(text)
@@ -162,13 +176,51 @@ def _open(path: Path, beginning: int | None = None) -> str:
         raise DataError(f"corpus '{path}': expected a file, found a pipe, a device or nothing")
     most = min(LARGEST, max(2**24, EXPANDS * path.stat().st_size))
     try:
-        with lzma.open(path, "rt", encoding=TEXT) if path.suffix.lower() == ".xz" else path.open(encoding=TEXT) as file:
+        packed = path.suffix.lower() == ".xz"
+        with io.TextIOWrapper(io.BufferedReader(Unpacked(path)), TEXT) if packed else path.open(encoding=TEXT) as file:
             text = str(file.read(beginning or most + 1))
     except (OSError, lzma.LZMAError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"corpus '{path}': cannot be read as UTF-8 text ({error})") from error
     if len(text) > most:
         raise DataError(f"corpus '{path}': expected at most {most:,} characters in it, found more; use a part of it")
     return text
+
+
+class Unpacked(io.RawIOBase):
+    """The content of a .xz file, all of it: Python's reader takes for the end what it cannot read behind a stream.
+
+    >>> io.BufferedReader(Unpacked(Path("text.txt.xz"))).read(5)
+    b'words'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._stream = path.open("rb"), lzma.LZMADecompressor()
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        data = b""
+        while not data:
+            if self._stream.eof:
+                behind = self._stream.unused_data.lstrip(b"\0")  # streams may stand apart
+                while not behind:
+                    if not (piece := self._file.read(_PIECE)):
+                        return 0
+                    behind = piece.lstrip(b"\0")
+                self._stream = lzma.LZMADecompressor()
+                data = self._stream.decompress(behind, len(buffer))
+            else:
+                piece = self._file.read(_PIECE) if self._stream.needs_input else b""
+                if self._stream.needs_input and not piece:
+                    raise EOFError("it ends before its end is marked")
+                data = self._stream.decompress(piece, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _wikitext(split: str) -> str:

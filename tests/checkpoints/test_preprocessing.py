@@ -177,11 +177,12 @@ def test_a_wrong_preprocessor_file_is_refused_before_weights_load(file: Any, mes
         ("ViTImageProcessor", {"size": 8, "resample": None}),
         ("BitImageProcessor", {"size": 10, "default_to_square": True, "crop_size": {"height": 8}}),
         ("BitImageProcessor", {"size": 10, "default_to_square": None, "crop_size": {"height": 8}}),
+        ("BitImageProcessor", {"default_to_square": True, "crop_size": {"height": 8}}),
         ("ViTImageProcessor", {"size": 10, "default_to_square": False, "do_center_crop": True, "crop_size": 8}),
     ],
     ids=["squashed", "squashed, the older form", "cut, the older form", "cut", "squashed and cut",
          "DeiT, the older form", "DeiT unsaid", "Bit unsaid", "odd margins", "ViT unsaid",
-         "Bit, squashed", "Bit, not said how", "ViT, cut"],
+         "Bit, squashed", "Bit, not said how", "Bit, of its own size", "ViT, cut"],
 )  # fmt: skip
 def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
     name: str, file: dict[str, Any], tmp_path: Path

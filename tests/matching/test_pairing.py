@@ -481,3 +481,12 @@ def test_nothing_of_a_vision_model_is_taken_from_another(tmp_path: Path) -> None
     alignment = lmc.match(*(pico.vit(k, torch.float32) for k in range(2)), method="naive")
     with pytest.warns(UserWarning, match="take_from: pictures are prepared.*nothing is taken from another"):
         alignment.export(tmp_path / "merged", at=0.5, take_from=1)
+
+
+def test_names_of_classes_are_read_in_both_forms_of_timm() -> None:
+    listed, named, numbered = (pico.vit(seed=0) for _ in range(3))
+    names = [f"n{k}" for k in range(named.num_classes)]
+    for model, own in ((listed, names), (named, {str(k): n for k, n in enumerate(names)}), (numbered, {"a": "of A"})):
+        model.pretrained_cfg = {**model.pretrained_cfg, "label_names": own}
+    assert class_names(named) == class_names(listed) == dict(enumerate(names))
+    assert class_names(numbered) == {}

@@ -56,8 +56,9 @@ def class_names(model: Any) -> dict[int, str]:
     """
     config = getattr(model, "config", None)
     own = timm_record(model).get("label_names") or ()
-    named = dict(enumerate(own)) if config is None else getattr(config, "id2label", None) or {}
-    return {int(number): str(name) for number, name in named.items()}
+    listed = own if isinstance(own, dict) else dict(enumerate(own))  # timm takes both
+    named = listed if config is None else getattr(config, "id2label", None) or {}
+    return {int(number): str(name) for number, name in named.items() if str(number).isdecimal()}
 
 
 def name_classes_as(model: Any, other: Any) -> None:

@@ -1,0 +1,103 @@
+"""What is damaged, packed in other ways or called by other names is read whole, or said: never read in part."""
+
+import io
+import lzma
+import tarfile
+from pathlib import Path
+
+import pico
+import pytest
+import torch
+from PIL import Image
+
+from lmc import corpora
+from lmc.corpora import pictures
+from lmc.errors import DataError
+
+
+def picture(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), shade).save(path)
+
+
+def archive(file: Path, *names: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shown = io.BytesIO()
+    Image.new("L", (8, 8)).save(shown, "PNG")
+    with tarfile.open(file, "w") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(shown.getvalue())
+            tar.addfile(member, io.BytesIO(shown.getvalue()))
+
+
+def test_an_archive_whose_headers_are_damaged_is_not_read_up_to_there(tmp_path: Path) -> None:
+    whole = tmp_path / "x/all.tar"
+    archive(whole, *(f"cat/{i}.png" for i in range(10)))
+    assert len(pictures.read(str(tmp_path / "x"), "train").labels) == 9
+    content = bytearray(whole.read_bytes())
+    with tarfile.open(whole) as tar:
+        place = tar.getmembers()[5].offset
+    for change in (bytes(content[:place]) + b"?" + bytes(content[place + 1 :]), bytes(content[: place + 100])):
+        whole.write_bytes(change)
+        with pytest.raises(DataError, match=rf"all\.tar': the archive cannot be read \(.* at byte {place:,}\)"):
+            pictures.read(str(tmp_path / "x"), "train")
+
+
+@pytest.mark.parametrize("apart", [b"", b"\0" * 8, b"\0" * 2**17])  # streams may stand apart
+def test_a_packed_text_of_several_streams_is_read_whole(apart: bytes, tmp_path: Path) -> None:
+    parts = ["".join(f"{word} {i}\n" for i in range(20_000)) for word in ("ähnlich", "more")]
+    first, second = (lzma.compress(part.encode()) for part in parts)
+    (tmp_path / "a.txt.xz").write_bytes(first + apart + second + apart)
+    assert corpora.text(str(tmp_path), "match") + corpora.text(str(tmp_path), "eval") == "".join(parts)
+
+
+@pytest.mark.parametrize("cut", [lambda x: b"?" + x[1:], lambda x: x[:-20], lambda x: x[:40]])
+def test_a_packed_text_that_is_damaged_is_not_read_up_to_there(cut: object, tmp_path: Path) -> None:
+    first, second = (lzma.compress(f"{word}\n".encode() * 1000) for word in ("words", "more"))
+    (tmp_path / "a.txt.xz").write_bytes(first + cut(second))  # type: ignore[operator]
+    with pytest.raises(DataError, match=r"a\.txt\.xz': cannot be read as UTF-8 text"):
+        corpora.text(str(tmp_path), "match")
+
+
+def test_parts_of_a_kind_that_is_not_read_are_said(tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").write_text("words\n" * 100)
+    for name in ("train.txt.gz", "train.jsonl", "notes.json"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"': train\.jsonl and 1 more is of a kind that is not read; save it as \.txt"):
+        corpora.text(str(tmp_path), "match")
+
+
+def test_an_archive_that_is_called_by_no_part_is_said(tmp_path: Path) -> None:
+    archive(tmp_path / "x/train_0.tar", "cat/0.png")
+    archive(tmp_path / "x/val.tar", "cat/1.png")
+    archive(tmp_path / "x/more.tar", "cat/2.png")
+    with pytest.warns(UserWarning, match=r"train_0\.tar is called as a part of a corpus, so more\.tar is not read"):
+        assert len(pictures.read(str(tmp_path / "x"), "match").labels) == 1
+
+
+def test_pictures_named_by_their_class_are_of_the_same_classes_in_every_part(tmp_path: Path) -> None:
+    for name in ("train/cat_0", "train/dog_0", "val/cat_0", "val/ant_0"):
+        picture(tmp_path / f"{name}.png")
+    with pytest.raises(DataError, match=r"expected the same classes in (train|val) and (train|val), found ant in only"):
+        pictures.read(str(tmp_path), "match")
+
+
+def test_a_list_of_words_beside_parts_makes_no_text_of_pictures(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        picture(tmp_path / part / "n01443537/images/n01443537_0.png")
+    (tmp_path / "words.txt").write_text("n01443537\tgoldfish\n")
+    assert corpora.kind(str(tmp_path)) == "images"
+
+
+def test_classes_that_are_numbers_stand_in_the_order_of_words(tmp_path: Path) -> None:
+    for k in range(11):
+        for i in range(2):
+            picture(tmp_path / str(k) / f"{i}.png")
+    model = pico.hf_vit(dtype=torch.float32, num_labels=11)
+    model.preprocessor_config = {"image_mean": [0.0], "image_std": [1.0], "size": 8}
+    with pytest.warns(UserWarning, match="in the order of words, and so class 10 is number 2: is it the model's"):
+        corpora.load(str(tmp_path), model, "match")
+    model.config.id2label = {k: str(k) for k in range(11)}
+    _, labels = corpora.load(str(tmp_path), model, "match")
+    assert int(labels.max()) == 10
