@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import belongings, blueprint, headers, hub, licence, references, transformers_layout
 from lmc.checkpoints.blueprint import Blueprint
-from lmc.checkpoints.checkpoint import save
+from lmc.checkpoints.checkpoint import require_tied, save
 from lmc.checkpoints.lazy import stored
 from lmc.errors import CheckpointError, LmcError, inert
 from lmc.files import open_safetensors, read_json, require_finite, sha256
@@ -83,6 +83,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     """Write base and adapter as one stock checkpoint in float32 into a new folder."""
     base = adapter.base.source
     hub.fetch(base, adapter.base.files)
+    require_tied(adapter.base)
     places = (base.folder, adapter.source.folder)  # the adapter's own come last, and so replace those of the base
     sources = {kind: place for place in places for kind in belongings.of(place)}
     metadata = licence.joined({"adapter": licence.of(adapter.source), "base": licence.of(base)})

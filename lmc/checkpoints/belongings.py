@@ -81,15 +81,15 @@ def choose(folders: Sequence[Path | None], first: int = 0) -> Choice:
 def copy(sources: Mapping[str, Path], folder: Path) -> None:
     """Copy each kind from its folder, without the code that a class of a checkpoint's own would need."""
     for kind, source in sources.items():
-        there = [] if kind == GENERATION else _files(source, kind)
-        for file in there:
+        if kind == _TEMPLATES and sources.get(TOKENIZER) != source:  # some may stand among another tokenizer's options
+            _write_templates(_templates(source), folder)
+            continue
+        for file in [] if kind == GENERATION else _files(source, kind):
             target = folder / file.relative_to(source)
             if not target.exists():  # what the model itself has written comes first
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, target)
                 _drop_code(target)
-        if kind == _TEMPLATES and not there and sources.get(TOKENIZER) != source:
-            _write_templates(_templates(source), folder)
 
 
 def require_tokenizer(folder: Path) -> None:
@@ -128,18 +128,17 @@ def _without_template(file: Path) -> str | bytes:
 
 
 def _templates(folder: Path) -> dict[str, str]:
-    """The chat templates of a folder by name, from whichever file holds them."""
+    """The chat templates of a folder by name, from the file that the stock tokenizer takes them from."""
     found: dict[str, str] = {}
-    for file in ("tokenizer_config.json", "chat_template.json"):
+    for file in ("chat_template.json", "tokenizer_config.json"):
         plain = read_json(folder / file).get("chat_template") if (folder / file).exists() else None
         named = plain if isinstance(plain, list) else [{"name": "default", "template": plain}]
         for entry in named:
             match entry:
                 case {"name": str(name), "template": str(text)} if re.fullmatch(r"[\w-]+", name):
                     found[name] = text
-    for path in _files(folder, _TEMPLATES):
-        if path.suffix == ".jinja":
-            found["default" if path.parent == folder else path.stem] = read_text(path)
+    if own := [path for path in _files(folder, _TEMPLATES) if path.suffix == ".jinja"]:  # then it reads no others
+        found = {"default" if path.parent == folder else path.stem: read_text(path) for path in own}
     for name, text in found.items():
         if _HALVES.search(text):
             raise CheckpointError(

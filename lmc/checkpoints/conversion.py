@@ -59,6 +59,8 @@ def convert(source: str | Path, directory: str | Path) -> None:
         stock, fields = olmo_layout.stock_config(config, path)
         with blueprint.buildable(path):
             model = transformers_layout.build(stock, fields)
+        if belongings.GENERATION in belongings.of(found.folder):
+            model.generation_config = transformers_layout.generation(found.folder)
     elif config:
         _, model = blueprint.empty(found)
     tensors: dict[str, Tensor] = {}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lmc.checkpoints import belongings, licence, vocabulary
 from lmc.checkpoints.blueprint import STOCK, Blueprint
-from lmc.checkpoints.checkpoint import record, save
+from lmc.checkpoints.checkpoint import record, require_tied, save
 from lmc.checkpoints.lazy import Stored, stored
 from lmc.errors import ArgumentError, IncompatibleModelsError, inert
 from lmc.files import read_json
@@ -118,8 +118,12 @@ def outline(blueprint: Blueprint, shared: Plan, k: int) -> nn.Module:
 
 
 def write(blueprints: Sequence[Blueprint], shared: Plan, k: int, folder: Path) -> None:
-    """Write the model of number `k` with the shared vocabulary as a stock checkpoint into a new folder."""
+    """Write the model of number `k` with the shared vocabulary as a stock checkpoint into a new folder.
+
+    Raises CheckpointError where its files hold two different tensors for what its settings tie.
+    """
     source = blueprints[k].source
+    require_tied(blueprints[k])
     owner = blueprints[shared.owner].source.folder
     sources = {kind: source.folder for kind in belongings.of(source.folder)} | {"tokenizer": owner}
     metadata, _ = licence.of_all([licence.of(source)])

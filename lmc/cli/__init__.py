@@ -74,7 +74,7 @@ from lmc.cli.reading import (
     matched_on,
     measured_on,
     read_alignment,
-    read_by,
+    remembering,
     require_ends_of,
     say_ends,
 )
@@ -225,10 +225,8 @@ def match(
                 begun = start_of(start)
                 with named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, begun, counts)
-                if recipe.reads_data and "identical" not in alignment.record:
-                    record = alignment.record | read_by(str(data), samples, begun)
-                    alignment = replace(alignment, record=record)
-                write(alignment, folder, export, kind)
+                read = samples if recipe.reads_data else None
+                write(remembering(alignment, str(data), read, begun), folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 

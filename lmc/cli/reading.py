@@ -1,5 +1,6 @@
 """What commands read: the samples of a corpus, and alignments whose path ends at their parents."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +86,19 @@ def measured_on(folder: Path) -> "lmc.evaluation.PathResult | None":
     return found
 
 
-def read_by(corpus: str, samples: Any, start: Any) -> dict[str, str]:
-    """What an alignment's record says of what matching read: the corpus, and a sketch of it and of its start's."""
+def remembering(alignment: "lmc.matching.Alignment", corpus: str, samples: Any, start: Any) -> "lmc.matching.Alignment":
+    """The alignment, whose record says what matching read, if anything: the corpus, and a sketch of it.
+
+    The sketch holds also what was read for the alignment that matching began from.
+    """
     from lmc import corpora
     from lmc.matching import READ
 
+    if samples is None or "identical" in alignment.record:
+        return alignment
     before = [known for known in (getattr(start, "record", {}).get(READ),) if known]
-    return {"corpus": Path(corpus).resolve().name, READ: corpora.sketch(samples, *before)}
+    said = {"corpus": Path(corpus).resolve().name, READ: corpora.sketch(samples, *before)}
+    return replace(alignment, record=alignment.record | said)
 
 
 def _warn_if_seen(corpus: str, samples: Any, aligned: "lmc.matching.Alignment") -> None:

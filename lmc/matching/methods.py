@@ -24,10 +24,20 @@ from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.learned import Learner, turned
-from lmc.matching.pairing import require_pairable, require_same_tokens, to_enlarge
+from lmc.matching.pairing import require_pairable, require_same_tokens, to_cut, to_enlarge
 from lmc.matching.recipe import BETTER, CLOSED_FORM, HIGHEST, START, STARTS, Choices, Recipe
 from lmc.matching.weights import match_all, report, same_epsilon
-from lmc.symmetries import ModelSpec, Transform, canonicalize, enlarge, epsilon, extreme_numbers, require_stock, state
+from lmc.symmetries import (
+    ModelSpec,
+    Transform,
+    canonicalize,
+    enlarge,
+    epsilon,
+    extreme_numbers,
+    require_stock,
+    shorten,
+    state,
+)
 from lmc.symmetries.families import Tokens, family_of, narrowest
 from lmc.symmetries.families import spec as spec_of
 
@@ -102,6 +112,8 @@ def align(
     device = usable_device(device)
     for parent in parents:
         require_stock(parent)
+    rows, longer = to_cut(parents)
+    parents = tuple(shorten(m, rows) if k in longer else m for k, m in enumerate(parents))
     largest, smaller = to_enlarge(parents)
     parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)

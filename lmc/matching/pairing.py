@@ -23,7 +23,7 @@ from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabulary
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
-from lmc.symmetries import epsilon, hollow, require_room, require_stock
+from lmc.symmetries import epsilon, hollow, require_room, require_stock, to_shorten
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, same_setting
 from lmc.symmetries.families import spec as spec_of
 
@@ -75,6 +75,22 @@ def require_same_tokens(models: Sequence[nn.Module]) -> None:
         except IncompatibleModelsError:
             if checkpoints.reference(models[0]) and checkpoints.reference(model):
                 raise
+
+
+def to_cut(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
+    """How many learned positions the shortest table has, and which models have more and must be cut. Warns of them.
+
+    >>> to_cut((a, b))
+    (0, [])
+
+    The models may lie on the meta device.
+    """
+    rows, longer = to_shorten(models)
+    if longer:
+        lengths = " and ".join(f"{length:,}" for length in contexts(models))
+        what = f"the models differ in their context, {lengths} tokens: a merged model gets the shortest"
+        warnings.warn(f"{what}, and the positions behind it are left out", stacklevel=1)
+    return rows, longer
 
 
 def to_enlarge(models: Sequence[nn.Module]) -> tuple[int, list[int]]:

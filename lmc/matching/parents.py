@@ -3,8 +3,8 @@
 >>> prepare(["run-1", "run-2"], Path("aligned.parents"), None)
 ['run-1', 'run-2']
 
-These are adapters, which are joined with their base, models whose vocabularies differ, which are given one, and models
-that are smaller than another, which are written in its shapes.
+These are adapters, which are joined with their base, models whose vocabularies differ, which are given one, models that
+are smaller than another, which are written in its shapes, and models with more learned positions, which are cut.
 """
 
 import json
@@ -30,8 +30,8 @@ from lmc.checkpoints import (
 from lmc.errors import CheckpointError
 from lmc.files import read_json, require_digests, sha256, whole_folder
 from lmc.matching.inheritance import MADE_OF
-from lmc.matching.pairing import require_pairable, to_enlarge
-from lmc.symmetries import enlarge
+from lmc.matching.pairing import require_pairable, to_cut, to_enlarge
+from lmc.symmetries import enlarge, shorten
 from lmc.symmetries.families import Tokens
 
 WRITTEN = "written"  # in that file: the SHA-256 of the record of each
@@ -92,28 +92,39 @@ def _target(k: int, source: hub.Source) -> str:
 
 
 def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
-    """The names of parents that are as large as the largest."""
+    """The names of parents with as few learned positions as the shortest, and as large as the largest."""
     blueprints = [inspect(name) for name in names]
-    largest, smaller = to_enlarge([b.model for b in blueprints])
-    if not smaller:
+    rows, longer = to_cut([b.model for b in blueprints])
+    outlines = [shorten(b.model, rows) if k in longer else b.model for k, b in enumerate(blueprints)]
+    largest, smaller = to_enlarge(outlines)
+    if not smaller and not longer:
         return list(names)
     folders = [b.source.folder for b in blueprints]
-    for k in smaller:
+    for k in range(len(names)):
         vocabulary.require_same(folders[largest], folders[k], f"model {largest + 1} and model {k + 1}")
     for blueprint in blueprints:
         hub.fetch(blueprint.source, blueprint.files)
-    targets = {k: _target(k, blueprints[k].source) for k in smaller}
+    targets = {k: _target(k, blueprints[k].source) for k in sorted({*smaller, *longer})}
+
+    def cut(k: int) -> Any:
+        model = load(blueprints[k])
+        return shorten(model, rows) if k in longer else model
 
     def write(folder: Path) -> None:
-        like = load(blueprints[largest])
+        like = cut(largest)
         for k, target in targets.items():
             kept = {kind: folders[k] for kind in belongings.of(folders[k])}
             metadata, _ = licence.of_all([licence.of(blueprints[k].source)])
-            save(enlarge(load(blueprints[k]), like), folder / target, kept, metadata=metadata)
+            own = like if k == largest else cut(k)
+            save(enlarge(own, like) if k in smaller else own, folder / target, kept, metadata=metadata)
 
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
     like_name = blueprints[largest].source.name
-    words = {to: f"{blueprints[k].source.name}, written in the shapes of {like_name}" for k, to in targets.items()}
+    words = {}
+    for k, target in targets.items():
+        changes = [f"cut to {rows:,} positions"] if k in longer else []
+        changes += [f"written in the shapes of {like_name}"] if k in smaller else []
+        words[target] = f"{blueprints[k].source.name}, {' and '.join(changes)}"
     _fill(place, {"like": largest, "parents": made_of, "words": words}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from lmc.symmetries.pattern import split_axes as split_axes
     from lmc.symmetries.precision import float64 as float64
     from lmc.symmetries.room import require_room as require_room
+    from lmc.symmetries.shortening import shorten as shorten
+    from lmc.symmetries.shortening import to_shorten as to_shorten
     from lmc.symmetries.spec import ROWS as ROWS
     from lmc.symmetries.spec import Dead as Dead
     from lmc.symmetries.spec import Epsilon as Epsilon

@@ -11,6 +11,7 @@ import lmc
 from lmc.cli import main
 from lmc.errors import IncompatibleModelsError
 from lmc.symmetries.exactness import TOLERANCE, relative_change
+from lmc.symmetries.families import contexts
 
 LARGE = {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 3, "intermediate_size": 30}
 
@@ -57,3 +58,51 @@ def test_the_command_writes_the_parent_it_matches(
     assert relative_change(pico.logits(small, inputs), pico.logits(merged, inputs)) <= TOLERANCE[torch.float32]
     assert Path("merged/tokenizer.json").read_text() == Path("words/tokenizer.json").read_text()
     assert main(["match", "small", "large", "--method", "weights", "--out", "again", "--vocabulary", "first"]) == 2
+
+
+SHORT = {"hidden_size": 8, "max_position_embeddings": 20}
+FEWER = {"intermediate_size": 6, "max_position_embeddings": 20}  # a norm that sees the whole stream lets no more in
+
+
+@pytest.mark.filterwarnings("ignore:model 2 .* is smaller than")
+@pytest.mark.parametrize(
+    ("build", "smaller"), [(pico.gpt2, SHORT), (pico.opt, SHORT), (pico.bert, FEWER), (pico.roberta, FEWER)]
+)
+@pytest.mark.parametrize("only", [False, True])
+def test_a_longer_table_of_positions_is_cut(build: Any, smaller: dict[str, Any], only: bool) -> None:
+    """A merged model reads what all have learned to read, and no more."""
+    other = {"max_position_embeddings": 20} if only else smaller
+    long, short = build(0, torch.float32), build(1, torch.float32, **other)
+    drawn = torch.get_rng_state()
+    with pytest.warns(UserWarning, match=r"differ in their context, \d+ and \d+ tokens: a merged model gets the short"):
+        alignment = lmc.match(long, short, method="weights")
+    assert torch.equal(drawn, torch.get_rng_state())
+    merged = alignment.merge(0.5)
+    assert contexts([merged]) == contexts([short]) != contexts([long])
+    inputs = pico.inputs(short)[:, : contexts([short])[0]]
+    for end, own in enumerate((long, short)):
+        found = alignment.merge(float(end))
+        assert relative_change(pico.logits(own, inputs), pico.logits(found, inputs)) <= TOLERANCE[torch.float32]
+
+
+@pytest.mark.filterwarnings("default:.* is smaller than", "default:the models differ in their context")
+def test_the_command_says_that_it_cuts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pico.tokenizer(Path("words"))
+    (Path("text.txt")).write_text("one two three four five six seven\n" * 400)
+    for name, model in (("long", pico.gpt2(0, torch.float32)), ("short", pico.gpt2(1, torch.float32, **SHORT))):
+        lmc.save(model, name, tokenizer_from="words")
+    assert main(["match", "long", "short", "--method", "weights", "--out", "aligned"]) == 0
+    assert "differ in their context, 32 and 20 tokens" in capsys.readouterr()[1]
+    assert main(["path", "aligned", "--data", "text.txt", "--grid", "2", "--json", "found.json"]) == 0
+    assert main(["merge", "aligned", "--at", "0", "--out", "merged"]) == 0
+    card = Path("merged/README.md").read_text()
+    assert "- parent 0: long, cut to 20 positions\n" in card
+    assert "- parent 1: short, written in the shapes of long\n" in card
+    merged, long, short = (lmc.load(name) for name in ("merged", "long", "short"))
+    assert merged.config.n_positions == 20 and merged.transformer.wpe.weight.shape[0] == 20
+    inputs = pico.inputs(short)
+    assert relative_change(pico.logits(long, inputs), pico.logits(merged, inputs)) <= TOLERANCE[torch.float32]
+    assert main(["verify", "merged"]) == 0
