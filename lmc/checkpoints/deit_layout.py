@@ -17,14 +17,15 @@ from typing import Any
 from torch import Tensor
 
 from lmc.errors import UnsupportedModelError
+from lmc.symmetries import timm
 
-# Width: the timm architecture and its heads.
+# Width: the timm architecture, without its pictures' size, and its heads.
 _SIZES = {
-    384: ("deit3_small_patch16_224", 6),
-    512: ("deit3_medium_patch16_224", 8),
-    768: ("deit3_base_patch16_224", 12),
-    1024: ("deit3_large_patch16_224", 16),
-    1280: ("deit3_huge_patch14_224", 16),
+    384: ("deit3_small_patch16", 6),
+    512: ("deit3_medium_patch16", 8),
+    768: ("deit3_base_patch16", 12),
+    1024: ("deit3_large_patch16", 16),
+    1280: ("deit3_huge_patch14", 16),
 }
 # What such a state dict must have, and in how many dimensions.
 _MARKS = {
@@ -62,7 +63,9 @@ def stock_arguments(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, dic
         raise UnsupportedModelError(
             f"{file}: pos_embed: expected a square of patches, found {positions} positions{_OTHER}"
         )
-    architecture, heads = _SIZES[width]
+    stem, heads = _SIZES[width]
+    # Those for larger pictures are not cut, so they have names of their own.
+    architecture = f"{stem}_{side * patch}" if timm().is_model(f"{stem}_{side * patch}") else f"{stem}_224"
     return architecture, {
         "img_size": side * patch,
         "patch_size": patch,

@@ -119,13 +119,11 @@ def claimed(out: Path, leader: bool) -> Iterator[Path | None]:
 
 
 def write(alignment: "lmc.matching.Alignment", folder: Path | None, export: bool, dtype: "torch.dtype | None") -> None:
-    """Write an alignment into the folder that this run has, and if asked the aligned models."""
-    import torch
-
+    """Write an alignment into the folder that this run has, and if asked the aligned models, in their type."""
     if folder is None:
         return
     if "stopped" in alignment.record:
         say(f"stopped early: {alignment.record['stopped']}")
     alignment.save(folder)
     if export:
-        alignment.export(folder / "models", dtype=dtype or torch.float32)
+        alignment.export(folder / "models", dtype=dtype or next(alignment.parents[0].parameters()).dtype)

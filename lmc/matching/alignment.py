@@ -231,7 +231,7 @@ class Alignment:
             found = _inherited(self.parents, take_from)
             return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, found, dtype, data, measured),)
         with whole_folder(directory) as folder:
-            write_configurations(folder, len(self.parents))
+            write_configurations(folder, len(self.parents), dtype)
             return tuple(
                 self._write(folder / f"endpoint-{k}", None, k, _inherited((parent,)), dtype, data, measured)
                 for k, parent in enumerate(self.parents)

@@ -93,7 +93,7 @@ def match_folders(
         write(folder, method, references, transforms, record)
         if export:
             (folder / "models").mkdir()
-            write_configurations(folder / "models", len(blueprints))
+            write_configurations(folder / "models", len(blueprints), DTYPES[references[0]["dtype"]])
             moved = [Moved(t, s) for t, s in zip(transforms, states, strict=True)]
             _export(folder / "models", method, record, blueprints, references, moved)
         checkpoints.require_still(blueprints)

@@ -116,9 +116,10 @@ def _of_exported(folder: Path, alignment: Alignment) -> list[Row]:
         found = _of_checkpoint(place, alignment.endpoints[k]) if place.is_dir() else []
         found.append(_row("alignment", lambda k=k, place=place: _aligned(place, alignment.models[k])))  # type: ignore[misc]
         rows += [replace(row, what=f"models/{place.name}: {row.what}") for row in found]
-    texts = configurations(len(places))
+    texts, wide = (configurations(len(places), kind) for kind in ("float32", "float64"))
     for name, text in texts.items():
-        if (folder / name).exists() and (folder / name).read_bytes() != text.encode():
+        known = {text.encode(), wide[name].encode()}
+        if (folder / name).exists() and (folder / name).read_bytes() not in known:
             rows.append(Row(f"models/{name}", False, "not as it was written; write the models again"))
     for place in sorted(set(folder.glob("[!.]*")) - {*places, *(folder / name for name in texts)}):
         rows.append(Row(f"models/{shown(place.name)}", False, "belongs to none of the parents; remove it"))

@@ -305,6 +305,15 @@ def test_other_adapters_are_refused_by_name(what: str, tmp_path: Path) -> None:
     assert not (tmp_path / "joined").exists()
 
 
+def test_a_base_with_two_tensors_that_its_settings_tie_is_refused(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora", lambda *a: pico.llama(*a, tie_word_embeddings=True))
+    (base,) = tmp_path.rglob("model.safetensors")
+    tensors = load_file(base)
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 1}, base, metadata={"format": "pt"})
+    with pytest.raises(LmcError, match=r"tie_word_embeddings is set, expected lm_head.weight to be"):
+        convert(tmp_path / "lora", tmp_path / "joined")
+
+
 def test_a_change_of_tied_tensors_is_refused(tmp_path: Path) -> None:
     adapter(tmp_path / "lora", lambda *a: pico.llama(*a, tie_word_embeddings=True), ("lm_head",))
     with pytest.raises(LmcError, match=r"expected no change of lm_head\.weight, which is tied to another tensor"):

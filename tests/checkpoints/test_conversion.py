@@ -273,6 +273,29 @@ def deit(folder: Path, **changes: Tensor | None) -> tuple[Any, dict[str, Tensor]
     return model, tensors
 
 
+@pytest.mark.parametrize(("side", "crop"), [(224, 0.9), (384, 1.0), (96, 0.9)])
+def test_pictures_for_a_deit_are_cut_as_timm_does_for_their_size(side: int, crop: float, tmp_path: Path) -> None:
+    import timm
+
+    _, tensors = deit(tmp_path / "small")
+    tensors["pos_embed"] = torch.zeros(1, (side // 16) ** 2, 384)
+    torch.save(tensors, tmp_path / "small/pytorch_model.bin")
+    convert(tmp_path / "small", tmp_path / "new")
+    found = lmc.load(tmp_path / "new").pretrained_cfg
+    assert found["crop_pct"] == crop and tuple(found["input_size"]) == (3, side, side)
+    if timm.is_model(name := f"deit3_small_patch16_{side}"):
+        assert timm.get_pretrained_cfg(name).crop_pct == crop
+
+
+def test_generation_settings_stay_beside_a_model_that_changes_its_layout(tmp_path: Path) -> None:
+    original(tmp_path / "old")
+    settings = {"eos_token_id": [3, 5], "temperature": 0.6, "do_sample": True, "max_new_tokens": 77}
+    (tmp_path / "old/generation_config.json").write_text(json.dumps(settings))
+    convert(tmp_path / "old", tmp_path / "new")
+    found = json.loads((tmp_path / "new/generation_config.json").read_text())
+    assert {name: found[name] for name in settings} == settings
+
+
 def test_a_deit_state_dict_becomes_a_timm_model(tmp_path: Path) -> None:
     from timm.models.vision_transformer import checkpoint_filter_fn
 

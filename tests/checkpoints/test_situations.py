@@ -538,6 +538,21 @@ def test_a_template_inside_the_tokenizer_s_settings_is_carried(here: Path, run: 
     assert Path("merged/additional_chat_templates/rag.jinja").read_text() == "search"
 
 
+def test_a_template_is_that_of_the_stock_tokenizer_wherever_it_stands(here: Path, run: Callable[..., Outcome]) -> None:
+    """A processor's file beside is not what a tokenizer reads, and files of templates come before its settings."""
+    edit(here / "b", "tokenizer_config.json", chat_template="hello")
+    (here / "b/chat_template.json").write_text('{"chat_template": "of a processor"}')
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    assert "- chat templates: of parent 1, as parent 0 has none" in run("merge aligned --out merged")[1]
+    stock = [transformers.AutoTokenizer.from_pretrained(name).chat_template for name in ("b", "merged")]
+    assert stock == ["hello", "hello"]
+    (here / "b/additional_chat_templates").mkdir()
+    (here / "b/additional_chat_templates/tools.jinja").write_text("tools")
+    assert run("match x b --method canonical --out again")[0] == 0 == run("merge again --out more")[0]
+    stock = [transformers.AutoTokenizer.from_pretrained(name).chat_template for name in ("b", "more")]
+    assert stock == [{"tools": "tools"}] * 2
+
+
 @pytest.mark.parametrize(
     ("first", "second", "says"),
     [

@@ -11,6 +11,7 @@ import pico
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import lmc
@@ -593,3 +594,20 @@ def test_a_tokenizer_that_leaves_merges_out_at_random_reads_a_text_the_same_ever
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model": plain, "added_tokens": []}))
     tokenizer = lmc.checkpoints.tokenizer(tmp_path)
     assert {tuple(tokenizer("abc").input_ids) for _ in range(20)} == {(4,)}
+
+
+@pytest.mark.parametrize("choice", tokens.CHOICES)
+def test_two_tensors_that_the_settings_tie_are_refused(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """The stock class reads both; one of them for both would be another function."""
+    monkeypatch.chdir(tmp_path)
+    for k, names in enumerate((W, [*W[::-1], "<new>"])):
+        checkpoint(Path("ab"[k]), k, names, tie_word_embeddings=True)
+    for name in "ab":
+        tensors = load_file(f"{name}/model.safetensors")
+        other = torch.randn_like(tensors["model.embed_tokens.weight"])
+        save_file({**tensors, "lm_head.weight": other}, f"{name}/model.safetensors", metadata={"format": "pt"})
+    code, _, err = run(f"match a b --method naive --vocabulary {choice} --out aligned")
+    assert code == 2 and "tie_word_embeddings is set, expected lm_head.weight to be model.embed_tokens.weight" in err
+    assert not Path("aligned").exists() and not Path("aligned.parents").exists()

@@ -31,6 +31,21 @@ def test_configurations_stand_beside_the_endpoints(
     ]
 
 
+@pytest.mark.parametrize("method", ["weights", "dual"])  # from file to file, and in memory
+def test_wide_models_stay_wide(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pico.tokenizer(Path("words"))
+    Path("text.txt").write_text("one two three four five six seven\n" * 400)
+    for k, name in enumerate("ab"):
+        lmc.save(pico.llama(k, torch.float64), name, tokenizer_from="words")
+    learned = "--data text.txt --steps 2 --batch 2" if method == "dual" else ""
+    assert main(f"match a b --method {method} {learned} --export --out aligned".split()) == 0
+    for k in range(2):
+        assert lmc.checkpoints.inspect(f"aligned/models/endpoint-{k}").dtype == torch.float64
+    assert Path("aligned/models/mergekit-linear.yml").read_text().endswith("dtype: float64\n")
+    assert main(["verify", "aligned"]) == 0
+
+
 def test_mergekit_merges_them(tmp_path: Path) -> None:
     if not (named := os.environ.get("LMC_MERGEKIT")):
         pytest.skip(with_mergekit.INSTALL)
