@@ -768,6 +768,32 @@ def test_what_is_held_out_though_it_was_matched_on_is_said(here: Path, run: Call
     assert "of what is held out or more" in run("path on --data cut.txt --grid 2")[2]  # its start read that
 
 
+def test_a_path_is_of_the_alignment_that_was_read(
+    here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one that is put into its place meanwhile does not get its numbers."""
+    for method in ("naive", "weights"):
+        assert run(f"match a b --method {method} --out {method}")[0] == 0
+    path = lmc.evaluation.path
+
+    def replaced(*given: Any, **named: Any) -> Any:
+        shutil.rmtree("naive")
+        shutil.copytree("weights", "naive")
+        return path(*given, **named)
+
+    monkeypatch.setattr(lmc.evaluation, "path", replaced)
+    assert run("path naive --data text.txt --limit 8 --grid 2")[0] == 0
+    code, out, _ = run("verify naive")
+    assert code == 1 and "measured on another alignment" in out
+
+
+def test_what_measures_nothing_is_said(here: Path, run: Callable[..., Outcome]) -> None:
+    assert run("match a b --method naive --out al")[0] == 0
+    code, _, err = run("merge al --data text.txt --out m")
+    assert code == 0 and "warning: --data: not used, as float32 rounds nothing of these models" in err
+    assert "(one sample has no interval)" in run("path al --data text.txt --limit 1 --grid 2")[1]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

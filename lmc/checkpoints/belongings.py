@@ -90,6 +90,8 @@ def copy(sources: Mapping[str, Path], folder: Path) -> None:
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, target)
                 _drop_code(target)
+    if sources.get(TOKENIZER) != sources.get(_TEMPLATES):  # its own template would be read where the other has none
+        _drop_template(folder / "tokenizer_config.json")
 
 
 def require_tokenizer(folder: Path) -> None:
@@ -152,6 +154,13 @@ def _write_templates(templates: Mapping[str, str], folder: Path) -> None:
         path = folder / ("chat_template.jinja" if name == "default" else f"additional_chat_templates/{name}.jinja")
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf8")
+
+
+def _drop_template(file: Path) -> None:
+    """Take the chat templates out of a tokenizer's settings."""
+    if file.is_file() and "chat_template" in (plain := read_json(file)):
+        del plain["chat_template"]
+        file.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf8")
 
 
 def _drop_code(file: Path) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmc.checkpoints.hub import Source
-from lmc.errors import inert
+from lmc.errors import CheckpointError, inert
+from lmc.files import read_json
 
 LARGEST_CARD = 2**20  # bytes
 
@@ -30,8 +31,8 @@ class Stated:
 
 
 def of(source: Source) -> Stated:
-    """What the card in a folder says; a repository of the hub is its own base."""
-    found = _metadata(source)
+    """What the card in a folder says, or timm's record; a repository of the hub is its own base."""
+    found = {**_of_record(source), **_metadata(source)}
     bases = found.get("base_model")
     listed = bases if isinstance(bases, list) else [bases]
     named = (source.repository,) if source.repository else tuple(b for b in listed if isinstance(b, str))
@@ -80,6 +81,16 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
 
 def _head(stated: Stated) -> Mapping[str, Any]:
     return stated.head or {"license": stated.licence}
+
+
+def _of_record(source: Source) -> dict[str, Any]:
+    """What timm writes beside a model's settings; its cards often say no more."""
+    try:
+        record = read_json(source.folder / "config.json").get("pretrained_cfg")
+    except (CheckpointError, OSError):
+        return {}
+    named = record.get("license") if isinstance(record, dict) else None
+    return {"license": named} if isinstance(named, str) and named else {}
 
 
 def _metadata(source: Source) -> dict[str, Any]:

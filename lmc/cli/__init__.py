@@ -258,10 +258,11 @@ def path(
     from lmc.evaluation import path as walk
     from lmc.matching import LAST_PATH, fingerprint
 
+    seal = fingerprint(alignment)  # before it is read: what stands there later may be another one
     aligned = read_alignment(alignment, verify)
     samples = held_out(data, aligned, alignment, limit, seed)
     result = walk(aligned, samples, grid, seed=seed)
-    result = replace(result, corpus=Path(data).name, alignment=fingerprint(alignment), seed=seed)
+    result = replace(result, corpus=Path(data).name, alignment=seal, seed=seed)
     own = os.access(alignment, os.W_OK)
     try:
         print(table_of(result), flush=True)
@@ -298,8 +299,9 @@ def merge(
     """Write a merged model: a stock checkpoint.
 
     A type below the parents' rounds the weights; what that does to the loss on --data (without: to the logits) is said.
-    Tokenizer, chat templates, processors and generation settings (stop tokens) come from one parent, and what that one
-    lacks from the next that has it; the card says what came from whom.
+    Tokenizer, chat templates, processors and generation settings (stop tokens) of a language model come from one
+    parent, and what that one lacks from the next that has it; the card says what came from whom. Pictures are prepared
+    as the first model's.
     """
     from lmc.matching import describe, refuse_among_models
 
@@ -335,6 +337,8 @@ def merge(
         samples = None if data is None else held_out(data, aligned, alignment, limit, seed)
         if samples is not None and is_lower(kind, next(aligned.parents[0].parameters()).dtype):
             say(f"measuring what rounding to {dtype} costs on {data}")
+        elif samples is not None:
+            warn(f"--data: not used, as {dtype} rounds nothing of these models")
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")
@@ -439,8 +443,8 @@ def reproduce(
         command.redraw(profile, figure)
     else:
         command.reproduce(profile, figure, jobs, out)
-        if code := command.said(command.unexpected(profile, figure)):
-            raise typer.Exit(code)
+    if not listing and (code := command.said(command.unexpected(profile, figure, drawn=redraw))):
+        raise typer.Exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:

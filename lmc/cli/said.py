@@ -27,7 +27,8 @@ def table_of(result: "lmc.evaluation.PathResult") -> str:
         label = " ".join(f"{w:.2f}" for w in at) if isinstance(at, tuple) else f"{at:.4f}"
         lines.append(f"{label:>7}  {loss:9.5f}  {accuracy:8.4f}")
     low, high = result.interval
-    lines.append(f"barrier {result.barrier:.5f} (95 %: {low:.5f} to {high:.5f}) {result.metric}")
+    spread = f"95 %: {low:.5f} to {high:.5f}" if result.samples > 1 else "one sample has no interval"
+    lines.append(f"barrier {result.barrier:.5f} ({spread}) {result.metric}")
     return "\n".join([*lines, f"midpoint minus better endpoint {result.gap:+.5f}"])
 
 

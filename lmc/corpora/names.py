@@ -5,6 +5,7 @@
 """
 
 import os
+import warnings
 from pathlib import Path
 
 from lmc.corpora import pictures, texts
@@ -27,6 +28,8 @@ def kind(corpus: str) -> str:
     'images'
     """
     if corpus in NAMES:
+        if Path(corpus).is_dir():
+            warnings.warn(f"corpus '{corpus}': the one of that name, not the folder; that is ./{corpus}", stacklevel=1)
         return NAMES[corpus]
     path = Path(corpus)
     if not corpus.strip():
@@ -39,9 +42,11 @@ def kind(corpus: str) -> str:
         raise DataError(f"unknown corpus '{corpus}'; expected {', '.join(NAMES)}, a text file or a folder")
     if texts.files(path) and not pictures.in_parts(path):
         return "text"
-    if pictures.archives(path) or any(child.is_dir() for child in path.iterdir()):
+    if pictures.archives(path) or pictures.any_below(path):
         return "images"
-    raise DataError(f"corpus '{corpus}': the folder holds no .txt files, no class folders and no archives")
+    below = next(path.rglob("*.txt"), None)
+    hint = "" if below is None else f"; its texts lie in folders below it ({below.relative_to(path)}): name one of them"
+    raise DataError(f"corpus '{corpus}': the folder holds no .txt files, no class folders and no archives{hint}")
 
 
 def require_kind(corpus: str, expected: str, reader: str) -> None:

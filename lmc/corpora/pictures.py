@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lmc.corpora.parts import two_parts
 from lmc.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision has them
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif")  # pictures, too
-KINDS = ("JPEG", "PNG", "BMP", "WEBP")  # of what a file says it is; some other kinds start programs
-DEEP = ("I;16", "I")  # what Pillow calls 16 bits of grey; it would cut them off at 255, and make nearly all white
+KINDS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")  # of what a file says it is; some other kinds start programs
+DEEP = ("I", "F")  # how Pillow's names for more than 8 bits begin; it would cut them off at 255, and make all white
 LARGEST = 2**26  # pixels; the cameras of most telephones make fewer
 ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tgz")
 UNREAD_ARCHIVES = (".zip", ".7z", ".rar", ".tar.bz2", ".tbz2", ".tar.zst")
@@ -65,6 +65,11 @@ def read(corpus: str, split: str) -> Pictures:
 def archives(folder: Path) -> list[Path]:
     """A folder's archives, in the order of their names."""
     return sorted(path for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
+
+
+def any_below(folder: Path) -> bool:
+    """Whether there is a picture in a folder below this one, of whatever kind."""
+    return any(file.name.lower().endswith((*SUFFIXES, *UNREAD)) for file in folder.glob("*/**/*"))
 
 
 def in_parts(folder: Path) -> bool:
@@ -210,7 +215,7 @@ def _require_once(folder: Path, listed: Mapping[Path, Sequence[str]]) -> None:
         if not any(counts[_inside(name)] > 1 for name in names):
             continue
         for name, file in _members(path):
-            if counts[_inside(name)] > 1:
+            if file is not None and counts[_inside(name)] > 1:
                 key = (_inside(name), hashlib.sha256(file.read()).hexdigest())
                 if key in seen:
                     what = f"found {name} in {seen[key]} and {path.name}; keep it in one"
@@ -220,7 +225,12 @@ def _require_once(folder: Path, listed: Mapping[Path, Sequence[str]]) -> None:
 
 def _listed(path: Path) -> list[str]:
     """The pictures of an archive. Raises DataError where one is there twice, or where it holds several parts."""
-    names = [name for name, _ in _members(path)]
+    found = list(_members(path))
+    if links := [name for name, file in found if file is None]:
+        more = f" and {len(links) - 1} more" if len(links) > 1 else ""
+        what = f"{links[0]}{more}: a link, which is not read; pack with tar --dereference --hard-dereference"
+        warnings.warn(f"corpus '{path}': {what}", stacklevel=1)
+    names = [name for name, file in found if file is not None]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"corpus '{path}': expected each picture once, found {twice[0]} twice; pack it again")
     inner = {part for name in names if (part := _parts(name)[0]) in PART_NAMES}
@@ -242,12 +252,16 @@ class _Member(tarfile.TarInfo):
 
 
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
+    """The pictures of an archive, by name; None in the place of one that is only linked."""
     try:
         with tarfile.open(path, tarinfo=_Member) as tar:
             for member in tar:
                 hidden = any(part.startswith(".") and part != "." for part in member.name.split("/"))
-                if member.isfile() and member.name.lower().endswith(SUFFIXES) and not hidden:
-                    yield member.name, tar.extractfile(member)
+                if member.name.lower().endswith(SUFFIXES) and not hidden:
+                    if member.isfile():
+                        yield member.name, tar.extractfile(member)
+                    elif member.islnk() or member.issym():
+                        yield member.name, None
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DataError(f"corpus '{path}': the archive cannot be read ({error})") from error
 
@@ -318,12 +332,16 @@ def _open(source: Any, name: str) -> Image.Image:
         if (pixels := image.width * image.height) > LARGEST:
             image.close()
             raise DataError(f"image '{name}' cannot be read: expected at most {LARGEST:,} pixels, found {pixels:,}")
-        if image.mode in DEEP:
+        if image.mode.startswith(DEEP):
             image.close()
             raise DataError(f"image '{name}': expected 8 bits a channel, found {image.mode}; save it with 8 bits")
         image.load()
     except (DataError, MemoryError):
         raise
+    except UnidentifiedImageError:
+        raise DataError(
+            f"image '{name}' cannot be read: expected {', '.join(KINDS)}, found none; save it as .png"
+        ) from None
     except Exception as error:  # damage shows in many ways
         raise DataError(f"image '{name}' cannot be read ({one_line(error)})") from error
     return image

@@ -330,15 +330,18 @@ def report(figure: Figure, profile: str) -> None:
     say(f"  {found.provenance}")
 
 
-def unexpected(profile: str, figure: str | None = None) -> list[str]:
+def unexpected(profile: str, figure: str | None = None, drawn: bool = False) -> list[str]:
     """Headline numbers of fresh results that are not what figures.yml expects: the figure's, or all of a profile.
 
     >>> unexpected("laptop", "vit-digits")
     []
+
+    With `drawn`, of committed results too, where there are no fresh ones: those that are drawn.
     """
     found = []
     for entry in [f for f in figures().values() if figure in (None, f.id) and profile in f.profiles]:
-        if not (places.fresh_folder(profile) / f"{entry.results}.json").is_file():
+        fresh = (places.fresh_folder(profile) / f"{entry.results}.json").is_file()
+        if not fresh and not (drawn and results.exist(entry.results, profile)):
             continue
         numbers = results.read(entry.results, profile).numbers.get("headline", {})
         bounds = entry.expected.get(profile, {})

@@ -254,6 +254,8 @@ def kernel_environment() -> Iterator[None]:
     for name in ("JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH"):
         os.environ.pop(name, None)
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    if os.environ.get(places.RESULTS):  # a kernel runs in another folder than this
+        os.environ[places.RESULTS] = os.path.abspath(os.environ[places.RESULTS])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the notebook stack itself, which no reader can act on

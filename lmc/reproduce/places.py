@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lmc.errors import ArgumentError, DataError
 
+RESULTS = "LMC_RESULTS"
 PROFILES = ("smoke", "laptop", "gpu", "paper")
 
 
@@ -22,7 +23,7 @@ def checkout() -> Path:
 
 def fresh_folder(profile: str) -> Path:
     """Where `write` puts results of a profile: below `$LMC_RESULTS` if set, `build/results` otherwise."""
-    override = os.environ.get("LMC_RESULTS")
+    override = os.environ.get(RESULTS)
     return (Path(override) if override else checkout() / "build/results") / _profile(profile)
 
 

@@ -205,6 +205,19 @@ def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
     assert (found - stock).abs().max() <= 2 * 2 / 255 + 1e-6  # two steps of a byte: another library resizes
 
 
+def test_a_licence_in_timm_s_record_is_passed_on(tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        lmc.save(timm_vit(k, **HALF), tmp_path / name)
+        settings = json.loads((tmp_path / name / "config.json").read_text())
+        settings["pretrained_cfg"]["license"] = "mit" if name == "c" else "cc-by-nc-4.0"
+        (tmp_path / name / "config.json").write_text(json.dumps(settings))
+    models = [lmc.load(tmp_path / name) for name in "abc"]
+    lmc.match(*models[:2], method="naive").export(tmp_path / "alike", at=0.5)
+    assert "license: cc-by-nc-4.0" in (tmp_path / "alike/README.md").read_text()
+    (card,) = lmc.match(*models[1:], method="naive").export(tmp_path / "not", at=0.5)
+    assert "licence: parent 0: cc-by-nc-4.0; parent 1: mit; look which" in card
+
+
 @pytest.mark.parametrize(("name", "told"), [("crop_mode", "border"), ("interpolation", "random")])
 def test_pictures_that_timm_would_prepare_in_a_way_not_known_here_are_refused(name: str, told: str) -> None:
     with pytest.raises(DataError, match=f"{name}: expected .*, found '{told}'"):

@@ -553,6 +553,24 @@ def test_a_template_is_that_of_the_stock_tokenizer_wherever_it_stands(here: Path
     assert stock == [{"tools": "tools"}] * 2
 
 
+def test_a_template_of_another_tokenizer_is_not_read_where_a_model_has_none(
+    here: Path, run: Callable[..., Outcome]
+) -> None:
+    """One vocabulary for both brings the first one's tokenizer, and with its settings would come its template."""
+    edit(here / "x", "tokenizer_config.json", chat_template="of x")
+    tokenizer = json.loads((here / "b/tokenizer.json").read_text())
+    ids = tokenizer["model"]["vocab"]
+    one, other = list(ids)[3:5]
+    ids[one], ids[other] = ids[other], ids[one]
+    (here / "b/tokenizer.json").write_text(json.dumps(tokenizer))
+    assert run("match x b --vocabulary first --method naive --out aligned")[0] == 0
+    kept = transformers.AutoTokenizer.from_pretrained("aligned.parents/1-b").chat_template
+    assert kept is None
+    code, card, _ = run("merge aligned --take-from second --out merged")
+    assert code == 0 and "- chat templates: of parent 0, as parent 1 has none" in card
+    assert transformers.AutoTokenizer.from_pretrained("merged").chat_template == "of x"
+
+
 @pytest.mark.parametrize(
     ("first", "second", "says"),
     [

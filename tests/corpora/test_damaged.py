@@ -60,6 +60,44 @@ def test_a_packed_text_that_is_damaged_is_not_read_up_to_there(cut: object, tmp_
         corpora.text(str(tmp_path), "match")
 
 
+def test_links_in_an_archive_are_said(tmp_path: Path) -> None:
+    picture(tmp_path / "cat/0.png")
+    (tmp_path / "cat/1.png").hardlink_to(tmp_path / "cat/0.png")
+    (tmp_path / "cat/2.png").symlink_to("0.png")
+    (tmp_path / "x").mkdir()
+    with tarfile.open(tmp_path / "x/all.tar", "w") as tar:
+        tar.add(tmp_path / "cat", "cat")
+    with pytest.warns(UserWarning, match=r"all\.tar': cat/[01]\.png and 1 more: a link, which is not read; pack with"):
+        assert len(pictures.read(str(tmp_path / "x"), "train").labels) == 1
+
+
+def test_a_folder_called_as_a_corpus_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match=r"corpus 'digits': the one of that name, not the folder; that is \./digits"):
+        assert corpora.kind("digits") == "images"
+
+
+def test_texts_below_a_folder_make_no_pictures_of_it(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part/a.txt").write_text("words\n")
+    with pytest.raises(DataError, match=r"its texts lie in folders below it \(part/a\.txt\): name one of them"):
+        corpora.kind(str(tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "read"), [("PPM", True), ("TIFF", False)])
+def test_kinds_of_pictures_that_are_not_read_are_named(kind: str, read: bool, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / f"0.{kind.lower()}")
+    given = {"size": 8, "mean": (0.5,), "std": (0.5,)}
+    if read:
+        assert len(corpora.images(str(tmp_path), "train", **given)[1]) == 2  # type: ignore[arg-type]
+        return
+    with pytest.raises(DataError, match=r"cannot be read: expected JPEG, PNG, .* found none; save it as \.png"):
+        corpora.images(str(tmp_path), "train", **given)  # type: ignore[arg-type]
+
+
 def test_parts_of_a_kind_that_is_not_read_are_said(tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("words\n" * 100)
     for name in ("train.txt.gz", "train.jsonl", "notes.json"):

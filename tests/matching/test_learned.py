@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import lmc
+from lmc.errors import ArgumentError
 from lmc.evaluation.loss import Data, evaluate, losses
 from lmc.matching import descent, learned, methods
 from lmc.matching.learned import Learner
@@ -196,6 +197,19 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
         assert all(torch.equal(mine.elements[n], theirs.elements[n]) for n in mine.elements)
     with pytest.raises(lmc.CheckpointError, match="other settings"):
         lmc.match(a, b, method="dual", data=tokens, steps=10, batch=4, resume=tmp_path / "run")
+
+
+def test_a_start_may_be_of_another_type() -> None:
+    """The models are the same where they hold the same numbers."""
+    models = [pico.neox(k, torch.float32) for k in range(2)]
+    start = lmc.match(*models, method="weights")
+    wide = [copy.deepcopy(model).double() for model in models]
+    given = {"method": "dual", "data": pico.inputs(wide[0], n=8), "steps": 1, "batch": 4}
+    assert lmc.match(*wide, start=start, **given).record["start"] == "weights"
+    with torch.no_grad():
+        next(wide[1].parameters()).view(-1)[0] += 1e-9
+    with pytest.raises(ArgumentError, match="start: expected an alignment of the same 2 models, found one of others"):
+        lmc.match(*wide, start=start, **given)
 
 
 @pytest.mark.parametrize("start", ["weights", "better"])

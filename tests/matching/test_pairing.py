@@ -483,6 +483,15 @@ def test_nothing_of_a_vision_model_is_taken_from_another(tmp_path: Path) -> None
         alignment.export(tmp_path / "merged", at=0.5, take_from=1)
 
 
+def test_rotary_settings_may_name_their_kind_twice() -> None:
+    """Older files call it `type`, and nothing reads that where `rope_type` stands."""
+    linear = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+    a, b = pico.llama(rope_parameters=linear), pico.llama(1, rope_parameters=linear | {"type": "linear"})
+    require_pairable([a, b])
+    with pytest.raises(IncompatibleModelsError, match=r"rope_parameters\.factor: expected 2.0, found 4.0"):
+        require_pairable([a, pico.llama(1, rope_parameters=linear | {"type": "linear", "factor": 4.0})])
+
+
 def test_names_of_classes_are_read_in_both_forms_of_timm() -> None:
     listed, named, numbered = (pico.vit(seed=0) for _ in range(3))
     names = [f"n{k}" for k in range(named.num_classes)]

@@ -422,9 +422,10 @@ def test_redrawing_computes_nothing(checkout: Path, capsys: pytest.CaptureFixtur
     results.write("first", "smoke", {"headline": {"x": 7.0}, "methods": {}}, {"seeds": [0], "duration_s": 0.0})
     claim = "claim: nearly zero, expected: {smoke: {x: {value: 6.0, tolerance: 0.5, runs: 5}}}"
     (checkout / "figures.yml").write_text(LEDGER.replace("draw: barrier_bars}", f"draw: barrier_bars, {claim}}}"))
-    assert main(["--redraw", "--profile", "smoke"]) == 0
-    out = capsys.readouterr().out
+    assert main(["--redraw", "--profile", "smoke"]) == 1
+    out, err = capsys.readouterr()
     assert "claim, not measured here: nearly zero" in out and "x: 7, expected 6 ± 0.5: NOT as expected" in out
+    assert err == "not as expected: first, x\n"
     assert "second: not measured yet; run: lmc reproduce --profile smoke --figure second" in out
     drawn = sorted(path.name for path in (checkout / "build/figures/smoke").iterdir())
     assert drawn == ["first.png", "first.svg"]
@@ -434,6 +435,17 @@ def test_redrawing_computes_nothing(checkout: Path, capsys: pytest.CaptureFixtur
     assert main(["--redraw", "--profile", "smoke"]) == 2  # after the others
     out, err = capsys.readouterr()
     assert "second.svg" in out and err.count("\n") == 1 and "first.json: not readable" in err
+
+
+def test_results_go_where_the_command_is_told_from_its_own_folder(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A kernel runs in the folder of the notebooks, and a name is none of its."""
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv("LMC_RESULTS", "mine")
+    assert main(["--profile", "smoke", "--figure", "first"]) == 0
+    assert (checkout / "mine/smoke/first.json").exists() and not (checkout / "notebooks/mine").exists()
+    assert "(committed results)" not in capsys.readouterr().out
 
 
 def test_list_shows_every_figure(checkout: Path, capsys: pytest.CaptureFixture) -> None:

@@ -69,10 +69,19 @@ def of_configuration(config: Any, stock: Any) -> dict[str, object]:
     meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
     found = {name: value for name, value in fields.items() if name not in meaningless and _is_read(name, stock)}
     rotary = fields.get("rope_parameters") or {}
+    if "rope_parameters" in found:
+        found["rope_parameters"] = _named_once(rotary)
     kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]  # for all layers, or by their type
     if any(kind.get("rope_type", "default") != "default" for kind in kinds):  # angles depend on the context's length
         found["max_position_embeddings"] = fields.get("max_position_embeddings")
     return found
+
+
+def _named_once(rotary: Any) -> Any:
+    """Rotary settings without the older name of their kind, which nothing reads where the newer one stands."""
+    if not isinstance(rotary, dict):
+        return rotary
+    return {name: _named_once(value) for name, value in rotary.items() if name != "type" or "rope_type" not in rotary}
 
 
 def same_setting(first: object, second: object) -> bool:
