@@ -19,6 +19,7 @@ from typing import Any
 import pico
 import pytest
 import torch
+import transformers
 
 import lmc
 from lmc.evaluation import pyplot
@@ -69,6 +70,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         "Path": Path,
         **{"model": a, "a": a, "b": b, "c": c, "tuned": tuned, "vit": vits[0], "other_vit": vits[1]},
         "large": pico.neox(dtype=torch.float32, **larger),
+        "transformers": transformers,
         **{"tokens": tokens, "match_on": tokens, "held_out": held_out},
         **{"alignment": alignment, "merged": alignment.merge(0.5), "naive": lmc.match(a, b, method="naive")},
         **{"dual": alignment, "single": lmc.match(a, b, method="single", data=tokens, steps=2)},

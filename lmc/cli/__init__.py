@@ -77,6 +77,7 @@ from lmc.cli.reading import (
     remembering,
     require_ends_of,
     say_ends,
+    to_round_on,
 )
 from lmc.cli.run import (
     claimed,
@@ -328,17 +329,11 @@ def merge(
     if card is not None and described["method"] == "naive":
         say("the ends of the path are the parents: their weights are averaged as they are stored")
     if card is None:
-        from lmc.evaluation import is_lower
-
         aligned = read_alignment(alignment, verify)
         if limit is None and data is not None and measured is not None and measured.corpus == Path(data).name:
             limit = measured.samples  # those of `path`: a card quotes one loss of a model
             seed = seed if on_the_line(context, "seed") or measured.seed is None else measured.seed
-        samples = None if data is None else held_out(data, aligned, alignment, limit, seed)
-        if samples is not None and is_lower(kind, next(aligned.parents[0].parameters()).dtype):
-            say(f"measuring what rounding to {dtype} costs on {data}")
-        elif samples is not None:
-            warn(f"--data: not used, as {dtype} rounds nothing of these models")
+        samples = None if data is None else to_round_on(data, aligned, alignment, limit, seed, kind)
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")

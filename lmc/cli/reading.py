@@ -121,3 +121,22 @@ def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit
     samples = _samples(corpus, narrowest(aligned.parents), "eval", tokenizer_from, limit, seed)
     _warn_if_seen(corpus, samples, aligned)
     return samples
+
+
+def to_round_on(
+    corpus: str,
+    aligned: "lmc.matching.Alignment",
+    folder: Path,
+    limit: int | None,
+    seed: int,
+    dtype: "torch.dtype",
+) -> Any:
+    """The same, to measure on them what rounding to a type costs; says where nothing is rounded."""
+    from lmc.evaluation import is_lower
+
+    samples, name = held_out(corpus, aligned, folder, limit, seed), str(dtype).removeprefix("torch.")
+    if is_lower(dtype, next(aligned.parents[0].parameters()).dtype):
+        say(f"measuring what rounding to {name} costs on {corpus}")
+    else:
+        warn(f"--data: not used, as {name} rounds nothing of these models")
+    return samples

@@ -1,8 +1,8 @@
 """How much of what is held out was matched on, told by content alone: files may be renamed, packed or dealt anew.
 
->>> known = sketch(samples)                                       # kept with an alignment
->>> share(samples, known)
-1.0
+>>> known = sketch(match_on)                                      # kept with an alignment
+>>> share(match_on, known), share(held_out, known)
+(1.0, 0.0)
 
 A sketch holds the hashes of all that was read: of each picture, and of every stretch of `SPAN` tokens of a text,
 wherever it begins. Of many it keeps the smallest (Broder, *On the resemblance and containment of documents*, 1997): a

@@ -189,8 +189,9 @@ def _open(path: Path, beginning: int | None = None) -> str:
 class Unpacked(io.RawIOBase):
     """The content of a .xz file, all of it: Python's reader takes for the end what it cannot read behind a stream.
 
-    >>> io.BufferedReader(Unpacked(Path("text.txt.xz"))).read(5)
-    b'words'
+    >>> _ = Path("packed.txt.xz").write_bytes(lzma.compress(b"some ") + lzma.compress(b"words"))
+    >>> io.BufferedReader(Unpacked(Path("packed.txt.xz"))).read()
+    b'some words'
     """
 
     def __init__(self, path: Path) -> None:

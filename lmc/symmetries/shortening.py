@@ -1,6 +1,8 @@
 """A language model with fewer learned positions: the same function of the texts that fit.
 
->>> short = shorten(gpt2, 16)                     # a new stock model that reads 16 tokens at a time, not 32
+>>> gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, n_positions=32))
+>>> shorten(gpt2, 16).config.n_positions                 # a new stock model, which reads 16 tokens at a time
+16
 
 Models that are merged get the shortest of their tables: beyond it, one of them never learned what a position means.
 """
@@ -22,8 +24,8 @@ POSITION = "position"  # what tables of families call the rows that are looked u
 def positions(model: nn.Module) -> int | None:
     """How many rows a language model's table of positions has; None for one without a table.
 
-    >>> positions(gpt2)
-    32
+    >>> print(positions(model), positions(vit))
+    None None
     """
     reads_text = isinstance(family_of(model).inputs(model), Tokens)
     return spec_of(model).free.get(POSITION) if reads_text else None
@@ -32,8 +34,8 @@ def positions(model: nn.Module) -> int | None:
 def to_shorten(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
     """How many rows the shortest table of several models has, and which models have more.
 
-    >>> to_shorten([gpt2, gpt2])
-    (32, [])
+    >>> to_shorten([model, large])
+    (0, [])
 
     None is to be, where they are of several architectures. They may lie on the meta device.
     """
