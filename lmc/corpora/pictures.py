@@ -1,6 +1,8 @@
 """Image corpora: handwritten digits, CIFAR-10, ImageNet, a folder of classes, a folder of archives."""
 
 import hashlib
+import io
+import lzma
 import tarfile
 import warnings
 from collections import Counter
@@ -13,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lmc.corpora.parts import two_parts
+from lmc.corpora.texts import Unpacked
 from lmc.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision has them
@@ -225,12 +228,14 @@ def _require_once(folder: Path, listed: Mapping[Path, Sequence[str]]) -> None:
 
 def _listed(path: Path) -> list[str]:
     """The pictures of an archive. Raises DataError where one is there twice, or where it holds several parts."""
-    found = list(_members(path))
-    if links := [name for name, file in found if file is None]:
-        more = f" and {len(links) - 1} more" if len(links) > 1 else ""
-        what = f"{links[0]}{more}: a link, which is not read; pack with tar --dereference --hard-dereference"
-        warnings.warn(f"corpus '{path}': {what}", stacklevel=1)
-    names = [name for name, file in found if file is not None]
+    found = [(name, file is not None) for name, file in _members(path)]
+    names = [name for name, read in found if read]
+    if others := [name for name, read in found if not read]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        kind = "of a kind that is not read; save it as .png"
+        link = "a link, which is not read; pack with tar --dereference --hard-dereference"
+        what = kind if others[0].lower().endswith(UNREAD) else link
+        warnings.warn(f"corpus '{path}': {others[0]}{more}: {what}", stacklevel=1)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"corpus '{path}': expected each picture once, found {twice[0]} twice; pack it again")
     inner = {part for name in names if (part := _parts(name)[0]) in PART_NAMES}
@@ -241,28 +246,36 @@ def _listed(path: Path) -> list[str]:
 
 
 class _Member(tarfile.TarInfo):
-    """One whose header must be whole: tarfile takes a damaged one for the end, and leaves out what follows."""
+    """One behind which nothing is left out: tarfile takes a damaged header for the end, and a file that is cut off."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Member":
+    def fromtarfile(cls, tarfile_: Any) -> "_Member":
         try:
             return super().fromtarfile(tarfile_)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(f"{error} at byte {tarfile_.offset:,}") from error
+        except tarfile.HeaderError as error:
+            what = str(error)
+            if type(error).__name__ == "EOFHeaderError":  # which a block of zeros marks
+                if all(not piece.strip(b"\0") for piece in iter(lambda: tarfile_.fileobj.read(2**20), b"")):
+                    raise
+                what = "more behind the end"
+            raise tarfile.ReadError(f"{what} at byte {tarfile_.offset:,}") from error
 
 
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
-    """The pictures of an archive, by name; None in the place of one that is only linked."""
+    """The pictures of an archive, by name; None in the place of one that is only linked, or of a kind not read."""
+    xz = path.name.lower().endswith(".xz")
     try:
-        with tarfile.open(path, tarinfo=_Member) as tar:
+        with (
+            io.BufferedReader(Unpacked(path)) if xz else path.open("rb") as file,
+            tarfile.open(fileobj=file, mode="r|" if xz else "r", tarinfo=_Member) as tar,
+        ):
             for member in tar:
                 hidden = any(part.startswith(".") and part != "." for part in member.name.split("/"))
-                if member.name.lower().endswith(SUFFIXES) and not hidden:
-                    if member.isfile():
-                        yield member.name, tar.extractfile(member)
-                    elif member.islnk() or member.issym():
-                        yield member.name, None
-    except (OSError, EOFError, tarfile.TarError) as error:
+                if not member.name.lower().endswith((*SUFFIXES, *UNREAD)) or hidden or member.isdir():
+                    continue
+                read = member.isfile() and member.name.lower().endswith(SUFFIXES)
+                yield member.name, tar.extractfile(member) if read else None
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
         raise DataError(f"corpus '{path}': the archive cannot be read ({error})") from error
 
 

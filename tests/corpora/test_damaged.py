@@ -1,8 +1,10 @@
 """What is damaged, packed in other ways or called by other names is read whole, or said: never read in part."""
 
+import gzip
 import io
 import lzma
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pico
@@ -38,9 +40,30 @@ def test_an_archive_whose_headers_are_damaged_is_not_read_up_to_there(tmp_path: 
     content = bytearray(whole.read_bytes())
     with tarfile.open(whole) as tar:
         place = tar.getmembers()[5].offset
-    for change in (bytes(content[:place]) + b"?" + bytes(content[place + 1 :]), bytes(content[: place + 100])):
+    other, cut = content[:place] + b"?" + content[place + 1 :], content[: place + 100]
+    zeros = content[:place] + bytes(512) + content[place + 512 :]
+    for change in (other, cut, content[:place], zeros):
         whole.write_bytes(change)
         with pytest.raises(DataError, match=rf"all\.tar': the archive cannot be read \(.* at byte {place:,}\)"):
+            pictures.read(str(tmp_path / "x"), "train")
+    whole.write_bytes(content + content)
+    with pytest.raises(DataError, match=r"the archive cannot be read \(more behind the end at byte"):
+        pictures.read(str(tmp_path / "x"), "train")
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, gzip.compress])
+def test_packed_archives_are_read_whole_or_not_at_all(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    archive(tmp_path / "all.tar", *(f"cat/{i}.png" for i in range(10)))
+    content = (tmp_path / "all.tar").read_bytes()
+    suffix = "xz" if pack is lzma.compress else "gz"
+    file = tmp_path / f"x/all.tar.{suffix}"
+    file.parent.mkdir()
+    first, second = pack(content[:3000]), pack(content[3000:])
+    file.write_bytes(first + second)
+    assert len(pictures.read(str(tmp_path / "x"), "train").labels) == 9
+    for damaged in (first + b"?" + second[1:], first, (first + second)[:-10]):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"all\.tar\..z': the archive cannot be read"):
             pictures.read(str(tmp_path / "x"), "train")
 
 
@@ -68,6 +91,12 @@ def test_links_in_an_archive_are_said(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x/all.tar", "w") as tar:
         tar.add(tmp_path / "cat", "cat")
     with pytest.warns(UserWarning, match=r"all\.tar': cat/[01]\.png and 1 more: a link, which is not read; pack with"):
+        assert len(pictures.read(str(tmp_path / "x"), "train").labels) == 1
+
+
+def test_pictures_of_other_kinds_in_an_archive_are_said(tmp_path: Path) -> None:
+    archive(tmp_path / "x/all.tar", "cat/0.png", "cat/1.gif")
+    with pytest.warns(UserWarning, match=r"all\.tar': cat/1\.gif: of a kind that is not read; save it as \.png"):
         assert len(pictures.read(str(tmp_path / "x"), "train").labels) == 1
 
 
