@@ -21,18 +21,19 @@ from lmc.errors import DataError
 
 SPAN = 64  # tokens: of bytes a line, of words a paragraph. Shorter stretches stand in texts that share nothing else
 SHORT = 16  # tokens: of shorter windows, a stretch is the whole
-KEPT = 4096  # hashes, 32 KiB
+KEPT = 2**15  # hashes of four bytes: few windows of a text hold some of these, too, where millions of tokens were read
 _PIECE = 2**16  # tokens whose hashes are made together
 _LARGEST = 2**64 - 1
+_HASH = np.dtype("<u4")
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that multiplying by it loses nothing
 
 
 def sketch(samples: Any, *before: str) -> str:
     """The sketch of samples, token ids or pictures with their labels, and of all that was read `before`."""
-    found = np.unique(np.concatenate([np.empty(0, np.uint64), *map(_decoded, before)]))[:KEPT]
+    found = np.unique(np.concatenate([np.empty(0, _HASH), *map(_decoded, before)]))[:KEPT]
     for piece in _hashes(samples):
         found = np.unique(np.concatenate([found, piece[piece <= _limit(found)]]))[:KEPT]
-    return base64.b64encode(found.astype("<u8").tobytes()).decode()
+    return base64.b64encode(found.tobytes()).decode()
 
 
 def share(samples: Any, known: str) -> float:
@@ -45,14 +46,14 @@ def share(samples: Any, known: str) -> float:
     return float(np.isin(found, kept).mean()) if len(found) else 0.0
 
 
-def _limit(kept: np.ndarray) -> np.uint64:
+def _limit(kept: np.ndarray) -> int:
     """The largest hash of which is known whether it was there."""
-    return np.uint64(kept[-1] if len(kept) == KEPT else _LARGEST)
+    return int(kept[-1] if len(kept) == KEPT else np.iinfo(_HASH).max)
 
 
 def _decoded(known: str) -> np.ndarray:
     try:
-        return np.unique(np.frombuffer(base64.b64decode(known, validate=True), dtype="<u8").astype(np.uint64))
+        return np.unique(np.frombuffer(base64.b64decode(known, validate=True), dtype=_HASH))
     except (TypeError, ValueError):
         what = f"expected a sketch of what was read, found {str(known)[:20]!r}"
         raise DataError(f"alignment: {what}; match the models again") from None
@@ -61,8 +62,8 @@ def _decoded(known: str) -> np.ndarray:
 def _hashes(samples: Any) -> Iterator[np.ndarray]:
     inputs = samples[0] if isinstance(samples, tuple) else samples
     if inputs.dtype != torch.int64:
-        each = [hashlib.blake2b(x.numpy().tobytes(), digest_size=8).digest() for x in inputs.float()]
-        yield np.frombuffer(b"".join(each), dtype="<u8").astype(np.uint64)
+        each = [hashlib.blake2b(x.numpy().tobytes(), digest_size=4).digest() for x in inputs.float()]
+        yield np.frombuffer(b"".join(each), dtype=_HASH)
         return
     length = inputs.shape[1]
     longest = min(SPAN, max(SHORT, length // 4), length)  # windows may be cut elsewhere the next time
@@ -71,7 +72,7 @@ def _hashes(samples: Any) -> Iterator[np.ndarray]:
         while 2 * span <= longest:  # a stretch is two of half its length, side by side
             rows = rows[:, :-span] * np.uint64(factor) + rows[:, span:]
             factor, span = factor * factor & _LARGEST, 2 * span
-        yield _mixed(rows).ravel()
+        yield (_mixed(rows) >> np.uint64(32)).astype(_HASH).ravel()
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
