@@ -890,3 +890,25 @@ def test_check_of_two_models_loads_none_that_learning_has_no_room_for(
     assert code == 0 and "and activations, more than the 5 kB of this machine" in out
     lines = [line for line in out.splitlines() if not line.startswith(("memory for", "disk", "time"))]
     assert set(lines) <= set(whole.splitlines()) and "time for matching" not in out
+
+
+def test_no_output_lies_in_the_folder_of_a_model(here: Path, run: Callable[..., Outcome]) -> None:
+    assert run("match a b --method naive --out al")[0] == 0
+    (here / "link").symlink_to("a")
+    code, _, err = run("merge al --out b/merged")
+    assert (code, err) == (2, "error: b/merged: lies in the folder of a parent; choose another place\n")
+    for line, out, model in (
+        ("match a b --method naive --out a/al", "a/al", "a"),
+        ("match a b --method naive --out link/al", "link/al", "a"),
+        ("match link b --method naive --out a/x/al", "a/x/al", "link"),
+        ("transport al a --out a/carried", "a/carried", "a"),
+        ("convert a a/stock", "a/stock", "a"),
+    ):
+        code, _, err = run(line)
+        assert (code, err) == (2, f"error: {out}: lies in the folder of a model, {model}; choose another place\n")
+    assert run("match a b --method naive --out ab")[0] == 0
+
+
+def test_a_list_of_figures_says_what_it_does_not_look_at(run: Callable[..., Outcome]) -> None:
+    code, _, err = run("reproduce --list --profile gpu --jobs 3")
+    assert (code, err) == (0, "warning: --profile, --jobs: not used beside --list\n")

@@ -29,6 +29,7 @@ from lmc.cli.asked import (
     on_the_line,
     parent_number,
     recipe_of,
+    refuse_inside,
     require_alike,
     require_known,
     require_models,
@@ -203,6 +204,7 @@ def match(
 
     recipe = recipe_of(context)
     require_use(context, recipe)
+    refuse_inside(out, models)
     refuse_occupied(out)
     state = state_folder(out, resume) if recipe.learned else None
     context.with_resource(if_interrupted(lambda: goes_on(state)))
@@ -304,11 +306,12 @@ def merge(
     parent, and what that one lacks from the next that has it; the card says what came from whom. Pictures are prepared
     as the first model's.
     """
-    from lmc.matching import describe, refuse_among_models
+    from lmc.matching import describe, refuse_among_models, refuse_own
 
     refuse_among_models(alignment, out)
     refuse_occupied(out)
     described = describe(alignment)
+    refuse_own(alignment, out)
     count = len(described["parents"])
     from lmc.matching import barycentric
 
@@ -347,6 +350,7 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
     """
     from lmc.matching import describe
 
+    refuse_inside(out, [tuned])
     refuse_occupied(out)
     describe(alignment)
     require_known(tuned)
@@ -393,6 +397,7 @@ def convert(source: Model, out: Annotated[Path, typer.Argument(help="A new folde
     """
     from lmc.checkpoints import hub
 
+    refuse_inside(out, [source])
     refuse_occupied(out)
     hub.locate(source)
     from lmc.checkpoints import conversion
@@ -420,6 +425,7 @@ def families() -> None:
 
 @app.command()
 def reproduce(
+    context: typer.Context,
     profile: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper.")] = "laptop",
     figure: Annotated[str | None, typer.Option(help="Only this figure, with what it needs.")] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the figures and exit.")] = False,
@@ -433,6 +439,7 @@ def reproduce(
     from lmc.reproduce import command
 
     if listing:
+        warn_of_idle(context, ["profile", "figure", "jobs", "redraw", "out"], "beside --list")
         print(command.listing())
     elif redraw:
         command.redraw(profile, figure)

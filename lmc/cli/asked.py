@@ -99,6 +99,19 @@ def require_models(models: list[str]) -> "Architecture | None":
     return require_alike(models)
 
 
+def refuse_inside(out: Path, folders: Sequence[str | Path]) -> None:
+    """Refuse a new folder within one of a model's: who publishes or checks that would find it there.
+
+    >>> refuse_inside(Path("run-1/aligned"), ["run-1", "run-2"])
+    Traceback (most recent call last):
+    lmc.errors.ArgumentError: run-1/aligned: lies in the folder of a model, run-1; choose another place
+    """
+    place = Path(os.path.realpath(out))
+    for folder in folders:
+        if os.path.isdir(folder) and Path(os.path.realpath(folder)) in place.parents:
+            raise ArgumentError(f"{out}: lies in the folder of a model, {folder}; choose another place")
+
+
 def require_alike(models: list[str]) -> "Architecture | None":
     """Models that are known, and of one class as far as can be seen without torch: of timm's it is not. The first's."""
     found = [require_known(name) for name in models]

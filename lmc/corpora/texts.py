@@ -6,10 +6,10 @@ import lzma
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 from lmc.corpora import docstrings
 from lmc.corpora.parts import two_parts
+from lmc.corpora.unpacked import Unpacked
 from lmc.errors import DataError
 
 SUFFIXES = (".txt", ".txt.xz")
@@ -25,7 +25,6 @@ HELD_OUT = 0.1  # the end of a single file, kept for evaluation
 FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("eval", "test", "valid")}
 ABOUT = ("readme", "licen", "notice", "requirements")  # how texts begin that are about a corpus
 NAMES = tuple({name for names in FILES.values() for name in names})
-_PIECE = 2**16  # bytes of a packed file that are read together
 BEGINNING = 2**20  # characters of each file of a folder by which WikiText's tokenised form is recognised
 ROWS = {"train": "train", "match": "train", "eval": "test"}  # WikiText's splits on the hub
 
@@ -184,44 +183,6 @@ def _open(path: Path, beginning: int | None = None) -> str:
     if len(text) > most:
         raise DataError(f"corpus '{path}': expected at most {most:,} characters in it, found more; use a part of it")
     return text
-
-
-class Unpacked(io.RawIOBase):
-    """The content of a .xz file, all of it: Python's reader takes for the end what it cannot read behind a stream.
-
-    >>> _ = Path("packed.txt.xz").write_bytes(lzma.compress(b"some ") + lzma.compress(b"words"))
-    >>> io.BufferedReader(Unpacked(Path("packed.txt.xz"))).read()
-    b'some words'
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file, self._stream = path.open("rb"), lzma.LZMADecompressor()
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def readinto(self, buffer: Any) -> int:
-        data = b""
-        while not data:
-            if self._stream.eof:
-                behind = self._stream.unused_data.lstrip(b"\0")  # streams may stand apart
-                while not behind:
-                    if not (piece := self._file.read(_PIECE)):
-                        return 0
-                    behind = piece.lstrip(b"\0")
-                self._stream = lzma.LZMADecompressor()
-                data = self._stream.decompress(behind, len(buffer))
-            else:
-                piece = self._file.read(_PIECE) if self._stream.needs_input else b""
-                if self._stream.needs_input and not piece:
-                    raise EOFError("it ends before its end is marked")
-                data = self._stream.decompress(piece, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _wikitext(split: str) -> str:
