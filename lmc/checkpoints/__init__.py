@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints.checkpoint import DTYPES as DTYPES
     from lmc.checkpoints.checkpoint import find_all as find_all
     from lmc.checkpoints.checkpoint import load as load
+    from lmc.checkpoints.checkpoint import record as record
     from lmc.checkpoints.checkpoint import reload as reload
     from lmc.checkpoints.checkpoint import require_tied as require_tied
     from lmc.checkpoints.checkpoint import require_written as require_written

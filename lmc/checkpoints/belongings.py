@@ -23,6 +23,7 @@ from lmc.files import read_json, read_text
 GENERATION = "generation settings"  # stop tokens among them; a model carries them, so no file is copied
 TOKENIZER = "tokenizer"
 _TEMPLATES = "chat templates"
+OF_PROCESSORS = "chat_template.json"  # which tokenizers do not read
 # How pictures become input (`lmc.checkpoints.preprocessing` reads it): in a file of its own, or nested in another one.
 PREPROCESSOR, NESTING, NESTED = "preprocessor_config.json", "processor_config.json", "image_processor"
 _KINDS: dict[str, tuple[str, ...]] = {
@@ -40,7 +41,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         "sentencepiece.bpe.model",
         "tekken.json",
     ),
-    _TEMPLATES: ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+    _TEMPLATES: ("chat_template.jinja", OF_PROCESSORS, "additional_chat_templates/*.jinja"),
     "processor": (PREPROCESSOR, NESTING, "video_preprocessor_config.json"),
     GENERATION: ("generation_config.json",),
 }
@@ -81,10 +82,11 @@ def choose(folders: Sequence[Path | None], first: int = 0) -> Choice:
 def copy(sources: Mapping[str, Path], folder: Path) -> None:
     """Copy each kind from its folder, without the code that a class of a checkpoint's own would need."""
     for kind, source in sources.items():
+        files = [] if kind == GENERATION else _files(source, kind)
         if kind == _TEMPLATES and sources.get(TOKENIZER) != source:  # some may stand among another tokenizer's options
             _write_templates(_templates(source), folder)
-            continue
-        for file in [] if kind == GENERATION else _files(source, kind):
+            files = [file for file in files if file.name == OF_PROCESSORS]
+        for file in files:
             target = folder / file.relative_to(source)
             if not target.exists():  # what the model itself has written comes first
                 target.parent.mkdir(exist_ok=True)
@@ -108,7 +110,7 @@ def _digest(folder: Path, kind: str) -> str:
     """The SHA-256 of a kind's files; of templates their texts, wherever they stand. Empty where there are none."""
     found: Mapping[str, str | bytes]
     if kind == _TEMPLATES:
-        found = _templates(folder)
+        found = {**_templates(folder), **{f.name: f.read_bytes() for f in [folder / OF_PROCESSORS] if f.is_file()}}
     else:
         found = {str(f.relative_to(folder)): _without_template(f) for f in _files(folder, kind)}
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
@@ -132,16 +134,17 @@ def _without_template(file: Path) -> str | bytes:
 def _templates(folder: Path) -> dict[str, str]:
     """The chat templates of a folder by name, from the file that the stock tokenizer takes them from."""
     found: dict[str, str] = {}
-    for file in ("chat_template.json", "tokenizer_config.json"):
-        plain = read_json(folder / file).get("chat_template") if (folder / file).exists() else None
-        named = plain if isinstance(plain, list) else [{"name": "default", "template": plain}]
-        for entry in named:
-            match entry:
-                case {"name": str(name), "template": str(text)} if re.fullmatch(r"[\w-]+", name):
-                    found[name] = text
+    file = folder / "tokenizer_config.json"
+    plain = read_json(file).get("chat_template") if file.exists() else None
+    for entry in plain if isinstance(plain, list) else [{"name": "default", "template": plain}]:
+        match entry:
+            case {"name": str(name), "template": str(text)} if re.fullmatch(r"[\w-]+", name):
+                found[name] = text
     if own := [path for path in _files(folder, _TEMPLATES) if path.suffix == ".jinja"]:  # then it reads no others
         found = {"default" if path.parent == folder else path.stem: read_text(path) for path in own}
-    for name, text in found.items():
+    other = folder / OF_PROCESSORS
+    beside = {other.name: str(read_json(other).get("chat_template"))} if other.is_file() else {}
+    for name, text in {**found, **beside}.items():
         if _HALVES.search(text):
             raise CheckpointError(
                 f"{folder}: chat template {name}: expected text, found half a character (a surrogate); save it as UTF-8"
@@ -154,6 +157,14 @@ def _write_templates(templates: Mapping[str, str], folder: Path) -> None:
         path = folder / ("chat_template.jinja" if name == "default" else f"additional_chat_templates/{name}.jinja")
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf8")
+
+
+def shorten(folder: Path, context: int) -> None:
+    """Let a tokenizer cut texts to what its model reads at most, where its settings say more."""
+    file = folder / "tokenizer_config.json"
+    plain = read_json(file) if file.is_file() else {}
+    if isinstance(told := plain.get("model_max_length"), int | float) and told > context:
+        file.write_text(json.dumps(plain | {"model_max_length": context}, indent=2) + "\n", encoding="utf8")
 
 
 def _drop_template(file: Path) -> None:

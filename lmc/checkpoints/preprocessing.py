@@ -39,7 +39,8 @@ class Preprocessing:
 
     Before that the shorter side is resized to the model's size over `crop`, and the centre cut out; with `squash` both
     sides are resized to it, whatever becomes of the proportions. `stock`: the library whose rounding of sizes and
-    margins that is. `size`: what the record says that pictures end as, where it says so; see `size`.
+    margins that is. `size`: what the record says that pictures end as, where it says so; see `size`. `uncut`: nothing
+    is cut out, and yet proportions stay, so that only square pictures become square.
     """
 
     mean: tuple[float, ...]
@@ -49,6 +50,7 @@ class Preprocessing:
     squash: bool = False
     stock: str = field(default="timm", repr=False)  # no part of what an alignment is bound to
     size: int | None = field(default=None, repr=False)
+    uncut: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def of(model: Any) -> Preprocessing | None:
     size, crop = _size(other, kind), _cut(other, kind)
     share = 1.0 if crop is None or size is None else crop / size
     squash = not _keeps_proportions(other, kind)
-    return Preprocessing(mean, std, share, _RESAMPLE[resample], squash, "transformers", crop or size)
+    uncut = crop is None and not squash
+    return Preprocessing(mean, std, share, _RESAMPLE[resample], squash, "transformers", crop or size, uncut)
 
 
 def _kind(model: Any, config: dict[str, Any]) -> str:
@@ -134,7 +137,8 @@ def require(model: nn.Module) -> Preprocessing:
     if found.stock == "transformers":
         other: dict[str, Any] = getattr(model, "preprocessor_config", {})
         told = {"kind of processor": _kind(model, other), "do_resize": bool(other.get("do_resize", True))}
-        known = {"kind of processor": tuple(_KINDS), "do_resize": (True,)}
+        told["do_pad"] = bool(other.get("do_pad"))
+        known = {"kind of processor": tuple(_KINDS), "do_resize": (True,), "do_pad": (False,)}
         for name in ("size", "crop_size"):
             _require_square(name, other.get(name))
     for name, expected in known.items():

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +121,13 @@ def claimed(out: Path, leader: bool) -> Iterator[Path | None]:
 
 def write(alignment: "lmc.matching.Alignment", folder: Path | None, export: bool, dtype: "torch.dtype | None") -> None:
     """Write an alignment into the folder that this run has, and if asked the aligned models, in their type."""
+    import torch
+
     if folder is None:
         return
     if "stopped" in alignment.record:
         say(f"stopped early: {alignment.record['stopped']}")
     alignment.save(folder)
     if export:
-        alignment.export(folder / "models", dtype=dtype or next(alignment.parents[0].parameters()).dtype)
+        types = [next(parent.parameters()).dtype for parent in alignment.parents]
+        alignment.export(folder / "models", dtype=dtype or reduce(torch.promote_types, types))

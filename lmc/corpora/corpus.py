@@ -89,6 +89,7 @@ def images(
     seed: int = 0,
     squash: bool = False,
     stock: str = "timm",
+    uncut: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """A split's images, float32 `[n, channels, size, size]`, and labels, int64 `[n]`.
 
@@ -98,7 +99,8 @@ def images(
 
     The usual evaluation transform: the shorter side becomes `size / crop`, the centre is cut out, values in [0, 1] are
     normalised. With `squash` both sides become that long; `stock` is the library whose rounding of sides and margins
-    that is, timm or transformers. One `mean` makes grey images, three make coloured ones.
+    that is, timm or transformers. `uncut`: nothing is cut out, so pictures have to be square.
+    One `mean` makes grey images, three make coloured ones.
     `limit` draws that many at random by `seed`, and keeps their order. Raises DataError, ArgumentError.
     """
     _expect(corpus, split, "images")
@@ -109,6 +111,9 @@ def images(
     chosen = _draw(len(found.labels), limit, seed)
     x = torch.empty(len(chosen), len(mean), size, size, dtype=torch.float32)  # whatever torch's default is
     for i, image in enumerate(found.open(chosen.tolist())):
+        if uncut and image.width != image.height:
+            what = f"expected square pictures, as do_center_crop is off, found one of {image.width} × {image.height}"
+            raise DataError(f"corpus '{corpus}': {what}; cut them, or give pictures as tensors (lmc.path)")
         x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation, squash, stock)
     shape = (1, -1, 1, 1)
     x = (x - torch.tensor(mean, dtype=x.dtype).view(shape)) / torch.tensor(std, dtype=x.dtype).view(shape)
@@ -176,6 +181,7 @@ def load(
         seed=seed,
         squash=seen.squash,
         stock=seen.stock,
+        uncut=seen.uncut,
     )
     return x, torch.tensor(_numbers(corpus, classes, model))[labels]
 

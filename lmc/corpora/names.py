@@ -40,7 +40,8 @@ def kind(corpus: str) -> str:
         raise DataError(f"corpus '{corpus}': expected a {' or '.join(texts.SUFFIXES)} file or a folder")
     if not path.is_dir():
         raise DataError(f"unknown corpus '{corpus}'; expected {', '.join(NAMES)}, a text file or a folder")
-    if texts.files(path) and not pictures.in_parts(path):
+    found = texts.files(path)
+    if any(file.name.startswith(texts.NAMES) for file in found) or (found and not pictures.in_parts(path)):
         return "text"
     if pictures.archives(path) or pictures.any_below(path):
         return "images"

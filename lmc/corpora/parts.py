@@ -6,6 +6,7 @@ from collections.abc import Iterable
 # What people call parts, in whatever case and with whatever around it.
 TRAINING = {"train", "training"}
 HELD_OUT = {"eval", "evaluation", "test", "testing", "val", "valid", "validation", "dev", "heldout", "holdout"}
+_WHAT = re.compile("(?<=.)(sets?|data|splits?|images|imgs|texts?)$")  # of what it is a part
 
 
 def two_parts(names: Iterable[str]) -> list[str]:
@@ -14,6 +15,6 @@ def two_parts(names: Iterable[str]) -> list[str]:
     >>> two_parts(["wiki.test.txt", "wiki.Train.txt"])
     ['wiki.Train.txt', 'wiki.test.txt']
     """
-    words = {name: set(re.findall("[a-z]+", name.lower())) for name in names}
+    words = {name: {_WHAT.sub("", word) for word in re.findall("[a-z]+", name.lower())} for name in names}
     found = [next((name for name in words if words[name] & meant), None) for meant in (TRAINING, HELD_OUT)]
     return [name for name in found if name is not None] if None not in found else []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lmc import checkpoints
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, inert
-from lmc.evaluation import PathResult, change, is_lower
+from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
@@ -39,7 +39,7 @@ from lmc.symmetries import (
     set_epsilon,
     state,
 )
-from lmc.symmetries.families import contexts, family_of, name_classes_as
+from lmc.symmetries.families import contexts, family_of, name_classes_as, narrowest
 from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
@@ -230,6 +230,7 @@ class Alignment:
         if at is not None:
             found = _inherited(self.parents, take_from)
             return (self._write(Path(directory), barycentric(at, len(self.parents)), 0, found, dtype, data, measured),)
+        data = None if data is None else as_data(data, narrowest(self.parents))  # read once, for all of them
         with whole_folder(directory) as folder:
             write_configurations(folder, len(self.parents), dtype)
             return tuple(

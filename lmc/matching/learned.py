@@ -195,7 +195,7 @@ class Learner:
         scale = workers.count() if self.mesh is not None else 1  # FSDP averages over processes; a sum is wanted here
         self.model.zero_grad(set_to_none=True)
         loss = torch.zeros(1, dtype=torch.float64, device=self.device)
-        for part in mine.split(self.recipe.accumulate):
+        for part in mine.split(workers.parts(batch, self.recipe.accumulate)):
             with self._precision():
                 term = losses(self.model, part).sum() / len(batch)
             (scale * term).backward()
@@ -226,7 +226,8 @@ class Learner:
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         with self._precision():
             self.materialise(weights, mine)
-            for part in mine.split(math.ceil(len(data) * self.recipe.accumulate / self.recipe.per_step)):
+            wanted = math.ceil(len(data) * self.recipe.accumulate / self.recipe.per_step)
+            for part in mine.split(workers.parts(data, wanted)):
                 total += losses(self.model, part).sum()
         workers.total({"loss": total})
         return float(total) / len(data)

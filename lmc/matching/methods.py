@@ -109,6 +109,7 @@ def align(
         raise ArgumentError(f"data: the method {recipe.method} needs some, found none")
     if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
         raise ArgumentError(f"seed: expected a whole number in [0, 2⁶³), found {seed!r}")
+    seed = int(seed)
     device = usable_device(device)
     for parent in parents:
         require_stock(parent)
@@ -278,7 +279,11 @@ def _same_numbers(one: nn.Module, other: nn.Module) -> bool:
     if one is other:
         return True
     mine, theirs = state(one), state(other)
-    return mine.keys() == theirs.keys() and all(torch.equal(t.double(), theirs[n].double()) for n, t in mine.items())
+
+    def equal(name: str) -> bool:  # they may lie on two devices
+        return torch.equal(mine[name].cpu().double(), theirs[name].cpu().double())
+
+    return mine.keys() == theirs.keys() and all(map(equal, mine))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from lmc.checkpoints import (
     inspect,
     licence,
     load,
+    record,
     refer,
     require_written,
     save,
@@ -32,7 +33,7 @@ from lmc.files import read_json, require_digests, sha256, whole_folder
 from lmc.matching.inheritance import MADE_OF
 from lmc.matching.pairing import require_pairable, to_cut, to_enlarge
 from lmc.symmetries import enlarge, shorten
-from lmc.symmetries.families import Tokens
+from lmc.symmetries.families import Tokens, contexts
 
 WRITTEN = "written"  # in that file: the SHA-256 of the record of each
 
@@ -78,8 +79,8 @@ def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -
                 "delete it, or choose another name for the output"
             )
         require_digests(place, written, f"delete {place}, and it is made anew")
-        for record in written:
-            require_written((place / record).parent)
+        for file in written:
+            require_written((place / file).parent)
         return
     with whole_folder(place) as folder:
         write(folder)
@@ -117,12 +118,16 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
             metadata, _ = licence.of_all([licence.of(blueprints[k].source)])
             own = like if k == largest else cut(k)
             save(enlarge(own, like) if k in smaller else own, folder / target, kept, metadata=metadata)
+            if k in longer:
+                belongings.shorten(folder / target, read[0])
+                record(folder / target)
 
+    read = contexts([outlines[largest]])
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
     like_name = blueprints[largest].source.name
     words = {}
     for k, target in targets.items():
-        changes = [f"cut to {rows:,} positions"] if k in longer else []
+        changes = [f"cut to texts of {read[0]:,} tokens"] if k in longer else []
         changes += [f"written in the shapes of {like_name}"] if k in smaller else []
         words[target] = f"{blueprints[k].source.name}, {' and '.join(changes)}"
     _fill(place, {"like": largest, "parents": made_of, "words": words}, write)

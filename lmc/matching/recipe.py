@@ -97,9 +97,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None:
                 require_whole(name, value, least=1)
-        if self.lr is not None and not 0 < self.lr <= LARGEST_RATE:
-            raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
-        if _is_range(self.lambdas):  # of any kind of numbers: a record holds those of Python
+                object.__setattr__(self, name, int(value))  # of any kind of numbers: a record holds those of Python
+        if self.lr is not None:
+            if not 0 < self.lr <= LARGEST_RATE:
+                raise ArgumentError(f"lr: expected a number in (0, {LARGEST_RATE}], found {self.lr}")
+            object.__setattr__(self, "lr", float(self.lr))
+        if _is_range(self.lambdas):
             object.__setattr__(self, "lambdas", tuple(float(place) for place in self.lambdas))
         elif not isinstance(self.lambdas, str) or self.lambdas != HIGHEST:
             raise ArgumentError(f"lambdas: expected 0 ≤ low ≤ high ≤ 1, or {HIGHEST!r}, found {self.lambdas!r}")

@@ -77,6 +77,14 @@ def share(batch: Data) -> Data:
     return batch[slice(distributed.get_rank(), None, count())] if running() else batch
 
 
+def parts(batch: Data, wanted: int) -> int:
+    """How many parts every process cuts its share of a batch into: as many as wanted, if each has so many samples.
+
+    Where weights are sharded all processes have to go through the model equally often.
+    """
+    return max(1, min(wanted, len(batch) // count()))
+
+
 def agree(tensors: Mapping[str, Tensor]) -> None:
     """Overwrite tensors with those of the first process: what each computed alone may differ in the last bit."""
     if running():

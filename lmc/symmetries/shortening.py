@@ -62,6 +62,8 @@ def shorten(model: Any, rows: int) -> Any:
             setattr(new, name, copy.deepcopy(getattr(model, name)))
     if on_meta:
         return new
+    if model.can_generate() and (new.generation_config.max_length or 0) > rows:
+        new.generation_config.max_length = contexts([new])[0]
     held = state(model)
     cut = {n: t[:rows].clone() if spec.rules.get(n, "").split(" ")[0] == POSITION else t for n, t in held.items()}
     first = next(model.parameters())

@@ -205,6 +205,26 @@ def test_pictures_that_are_not_square_become_what_the_stock_processor_makes(
     assert (found - stock).abs().max() <= 2 * 2 / 255 + 1e-6  # two steps of a byte: another library resizes
 
 
+def test_pictures_that_nothing_cuts_out_have_to_be_square(tmp_path: Path) -> None:
+    lmc.save(hf_vit(0, torch.float32, **HALF), tmp_path / "a")
+    given = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 8}, "do_center_crop": False}
+    given |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(given))
+    model = lmc.load(tmp_path / "a")
+    for k in range(10):
+        (tmp_path / f"pictures/{k}").mkdir(parents=True)
+        for name in range(2):
+            Image.new("RGB", (8, 8)).save(tmp_path / f"pictures/{k}/{name}.png")
+    assert len(corpora.load(str(tmp_path / "pictures"), model, "match")[1]) == 18
+    for k in range(10):
+        Image.new("RGB", (9, 8)).save(tmp_path / f"pictures/{k}/0.png")
+    with pytest.raises(DataError, match="expected square pictures, as do_center_crop is off, found one of 9 × 8; cut"):
+        corpora.load(str(tmp_path / "pictures"), model, "match")
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(given | {"do_pad": True, "pad_size": 9}))
+    with pytest.raises(DataError, match="do_pad: expected False, found 'True'"):
+        preprocessing.require(lmc.load(tmp_path / "a"))
+
+
 def test_a_licence_in_timm_s_record_is_passed_on(tmp_path: Path) -> None:
     for k, name in enumerate("abc"):
         lmc.save(timm_vit(k, **HALF), tmp_path / name)

@@ -551,6 +551,11 @@ def test_a_template_is_that_of_the_stock_tokenizer_wherever_it_stands(here: Path
     assert run("match x b --method canonical --out again")[0] == 0 == run("merge again --out more")[0]
     stock = [transformers.AutoTokenizer.from_pretrained(name).chat_template for name in ("b", "more")]
     assert stock == [{"tools": "tools"}] * 2
+    shutil.rmtree(here / "b/additional_chat_templates")
+    edit(here / "b", "tokenizer_config.json", chat_template=None)  # what is left is a processor's
+    assert run("match x b --method canonical --out third")[0] == 0 == run("merge third --out last")[0]
+    assert Path("last/chat_template.json").read_text() == '{"chat_template": "of a processor"}'
+    assert transformers.AutoTokenizer.from_pretrained("last").chat_template is None
 
 
 def test_a_template_of_another_tokenizer_is_not_read_where_a_model_has_none(

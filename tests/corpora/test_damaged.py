@@ -129,9 +129,9 @@ def test_kinds_of_pictures_that_are_not_read_are_named(kind: str, read: bool, tm
 
 def test_parts_of_a_kind_that_is_not_read_are_said(tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("words\n" * 100)
-    for name in ("train.txt.gz", "train.jsonl", "notes.json"):
+    for name in ("train.txt.gz", "train.json", "train_results.json", "test_notes.csv", "notes.json"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"': train\.jsonl and 1 more is of a kind that is not read; save it as \.txt"):
+    with pytest.warns(UserWarning, match=r"': train\.json and 1 more is of a kind that is not read; save it as \.txt"):
         corpora.text(str(tmp_path), "match")
 
 
@@ -155,6 +155,17 @@ def test_a_list_of_words_beside_parts_makes_no_text_of_pictures(tmp_path: Path) 
         picture(tmp_path / part / "n01443537/images/n01443537_0.png")
     (tmp_path / "words.txt").write_text("n01443537\tgoldfish\n")
     assert corpora.kind(str(tmp_path)) == "images"
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text("words\n")
+    assert corpora.kind(str(tmp_path)) == "text"
+
+
+@pytest.mark.parametrize("names", [("trainset", "testset"), ("train_images", "valimages"), ("trainData", "testData")])
+def test_parts_by_longer_names_are_no_classes(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in names:
+        picture(tmp_path / name / "cat/0.png")
+    with pytest.raises(DataError, match=r"expected classes, found .* and .*; call them train and val"):
+        pictures.read(str(tmp_path), "match")
 
 
 def test_classes_that_are_numbers_stand_in_the_order_of_words(tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def test_text_that_shares_nothing_but_its_language_shares_no_stretch() -> None:
         assert corpora.share(parts["eval", length], corpora.sketch(parts["match", length])) < most
 
 
+def test_few_stretches_tell_nothing_and_one_picture_does() -> None:
+    one, other = text(1, 0, 16), text(1, 1, 16)
+    assert corpora.share(torch.cat([one, other]), corpora.sketch(one)) == 0.0
+    assert corpora.share(text(4, 0, 16), corpora.sketch(text(4, 0, 16))) == 1.0
+    assert corpora.share(pictures(20, 0), corpora.sketch(tuple(x[:1] for x in pictures(20, 0)))) == 1 / 20
+
+
 @pytest.mark.parametrize("known", ["?", "AAA=", None, 3, ["a"]])
 def test_what_is_no_sketch_is_told(known: object) -> None:
     with pytest.raises(DataError, match="expected a sketch of what was read"):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pico
 import pytest
 import torch
@@ -210,6 +211,18 @@ def test_a_start_may_be_of_another_type() -> None:
         next(wide[1].parameters()).view(-1)[0] += 1e-9
     with pytest.raises(ArgumentError, match="start: expected an alignment of the same 2 models, found one of others"):
         lmc.match(*wide, start=start, **given)
+
+
+def test_choices_may_be_numbers_of_other_libraries(tmp_path: Path) -> None:
+    """Data may come one batch after the other, too, and serves for every endpoint that is written."""
+    a, b = (pico.neox(k, torch.float32) for k in range(2))
+    given = {name: np.int64(value) for name, value in (("steps", 2), ("batch", 4), ("accumulate", 2), ("seed", 3))}
+    found = lmc.match(a, b, data=pico.inputs(a, n=16), lr=torch.tensor(0.01), patience=np.int32(9), **given)
+    found.save(tmp_path / "aligned")
+    record = lmc.Alignment.load(tmp_path / "aligned").record
+    assert {name: record[name] for name in given} == {"steps": 2, "batch": 4, "accumulate": 2, "seed": 3}
+    held_out = (batch for batch in pico.inputs(a, n=8, seed=1).split(4))
+    assert len(found.export(tmp_path / "models", dtype=torch.bfloat16, data=held_out)) == 2
 
 
 @pytest.mark.parametrize("start", ["weights", "better"])

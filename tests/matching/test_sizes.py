@@ -1,5 +1,6 @@
 """Models of different size are matched: the smaller one is written in the larger one's shapes, and that is said."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +94,21 @@ def test_the_command_says_that_it_cuts(
     pico.tokenizer(Path("words"))
     (Path("text.txt")).write_text("one two three four five six seven\n" * 400)
     for name, model in (("long", pico.gpt2(0, torch.float32)), ("short", pico.gpt2(1, torch.float32, **SHORT))):
+        model.generation_config.max_length = contexts([model])[0]
+        settings = json.loads(Path("words/tokenizer_config.json").read_text()) | {"model_max_length": 32}
+        Path("words/tokenizer_config.json").write_text(json.dumps(settings))
         lmc.save(model, name, tokenizer_from="words")
     assert main(["match", "long", "short", "--method", "weights", "--out", "aligned"]) == 0
     assert "differ in their context, 32 and 20 tokens" in capsys.readouterr()[1]
     assert main(["path", "aligned", "--data", "text.txt", "--grid", "2", "--json", "found.json"]) == 0
     assert main(["merge", "aligned", "--at", "0", "--out", "merged"]) == 0
     card = Path("merged/README.md").read_text()
-    assert "- parent 0: long, cut to 20 positions\n" in card
+    assert "- parent 0: long, cut to texts of 20 tokens\n" in card
     assert "- parent 1: short, written in the shapes of long\n" in card
     merged, long, short = (lmc.load(name) for name in ("merged", "long", "short"))
     assert merged.config.n_positions == 20 and merged.transformer.wpe.weight.shape[0] == 20
     inputs = pico.inputs(short)
     assert relative_change(pico.logits(long, inputs), pico.logits(merged, inputs)) <= TOLERANCE[torch.float32]
     assert main(["verify", "merged"]) == 0
+    assert merged.generation_config.max_length == 20
+    assert json.loads(Path("merged/tokenizer_config.json").read_text())["model_max_length"] == 20

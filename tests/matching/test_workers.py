@@ -81,3 +81,9 @@ def test_unequal_shares_of_sharded_models_are_refused(folder: Path, options: lis
 def test_early_stopping_of_sharded_models_comes_to_an_end(folder: Path) -> None:
     """Three samples kept aside would be two forward passes of one process and one of the other."""
     match(folder, "patient", 2, "--shard", "--patience", "1", "--limit", "30", "--batch", "2", "--steps", "51")
+
+
+@pytest.mark.skipif(OLD, reason="torch 2.6 cannot shard on the CPU")
+def test_a_look_of_sharded_models_comes_to_an_end(folder: Path) -> None:
+    """What is looked at falls into 11, 11 and 10 samples, and a step reads two: that would be six passes, and five."""
+    match(folder, "looked", 3, "--shard", "--lambdas", "highest", "--batch", "6", "--steps", "1")
