@@ -892,6 +892,26 @@ def test_check_of_two_models_loads_none_that_learning_has_no_room_for(
     assert set(lines) <= set(whole.splitlines()) and "time for matching" not in out
 
 
+def test_any_two_of_several_models_are_compared(here: Path, run: Callable[..., Outcome]) -> None:
+    shutil.copytree("b", "c")
+    code, out, err = run("check a b c")
+    assert code == 0 and out.count("|cosine| of the weights") == 3 and "|cosine| of the weights  1.000 (b, c)" in out
+    assert err.count("warning:") == 1 and "b and c may share an initialisation" in err
+    for method in ("weights", "activations"):
+        code, _, err = run(f"match a b c --method {method} --data text.txt --limit 8 --out {method}")
+        assert code == 0 and "b and c may share" in err.replace(f"{here.name}/", "")
+
+
+def test_a_card_does_not_say_where_a_fine_tune_lies(here: Path, run: Callable[..., Outcome]) -> None:
+    assert run("match a b --method naive --out al")[0] == 0
+    tuned = lmc.load("a")
+    with torch.no_grad():
+        next(tuned.parameters()).mul_(1.01)
+    lmc.save(tuned, "runs/3", tokenizer_from="a")
+    code, card, _ = run(f"transport al {here / 'runs/3'} --out carried")
+    assert code == 0 and "- tuned: runs/3 (" in card and str(here) not in card
+
+
 def test_no_output_lies_in_the_folder_of_a_model(here: Path, run: Callable[..., Outcome]) -> None:
     assert run("match a b --method naive --out al")[0] == 0
     (here / "link").symlink_to("a")

@@ -54,13 +54,17 @@ def layout(folder: Path, single: str = SAFE) -> tuple[str, ...]:
     index = folder / f"{single}.index.json"
     if not index.exists():
         return ()
-    places = read_json(index).get("weight_map")
+    plain = read_json(index)
+    places = plain.get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(f, str) for f in places.values()):
         raise CheckpointError(f"{index}: expected a weight_map from tensors to files; {_AGAIN}")
     files = tuple(sorted(set(places.values())))
     for file in files:
         if Path(file).name != file:
             raise CheckpointError(f"{index}: expected names of files beside it, found {file!r}; {_AGAIN}")
+    if not isinstance(plain.get("metadata"), dict):
+        what = "expected an object, which may be empty but which the stock library reads"
+        raise CheckpointError(f"{index}: metadata: {what}, found none; {_AGAIN}, or write it there")
     return files
 
 

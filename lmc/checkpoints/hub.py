@@ -39,6 +39,9 @@ class Source:
     commit: str | None = None
 
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
 def locate(name: str | Path) -> Source:
     """A folder, or `repository[@revision]` of the hub: without its weights, unless they are here already.
 
@@ -57,9 +60,8 @@ def locate(name: str | Path) -> Source:
             f"{name}: is a file, expected a folder with config.json and weights; where it lies in one, name that folder"
         )
     repository, _, revision = re.sub("^hf[-_]hub:", "", text).partition("@")
-    meant_here = (
-        "/" in text and folder.parent.is_dir()
-    )  # where runs/ exists, runs/3 is a mistyped folder, no repository
+    # Where runs/ exists, runs/3 is a mistyped folder, no repository; a name with a commit is one that was recorded.
+    meant_here = "/" in text and folder.parent.is_dir() and not _COMMIT.fullmatch(revision)
     if meant_here or not _NAME.fullmatch(repository):
         raise CheckpointError(f"{name}: no such folder; look how it is spelled (a model of the hub is OWNER/NAME)")
     if "/" not in repository and _timm_knows(repository):

@@ -305,7 +305,7 @@ def _length(name: str, value: Any) -> int:
 def _size(config: dict[str, Any], kind: _Kind) -> int | None:
     """What pictures are resized to. Without a word of it, ViT's are as large as the model reads them."""
     if config.get("size") is None:
-        return kind.size if _cuts(config, kind) else None
+        return kind.size if _cuts(config, kind) or not kind.square else None
     return _length("size", config["size"])
 
 

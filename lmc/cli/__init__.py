@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -163,11 +164,11 @@ def _check_pairing(models: list[str]) -> None:
         print(f"{'time for matching':<24} {estimate} (on cpu, an estimate)")
     alike, unrelated = (provenance.duration(seconds) for seconds in weights_seconds(outline))
     print(f"{'time of weights':<24} about {alike} where one is the other rewritten, to {unrelated} where unrelated")
-    first, *others = map(checkpoints.stored, pair.blueprints)  # read a tensor at a time
-    for name, other in zip(models[1:], others, strict=True):
+    weights = map(checkpoints.stored, pair.blueprints)  # read a tensor at a time
+    for (one, first), (name, other) in combinations(zip(models, weights, strict=True), 2):
         size = cosine(first, other, matrices(outline))
-        print(f"{'|cosine| of the weights':<24} {abs(size):.3f} ({shown(models[0])}, {shown(name)})")
-        warn_if_shared(models[0], name, size)
+        print(f"{'|cosine| of the weights':<24} {abs(size):.3f} ({shown(one)}, {shown(name)})")
+        warn_if_shared(one, name, size)
 
 
 @app.command()
@@ -366,7 +367,7 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
         base_of(model, aligned.parents)
         if verify:
             require_ends_of(aligned, alignment)
-        print(aligned.export_transported(model, out, called=tuned))
+        print(aligned.export_transported(model, out, place=tuned))
     say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 

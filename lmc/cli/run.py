@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,8 @@ def warn_of_shared(method: str, names: list[str], models: "Sequence[torch.nn.Mod
 
     if method == "naive":  # what shares a start may need no more than that
         return
-    for name, other in zip(names[1:], models[1:], strict=True):
-        warn_if_shared(names[0], name, independence(models[0], other))
+    for (one, first), (name, other) in combinations(zip(names, models, strict=True), 2):
+        warn_if_shared(one, name, independence(first, other))
 
 
 def goes_on(state: Path | None) -> str:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from lmc import checkpoints
 from lmc.checkpoints import preprocessing
-from lmc.errors import ArgumentError, inert
+from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit, of_parts
 from lmc.matching.mergekit import write_configurations
-from lmc.matching.model_card import card, carried_card, changes, known
+from lmc.matching.model_card import called, card, carried_card, changes, known
 from lmc.matching.pairing import base_of, require_pairable, tune_advice
 from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
@@ -238,12 +238,12 @@ class Alignment:
                 for k, parent in enumerate(self.parents)
             )
 
-    def export_transported(self, tuned: nn.Module, directory: str | Path, called: str | None = None) -> str:
+    def export_transported(self, tuned: nn.Module, directory: str | Path, place: str | None = None) -> str:
         """Write what `transport` makes as a stock checkpoint, with what belongs to the tuned model; returns its card.
 
         >>> text = alignment.export_transported(tuned, "carried")
 
-        `called`: what the card calls the tuned model, instead of the place that it was read from. Raises what
+        `place`: where the tuned model is, as the card is to say it, if it was read from another place. Raises what
         `transport` does, and IncompatibleModelsError where tokens of the parents mean others to it.
         """
         places = [checkpoints.source(model) for model in (self.parents[0], tuned)]
@@ -255,7 +255,7 @@ class Alignment:
         carried = self._carried(tuned, k)
         sources = (tuned,) if places[1] is None else (tuned, self.parents[k])  # what its folder lacks
         found, (name, origin) = _inherited(sources), known(tuned)
-        name = name if called is None else inert(called)
+        name = name if place is None else called(place)
         made_of = [note.removeprefix("parent 0: ") for note in found.notes if note.startswith("parent 0: ")]
         origin = made_of[0] if made_of else origin  # an adapter, say, whose joined weights are not kept
         others = [note for note in found.notes if not note.startswith("parent 0: ")]

@@ -1,6 +1,7 @@
 """The model card of an aligned or merged model: what it is, what it was made of, and only what is known."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,21 @@ def named(reference: Mapping[str, Any]) -> tuple[str, str]:
     rounded = f", rounded from {inert(stored)} to {reference['dtype']}" if stored else ""
     if "folder" not in reference:  # repository@commit
         return inert(reference["name"]), f"of the hub{rounded}"
-    folder = Path(reference["folder"])
-    around = "" if folder.parent in (Path.home(), Path(folder.anchor)) else f"{folder.parent.name}/"
     sums = (f"{inert(file)} sha256 {sha[:12]}" for file, sha in reference["sha256"].items())
-    return inert(f"{around}{folder.name}"), ", ".join(sums) + rounded
+    return called(reference["folder"]), ", ".join(sums) + rounded
+
+
+def called(place: str) -> str:
+    """What a card calls a folder, or a repository of the hub: nothing that says whose machine it was.
+
+    >>> called("/home/someone/runs/3"), called("someone/model")
+    ('runs/3', 'someone/model')
+    """
+    folder = Path(os.path.abspath(place))
+    if not os.path.isabs(place) and not folder.is_dir():
+        return inert(place)
+    around = "" if folder.parent in (Path.home(), Path(folder.anchor)) else f"{folder.parent.name}/"
+    return inert(f"{around}{folder.name}")
 
 
 def changes(parents: Sequence[Any], model: Any) -> list[str]:

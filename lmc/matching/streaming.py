@@ -10,6 +10,7 @@ end (one model's size each). Matching, export and merging read these; `naive` ne
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -304,10 +305,10 @@ def _canonical(spec: ModelSpec, tensors: Stored, scratch: Path, device: torch.de
 
 
 def _warn_of_shared(model: nn.Module, references: Sequence[Mapping[str, Any]], weights: Sequence[Stored]) -> None:
-    """Say which models may share an initialisation with the first one."""
+    """Say which models may share an initialisation."""
     names = [named(reference)[0] for reference in references]
-    for name, other in zip(names[1:], weights[1:], strict=True):
-        warn_if_shared(names[0], name, cosine(weights[0], other, matrices(model)))
+    for (one, first), (name, other) in combinations(zip(names, weights, strict=True), 2):
+        warn_if_shared(one, name, cosine(first, other, matrices(model)))
 
 
 def _say_untied(spec: ModelSpec, blueprints: Sequence[Blueprint], states: Sequence[Stored]) -> None:

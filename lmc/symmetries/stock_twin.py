@@ -63,6 +63,10 @@ def require_stock(model: nn.Module) -> None:
         )
     _require_tie(model)
     _warn_of_rounding(model, twin)
+    hooked = [where for where, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
+    if hooked:
+        what = "has a forward hook: what that changes is no part of what is matched and written; remove it"
+        warnings.warn(f"{type(model).__name__}: {hooked[0] or 'the model'} {what}", stacklevel=1)
 
 
 def _to_remove(model: nn.Module) -> str:

@@ -269,7 +269,7 @@ def cut(folder: Path, to: int | None = None) -> None:
 
 def index(folder: Path, places: Any) -> None:
     (folder / "model.safetensors").rename(folder / "part.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 def poison(value: float) -> Callable[[dict[str, torch.Tensor]], None]:

@@ -358,6 +358,18 @@ def test_a_branch_without_a_model_says_what_is_missing(client: Client) -> None:
     assert "config.json: not found" in line
 
 
+def test_a_recorded_model_is_found_where_a_folder_is_called_as_its_owner(client: Client) -> None:
+    assert client.lmc(f"match {SEEDS[0]} {SEEDS[1]} --method naive --out al-of-hub")[0] == 0
+    (client.folder / "EleutherAI").mkdir()
+    try:
+        code, _, err = client.lmc("merge al-of-hub --out merged-of-hub")
+        assert code == 0, err
+        code, _, err = client.lmc("check EleutherAI/pythia-14m")
+        assert code == 2 and "no such folder; look how it is spelled" in err
+    finally:
+        (client.folder / "EleutherAI").rmdir()
+
+
 def test_olmo_pairs_are_compared_before_their_weights_are_fetched(hub: Hub, client: Client) -> None:
     code, out, err = client.lmc("check allenai/OLMo-1B-hf amd/AMD-OLMo-1B")
     assert code == 0, err

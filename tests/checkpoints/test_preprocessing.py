@@ -225,6 +225,17 @@ def test_pictures_that_nothing_cuts_out_have_to_be_square(tmp_path: Path) -> Non
         preprocessing.require(lmc.load(tmp_path / "a"))
 
 
+def test_a_processor_that_says_no_size_has_its_own(tmp_path: Path) -> None:
+    """Of those of DINOv2 and CLIP it is 224, also where nothing is cut out; ViT's make what the model reads."""
+    lmc.save(hf_vit(0, torch.float32, **HALF), tmp_path / "a")
+    given = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_center_crop": False}
+    for name, size in (("BitImageProcessor", 224), ("CLIPImageProcessor", 224), ("ViTImageProcessor", None)):
+        file = json.dumps(given | {"image_processor_type": name})
+        (tmp_path / "a" / "preprocessor_config.json").write_text(file)
+        found = preprocessing.of(lmc.load(tmp_path / "a"))
+        assert found is not None and found.size == size
+
+
 def test_a_licence_in_timm_s_record_is_passed_on(tmp_path: Path) -> None:
     for k, name in enumerate("abc"):
         lmc.save(timm_vit(k, **HALF), tmp_path / name)
