@@ -3,8 +3,8 @@
 A corpus has a name, a part to match on and a part to evaluate on that share nothing. What is downloaded, cut or
 resized, and with which tokenizer, is decided here. Models are asked only what they read, never run.
 
-Begin with `corpus`; `texts` and `pictures` say where each comes from, `prepared` makes files for a run elsewhere. To
-add a corpus, read it in `texts` or `pictures` and name it in `names.NAMES`.
+Begin with `corpus`; `texts` and `pictures` say where each comes from, `prepared` makes files for a run elsewhere,
+`overlap` tells what was read before. To add a corpus, read it in `texts` or `pictures` and name it in `names.NAMES`.
 """
 
 from typing import TYPE_CHECKING

@@ -7,7 +7,7 @@ degrees of freedom, the test that all of it is exact. No file, data set or loss 
 Begin with `pattern` (how a table is written) and `families/llama.py` (the shortest table); then `groups`, then
 `canonical` (where gains and biases go) and `transform` (an element applied; a scale moves the ε of norms with it, which
 `stock_model.set_epsilon` writes, for other rooms too). `enlargement` writes a network in the shapes of a larger one, if
-that has `room`.
+that has `room`; `shortening` cuts a table of positions.
 """
 
 from typing import TYPE_CHECKING

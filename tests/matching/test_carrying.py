@@ -181,7 +181,8 @@ def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pyte
     out = folders / f"{name}-carried"
     assert main(["transport", str(folders / "aligned"), str(folders / name), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "carried by an alignment" in said and f"- tuned: {folders.name}/{name} (" in said and str(folders) not in said.partition("wrote")[0]
+    assert "carried by an alignment" in said and f"- tuned: {folders.name}/{name} (" in said
+    assert str(folders) not in said.partition("wrote")[0]
     if name == "adapter":
         assert f"- tuned: {folders.name}/{name} (adapter, a LoRA adapter, joined with its base a)" in said
     (size,) = re.findall(r"- size of the change: ([\d.]+)% of the weights of its base", said)
