@@ -29,7 +29,7 @@ from lmc.checkpoints.lazy import stored
 from lmc.checkpoints.references import digests, refer, remember, require_still, require_unchanged
 from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, require_digests, require_finite, whole_folder
-from lmc.symmetries import differences
+from lmc.symmetries import differences, warn_of_hooks
 from lmc.symmetries.families import Family, family_of
 
 WRITTEN = "lmc.json"  # beside a checkpoint that `save` wrote: the SHA-256 of its files
@@ -108,6 +108,7 @@ def save(
     from huggingface_hub import ModelCardData
 
     family = family_of(model)
+    warn_of_hooks(model)
     own = model.state_dict()
     plan = {name: torch.empty(t.shape, dtype=dtype or t.dtype, device="meta") for name, t in own.items()}
     with whole_folder(directory) as folder:

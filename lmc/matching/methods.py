@@ -37,6 +37,7 @@ from lmc.symmetries import (
     require_stock,
     shorten,
     state,
+    warn_of_hooks,
 )
 from lmc.symmetries.families import Tokens, family_of, narrowest
 from lmc.symmetries.families import spec as spec_of
@@ -113,6 +114,7 @@ def align(
     device = usable_device(device)
     for parent in parents:
         require_stock(parent)
+        warn_of_hooks(parent)
     rows, longer = to_cut(parents)
     parents = tuple(shorten(m, rows) if k in longer else m for k, m in enumerate(parents))
     largest, smaller = to_enlarge(parents)

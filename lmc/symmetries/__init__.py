@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.stock_timm import timm_model as timm_model
     from lmc.symmetries.stock_twin import differences as differences
     from lmc.symmetries.stock_twin import require_stock as require_stock
+    from lmc.symmetries.stock_twin import warn_of_hooks as warn_of_hooks
     from lmc.symmetries.transform import Moved as Moved
     from lmc.symmetries.transform import Transform as Transform
     from lmc.symmetries.transform import compose as compose

@@ -63,6 +63,13 @@ def require_stock(model: nn.Module) -> None:
         )
     _require_tie(model)
     _warn_of_rounding(model, twin)
+
+
+def warn_of_hooks(model: nn.Module) -> None:
+    """Say where a model has forward hooks: no transform moves what they change, and no file holds it.
+
+    >>> warn_of_hooks(model)
+    """
     hooked = [where for where, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     if hooked:
         what = "has a forward hook: what that changes is no part of what is matched and written; remove it"

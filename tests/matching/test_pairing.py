@@ -483,11 +483,14 @@ def test_nothing_of_a_vision_model_is_taken_from_another(tmp_path: Path) -> None
         alignment.export(tmp_path / "merged", at=0.5, take_from=1)
 
 
-def test_a_hook_is_said_to_be_lost() -> None:
+def test_a_hook_is_said_to_be_lost(tmp_path: Path) -> None:
     models = [pico.vit(k, torch.float32) for k in range(2)]
     models[1].blocks[0].register_forward_hook(lambda module, given, made: made * 0)
-    with pytest.warns(UserWarning, match=r"VisionTransformer: blocks\.0 has a forward hook: what that changes"):
+    said = r"VisionTransformer: blocks\.0 has a forward hook: what that changes"
+    with pytest.warns(UserWarning, match=said):
         lmc.match(*models, method="naive")
+    with pytest.warns(UserWarning, match=said):
+        lmc.save(models[1], tmp_path / "b")
 
 
 def test_rotary_settings_may_name_their_kind_twice() -> None:
