@@ -65,12 +65,25 @@ def require_stock(model: nn.Module) -> None:
     _warn_of_rounding(model, twin)
 
 
+_LIBRARIES = ("torch", "transformers", "timm", "accelerate", "peft")
+
+
 def warn_of_hooks(model: nn.Module) -> None:
     """Say where a model has forward hooks: no transform moves what they change, and no file holds it.
 
     >>> warn_of_hooks(model)
+
+    The libraries leave hooks of their own, which only look, as when hidden states were asked for.
     """
-    hooked = [where for where, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
+
+    def foreign(hook: Any) -> bool:
+        return getattr(hook, "__module__", "").partition(".")[0] not in _LIBRARIES
+
+    hooked = [
+        where
+        for where, module in model.named_modules()
+        if any(map(foreign, (*module._forward_hooks.values(), *module._forward_pre_hooks.values())))
+    ]
     if hooked:
         what = "has a forward hook: what that changes is no part of what is matched and written; remove it"
         warnings.warn(f"{type(model).__name__}: {hooked[0] or 'the model'} {what}", stacklevel=1)

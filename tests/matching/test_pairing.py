@@ -483,6 +483,14 @@ def test_nothing_of_a_vision_model_is_taken_from_another(tmp_path: Path) -> None
         alignment.export(tmp_path / "merged", at=0.5, take_from=1)
 
 
+def test_hooks_of_the_libraries_only_look() -> None:
+    models = [pico.neox(k, torch.float32) for k in range(2)]
+    models[0](pico.inputs(models[0]), output_hidden_states=True)
+    models[1].enable_input_require_grads()
+    assert any(module._forward_hooks for model in models for module in model.modules())
+    lmc.match(*models, method="naive")
+
+
 def test_a_hook_is_said_to_be_lost(tmp_path: Path) -> None:
     models = [pico.vit(k, torch.float32) for k in range(2)]
     models[1].blocks[0].register_forward_hook(lambda module, given, made: made * 0)
