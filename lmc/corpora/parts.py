@@ -6,7 +6,7 @@ from collections.abc import Iterable
 # What people call parts, in whatever case and with whatever around it.
 TRAINING = {"train", "training"}
 HELD_OUT = {"eval", "evaluation", "test", "testing", "val", "valid", "validation", "dev", "heldout", "holdout"}
-_WHAT = re.compile("(?<=.)(sets?|data|splits?|images|imgs|texts?)$")  # of what it is a part
+_WHAT = re.compile("(?<=.)(datasets?|sets?|data|splits?|images?|imgs?|texts?|s)$")  # of what it is a part
 
 
 def two_parts(names: Iterable[str]) -> list[str]:
