@@ -70,7 +70,7 @@ def _hashes(samples: Any) -> Iterator[np.ndarray]:
         yield np.frombuffer(b"".join(each), dtype=_HASH)
         return
     length = inputs.shape[1]
-    longest = min(SPAN, max(SHORT, length // 2), length)  # windows may be cut elsewhere the next time
+    longest = min(SPAN, max(SHORT, length // 4), length)  # windows may be cut elsewhere the next time
     for windows in inputs.split(max(1, _PIECE // length)):
         rows, factor, span = _mixed(windows.numpy().astype(np.uint64)), _FACTOR, 1
         while 2 * span <= longest:  # a stretch is two of half its length, side by side

@@ -160,7 +160,9 @@ def test_a_list_of_words_beside_parts_makes_no_text_of_pictures(tmp_path: Path) 
     assert corpora.kind(str(tmp_path)) == "text"
 
 
-@pytest.mark.parametrize("names", [("trainset", "testset"), ("train_images", "valimages"), ("trainData", "testDataset")])
+@pytest.mark.parametrize(
+    "names", [("trainset", "testset"), ("train_images", "valimages"), ("trainData", "testDataset")]
+)
 def test_parts_by_longer_names_are_no_classes(names: tuple[str, str], tmp_path: Path) -> None:
     for name in names:
         picture(tmp_path / name / "cat/0.png")
