@@ -915,8 +915,9 @@ def test_a_card_does_not_say_where_a_fine_tune_lies(here: Path, run: Callable[..
 def test_no_output_lies_in_the_folder_of_a_model(here: Path, run: Callable[..., Outcome]) -> None:
     assert run("match a b --method naive --out al")[0] == 0
     (here / "link").symlink_to("a")
-    code, _, err = run("merge al --out b/merged")
-    assert (code, err) == (2, "error: b/merged: lies in the folder of a parent; choose another place\n")
+    for line in ("merge al --out b/new", "transport al a --out b/new"):
+        code, _, err = run(line)
+        assert (code, err) == (2, "error: b/new: lies in the folder of a parent; choose another place\n")
     for line, out, model in (
         ("match a b --method naive --out a/al", "a/al", "a"),
         ("match a b --method naive --out link/al", "link/al", "a"),

@@ -349,11 +349,11 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
 
     TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
     """
-    from lmc.matching import describe
+    from lmc.matching import refuse_own
 
     refuse_inside(out, [tuned])
     refuse_occupied(out)
-    describe(alignment)
+    refuse_own(alignment, out)
     require_known(tuned)
     from lmc import checkpoints
     from lmc.matching import Alignment, base_of, prepare, require_tunable
