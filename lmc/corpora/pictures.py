@@ -253,7 +253,7 @@ class _Member(tarfile.TarInfo):
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.HeaderError as error:
-            what = str(error)
+            what = "no mark of the end" if type(error).__name__ == "EmptyHeaderError" else str(error)
             if type(error).__name__ == "EOFHeaderError":  # which a block of zeros marks
                 if all(not piece.strip(b"\0") for piece in iter(lambda: tarfile_.fileobj.read(2**20), b"")):
                     raise

@@ -487,7 +487,6 @@ def test_hooks_of_the_libraries_only_look() -> None:
     models = [pico.neox(k, torch.float32) for k in range(2)]
     models[0](pico.inputs(models[0]), output_hidden_states=True)
     models[1].enable_input_require_grads()
-    assert any(module._forward_hooks for model in models for module in model.modules())
     lmc.match(*models, method="naive")
 
 
