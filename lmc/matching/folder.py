@@ -127,9 +127,10 @@ def refuse_own(directory: str | Path, file: Path) -> None:
     >>> refuse_own("aligned", Path("figure.png"))
     """
     folder, parents = Path(directory), parent_folders(directory)
-    if file.resolve() in [(folder / name).resolve() for name in (DESCRIPTION, *files(len(parents)))]:
+    place = Path(os.path.realpath(file))  # links that go round in a circle are told by whoever opens them
+    if str(place) in [os.path.realpath(folder / name) for name in (DESCRIPTION, *files(len(parents)))]:
         raise ArgumentError(f"{file}: is a file of the alignment itself; choose another name")
-    if any(parent is not None and parent.resolve() in file.resolve().parents for parent in parents):
+    if any(parent is not None and Path(os.path.realpath(parent)) in place.parents for parent in parents):
         raise ArgumentError(f"{file}: lies in the folder of a parent; choose another place")
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-# Fields that do not change what a model computes in evaluation, or that the shape of a tensor shows. Two endpoints must
-# agree in every other field that the stock class declares or its source mentions: what tools leave in a configuration
-# as a mark of theirs is read by nothing.
+# Fields that change nothing in evaluation, or that the shape of a tensor shows. Two endpoints must agree in every other
+# that the stock class declares or its source mentions: what tools leave as a mark of theirs is read by nothing.
 _IRRELEVANT = frozenset(
     re.findall(
         r"\w+",
@@ -22,14 +21,13 @@ _IRRELEVANT = frozenset(
         _name_or_path architectures auto_map dtype torch_dtype transformers_version model_type return_dict
         output_attentions output_hidden_states use_cache initializer_range initializer_factor gradient_checkpointing
         bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id id2label label2id problem_type
-        tie_word_embeddings torchscript num_labels vocab_size max_position_embeddings n_positions
-        is_encoder_decoder chunk_size_feed_forward hidden_dropout attention_dropout resid_pdrop
-        embd_pdrop attn_pdrop hidden_dropout_prob attention_probs_dropout_prob classifier_dropout dropout layerdrop
-        embedding_dropout residual_dropout activation_dropout drop_path_rate router_jitter_noise router_aux_loss_coef
-        output_router_logits n_inner summary_type
-        summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout pretraining_tp encoder_stride
-        pooler_output_size tokenizer_class is_decoder
-        position_embedding_type max_window_layers projection_dim
+        tie_word_embeddings torchscript num_labels vocab_size max_position_embeddings n_positions is_encoder_decoder
+        chunk_size_feed_forward hidden_dropout attention_dropout resid_pdrop embd_pdrop attn_pdrop hidden_dropout_prob
+        attention_probs_dropout_prob classifier_dropout dropout layerdrop embedding_dropout residual_dropout
+        activation_dropout drop_path_rate router_jitter_noise router_aux_loss_coef output_router_logits n_inner
+        summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout pretraining_tp
+        encoder_stride pooler_output_size tokenizer_class is_decoder position_embedding_type max_window_layers
+        projection_dim
         """,
     )
 )
@@ -44,8 +42,8 @@ _SIZES = frozenset(
         """
         hidden_size n_embd word_embed_proj_dim num_hidden_layers n_layer num_attention_heads n_head num_heads
         num_key_value_heads head_dim intermediate_size ffn_dim mlp_ratio moe_intermediate_size
-        shared_expert_intermediate_size num_experts num_local_experts type_vocab_size
-        out_features out_indices stage_names
+        shared_expert_intermediate_size num_experts num_local_experts type_vocab_size out_features out_indices
+        stage_names
         """,
     )
 )
@@ -69,19 +67,12 @@ def of_configuration(config: Any, stock: Any) -> dict[str, object]:
     meaningless = _IRRELEVANT | (_BEFORE if fields.get("rope_parameters") else frozenset())
     found = {name: value for name, value in fields.items() if name not in meaningless and _is_read(name, stock)}
     rotary = fields.get("rope_parameters") or {}
-    if "rope_parameters" in found:
-        found["rope_parameters"] = _named_once(rotary)
     kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]  # for all layers, or by their type
+    for kind in (kind for kind in kinds if "rope_type" in kind):
+        kind.pop("type", None)  # its older name, which nothing reads beside the newer one
     if any(kind.get("rope_type", "default") != "default" for kind in kinds):  # angles depend on the context's length
         found["max_position_embeddings"] = fields.get("max_position_embeddings")
     return found
-
-
-def _named_once(rotary: Any) -> Any:
-    """Rotary settings without the older name of their kind, which nothing reads where the newer one stands."""
-    if not isinstance(rotary, dict):
-        return rotary
-    return {name: _named_once(value) for name, value in rotary.items() if name != "type" or "rope_type" not in rotary}
 
 
 def same_setting(first: object, second: object) -> bool:
