@@ -22,7 +22,7 @@ from lmc.errors import DataError
 SPAN = 64  # tokens: of bytes a line, of words a paragraph. Shorter stretches stand in texts that share nothing else
 SHORT = 16  # tokens: of shorter windows, a stretch is the whole
 KEPT = 2**15  # hashes of four bytes: few windows of a text hold some of these, too, where millions of tokens were read
-FEW = 3
+FEW = 3  # stretches that two texts may share by chance
 _PIECE = 2**16  # tokens whose hashes are made together
 _LARGEST = 2**64 - 1
 _HASH = np.dtype("<u4")
@@ -40,7 +40,7 @@ def sketch(samples: Any, *before: str) -> str:
 def share(samples: Any, known: str) -> float:
     """Which share of samples, or of the stretches of a text, is known: of those that the sketch would have kept.
 
-    None of a text where fewer than `FEW` stretches are, which may be by chance.
+    None of a text where fewer than `FEW` stretches are.
 
     Raises DataError where it is no sketch.
     """
