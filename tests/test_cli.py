@@ -677,6 +677,14 @@ def test_an_interrupted_match_continues(
         assert all(torch.equal(t, twice[name]) for name, t in once.items())
 
 
+def lose(source: str, target: str, name: str) -> None:
+    """A copy of a checkpoint without one tensor."""
+    shutil.copytree(source, target)
+    tensors = load_file(f"{source}/model.safetensors")
+    del tensors[name]
+    save_file(tensors, f"{target}/model.safetensors", metadata={"format": "pt"})
+
+
 def test_help_and_mistakes_in_a_line_need_no_torch(here: Path, run: Callable[..., Outcome]) -> None:
     """They are told in the time that Python takes to start."""
     assert run("match a b --method naive --out ab")[0] == 0
@@ -688,7 +696,9 @@ def test_help_and_mistakes_in_a_line_need_no_torch(here: Path, run: Callable[...
     shutil.copytree("b", "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     lmc.save(pico.llama(0, torch.float32), "llama")
     lmc.save(pico.vit(0, torch.float32), "vit")
-    lines = ["check unknown", "match a unknown --method naive --out o", "transport ab unknown --out o"]
+    lose("b", "lost", "gpt_neox.layers.1.mlp.dense_h_to_4h.weight")
+    lines = ["check a lost", "match lost a --method naive --out o"]
+    lines += ["check unknown", "match a unknown --method naive --out o", "transport ab unknown --out o"]
     lines += ["check cut", "match a cut --method naive --out o", "check bare", "check a bare", "check a llama"]
     lines += ["match a b --out o", "match a b --method best --out o", "match a nowhere --method naive --out o"]
     lines += ["check nowhere", "check a no/where", "check empty", "verify empty", "verify nowhere", "convert nowhere o"]

@@ -113,7 +113,10 @@ def refuse_inside(out: Path, folders: Sequence[str | Path]) -> None:
 
 
 def require_alike(models: list[str]) -> "Architecture | None":
-    """Models that are known, and of one class as far as can be seen without torch: of timm's it is not. The first's."""
+    """Models that are known, and of one class as far as can be seen without torch: of timm's it is not. The first's.
+
+    Their files hold the same tensors, where that can be seen as well.
+    """
     found = [require_known(name) for name in models]
     for number, other in enumerate(found[1:], start=2):
         if found[0] and other and _kind(found[0]) != _kind(other):
@@ -121,7 +124,18 @@ def require_alike(models: list[str]) -> "Architecture | None":
                 f"model 1 and model {number} differ in class: expected {found[0].name}, found {other.name}; only "
                 "models that agree in it can be averaged"
             )
+    _require_same_tensors(models, found)
     return found[0]
+
+
+def _require_same_tensors(models: list[str], found: "list[Architecture | None]") -> None:
+    """Models that lie here, and have equal settings, have no tensor that only one of them has."""
+    from lmc.checkpoints import foreign, hub, side_by_side
+
+    known = [(hub.locate(name), stock) for name, stock in zip(models, found, strict=True) if stock]
+    here = [(stock, source.folder, foreign.weights(source, "")) for source, stock in known if source.repository is None]
+    for other in here[1:]:
+        side_by_side.require_same(here[0], other)
 
 
 def _kind(stock: "Architecture") -> tuple[str, str]:

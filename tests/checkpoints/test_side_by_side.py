@@ -1,0 +1,84 @@
+"""What the headers of two checkpoints tell of a tensor before torch is imported, and what they must not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import lmc
+from lmc.checkpoints import architecture, headers, hub, side_by_side
+from lmc.errors import CheckpointError
+
+NAME = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
+Tensors = dict[str, torch.Tensor]
+
+
+def known(folder: Path) -> Any:
+    source = hub.locate(folder)
+    return architecture.of(source), source.folder, headers.layout(folder)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    for seed, name in enumerate("ab"):
+        lmc.save(pico.neox(seed, torch.float32), tmp_path / name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def change(folder: Path, how: Callable[[Tensors], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    how(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_tensor_that_one_lacks_is_named_with_the_folder_that_lacks_it(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    side_by_side.require_same(known(a), known(b))
+    change(b, lambda tensors: tensors.pop(NAME))
+    for first, other in ((a, b), (b, a)):
+        with pytest.raises(CheckpointError) as error:
+            side_by_side.require_same(known(first), known(other))
+        what = f"expected shape [24, 16], as in {a}, found in no weights file; get the files that are missing"
+        assert str(error.value) == f"{b}: tensor {NAME}: {what}"
+
+
+def test_a_tensor_of_another_shape_is_named_with_both(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    change(b, lambda tensors: tensors.update({NAME: tensors[NAME][1:].clone()}))
+    with pytest.raises(CheckpointError) as error:
+        side_by_side.require_same(known(a), known(b))
+    what = "expected one shape, as the settings are the same, found [24, 16] and [23, 16]; get both again"
+    assert str(error.value) == f"{a} and {b}: tensor {NAME}: {what}"
+
+
+def test_what_libraries_write_or_do_not_is_no_disagreement(pair: tuple[Path, Path]) -> None:
+    """Of all layers, of none, or of another form: the stock class tells what that means."""
+    a, b = pair
+    change(b, lambda tensors: tensors.update({"gpt_neox.layers.0.attention.rotary_emb.inv_freq": torch.ones(2)}))
+    change(b, lambda tensors: [tensors.pop(name) for name in list(tensors) if "layernorm.weight" in name])
+    change(b, lambda tensors: tensors.pop("embed_out.weight"))
+    side_by_side.require_same(known(a), known(b))
+    change(b, lambda tensors: tensors.update({f"module.{name}": tensors.pop(name) for name in list(tensors)}))
+    side_by_side.require_same(known(a), known(b))
+
+
+@pytest.mark.parametrize(
+    ("field", "told"), [("torch_dtype", True), ("transformers_version", True), ("hidden_act", False)]
+)
+def test_only_models_of_equal_settings_are_held_against_one_another(
+    pair: tuple[Path, Path], field: str, told: bool
+) -> None:
+    a, b = pair
+    change(b, lambda tensors: tensors.pop(NAME))
+    fields = json.loads((b / "config.json").read_text())
+    (b / "config.json").write_text(json.dumps(fields | {field: "other"}))
+    if told:
+        with pytest.raises(CheckpointError, match="found in no weights file"):
+            side_by_side.require_same(known(a), known(b))
+    else:
+        side_by_side.require_same(known(a), known(b))
