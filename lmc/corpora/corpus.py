@@ -245,8 +245,9 @@ def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, sq
     # timm rounds sizes down, and margins to the nearest; transformers has whole sizes, and rounds margins down.
     whole, margin = (math.floor, lambda rest: round(rest / 2)) if stock == "timm" else (round, lambda rest: rest // 2)
     shorter = whole(size / crop)
-    scale = shorter / min(image.size)
-    width, height = (shorter if squash or side == min(image.size) else int(side * scale) for side in image.size)
+    least = min(image.size)
+    # Multiplied before it is divided, as both libraries do: 1500 of 1000 is 54 of 36, and not 53.
+    width, height = (shorter if squash or side == least else int(shorter * side / least) for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = margin(image.width - size), margin(image.height - size)

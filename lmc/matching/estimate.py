@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lmc.corpora import LONGEST
 from lmc.matching.recipe import IMAGES, WINDOWS
 from lmc.matching.solver import CHEAP, ONE_START
-from lmc.symmetries import STREAM, Permutation, example_inputs, logits
+from lmc.symmetries import STREAM, ModelSpec, Permutation, example_inputs, logits
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
@@ -20,6 +20,9 @@ CALIBRATION = 768  # rows of the matrix product that is timed
 BESIDE, READING, BEGINNING = 2.0, 2, 4.0
 LOOK = 1.5  # sweeps that it takes to find again what was rewritten
 FEW, MANY = 5, 40  # sweeps of a start: where they are dear, and where they are not, if the solver does not end before
+# What does not grow with the weights: calls of the tensor library that a space takes in a sweep, however small it is,
+# and how many groups of queries, which are solved one by one, take as many again.
+CALLS, GROUPS, TIMED = 1000, 4, 100
 
 
 @torch.no_grad()
@@ -51,8 +54,9 @@ def weights_seconds(model: nn.Module) -> tuple[float, float]:
     >>> 0 < least < most
     True
 
-    Most takes a pair that has nothing to do with each other. Measured: a matrix product. The model may lie on the meta
-    device. An estimate: how many sweeps gain something depends on the weights.
+    Most takes a pair that has nothing to do with each other. Measured: a product of matrices, and one of small ones, as
+    what every call takes is most of the work on small models. The model may lie on the meta device. An estimate: how
+    many sweeps gain something depends on the weights.
     """
     spec = spec_of(model)
     stream, sizes = spec.space(STREAM).group, spec.sizes
@@ -67,7 +71,7 @@ def weights_seconds(model: nn.Module) -> tuple[float, float]:
     sweeps = 1 + FEW if rotation > ONE_START else 2 * (1 + min(MANY, FEW + CHEAP / rotation))
     device = next(model.parameters()).device
     device = torch.device("cpu") if device.type == "meta" else device
-    one = BESIDE * products * _seconds_of_a_product(device)
+    one = BESIDE * products * _seconds_of_a_product(device) + _calls(spec) * _seconds_of_a_call(device)
     return BEGINNING + (LOOK + READING) * one, BEGINNING + (sweeps + READING) * one
 
 
@@ -75,6 +79,30 @@ def _seconds_of_a_product(device: torch.device) -> float:
     """Of one multiply-add in a product of matrices."""
     square = torch.ones(CALIBRATION, CALIBRATION, device=device)
     return seconds_of(lambda: square @ square) / CALIBRATION**3
+
+
+def _calls(spec: ModelSpec) -> float:
+    """How many calls of the tensor library a sweep takes beside its products."""
+    shown = [set(block.names) for name in spec.rules for block in spec.blocks(name)]
+    calls = 0.0
+    for space in spec.spaces:
+        inner = {inside.name for inside in spec.inner(space.name)}
+        nested = isinstance(space.group, Permutation) and any(len(inner & names) > 1 for names in shown)
+        calls += CALLS * (1 + len(inner) * space.group.n / GROUPS if nested else 1)
+    return calls
+
+
+def _seconds_of_a_call(device: torch.device) -> float:
+    """Of a call of the tensor library on a few numbers."""
+    small = torch.ones(8, 8, device=device)
+
+    def work() -> Tensor:
+        found = small
+        for _ in range(TIMED):
+            found = small @ small
+        return found
+
+    return seconds_of(work) / TIMED
 
 
 def seconds_of(work: Callable[[], Tensor]) -> float:

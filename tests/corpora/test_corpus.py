@@ -267,7 +267,7 @@ def draw_image(seed: int, size: tuple[int, int] = (50, 40)) -> Image.Image:
 def test_images_are_prepared_as_timm_does(tmp_path):
     from timm.data import create_transform
 
-    for i, size in enumerate([(50, 40), (33, 65), (20, 21), (32, 32)]):
+    for i, size in enumerate([(50, 40), (33, 65), (20, 21), (32, 32), (98, 49), (51, 17)]):
         (tmp_path / "eval" / f"class{i}").mkdir(parents=True)
         draw_image(i, size).save(tmp_path / "eval" / f"class{i}" / "image.png")
     for crop, interpolation, mode in (
@@ -280,7 +280,7 @@ def test_images_are_prepared_as_timm_does(tmp_path):
         stock = create_transform((3, 32, 32), **COLOUR, crop_pct=crop, interpolation=interpolation, crop_mode=mode)
         for i, path in enumerate(sorted(tmp_path.rglob("*.png"))):
             assert torch.allclose(x[i], stock(Image.open(path)), atol=1e-6)
-        assert labels.tolist() == [0, 1, 2, 3]
+        assert labels.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_pictures_of_every_kind_that_torchvision_lists_are_seen(tmp_path: Path) -> None:
