@@ -75,8 +75,8 @@ from lmc.cli.reading import (
     held_out,
     matched_on,
     measured_on,
+    naming,
     read_alignment,
-    remembering,
     require_ends_of,
     say_ends,
     to_round_on,
@@ -230,7 +230,7 @@ def match(
                 with named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, begun, counts)
                 read = samples if recipe.reads_data else None
-                write(remembering(alignment, str(data), read, begun), folder, export, kind)
+                write(naming(alignment, str(data), read), folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 

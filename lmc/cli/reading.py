@@ -86,19 +86,11 @@ def measured_on(folder: Path) -> "lmc.evaluation.PathResult | None":
     return found
 
 
-def remembering(alignment: "lmc.matching.Alignment", corpus: str, samples: Any, start: Any) -> "lmc.matching.Alignment":
-    """The alignment, whose record says what matching read, if anything: the corpus, and a sketch of it.
-
-    The sketch holds also what was read for the alignment that matching began from.
-    """
-    from lmc import corpora
-    from lmc.matching import READ
-
+def naming(alignment: "lmc.matching.Alignment", corpus: str, samples: Any) -> "lmc.matching.Alignment":
+    """The alignment, whose record names the corpus that matching read, if any."""
     if samples is None or "identical" in alignment.record:
         return alignment
-    before = [known for known in (getattr(start, "record", {}).get(READ),) if known]
-    said = {"corpus": Path(corpus).resolve().name, READ: corpora.sketch(samples, *before)}
-    return replace(alignment, record=alignment.record | said)
+    return replace(alignment, record=alignment.record | {"corpus": Path(corpus).resolve().name})
 
 
 def _warn_if_seen(corpus: str, samples: Any, aligned: "lmc.matching.Alignment") -> None:

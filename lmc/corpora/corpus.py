@@ -110,14 +110,28 @@ def images(
         raise DataError(f"corpus '{corpus}' ({split}) holds no images")
     chosen = _draw(len(found.labels), limit, seed)
     x = torch.empty(len(chosen), len(mean), size, size, dtype=torch.float32)  # whatever torch's default is
+    seen_through = 0
     for i, image in enumerate(found.open(chosen.tolist())):
+        plain, through = _opaque(image, "L" if len(mean) == 1 else "RGB")
+        seen_through += through
         if uncut and image.width != image.height:
             what = f"expected square pictures, as do_center_crop is off, found one of {image.width} × {image.height}"
             raise DataError(f"corpus '{corpus}': {what}; cut them, or give pictures as tensors (lmc.path)")
-        x[i] = _tensor(image.convert("L" if len(mean) == 1 else "RGB"), size, crop, interpolation, squash, stock)
+        x[i] = _tensor(plain, size, crop, interpolation, squash, stock)
+    if seen_through:
+        what = f"{seen_through} of {len(chosen)} pictures are transparent in places, and are read as if they were not"
+        warnings.warn(f"corpus '{corpus}' ({split}): {what}; some processors put them on white", stacklevel=1)
     shape = (1, -1, 1, 1)
     x = (x - torch.tensor(mean, dtype=x.dtype).view(shape)) / torch.tensor(std, dtype=x.dtype).view(shape)
     return x, torch.from_numpy(found.labels[chosen])
+
+
+def _opaque(image: "Image.Image", mode: str) -> "tuple[Image.Image, bool]":
+    """A picture in a mode without transparency, and whether something would have been seen through it."""
+    with warnings.catch_warnings():  # Pillow's, of palettes
+        warnings.simplefilter("ignore")
+        through = image.has_transparency_data and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
+        return image.convert(mode), through
 
 
 def _require_transform(

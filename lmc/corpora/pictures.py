@@ -3,6 +3,7 @@
 import hashlib
 import io
 import lzma
+import os
 import tarfile
 import warnings
 from collections import Counter
@@ -81,9 +82,16 @@ def in_parts(folder: Path) -> bool:
 
 
 def _seen(root: Path) -> list[Path]:
-    """Everything below a folder that is not hidden."""
-    there = sorted(root.rglob("*"))
-    return [path for path in there if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    """Everything below a folder that is not hidden. Raises DataError for a folder that cannot be looked into."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"corpus '{error.filename}': cannot be read ({error.strerror}); get the right to read it")
+
+    there: list[Path] = []
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        there += [Path(folder, name) for name in (*folders, *files) if not name.startswith(".")]
+    return sorted(there)
 
 
 def _pictures(there: Iterable[Path]) -> list[Path]:

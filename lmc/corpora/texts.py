@@ -13,7 +13,7 @@ from lmc.corpora.unpacked import Unpacked
 from lmc.errors import DataError
 
 SUFFIXES = (".txt", ".txt.xz")
-UNREAD = (".gz", ".bz2", ".zst", ".zip", ".xz", ".jsonl", ".parquet", ".arrow")
+UNREAD = (".gz", ".bz2", ".zst", ".zip", ".xz", ".text", ".jsonl", ".parquet", ".arrow")
 TABLES = (".json", ".csv", ".tsv", ".md")  # which also say how training went: a part, if called by its name alone
 WEB_TEXT = 2**24  # characters that are fetched of a web corpus: more than any matching reads
 TEXT = "utf-8-sig"  # UTF-8, without the mark that some editors put at its beginning
@@ -156,10 +156,11 @@ def _warn_of_those_in_no_part(folder: Path) -> None:
 
 
 def _warn_of_other_kinds(folder: Path) -> None:
-    """Say which files are called as a part of a corpus, and are of a kind that is not read."""
-    there = sorted(path.name for path in folder.iterdir() if path.name.startswith(NAMES) and not _is_text(path))
-    meant = [name for name in there if name.lower().endswith(UNREAD) or name.partition(".")[0] in NAMES]
-    if others := [name for name in meant if name.lower().endswith((*UNREAD, *TABLES))]:
+    """Say which files hold texts, by their kind or as they are called as a part, and are not read."""
+    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and not _is_text(path))
+    texts = [name for name in there if not name.lower().startswith(ABOUT) and name.lower().endswith(UNREAD)]
+    tables = [name for name in there if name.partition(".")[0] in NAMES and name.lower().endswith(TABLES)]
+    if others := sorted((*texts, *tables)):
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         what = f"{others[0]}{more} is of a kind that is not read; save it as .txt or .txt.xz"
         warnings.warn(f"corpus '{folder}': {what}", stacklevel=1)

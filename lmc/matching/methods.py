@@ -5,8 +5,8 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,7 +14,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from lmc import checkpoints
+from lmc import checkpoints, corpora
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, DivergedError
 from lmc.evaluation import Data, as_data, lowest_midpoint, require_loss
@@ -23,6 +23,7 @@ from lmc.matching import workers
 from lmc.matching.activations import match_activations
 from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
+from lmc.matching.folder import READ
 from lmc.matching.learned import Learner, turned
 from lmc.matching.pairing import require_pairable, require_same_tokens, to_cut, to_enlarge
 from lmc.matching.recipe import BETTER, CLOSED_FORM, HIGHEST, START, STARTS, Choices, Recipe
@@ -134,12 +135,20 @@ def align(
         return Alignment(recipe.method, parents, endpoints.gauge, {"seed": seed, "identical": True})
     samples = Data(torch.empty(0)) if data is None else as_data(data, narrowest(parents)).to(endpoints.device)
     recipe = recipe.fitted(turned(endpoints.spec), images=samples.labels is not None)
+    read = {READ: _sketch(samples, start)} if recipe.reads_data else {}
     if recipe.learned:
-        found = _learned(endpoints, start or START, samples, recipe, seed, resume)
+        found = _learned(endpoints, start or START, samples, recipe, seed, resume, read)
     else:
         found = _closed_form(endpoints, recipe.method, samples, seed, frequencies)
     checkpoints.require_unwritten(parents)
-    return found
+    return replace(found, record=found.record | read)
+
+
+def _sketch(samples: Data, start: Alignment | str | None) -> str:
+    """What is kept of the samples that matching reads, and of those that were read for the alignment it begins from."""
+    seen = samples.to("cpu")
+    before = [start.record[READ]] if isinstance(start, Alignment) and READ in start.record else []
+    return corpora.sketch(seen.inputs if seen.labels is None else (seen.inputs, seen.labels), *before)
 
 
 def usable_device(name: str | torch.device | None) -> torch.device | None:
@@ -186,8 +195,12 @@ def _learned(
     recipe: Recipe,
     seed: int,
     resume: str | Path | None,
+    read: Mapping[str, str],
 ) -> Alignment:
-    """Learned matching from an alignment or a start by its name. Raises DivergedError, with the best one so far."""
+    """Learned matching from an alignment or a start by its name. Raises DivergedError, with the best one so far.
+
+    `read`: what the record says of the samples.
+    """
     batch = min(recipe.per_step, len(samples))
     if recipe.shard and batch % (workers.count() * recipe.accumulate):
         # Sharded weights travel in every forward pass: all processes must make equally many.
@@ -196,7 +209,7 @@ def _learned(
     state = endpoints.claim(start, samples, recipe, seed, resume)
     begun = start if isinstance(start, Alignment) else _found_once(endpoints, start, samples, seed, state)
     found = endpoints.learn(begun.transforms, samples, recipe, seed, state)
-    record = {"seed": seed, "start": begun.method, **recipe.to_json()}
+    record = {"seed": seed, "start": begun.method, **recipe.to_json(), **read}
     record |= {"stopped": found.stopped} if found.stopped else {}
     alignment = Alignment(recipe.method, endpoints.parents, found.transforms, record, found.log)
     if found.diverged:

@@ -15,7 +15,7 @@ from lmc.files import read_json, read_safetensors, whole_folder
 from lmc.symmetries.blocks import act, permute
 from lmc.symmetries.canonical_check import require_canonical
 from lmc.symmetries.families import spec as spec_of
-from lmc.symmetries.groups import Invertible, Permutation
+from lmc.symmetries.groups import Invertible, Permutation, Scale
 from lmc.symmetries.pattern import SCALE, STREAM
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import rebuild, state
@@ -225,11 +225,14 @@ def moved_by(
 
 
 def rescale(spec: ModelSpec, s: float) -> Transform:
-    """The residual scale s, which moves ε to s²ε, with the factors √s that keep a balanced model balanced."""
+    """The residual scale s, which moves ε to s²ε, with the factors √s that keep a balanced model balanced.
+
+    These belong to everything that is balanced: value maps, and the units of a ReLU.
+    """
     elements = dict(Transform.identity(spec).elements)
     elements[SCALE] = elements[SCALE] * s
     for space in spec.spaces:
-        if isinstance(space.group, Invertible):
+        if isinstance(space.group, Invertible | Scale) and space.name != SCALE:
             sides = {
                 block.axes[block.dim(space.name)].dual for _, block in spec.uses(space.name) if SCALE in block.names
             }

@@ -3,9 +3,11 @@
 import gzip
 import io
 import lzma
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pico
 import pytest
@@ -125,6 +127,46 @@ def test_kinds_of_pictures_that_are_not_read_are_named(kind: str, read: bool, tm
         return
     with pytest.raises(DataError, match=r"cannot be read: expected JPEG, PNG, .* found none; save it as \.png"):
         corpora.images(str(tmp_path), "train", **given)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_a_class_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pictures would be left out."""
+    for name in ("cat/more/0.png", "cat/1.png", "dog/2.png"):
+        picture(tmp_path / name)
+    scandir = os.scandir
+
+    def denied(path: Any = ".") -> Any:
+        if os.fspath(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DataError, match=r"cat/more': cannot be read \(Permission denied\); get the right to read it"):
+        pictures.read(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_pictures_that_are_transparent_are_said(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "ant").mkdir()
+    for k in range(10):
+        image = Image.new("RGBA", (8, 8), (100, 10, 10, 255))
+        if k % 2:
+            image.putpixel((0, 0), (0, 0, 0, 0))
+        image.convert(mode).save(tmp_path / f"ant/{k}.png", **({"transparency": 0} if mode == "P" and k % 2 else {}))
+    given: dict[str, Any] = {"size": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    if mode == "RGB":
+        corpora.images(str(tmp_path), "train", **given)
+        return
+    with pytest.warns(UserWarning, match=r"of 9 pictures are transparent in places, and are read as if they were not;"):
+        corpora.images(str(tmp_path), "train", **given)
+
+
+def test_texts_of_a_kind_that_is_not_read_are_said_beside_others(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words\n" * 100)
+    for name in ("c.txt.gz", "d.jsonl", "README.md", "notes.json", "readme.zip", ".hidden.gz"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"': c\.txt\.gz and 1 more is of a kind that is not read; save it as \.txt"):
+        corpora.text(str(tmp_path), "match")
 
 
 def test_parts_of_a_kind_that_is_not_read_are_said(tmp_path: Path) -> None:

@@ -58,8 +58,18 @@ def test_what_the_tuned_model_is_used_with_goes_along(tmp_path: Path) -> None:
     assert found["label_names"] == list("abcdefghij") and "label_descriptions" not in found
 
 
+def of_relu(build: Callable[..., Any], setting: str) -> Callable[[int], Any]:
+    """Its units can be rescaled, and share the residual scale of what they write."""
+    return lambda seed: build(seed, **{setting: "relu"})
+
+
+RELU = [of_relu(pico.neox, "hidden_act"), of_relu(pico.gpt2, "activation_function"), of_relu(pico.hf_vit, "hidden_act")]
+
+
 @pytest.mark.parametrize(
-    ("build", "turned"), [*((build, False) for build in FAMILIES), (pico.neox, True)], ids=lambda of: str(of)[:20]
+    ("build", "turned"),
+    [*((build, False) for build in (*FAMILIES, *RELU)), (pico.neox, True)],
+    ids=lambda of: str(of)[:20],
 )
 def test_a_change_moves_exactly_between_rewritten_copies(build: Any, turned: bool) -> None:
     """What A was taught, carried to B = g·A through the weights alone, makes of B what A has become; and back."""

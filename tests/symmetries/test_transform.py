@@ -171,15 +171,18 @@ def test_the_scale_moves_epsilon_and_only_writers() -> None:
     assert lmc.Transform.identity(spec).scale == 1
 
 
-def test_rescale_is_a_symmetry_that_keeps_balance() -> None:
-    model = lmc.canonicalize(pico.neox(layer_norm_eps=1e-2))
+@pytest.mark.parametrize(
+    ("act", "balanced"), [("gelu", ("value.1", "pass.1")), ("relu", ("value.1", "pass.1", "unit.1"))]
+)
+def test_rescale_is_a_symmetry_that_keeps_balance(act: str, balanced: tuple[str, ...]) -> None:
+    model = lmc.canonicalize(pico.neox(layer_norm_eps=1e-2, hidden_act=act))
     spec = lmc.spec(model)
     moved = rescale(spec, 0.6).apply(model)
     assert epsilon(moved, spec) == pytest.approx(0.36e-2, rel=1e-12)
     x = pico.inputs(model)
     with lmc.float64():
         assert torch.allclose(pico.logits(moved, x), pico.logits(model, x), rtol=0, atol=1e-12)
-    for kind in ("value.1", "pass.1"):
+    for kind in balanced:
         grams: list[Any] = [0, 0]
         for name, block in spec.uses(kind):
             side = unfold(block.of(state(moved)[name]), block.names, spec.space(kind))

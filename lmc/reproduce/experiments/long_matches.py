@@ -29,6 +29,7 @@ from lmc import corpora
 from lmc.errors import ArgumentError
 from lmc.evaluation import RESAMPLES, Data, as_data, evaluate, path
 from lmc.matching import CLOSED_FORM, HIGHEST, Alignment, Endpoints, Learner, Recipe, independence, match
+from lmc.matching import READ as SKETCH
 from lmc.reproduce.experiments.comparison import best_start, load_pairs
 from lmc.reproduce.experiments.controls import Ensemble, finetune
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
@@ -44,6 +45,11 @@ SEEN, SEEN_GRID = 128, 9  # samples that matching has read, and points on the li
 ORDERS = {"straight-through": StraightThrough, "soft": Soft}
 AGREEMENT = 64  # samples over which the correlation of matched units is taken
 LENGTH = 128  # of a window of text
+
+
+def told(alignment: Alignment) -> dict[str, Any]:
+    """The record of an alignment, but for the sketch of its samples, which takes more room than all results."""
+    return {name: value for name, value in alignment.record.items() if name != SKETCH}
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,7 @@ class Study:
                 extra = {"line": line, "reordered": learner.reordered()}
         alignment = Alignment.load(folder)
         seen = data.draw(SEEN, wanted.seed, step=-1)
-        found = asdict(wanted) | {"record": alignment.record} | self.walk(alignment)
+        found = asdict(wanted) | {"record": told(alignment)} | self.walk(alignment)
         found |= {"seen": asdict(path(alignment, seen, SEEN_GRID)), "agreement": self._agreement(alignment)}
         return found | extra
 

@@ -22,7 +22,7 @@ from lmc.matching import CLOSED_FORM, HIGHEST, Alignment, Recipe, match
 from lmc.reproduce import results
 from lmc.reproduce.experiments import report, rerun
 from lmc.reproduce.experiments.comparison import best_start
-from lmc.reproduce.experiments.long_matches import walked
+from lmc.reproduce.experiments.long_matches import told, walked
 from lmc.reproduce.experiments.rates import best_rates
 from lmc.reproduce.experiments.stages import Campaign, options
 from lmc.reproduce.kept_runs import KeptRuns
@@ -67,7 +67,7 @@ class Longer:
             name: walked(alignment, self.task.held_out(name, self.setting.scored), self.setting.grid)
             for name in self.setting.evaluated_on
         }
-        return {"drawn": drawn, "steps": steps, "record": alignment.record, "walks": walks}
+        return {"drawn": drawn, "steps": steps, "record": told(alignment), "walks": walks}
 
 
 def swept(found: Sequence[dict[str, dict[str, Any]]], corpus: str) -> Sweep:
