@@ -84,8 +84,8 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     base = adapter.base.source
     hub.fetch(base, adapter.base.files)
     require_tied(adapter.base)
-    places = (base.folder, adapter.source.folder)  # the adapter's own come last, and so replace those of the base
-    sources = {kind: place for place in places for kind in belongings.of(place)}
+    places = (adapter.source.folder, base.folder)  # the adapter's own first; the base has what that lacks
+    sources = belongings.owners(places)
     metadata = licence.joined({"adapter": licence.of(adapter.source), "base": licence.of(base)})
     text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
     model: Any = copy.deepcopy(adapter.base.model)

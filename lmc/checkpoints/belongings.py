@@ -26,21 +26,18 @@ _TEMPLATES = "chat templates"
 OF_PROCESSORS = "chat_template.json"  # which tokenizers do not read
 # How pictures become input (`lmc.checkpoints.preprocessing` reads it): in a file of its own, or nested in another one.
 PREPROCESSOR, NESTING, NESTED = "preprocessor_config.json", "processor_config.json", "image_processor"
+_VOCABULARIES = (
+    "tokenizer.json",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "bpe.codes",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+)
 _KINDS: dict[str, tuple[str, ...]] = {
-    TOKENIZER: (
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "spiece.model",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "vocab.txt",
-        "bpe.codes",
-        "tokenizer.model",
-        "sentencepiece.bpe.model",
-        "tekken.json",
-    ),
+    TOKENIZER: (*_VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
     _TEMPLATES: ("chat_template.jinja", OF_PROCESSORS, "additional_chat_templates/*.jinja"),
     "processor": (PREPROCESSOR, NESTING, "video_preprocessor_config.json"),
     GENERATION: ("generation_config.json",),
@@ -63,6 +60,20 @@ def of(folder: Path) -> dict[str, str]:
     return {kind: found for kind in _KINDS if (found := _digest(folder, kind))}
 
 
+def owners(folders: Sequence[Path]) -> dict[str, Path]:
+    """Of each kind, the first of these folders that has it: of what lies there as files.
+
+    >>> owners([Path("run-1"), Path("run-2")])["tokenizer"].name
+    'run-1'
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        found = {kind: folder for kind in of(folder)} | found
+    if TOKENIZER in found:
+        found[TOKENIZER] = next(filter(_has_vocabulary, folders), found[TOKENIZER])
+    return found
+
+
 def choose(folders: Sequence[Path | None], first: int = 0) -> Choice:
     """Whose belongings a merged model gets; None stands for a parent without a folder."""
     have = [{} if folder is None else _stops(folder) | of(folder) for folder in folders]
@@ -70,17 +81,23 @@ def choose(folders: Sequence[Path | None], first: int = 0) -> Choice:
     taken, notes = {}, []
     for kind in _KINDS:
         owners = [k for k in order if kind in have[k]]
+        if kind == TOKENIZER:  # settings without a vocabulary are of use only where no other parent has one
+            owners.sort(key=lambda k: not _has_vocabulary(folders[k]))
         if not owners:
             continue
         taken[kind] = owners[0]
-        note = f"{kind}: of parent {owners[0]}" + (f", as parent {first} has none" if owners[0] != first else "")
+        lacks = "has none" if kind not in have[first] else "has no vocabulary"
+        note = f"{kind}: of parent {owners[0]}" + (f", as parent {first} {lacks}" if owners[0] != first else "")
         others = [k for k in owners if have[k][kind] != have[owners[0]][kind]]
         notes.append(note + "".join(f"; parent {k} has another" for k in sorted(others)))
     return Choice(taken, tuple(notes))
 
 
-def copy(sources: Mapping[str, Path], folder: Path) -> None:
-    """Copy each kind from its folder, without the code that a class of a checkpoint's own would need."""
+def copy(sources: Mapping[str, Path], folder: Path, context: int | None = None) -> None:
+    """Copy each kind from its folder, without the code that a class of a checkpoint's own would need.
+
+    `context`: how many tokens the model in the new folder reads. A tokenizer of one that read more is told so.
+    """
     for kind, source in sources.items():
         files = [] if kind == GENERATION else _files(source, kind)
         if kind == _TEMPLATES and sources.get(TOKENIZER) != source:  # some may stand among another tokenizer's options
@@ -94,12 +111,20 @@ def copy(sources: Mapping[str, Path], folder: Path) -> None:
                 _drop_code(target)
     if sources.get(TOKENIZER) != sources.get(_TEMPLATES):  # its own template would be read where the other has none
         _drop_template(folder / "tokenizer_config.json")
+    if context is not None and TOKENIZER in sources:
+        mine, theirs = _positions(folder), _positions(sources[TOKENIZER])
+        if mine is not None and theirs is not None and mine < theirs:
+            _shorten(folder, context)
 
 
 def require_tokenizer(folder: Path) -> None:
     """Raise CheckpointError where a folder has no tokenizer."""
     if TOKENIZER not in of(folder):
         raise CheckpointError(f"{folder}: expected a tokenizer (tokenizer.json), found none; save it there")
+
+
+def _has_vocabulary(folder: Path | None) -> bool:
+    return folder is not None and any((folder / name).is_file() for name in _VOCABULARIES)
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
@@ -159,7 +184,15 @@ def _write_templates(templates: Mapping[str, str], folder: Path) -> None:
         path.write_text(text, encoding="utf8")
 
 
-def shorten(folder: Path, context: int) -> None:
+def _positions(folder: Path) -> int | None:
+    """How long the texts of the model in a folder are, as its settings count them; None where they do not say."""
+    file = folder / "config.json"
+    plain = read_json(file) if file.is_file() else {}
+    told = [plain.get(name) for name in ("max_position_embeddings", "n_positions")]
+    return next((number for number in told if isinstance(number, int)), None)
+
+
+def _shorten(folder: Path, context: int) -> None:
     """Let a tokenizer cut texts to what its model reads at most, where its settings say more."""
     file = folder / "tokenizer_config.json"
     plain = read_json(file) if file.is_file() else {}

@@ -30,7 +30,7 @@ from lmc.checkpoints.references import digests, refer, remember, require_still, 
 from lmc.errors import ArgumentError, CheckpointError, LmcError
 from lmc.files import read_json, require_digests, require_finite, whole_folder
 from lmc.symmetries import differences, warn_of_hooks
-from lmc.symmetries.families import Family, family_of
+from lmc.symmetries.families import Family, contexts, family_of
 
 WRITTEN = "lmc.json"  # beside a checkpoint that `save` wrote: the SHA-256 of its files
 DTYPES = {name: getattr(torch, name) for name in TYPES.values()}
@@ -118,7 +118,7 @@ def save(
             place = hub.locate(tokenizer_from).folder
             belongings.require_tokenizer(place)
             tokenizer_from = {kind: place for kind in belongings.of(place)}
-        belongings.copy(tokenizer_from or {}, folder)
+        belongings.copy(tokenizer_from or {}, folder, next(iter(contexts([model])), None))
         record(folder)
         head = ModelCardData(library_name=family.library, **(metadata or {})).to_yaml()
         text = card or f"A checkpoint of the stock class `{type(model).__name__}`.\n"

@@ -7,6 +7,7 @@ A licence is passed on where every parent states the same one. Otherwise none is
 of them hold for a mixture is not for a program to say. A model of two parts, as a base and its adapter, states both.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,18 +17,26 @@ from lmc.errors import CheckpointError, inert
 from lmc.files import read_json
 
 LARGEST_CARD = 2**20  # bytes
+_FILE = re.compile("licen[cs]e|copying", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Stated:
     """What one parent's card says: its licence in words, and the repositories that the model comes from.
 
-    `head` is what says so at the head of a card: a licence of no list there stands as `other`, with its name.
+    `head` is what says so at the head of a card: a licence of no list there stands as `other`, with its name. `file`
+    lies beside a card that says nothing.
     """
 
     licence: str | None
     bases: tuple[str, ...]
     head: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    file: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What is known of the licence."""
+        return self.licence or (f"that of its file {self.file}" if self.file else "not stated")
 
 
 def of(source: Source) -> Stated:
@@ -45,7 +54,8 @@ def of(source: Source) -> Stated:
             return Stated(name, named, {"license": name})
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
-    return Stated(None, named)
+    beside = [path.name for path in source.folder.iterdir() if path.is_file() and _FILE.match(path.name)]
+    return Stated(None, named, file=min(beside, default=None))
 
 
 def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
@@ -56,13 +66,12 @@ def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
     """
     bases = list(dict.fromkeys(base for part in parts.values() for base in part.bases))
     first, *others = parts.values()
-    licences = [part.licence for part in parts.values()]
     metadata: dict[str, Any] = {"base_model": bases} if bases else {}
-    if not any(licences):
+    if not any(part.licence or part.file for part in parts.values()):
         return metadata
-    if all(other.licence == first.licence for other in others):
+    if first.licence and all(other.licence == first.licence for other in others):
         return {**_head(first), **metadata}
-    words = " and ".join(f"{licence or 'not stated'} ({what})" for what, licence in zip(parts, licences, strict=True))
+    words = " and ".join(f"{part.words} ({what})" for what, part in parts.items())
     return {"license": "other", "license_name": words} | metadata
 
 
@@ -73,9 +82,9 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
     licences = [parent.licence for parent in parents]
     if licences[0] is not None and len(set(licences)) == 1:
         return {**_head(parents[0]), **metadata}, []
-    if not any(licences):
+    if not any(parent.licence or parent.file for parent in parents):
         return metadata, []
-    found = "; ".join(f"parent {k}: {inert(licence or 'not stated')}" for k, licence in enumerate(licences))
+    found = "; ".join(f"parent {k}: {inert(parent.words)}" for k, parent in enumerate(parents))
     return metadata, [f"licence: {found}; look which of them hold for both before you publish this"]
 
 

@@ -207,7 +207,8 @@ def _numbers(corpus: str, classes: list[str], model: Any) -> list[int]:
     if sorted(own) == sorted(classes):
         return [own.index(name) for name in classes]
     if own != [f"LABEL_{number}" for number in range(len(classes))] and any(own):  # what stands where none were named
-        what = f"its first class is {classes[0]!r}, which the model calls {own[0]!r}"
+        k = next(k for k, (name, other) in enumerate(zip(classes, own, strict=True)) if name != other)
+        what = f"its class {k} is {classes[k]!r}, which the model calls {own[k]!r}"
         warnings.warn(f"corpus '{corpus}': {what}: are all in one order?", stacklevel=1)
     elif all(name.isdecimal() for name in classes) and classes != (told := sorted(classes, key=int)):
         here = next(k for k, (name, other) in enumerate(zip(classes, told, strict=True)) if name != other)

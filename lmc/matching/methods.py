@@ -284,6 +284,8 @@ def _require_same(start: Alignment | str, parents: Sequence[nn.Module]) -> None:
     """Raise ArgumentError unless a start is an alignment of these models: the same objects, or the same weights."""
     if not isinstance(start, Alignment):
         raise ArgumentError(f"start: expected an alignment or one of {', '.join(STARTS)}, found {start!r}")
+    if start.method == "naive":  # learning goes on from canonical forms, which an average as it is knows nothing of
+        raise ArgumentError("start: expected an alignment that can be learned from, found naive; take canonical")
     alike = len(start.parents) == len(parents) and all(map(_same_numbers, parents, start.parents))
     if not alike:
         raise ArgumentError(f"start: expected an alignment of the same {len(parents)} models, found one of others")

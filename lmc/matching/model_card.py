@@ -166,5 +166,6 @@ def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult
     if weights is not None:
         notes += [f"loss of endpoint {k}: {loss(corner)}{where}" for k, corner in enumerate(corners)]
         low, high = measured.interval
-        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}, 95 %: {low:.5f} to {high:.5f}{where}")
+        spread = f"95 %: {low:.5f} to {high:.5f}" if measured.samples > 1 else "one sample has no interval"
+        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}, {spread}{where}")
     return notes

@@ -21,7 +21,6 @@ from lmc.checkpoints import (
     inspect,
     licence,
     load,
-    record,
     refer,
     require_written,
     save,
@@ -118,9 +117,6 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
             metadata, _ = licence.of_all([licence.of(blueprints[k].source)])
             own = like if k == largest else cut(k)
             save(enlarge(own, like) if k in smaller else own, folder / target, kept, metadata=metadata)
-            if k in longer:
-                belongings.shorten(folder / target, read[0])
-                record(folder / target)
 
     read = contexts([outlines[largest]])
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now

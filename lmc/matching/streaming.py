@@ -112,7 +112,7 @@ def _export(
     outlines = [blueprint.model for blueprint in blueprints]
     for k, (blueprint, moved) in enumerate(zip(blueprints, states, strict=True)):
         outline, dtype = _endpoint(blueprint.model, moved.transform.spec, moved), DTYPES[references[k]["dtype"]]
-        inherited = inherit([outline], [str(blueprint.source.folder)])
+        inherited = inherit([outline], [references[k].get("folder", references[k]["name"])])
         notes = [*changes(outlines, outline), f"weights: {references[k]['dtype']}"]
         text = card(method, record, [named(r) for r in references], None, k, notes=notes)
         target = folder / f"endpoint-{k}"

@@ -146,6 +146,14 @@ def test_an_adapter_s_own_generation_settings_replace_those_of_its_base(tmp_path
         convert(tmp_path / "lora", tmp_path / "again")
 
 
+def test_a_tokenizer_s_settings_alone_do_not_replace_the_tokenizer_of_the_base(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora")
+    shutil.copy(tmp_path / "base/tokenizer_config.json", tmp_path / "lora")
+    convert(tmp_path / "lora", tmp_path / "joined")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "joined" / file).read_bytes() == (tmp_path / "base" / file).read_bytes()
+
+
 CHANGES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "the base": lambda: shutil.copytree("other", "base", dirs_exist_ok=True),

@@ -358,6 +358,12 @@ def test_a_branch_without_a_model_says_what_is_missing(client: Client) -> None:
     assert "config.json: not found" in line
 
 
+def test_the_card_of_an_aligned_endpoint_names_its_own_model(client: Client) -> None:
+    assert client.lmc(f"match {SEEDS[0]} {SEEDS[1]} --method weights --export --out al-exported")[0] == 0
+    card = (client.folder / "al-exported/models/endpoint-1/README.md").read_text()
+    assert f"base_model:\n- {SEEDS[1].partition('@')[0]}\n" in card
+
+
 def test_a_recorded_model_is_found_where_a_folder_is_called_as_its_owner(client: Client) -> None:
     assert client.lmc(f"match {SEEDS[0]} {SEEDS[1]} --method naive --out al-of-hub")[0] == 0
     (client.folder / "EleutherAI").mkdir()

@@ -606,6 +606,39 @@ def test_licences_that_differ_are_said(
     assert (head.get(first, "license") in Path("merged/README.md").read_text()) == (not says)
 
 
+def test_a_licence_that_only_a_file_states_is_said(here: Path, run: Callable[..., Outcome]) -> None:
+    (here / "b" / "LICENSE.txt").write_text("All rights reserved.")
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0
+    assert "- licence: parent 0: not stated; parent 1: that of its file LICENSE.txt; look which" in card
+
+
+def test_a_tokenizer_without_its_vocabulary_is_passed_over(here: Path, run: Callable[..., Outcome]) -> None:
+    """Its settings alone are no tokenizer; of no other they are better than nothing."""
+    (here / "x" / "tokenizer.json").unlink()
+    assert run("match x b --method canonical --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0 and "- tokenizer: of parent 1, as parent 0 has no vocabulary; parent 0 has another\n" in card
+    assert Path("merged/tokenizer.json").read_bytes() == Path("b/tokenizer.json").read_bytes()
+    (here / "b" / "tokenizer.json").unlink()
+    assert run("match x b --method canonical --out third")[0] == 0 == run("merge third --out last")[0]
+    assert Path("last/tokenizer_config.json").exists()
+
+
+@pytest.mark.parametrize("first", ["x b", "b x"])
+def test_a_tokenizer_cuts_texts_to_the_shorter_context(first: str, here: Path, run: Callable[..., Outcome]) -> None:
+    edit(here / "x", max_position_embeddings=64)
+    edit(here / "x", "tokenizer_config.json", model_max_length=64)
+    edit(here / "b", "tokenizer_config.json", model_max_length=1000)  # as it was given: its own model reads no more
+    for method in ("canonical", "weights"):  # in memory, and from file to file
+        assert run(f"match {first} --method {method} --out {method}")[0] == 0
+        assert run(f"merge {method} --out merged-{method}")[0] == 0
+        told = json.loads(Path(f"merged-{method}/tokenizer_config.json").read_text())["model_max_length"]
+        read = json.loads(Path(f"merged-{method}/config.json").read_text())["max_position_embeddings"]
+        assert (read, told) == (32, 32 if first == "x b" else 1000)
+
+
 def test_an_aligned_endpoint_keeps_what_is_its_own(here: Path, run: Callable[..., Outcome]) -> None:
     for k, name in enumerate("xb"):
         belongings(here / name, k)

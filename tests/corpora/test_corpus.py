@@ -481,7 +481,10 @@ def test_labels_are_numbered_as_the_model_numbers_its_classes(own, tmp_path):
     shown = [("ant", "bee", "cow")[round(float(image.mean()) * 255 / 100)] for image in x]
     assert [own[label] for label in labels] == shown and len(set(shown)) == 3
     model.config.id2label = dict(enumerate(("Ameise", "Biene", "Kuh")))
-    with pytest.warns(UserWarning, match="its first class is 'ant', which the model calls 'Ameise'"):
+    with pytest.warns(UserWarning, match="its class 0 is 'ant', which the model calls 'Ameise'"):
+        corpora.load(str(tmp_path), model, "match")
+    model.config.id2label = dict(enumerate(("ant", "ant", "cow")))  # a name that is there twice
+    with pytest.warns(UserWarning, match="its class 1 is 'bee', which the model calls 'ant'"):
         corpora.load(str(tmp_path), model, "match")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import lmc
+from lmc import corpora
 from lmc.errors import ArgumentError
 from lmc.evaluation.loss import Data
 from lmc.files import progress
@@ -286,6 +287,23 @@ def test_a_start_from_other_models_is_refused():
         with pytest.raises(lmc.ArgumentError, match="start: expected an alignment") as caught:
             lmc.match(a, b, method="dual", data=data, steps=1, start=start)
         assert "\n" not in str(caught.value)
+
+
+def test_learning_cannot_begin_from_an_average_of_models_as_they_are():
+    a, b = (pico.neox(seed=k, dtype=torch.float32) for k in range(2))
+    with pytest.raises(lmc.ArgumentError, match=r"start: expected .* learned from, found naive; take canonical"):
+        lmc.match(a, b, method="dual", data=pico.inputs(a, n=8), steps=1, start=lmc.match(a, b, method="naive"))
+
+
+def test_what_was_read_is_kept_whoever_calls():
+    a, b = (pico.neox(seed=k, dtype=torch.float32) for k in range(2))
+    first, second = pico.inputs(a, n=24).split(12)
+    begun = lmc.match(a, b, method="activations", data=first)
+    learned = lmc.match(a, b, method="dual", data=[second], steps=1, start=begun)
+    known = [alignment.record["read"] for alignment in (begun, learned)]
+    assert [corpora.share(first, sketch) for sketch in known] == [1.0, 1.0]
+    assert corpora.share(second, known[0]) < 0.5 and corpora.share(second, known[1]) == 1.0
+    assert "read" not in lmc.match(a, b, method="weights", data=first).record
 
 
 def test_one_model_is_not_enough():

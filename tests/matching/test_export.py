@@ -198,6 +198,8 @@ def test_a_card_says_what_is_known(tmp_path: Path) -> None:
     (unmeasured,) = alignment.export(tmp_path / "fourth", at=0.5)
     assert "loss" not in unmeasured
     assert str(tmp_path) not in card
+    (of_one,) = alignment.export(tmp_path / "fifth", at=0.5, measured=lmc.path(alignment, ids[:1], grid=3))
+    assert "nats per token, one sample has no interval (1 samples)" in of_one
 
 
 def test_the_command_line_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

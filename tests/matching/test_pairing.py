@@ -103,9 +103,9 @@ def test_other_names_of_classes_are_warned_of() -> None:
 @pytest.mark.parametrize(
     ("stock", "settings"),
     [
-        ("OPTForCausalLM", {"dropout": 0.25, "layerdrop": 0.1}),
+        ("OPTForCausalLM", {"dropout": 0.25, "layerdrop": 0.1, "init_std": 0.1}),
         ("Starcoder2ForCausalLM", {"embedding_dropout": 0.1, "residual_dropout": 0.2}),
-        ("Dinov2ForImageClassification", {"drop_path_rate": 0.1}),
+        ("Dinov2ForImageClassification", {"drop_path_rate": 0.1, "layerscale_value": 1e-5}),
         (
             "MixtralForCausalLM",
             {"router_jitter_noise": 0.1, "router_aux_loss_coef": 0.02, "output_router_logits": True},

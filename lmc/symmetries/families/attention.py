@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterator
 from typing import Any
 
+from lmc.errors import UnsupportedModelError
 from lmc.symmetries.groups import Group, Invertible, Orthogonal, Permutation, RotaryCommutant
 from lmc.symmetries.spec import Dead, Move, Root, Space, both
 
@@ -33,7 +34,10 @@ def attention(
     config: Any, width: int, turns: int, phases: bool, value: type[Group]
 ) -> tuple[list[Space], dict[str, str]]:
     """The spaces and the rules of one layer's attention. A group of query heads may share one key and value head."""
-    groups, shared = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
+    groups, (shared, rest) = config.num_key_value_heads, divmod(config.num_attention_heads, config.num_key_value_heads)
+    if rest or not shared:  # no stock class computes with such numbers, but it can be built
+        what = f"a divisor of num_attention_heads, {config.num_attention_heads}, found {groups}"
+        raise UnsupportedModelError(f"num_key_value_heads: expected {what}; look into config.json")
     spaces = [Space("head", Permutation(groups)), Space("value", value(width), over=("head",))]
     query = "head"
     if shared > 1:

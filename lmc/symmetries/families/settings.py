@@ -19,7 +19,8 @@ _IRRELEVANT = frozenset(
         r"\w+",
         """
         _name_or_path architectures auto_map dtype torch_dtype transformers_version model_type return_dict
-        output_attentions output_hidden_states use_cache initializer_range initializer_factor gradient_checkpointing
+        output_attentions output_hidden_states use_cache initializer_range initializer_factor init_std layerscale_value
+        gradient_checkpointing head_dim
         bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id id2label label2id problem_type
         tie_word_embeddings torchscript num_labels vocab_size max_position_embeddings n_positions is_encoder_decoder
         chunk_size_feed_forward hidden_dropout attention_dropout resid_pdrop embd_pdrop attn_pdrop hidden_dropout_prob
