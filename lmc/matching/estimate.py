@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lmc.corpora import LONGEST
 from lmc.matching.recipe import IMAGES, WINDOWS
-from lmc.matching.solver import CHEAP, ONE_START
+from lmc.matching.solver import CHEAP, GLOBAL, ONE_START
 from lmc.symmetries import STREAM, ModelSpec, Permutation, example_inputs, logits
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
@@ -19,7 +19,9 @@ CALIBRATION = 768  # rows of the matrix product that is timed
 # and what is moved in memory; reading, the canonical form and writing take as long as two sweeps; a process must begin.
 BESIDE, READING, BEGINNING = 2.0, 2, 4.0
 LOOK = 1.5  # sweeps that it takes to find again what was rewritten
-FEW, MANY = 5, 40  # sweeps of a start: where they are dear, and where they are not, if the solver does not end before
+# Sweeps of a start, if the solver does not end before: where they are dear, or where embeddings, which no other space
+# shows, say all of the rotation; and where they say nothing of it.
+FEW, MANY = 5, 45
 # What does not grow with the weights: calls of the tensor library that a space takes in a sweep, however small it is,
 # and how many groups of queries, which are solved one by one, take as many again.
 CALLS, GROUPS, TIMED = 1000, 4, 100
@@ -61,14 +63,17 @@ def weights_seconds(model: nn.Module) -> tuple[float, float]:
     spec = spec_of(model)
     stream, sizes = spec.space(STREAM).group, spec.sizes
     permuted = {s.name for s in spec.spaces if isinstance(s.group, Permutation)}
-    products = rotation = 0.0  # multiply-adds of a sweep, and of rotating all weights once
+    # Multiply-adds of a sweep, of rotating all weights once, and of those among them that show the stream alone.
+    products = rotation = shown = 0.0
     for name in spec.rules:
         for block in spec.blocks(name):
             size = math.prod(sizes[axis] for axis in block.names)
             rotation += stream.n * size
+            shown += 0 if spec.space_names.intersection(block.names) - GLOBAL else stream.n * size
             products += size * max((sizes[axis] for axis in permuted.intersection(block.names)), default=0)
             products += 2 * stream.n * size if STREAM in block.names else 0
-    sweeps = 1 + FEW if rotation > ONE_START else 2 * (1 + min(MANY, FEW + CHEAP / rotation))
+    most = FEW + (MANY - FEW) * (1 - shown / rotation)
+    sweeps = 1 + FEW if rotation > ONE_START else 2 * (1 + min(most, FEW + CHEAP / rotation))
     device = next(model.parameters()).device
     device = torch.device("cpu") if device.type == "meta" else device
     one = BESIDE * products * _seconds_of_a_product(device) + _calls(spec) * _seconds_of_a_call(device)

@@ -426,7 +426,9 @@ def test_the_time_of_weights_counts_products(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(estimate, "seconds_of", lambda work: (work(), 1.0)[1])
     one, two = (estimate.weights_seconds(pico.neox(num_hidden_layers=n))[1] - estimate.BEGINNING for n in (1, 2))
     least, four = (seconds - estimate.BEGINNING for seconds in estimate.weights_seconds(pico.neox(num_hidden_layers=4)))
-    assert four - two == pytest.approx(2 * (two - one)) and 0 < least < four / 5
+    assert one < two < four and 0 < least < four / 5
+    shown = estimate.weights_seconds(pico.neox(num_hidden_layers=4, vocab_size=4000))[1] - estimate.BEGINNING
+    assert shown < four  # more weights, but these show the rotation at once
     monkeypatch.setattr(estimate, "ONE_START", 0)
     assert estimate.weights_seconds(pico.neox(num_hidden_layers=4))[1] - estimate.BEGINNING < four / 5
 
