@@ -85,7 +85,7 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
     if not any(parent.licence or parent.file for parent in parents):
         return metadata, []
     found = "; ".join(f"parent {k}: {inert(parent.words)}" for k, parent in enumerate(parents))
-    return metadata, [f"licence: {found}; look which of them hold for both before you publish this"]
+    return metadata, [f"licence: {found}; look which of them hold for the mixture before you publish it"]
 
 
 def _head(stated: Stated) -> Mapping[str, Any]:

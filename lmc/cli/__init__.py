@@ -79,6 +79,7 @@ from lmc.cli.reading import (
     read_alignment,
     require_ends_of,
     say_ends,
+    seen,
     to_round_on,
 )
 from lmc.cli.run import (
@@ -265,8 +266,9 @@ def path(
     seal = fingerprint(alignment)  # before it is read: what stands there later may be another one
     aligned = read_alignment(alignment, verify)
     samples = held_out(data, aligned, alignment, limit, seed)
+    share = seen(data, samples, aligned)
     result = walk(aligned, samples, grid, seed=seed)
-    result = replace(result, corpus=Path(data).name, alignment=seal, seed=seed)
+    result = replace(result, corpus=Path(data).name, alignment=seal, seed=seed, read=share)
     own = os.access(alignment, os.W_OK)
     try:
         print(table_of(result), flush=True)

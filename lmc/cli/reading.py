@@ -1,5 +1,6 @@
 """What commands read: the samples of a corpus, and alignments whose path ends at their parents."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,22 +19,27 @@ SHARE = {"text": 0.3, "images": 0.02}
 
 
 def _samples(
-    corpus: str, model: "torch.nn.Module", split: str, tokenizer_from: str | Path, limit: int | None, seed: int
+    corpus: str,
+    models: "Sequence[torch.nn.Module]",
+    split: str,
+    tokenizer_from: str | Path,
+    limit: int | None,
+    seed: int,
 ) -> Any:
+    """What all of these models can read, as the first reads it."""
     from lmc import checkpoints, corpora
-    from lmc.symmetries.families import Tokens, family_of
+    from lmc.symmetries.families import Tokens, family_of, first_naming, narrowest
 
+    model = narrowest(models)
     text = corpora.kind(corpus) == "text" and isinstance(family_of(model).inputs(model), Tokens)
     tokenizer = checkpoints.tokenizer(tokenizer_from) if text else None
-    return corpora.load(corpus, model, split, tokenizer, limit, seed)
+    return corpora.load(corpus, model, split, tokenizer, limit, seed, first_naming(models))
 
 
 def matched_on(data: str | None, pair: "lmc.matching.Pairing", limit: int | None, seed: int) -> Any:
     """The corpus, read before any weight: one that does not fit is found early."""
-    from lmc.symmetries.families import narrowest
-
-    reader = narrowest(blueprint.model for blueprint in pair.blueprints)
-    return _samples(str(data), reader, "match", pair.blueprints[0].source.folder, limit, seed)
+    models = [blueprint.model for blueprint in pair.blueprints]
+    return _samples(str(data), models, "match", pair.blueprints[0].source.folder, limit, seed)
 
 
 def counts_of(samples: Any, model: "torch.nn.Module") -> "torch.Tensor":
@@ -93,26 +99,25 @@ def naming(alignment: "lmc.matching.Alignment", corpus: str, samples: Any) -> "l
     return replace(alignment, record=alignment.record | {"corpus": Path(corpus).resolve().name})
 
 
-def _warn_if_seen(corpus: str, samples: Any, aligned: "lmc.matching.Alignment") -> None:
-    """Say where held-out samples were matched on: a corpus that changes is divided in another way."""
+def seen(corpus: str, samples: Any, aligned: "lmc.matching.Alignment") -> float | None:
+    """The share of held-out samples that were matched on, said where it is large: a corpus may have changed since."""
     from lmc import corpora
     from lmc.matching import READ
 
     known = aligned.record.get(READ)
-    if known is not None and (share := corpora.share(samples, known)) > SHARE[corpora.kind(corpus)]:
-        what = f"matching read {100 * share:.0f} % of what is held out or more"
-        warn(f"{corpus}: {what}, here or in another place, so losses say little; match again, or take other data")
+    if known is None or (share := corpora.share(samples, known)) <= SHARE[corpora.kind(corpus)]:
+        return None
+    what = f"matching read {100 * share:.0f} % of what is held out or more"
+    warn(f"{corpus}: {what}, here or in another place, so losses say little; match again, or take other data")
+    return share
 
 
 def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit: int | None, seed: int) -> Any:
     """The samples that matching never saw, as the first parent reads them, in windows that all can read."""
     from lmc import checkpoints
-    from lmc.symmetries.families import narrowest
 
     tokenizer_from = checkpoints.origin(aligned.parents[0]) or folder
-    samples = _samples(corpus, narrowest(aligned.parents), "eval", tokenizer_from, limit, seed)
-    _warn_if_seen(corpus, samples, aligned)
-    return samples
+    return _samples(corpus, aligned.parents, "eval", tokenizer_from, limit, seed)
 
 
 def to_round_on(
@@ -128,6 +133,7 @@ def to_round_on(
 
     samples, name = held_out(corpus, aligned, folder, limit, seed), str(dtype).removeprefix("torch.")
     if is_lower(dtype, next(aligned.parents[0].parameters()).dtype):
+        seen(corpus, samples, aligned)
         say(f"measuring what rounding to {name} costs on {corpus}")
     else:
         warn(f"--data: not used, as {name} rounds nothing of these models")

@@ -156,6 +156,7 @@ def load(
     tokenizer: "PreTrainedTokenizerBase | str | Path | None" = None,
     limit: int | None = None,
     seed: int = 0,
+    naming: nn.Module | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """A split as a stock model reads it: token ids for a language model, `(images, labels)` for a vision model.
 
@@ -165,7 +166,7 @@ def load(
     Windows are as long as the model's context, at most `LONGEST`. `tokenizer` may be one, or the folder or hub name
     that has it; without it, the model's own source is asked. Where the names of a model's classes (`id2label`, of timm
     `label_names`) are those of the corpus, labels are numbered as the model numbers them; a warning says where they are
-    others.
+    others. `naming`: whose names these are, if the model itself has none.
     """
     read = family_of(model).inputs(model)
     if isinstance(read, Tokens):
@@ -197,7 +198,7 @@ def load(
         stock=seen.stock,
         uncut=seen.uncut,
     )
-    return x, torch.tensor(_numbers(corpus, classes, model))[labels]
+    return x, torch.tensor(_numbers(corpus, classes, naming or model))[labels]
 
 
 def _numbers(corpus: str, classes: list[str], model: Any) -> list[int]:

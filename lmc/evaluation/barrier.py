@@ -42,7 +42,8 @@ class PathResult:
     bootstrap over samples, recomputing the maximum; `gap` the signed difference between the midpoint and the better
     (best) endpoint. `metric` says the unit: nats per token or nats per image. With K > 2 endpoints an entry of
     `lambdas` is the tuple of their weights. `corpus` is the name of the data, where it has one, `seed` what drew its
-    samples, and `alignment` the fingerprint of the alignment folder that was measured, where it was one.
+    samples, and `alignment` the fingerprint of the alignment folder that was measured, where it was one. `read` is the
+    share of the samples that matching had read, where that is known and so large that losses say little.
     """
 
     lambdas: tuple[Any, ...]
@@ -56,6 +57,7 @@ class PathResult:
     corpus: str | None = None
     alignment: str | None = None
     seed: int | None = None
+    read: float | None = None
 
     def to_json(self, file: str | Path | None = None) -> str:
         """The result as JSON text with its own SHA-256, also written to `file` if one is named."""

@@ -39,7 +39,7 @@ from lmc.symmetries import (
     set_epsilon,
     state,
 )
-from lmc.symmetries.families import contexts, family_of, name_classes_as, narrowest
+from lmc.symmetries.families import contexts, family_of, first_naming, name_classes_as, narrowest
 from lmc.symmetries.families import spec as spec_of
 
 PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
@@ -332,6 +332,8 @@ def mixture(
     kinds = {name: _widest([own[name] for own in outlines]) for name in outline.state_dict()}
     if spec.tied and not all(m.config.tie_word_embeddings for _, m, _ in used):
         outline.config.tie_word_embeddings = False
+    if (naming := first_naming(models)) is not models[0]:
+        name_classes_as(outline, naming, used=False)
     if len(contexts(models)) > 1:  # none of them has a table of positions
         outline.config.max_position_embeddings = min(m.config.max_position_embeddings for m in models)
     back = Transform.identity(spec)

@@ -15,7 +15,7 @@ from lmc.evaluation import PathResult
 from lmc.files import tensor_digest
 from lmc.matching.folder import READ
 from lmc.symmetries import state
-from lmc.symmetries.families import contexts
+from lmc.symmetries.families import contexts, first_naming
 from lmc.symmetries.families import spec as spec_of
 
 
@@ -139,6 +139,8 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
     if len(lengths := contexts(parents)) > 1:
         (own,) = contexts([model])
         notes.append(f"context: {own:,} tokens, of parents with {' and '.join(f'{c:,}' for c in lengths)}")
+    if (named := parents.index(first_naming(parents))) > 0:
+        notes.append(f"classes: named as parent {named} names them, as parent 0 does not")
     normal = {(p.mean, p.std) for p in map(preprocessing.of, parents) if p is not None}
     if len(normal) > 1:
         notes.append("input normalisation: that of parent 0; the others' was folded into the patch embedding")
@@ -160,7 +162,8 @@ def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult
         return f"{measured.losses[same[0]]:.5f} {metric}" if same else None
 
     metric = inert(measured.metric)
-    where = f" ({measured.samples:,} samples{f' of {inert(measured.corpus)}' if measured.corpus else ''})"
+    read = f"; matching had read {100 * measured.read:.0f} % of them or more" if measured.read else ""
+    where = f" ({measured.samples:,} samples{f' of {inert(measured.corpus)}' if measured.corpus else ''}{read})"
     own = loss(corners[endpoint] if weights is None else weights)
     notes = [f"loss{' before rounding' if rounded else ''}: {own}{where}"] if own else []
     if weights is not None:

@@ -24,7 +24,7 @@ from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabula
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
 from lmc.symmetries import epsilon, hollow, require_room, require_stock, to_shorten
-from lmc.symmetries.families import Tokens, class_names, contexts, family_of, same_setting
+from lmc.symmetries.families import Tokens, class_names, contexts, family_of, names_classes, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -45,7 +45,9 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
         which = f"model 1 and model {number}"
         _require(models[0], model, which)
         if class_names(models[0]) != class_names(model):
-            warnings.warn(f"{which} name their classes differently: are they in one order?", stacklevel=1)
+            both = names_classes(models[0]) and names_classes(model)
+            what = "name their classes differently" if both else "name no classes but for one, whose names are taken"
+            warnings.warn(f"{which} {what}: are they in one order?", stacklevel=1)
         kinds = [getattr(getattr(m, "config", None), "problem_type", None) for m in (models[0], model)]
         if kinds[0] != kinds[1]:
             what = f"{which} differ in problem_type, {kinds[0]} and {kinds[1]}"

@@ -480,6 +480,9 @@ def test_labels_are_numbered_as_the_model_numbers_its_classes(own, tmp_path):
     x, labels = corpora.load(str(tmp_path), model, "match")
     shown = [("ant", "bee", "cow")[round(float(image.mean()) * 255 / 100)] for image in x]
     assert [own[label] for label in labels] == shown and len(set(shown)) == 3
+    silent = pico.hf_vit(dtype=torch.float32, num_labels=3)
+    silent.preprocessor_config = model.preprocessor_config
+    assert torch.equal(corpora.load(str(tmp_path), silent, "match", naming=model)[1], labels)
     model.config.id2label = dict(enumerate(("Ameise", "Biene", "Kuh")))
     with pytest.warns(UserWarning, match="its class 0 is 'ant', which the model calls 'Ameise'"):
         corpora.load(str(tmp_path), model, "match")

@@ -33,7 +33,7 @@ def tuned_from(model: Any, seed: int = 5, size: float = 0.2) -> Any:
 FAMILIES = [pico.neox, pico.llama, pico.gpt2, pico.bert, pico.qwen3, pico.olmo2, pico.mixtral, pico.vit, pico.opt]
 
 
-@pytest.mark.filterwarnings("ignore:.*name their classes differently")
+@pytest.mark.filterwarnings("ignore:.*name their classes differently", "ignore:.*name no classes but for one")
 def test_what_the_tuned_model_is_used_with_goes_along(tmp_path: Path) -> None:
     """Its stop tokens, its way of sampling, the names of its classes."""
     a, b = (pico.llama(k, torch.float32) for k in range(2))

@@ -95,7 +95,7 @@ def test_the_odd_one_out_is_numbered() -> None:
 
 def test_other_names_of_classes_are_warned_of() -> None:
     a, b = pico.hf_vit(0), pico.hf_vit(1)
-    b.config.id2label = dict(enumerate("jihgfedcba"))
+    a.config.id2label, b.config.id2label = (dict(enumerate(names)) for names in ("abcdefghij", "jihgfedcba"))
     with pytest.warns(UserWarning, match="model 1 and model 2 name their classes differently"):
         pairing.require_pairable([a, b])
 
@@ -129,6 +129,26 @@ def test_names_that_timm_keeps_are_warned_of_and_stay(tmp_path: Path) -> None:
         pairing.require_pairable(models)
     lmc.save(models[1], tmp_path / "b")
     assert class_names(lmc.load(tmp_path / "b")) == dict(enumerate("jihgfedcba"))
+
+
+@pytest.mark.parametrize("of_timm", [True, False])
+def test_the_names_of_classes_that_only_one_has_are_taken(of_timm: bool, tmp_path: Path) -> None:
+    build = pico.vit if of_timm else pico.hf_vit
+    a, b = (build(k, torch.float32) for k in range(2))
+    names = dict(enumerate("jihgfedcba"))
+    if of_timm:
+        b.pretrained_cfg = {**b.pretrained_cfg, "label_names": [*names.values()]}
+    else:
+        b.config.id2label, b.config.problem_type = names, "multi_label_classification"
+    with pytest.warns(UserWarning) as said:
+        alignment = lmc.match(a, b, method="canonical")
+    assert "model 1 and model 2 name no classes but for one, whose names are taken" in str(said[0].message)
+    (card,) = alignment.export(tmp_path / "merged", at=0.5)
+    assert "- classes: named as parent 1 names them, as parent 0 does not\n" in card
+    merged = lmc.load(tmp_path / "merged")
+    assert class_names(merged) == names and getattr(getattr(merged, "config", None), "problem_type", None) is None
+    ends = [alignment.merge(float(k)) for k in range(2)]
+    assert [class_names(end) for end in ends] == [names, names]
 
 
 def test_a_second_model_that_its_table_does_not_cover_is_refused() -> None:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from lmc.symmetries.families.family import spec as spec
     from lmc.symmetries.families.heads import TIMM_NAMES as TIMM_NAMES
     from lmc.symmetries.families.heads import class_names as class_names
+    from lmc.symmetries.families.heads import first_naming as first_naming
     from lmc.symmetries.families.heads import name_classes_as as name_classes_as
+    from lmc.symmetries.families.heads import names_classes as names_classes
     from lmc.symmetries.families.heads import timm_record as timm_record
     from lmc.symmetries.families.settings import of_configuration as of_configuration
     from lmc.symmetries.families.settings import same_but_for_size as same_but_for_size

@@ -4,6 +4,7 @@ Whichever it is, it is one linear layer that reads the stream, so one rule serve
 outputs are then used (at every token, or at the last one that is no padding) changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +62,33 @@ def class_names(model: Any) -> dict[int, str]:
     return {int(number): str(name) for number, name in named.items() if str(number).isdecimal()}
 
 
-def name_classes_as(model: Any, other: Any) -> None:
-    """Let a model call its classes what another does, in place.
+def first_naming(models: Sequence[Any]) -> Any:
+    """The first of some models that calls its classes something, or the first of all where none does.
+
+    >>> first_naming([model, a]) is model
+    True
+
+    LABEL_0 and so on are no names: transformers writes them where none were given.
+    """
+    return next(filter(names_classes, models), models[0])
+
+
+def names_classes(model: Any) -> bool:
+    """Whether a model calls its classes something.
+
+    >>> names_classes(model)
+    False
+    """
+    return any(name != f"LABEL_{number}" for number, name in class_names(model).items())
+
+
+def name_classes_as(model: Any, other: Any, used: bool = True) -> None:
+    """Let a model call its classes what another does, in place, and unless `used` is False use them in the same way.
 
     >>> name_classes_as(model, tuned)
     """
     if (config := getattr(other, "config", None)) is not None:
-        for name in NAMES:
+        for name in NAMES if used else NAMES[:2]:
             if hasattr(config, name):
                 setattr(model.config, name, getattr(config, name))
     elif getattr(other, "pretrained_cfg", None) is not None:
