@@ -1,8 +1,8 @@
 """From endpoints to an alignment, and from an alignment to merged checkpoints.
 
-`solver` is the closed-form core (block-coordinate descent over the spaces of a table); `weights` and `activations` only
-choose what it compares; `learned` starts from their result and descends the loss on the line itself. No architecture
-is named in this room, and nothing here knows of experiments or figures.
+`solver` is the closed-form core (block-coordinate descent over the spaces of a table, each of which has its optimum in
+`problem`); `weights` and `activations` only choose what it compares; `learned` starts from their result and descends
+the loss on the line itself. No architecture is named in this room, and nothing here knows of experiments or figures.
 
 Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`. `pairing`
 says why models cannot be matched, `parents` makes ready those that can be after a change, `model_card` says what is

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lmc.evaluation import Data
-from lmc.matching.solver import Piece, Solution, parts_of, solve
+from lmc.matching.problem import Piece
+from lmc.matching.solver import Solution, parts_of, solve
 from lmc.symmetries import SCALE, Block, ModelSpec, logits, parse, split_axes, state
 
 SAMPLE = "sample"

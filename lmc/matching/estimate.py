@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lmc.corpora import LONGEST
+from lmc.matching.problem import GLOBAL
 from lmc.matching.recipe import IMAGES, WINDOWS
-from lmc.matching.solver import CHEAP, GLOBAL, ONE_START
+from lmc.matching.solver import CHEAP, ONE_START
 from lmc.symmetries import STREAM, ModelSpec, Permutation, example_inputs, logits
 from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of

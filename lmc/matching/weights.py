@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmc.matching.solver import GLOBAL, MOST_SWEEPS, Part, Piece, Solution, solve
+from lmc.matching.problem import GLOBAL, Piece
+from lmc.matching.solver import MOST_SWEEPS, Part, Solution, solve
 from lmc.symmetries import ModelSpec, Moved, Transform, connected, extreme_numbers, rescale
 
 
