@@ -193,7 +193,8 @@ def test_a_model_without_tokenizer_cannot_read_text(here: Path, run: Callable[..
         file.unlink()
     code, _, err = run("match a b --data text.txt --out o")
     assert code == 2
-    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none; save it there\n"
+    what = "save it there, and match again what was matched"
+    assert err == f"error: {here / 'a'}: expected a tokenizer (tokenizer.json), found none; {what}\n"
     code, _, err = run("path aligned --data text.txt")  # which was aligned when there was one
     assert code == 2 and "expected the tokenizer that the models were matched with" in err
 

@@ -81,8 +81,8 @@ def write(model: Any, folder: Path, plan: Mapping[str, Tensor], tensors: Iterabl
             "input_size": [arguments["in_chans"], *arguments["img_size"]],
             "fixed_input_size": True,
             "num_classes": model.num_classes,
-            # timm adapts these two to other inputs and classes while it loads; what was saved fits as it is.
-            "first_conv": None,
+            # timm adapts these two to other inputs and classes while it loads: of three channels alone it makes others.
+            "first_conv": origin.get("first_conv", "patch_embed.proj") if arguments["in_chans"] == 3 else None,
             "classifier": origin.get("classifier", "head"),
         },
     }

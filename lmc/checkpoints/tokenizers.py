@@ -22,7 +22,8 @@ def tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     """The stock tokenizer of a folder or hub repository. Raises CheckpointError where it has none, or a damaged one."""
     folder = hub.locate(name).folder
     if not any((folder / file).exists() for file in _VOCABULARY):
-        raise CheckpointError(f"{folder}: expected a tokenizer ({_VOCABULARY[0]}), found none; save it there")
+        what = "save it there, and match again what was matched"
+        raise CheckpointError(f"{folder}: expected a tokenizer ({_VOCABULARY[0]}), found none; {what}")
     vocabulary.read(folder)
     try:
         built = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import lmc.evaluation
     import lmc.matching
 
-# Of what is held out. Short stretches of a small text stand in other texts, too; a picture stands in no other corpus.
-SHARE = {"text": 0.3, "images": 0.02}
+# Of what is held out. Short stretches of a small text stand in other texts, too; a picture stands in no other corpus. Of
+# a text of which three tenths were read a third may not be recognised, where windows were cut elsewhere.
+SHARE = {"text": 0.2, "images": 0.02}
 
 
 def _samples(

@@ -236,6 +236,21 @@ def test_a_processor_that_says_no_size_has_its_own(tmp_path: Path) -> None:
         assert found is not None and found.size == size
 
 
+@pytest.mark.parametrize("channels", [3, 2])
+def test_timm_still_makes_other_channels_of_three(channels: int, tmp_path: Path) -> None:
+    """Of three channels alone it can; of others it would leave the weights out."""
+    import timm
+
+    model = pico.vit(0, torch.float32, in_chans=channels)
+    lmc.save(model, tmp_path / "model")
+    again = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
+    assert torch.equal(again.patch_embed.proj.weight, model.patch_embed.proj.weight)
+    if channels == 3:
+        grey = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True, in_chans=1)
+        summed = model.patch_embed.proj.weight.sum(1, keepdim=True)
+        assert torch.allclose(grey.patch_embed.proj.weight, summed, atol=1e-6)
+
+
 def test_a_licence_in_timm_s_record_is_passed_on(tmp_path: Path) -> None:
     for k, name in enumerate("abc"):
         lmc.save(timm_vit(k, **HALF), tmp_path / name)

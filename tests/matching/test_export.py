@@ -11,7 +11,7 @@ import pytest
 import stock
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 import lmc
 from lmc import corpora
@@ -250,3 +250,13 @@ def test_a_module_that_stands_in_two_places_is_refused(make: Any) -> None:
     for work in (lambda: lmc.match(a, b, method="naive"), lambda: lmc.canonicalize(a), lambda: lmc.check(a)):
         with pytest.raises(lmc.LmcError, match=message):
             work()
+
+
+def test_what_lies_beside_a_parent_that_the_library_read_is_said_to_be_left(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        lmc.save(pico.llama(seed, torch.float32), tmp_path / name)
+        pico.tokenizer(tmp_path / name)
+    parents = [LlamaForCausalLM.from_pretrained(tmp_path / name).eval() for name in "ab"]
+    alignment = lmc.match(*parents, method="weights")
+    with pytest.warns(UserWarning, match=r"parent [01]: not read by lmc\.load, so what belongs to it in .*tokenizer"):
+        alignment.export(tmp_path / "merged", at=0.5)
