@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import lmc.evaluation
     import lmc.matching
 
-# Of what is held out. Short stretches of a small text stand in other texts, too; a picture stands in no other corpus. Of
-# a text of which three tenths were read a third may not be recognised, where windows were cut elsewhere.
+# Of what is held out. Short stretches of a small text stand in other texts, too; a picture stands in no other corpus.
+# Of three tenths of a text that were read a third may not be recognised, where windows were cut elsewhere.
 SHARE = {"text": 0.2, "images": 0.02}
 
 

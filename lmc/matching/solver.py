@@ -114,7 +114,7 @@ def solve(spec: ModelSpec, parts: Sequence[Part], sweeps: int = MOST_SWEEPS, tol
     suggested = _Suggestion.of(spec, parts)
     descents: list[_Descent] = []
     for guess in suggested.guesses():
-        descents.append(_Descent(spec, parts, guess))
+        descents.append(_Descent(spec, parts, guess, len(descents) + 1))
         if descents[-1].exact:  # no other start can do better
             descents = descents[-1:]
             break
@@ -163,8 +163,8 @@ class _Suggestion:
 class _Descent:
     """One start, looked at and then descended: the elements found so far."""
 
-    def __init__(self, spec: ModelSpec, parts: Sequence[Part], guess: Mapping[str, Tensor]) -> None:
-        self.spec, self.parts = spec, parts
+    def __init__(self, spec: ModelSpec, parts: Sequence[Part], guess: Mapping[str, Tensor], number: int) -> None:
+        self.spec, self.parts, self.number = spec, parts, number
         self.stream, self.signs = spec.space(STREAM), spec.inner(STREAM)
         self.elements = dict(Transform.identity(spec).elements)
         self.moved: set[str] = set()  # spaces whose element is not the identity any more
@@ -213,13 +213,18 @@ class _Descent:
             self._take(step)
         if (took := time.monotonic() - began) > progress.SILENCE:
             cosine = f", cosine {(rest + value) / self.bound:.4f}" if self.bound else ""
-            workers.tell(f"matching: sweep {len(self.objective)} took {took:.0f} s{cosine}")
+            workers.tell(f"matching: {self._called} took {took:.0f} s{cosine}")
         return rest + value
+
+    @property
+    def _called(self) -> str:
+        """The sweep that is made, in words."""
+        return f"start {self.number}, sweep {len(self.objective)}"
 
     def _watched(self, work: Callable[[Part], _Found]) -> Iterator[_Found]:
         """What work finds of each part, and how far the sweep is."""
         cosine = f", cosine {self.objective[-1] / self.bound:.4f}" if self.bound else ""
-        text = f"matching: sweep {len(self.objective)}{cosine}"
+        text = f"matching: {self._called}{cosine}"
         return watched(_side_by_side(work, self.parts), len(self.parts), text, hidden=not workers.first())
 
     def _solved(self, part: Part, known: Mapping[str, Tensor], guessed: bool) -> _Found:

@@ -154,8 +154,14 @@ def test_a_log_is_told_how_far_long_work_is(monkeypatch, capsys):
     monkeypatch.setattr(descent, "EVERY", 2)
     lmc.match(a, b, method="dual", data=pico.inputs(a, n=8), steps=4, batch=4)
     told = capsys.readouterr().err.splitlines()
-    swept = [line for line in told[:-2] if re.fullmatch(r"matching: sweep \d+ took \d+ s, cosine 0\.\d{4}", line)]
-    parts = [line for line in told if re.fullmatch(r"matching: sweep \d+(, cosine 0\.\d{4})?: \d+%, \d+ s left", line)]
+    swept = [
+        line for line in told[:-2] if re.fullmatch(r"matching: start [12], sweep \d+ took \d+ s, cosine 0\.\d{4}", line)
+    ]
+    parts = [
+        line
+        for line in told
+        if re.fullmatch(r"matching: start [12], sweep \d+(, cosine 0\.\d{4})?: \d+%, \d+ s left", line)
+    ]
     assert swept and parts and len(swept) + len(parts) == len(told) - 2
     assert re.fullmatch(r"learning: step 2 of 4, loss \d\.\d{4}, \d+ s left", told[-2]) and len(told) > 4
     monkeypatch.setattr(progress, "SILENCE", 60.0)
@@ -365,7 +371,7 @@ def test_a_long_sweep_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     lmc.match(*(pico.llama(k, torch.float32) for k in range(2)), method="weights")
     parts, texts = (set(column) for column in zip(*shown, strict=True))
     assert len(parts) == 1 and min(parts) > 1
-    assert any(re.fullmatch(r"matching: sweep 2, cosine 0\.\d{4}", text) for text in texts)
+    assert any(re.fullmatch(r"matching: start [12], sweep 2, cosine 0\.\d{4}", text) for text in texts)
 
 
 @pytest.mark.parametrize(
