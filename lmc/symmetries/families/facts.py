@@ -62,7 +62,7 @@ FACTS = {
     ),
     "clip_text": Facts(
         f"{_GELU}; without a projection all of the stream; learned matching and paths, as one tower alone has no loss",
-        "openai/clip-vit-*, laion/CLIP-ViT-*, the text_encoder of stable-diffusion-*",
+        "openai/clip-vit-*, laion/CLIP-ViT-*, the text_encoder of stable-diffusion-v1-*",
     ),
     "clip_vision": Facts(
         f"{_GELU}; rotations of the stream, which a norm begins, without a projection all of it; learned matching and "
