@@ -37,6 +37,7 @@ _PLAIN: dict[str, tuple[object, ...]] = {
 }
 _LARGEST = 1e30  # no α is as large
 _AGAIN = "merge the adapter with peft (merge_and_unload) and use the model that it saves"
+_OTHER_BASE = f"was it made for another base, or for more tokens? write that base into {CONFIG}, or {_AGAIN}"
 _PREFIX = "base_model.model."
 _PARTS = re.compile(r"(.+)\.lora_(embedding_)?([AB])(\.weight)?")
 
@@ -86,6 +87,8 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     require_tied(adapter.base)
     places = (adapter.source.folder, base.folder)  # the adapter's own first; the base has what that lacks
     sources = belongings.owners(places)
+    if belongings.TOKENIZER in sources:
+        blueprint.require_tokens_fit(sources[belongings.TOKENIZER], adapter.base.family, adapter.base.model)
     metadata = licence.joined({"adapter": licence.of(adapter.source), "base": licence.of(base)})
     text = f"{inert(adapter.source.name)}, a LoRA adapter, and its base {inert(base.name)} as one model.\n"
     model: Any = copy.deepcopy(adapter.base.model)
@@ -193,7 +196,7 @@ def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]
             raise CheckpointError(f"{file}: {target}: expected an A and a B of one rank, found {found}; {_AGAIN}")
     if made != wanted:
         what = f"expected a change of shape {list(wanted)}, found {list(made)}"
-        raise CheckpointError(f"{file}: {target}: {what}; was it made for another base? write that one into {CONFIG}")
+        raise CheckpointError(f"{file}: {target}: {what}; {_OTHER_BASE}")
 
 
 def _require_rank(file: Path, target: str, rank: int, config: Mapping[str, Any]) -> None:

@@ -210,7 +210,7 @@ def match(
     refuse_occupied(out)
     state = state_folder(out, resume) if recipe.learned else None
     context.with_resource(if_interrupted(lambda: goes_on(state)))
-    require_reader(data if recipe.reads_data or by_frequency else None, require_models(models))
+    require_reader(data if recipe.reads_data or by_frequency else None, require_models(models, vocabulary))
     kind, place = dtype_of(dtype), device_of(device)
     with matching.workers.process_group(place) as leader:
         with named_as_options():
@@ -231,7 +231,7 @@ def match(
                 with named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, begun, counts)
                 read = samples if recipe.reads_data else None
-                write(naming(alignment, str(data), read), folder, export, kind)
+                write(naming(alignment, str(data), read, limit), folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 

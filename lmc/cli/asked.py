@@ -79,24 +79,28 @@ def _require_corpus(recipe: Recipe, data: str | None, by_frequency: bool) -> Non
 
 def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
     """A method that learns, where that is meant; a start that is known, or the folder of an alignment."""
-    from lmc.matching import STARTS, describe
+    from lmc.matching import STARTS, describe, refuse_start
 
     for option, asked in (("--start", start is not None), ("--resume", resume)):
         if asked and not recipe.learned:
             raise ArgumentError(f"{option}: expected a method that learns (single or dual), found {recipe.method}")
     if start is not None and start not in STARTS:
         try:
-            describe(start)
+            with named_as_options():
+                refuse_start(describe(start)["method"])
         except CheckpointError as error:
             known = ", ".join(STARTS)
             raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
 
 
-def require_models(models: list[str]) -> "Architecture | None":
-    """Two models at least, each of which is somewhere, and alike; the class of the first, where it is known."""
+def require_models(models: list[str], vocabulary: str | None = None) -> "Architecture | None":
+    """Two models at least, each of which is somewhere, and alike; the class of the first, where it is known.
+
+    `vocabulary`: the choice of a common one, if that is asked for.
+    """
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    return require_alike(models)
+    return require_alike(models, vocabulary)
 
 
 def refuse_inside(out: Path, folders: Sequence[str | Path]) -> None:
@@ -112,7 +116,7 @@ def refuse_inside(out: Path, folders: Sequence[str | Path]) -> None:
             raise ArgumentError(f"{out}: lies in the folder of a model, {folder}; choose another place")
 
 
-def require_alike(models: list[str]) -> "Architecture | None":
+def require_alike(models: list[str], vocabulary: str | None = None) -> "Architecture | None":
     """Models that are known, and of one class as far as can be seen without torch: of timm's it is not. The first's.
 
     Their files hold the same tensors, where that can be seen as well.
@@ -124,8 +128,20 @@ def require_alike(models: list[str]) -> "Architecture | None":
                 f"model 1 and model {number} differ in class: expected {found[0].name}, found {other.name}; only "
                 "models that agree in it can be averaged"
             )
+        if vocabulary is None and found[0] and other:
+            _require_one_vocabulary(found[0].fields, other.fields, f"model 1 and model {number}")
     _require_same_tensors(models, found)
     return found[0]
+
+
+def _require_one_vocabulary(first: dict[str, Any], other: dict[str, Any], which: str) -> None:
+    """Models with as many tokens, as far as their settings say."""
+    from lmc.checkpoints import vocabulary
+
+    sizes = first.get("vocab_size"), other.get("vocab_size")
+    if all(isinstance(size, int) for size in sizes) and sizes[0] != sizes[1]:
+        what = f"{which} differ in vocab_size: expected {sizes[0]}, found {sizes[1]}"
+        raise IncompatibleModelsError(f"{what}; {vocabulary.CHOOSE}")
 
 
 def _require_same_tensors(models: list[str], found: "list[Architecture | None]") -> None:

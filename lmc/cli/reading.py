@@ -93,11 +93,14 @@ def measured_on(folder: Path) -> "lmc.evaluation.PathResult | None":
     return found
 
 
-def naming(alignment: "lmc.matching.Alignment", corpus: str, samples: Any) -> "lmc.matching.Alignment":
-    """The alignment, whose record names the corpus that matching read, if any."""
+def naming(
+    alignment: "lmc.matching.Alignment", corpus: str, samples: Any, limit: int | None
+) -> "lmc.matching.Alignment":
+    """The alignment, whose record names the corpus that matching read, if any, and how much of it."""
     if samples is None or "identical" in alignment.record:
         return alignment
-    return replace(alignment, record=alignment.record | {"corpus": Path(corpus).resolve().name})
+    said = {"corpus": Path(corpus).resolve().name} | ({} if limit is None else {"limit": limit})
+    return replace(alignment, record=alignment.record | said)
 
 
 def seen(corpus: str, samples: Any, aligned: "lmc.matching.Alignment") -> float | None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from lmc.matching.recipe import Choices as Choices
     from lmc.matching.recipe import Recipe as Recipe
     from lmc.matching.recipe import default_rate as default_rate
+    from lmc.matching.recipe import refuse_start as refuse_start
     from lmc.matching.simplex import barycentric as barycentric
     from lmc.matching.streaming import can_stream as can_stream
     from lmc.matching.streaming import match_folders as match_folders

@@ -16,6 +16,7 @@ from lmc.symmetries.families import Tokens, family_of
 from lmc.symmetries.families import spec as spec_of
 
 CALIBRATION = 768  # rows of the matrix product that is timed
+OFTEN = 9  # times that what takes milliseconds is timed: beside other work few of them are as if there was none
 # Matching by weights, as measured (`make bench ITEM=weights`): products are a part of a sweep, the rest is assignments
 # and what is moved in memory; reading, the canonical form and writing take as long as two sweeps; a process must begin.
 BESIDE, READING, BEGINNING = 2.0, 2, 4.0
@@ -84,7 +85,7 @@ def weights_seconds(model: nn.Module) -> tuple[float, float]:
 def _seconds_of_a_product(device: torch.device) -> float:
     """Of one multiply-add in a product of matrices."""
     square = torch.ones(CALIBRATION, CALIBRATION, device=device)
-    return seconds_of(lambda: square @ square) / CALIBRATION**3
+    return seconds_of(lambda: square @ square, rounds=OFTEN) / CALIBRATION**3
 
 
 def _calls(spec: ModelSpec) -> float:
@@ -108,18 +109,18 @@ def _seconds_of_a_call(device: torch.device) -> float:
             found = small @ small
         return found
 
-    return seconds_of(work) / TIMED
+    return seconds_of(work, rounds=OFTEN) / TIMED
 
 
-def seconds_of(work: Callable[[], Tensor]) -> float:
-    """The shortest of three runs with all threads, or of one with one. On a processor as if nothing else ran.
+def seconds_of(work: Callable[[], Tensor], rounds: int = 3) -> float:
+    """The shortest of some runs with all threads, or of one with one. On a processor as if nothing else ran.
 
     What other programs take is not counted; but beside them threads wait for one another, which costs processor time.
     """
     threads = torch.get_num_threads()
     times = []
     try:
-        for count in (threads, threads, threads, 1):
+        for count in (*(threads,) * rounds, 1):
             torch.set_num_threads(count)
             began, used = time.perf_counter(), time.process_time()
             found = work()

@@ -66,9 +66,6 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     if not 0 <= take_from < len(parents):
         raise ArgumentError(f"take_from: expected a parent from 0 to {len(parents) - 1}, found {take_from}")
     places = [None if name is None else hub.locate(name) for name in names]
-    for k, (model, place) in enumerate(zip(parents, places, strict=True)):
-        if place is None:
-            _say_left(k, model)
     metadata, notes = licence.of_all([_stated(place) for place in places])
     metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
     notes += [f"parent {k}: {words}" for k, place in enumerate(places) if place and (words := _made_of(place.folder))]
@@ -82,14 +79,6 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     sources = {kind: folder for kind, k in choice.taken.items() if (folder := folders[k]) is not None}
     generation = choice.taken.get(belongings.GENERATION, take_from)
     return Inheritance(sources, generation, (*choice.notes, *notes), metadata)
-
-
-def _say_left(k: int, model: Any) -> None:
-    """Say where the stock library read a model from a folder, of which nothing is known then but the weights."""
-    folder = Path(str(getattr(model, "name_or_path", "") or "."))
-    if folder != Path() and folder.is_dir() and (left := [*belongings.of(folder)]):
-        what = f"parent {k}: not read by lmc.load, so what belongs to it in {folder} is not taken ({', '.join(left)})"
-        warnings.warn(f"{what}; read it with lmc.load", stacklevel=1)
 
 
 def _made_of(folder: Path) -> str:

@@ -25,8 +25,8 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.folder import READ
 from lmc.matching.learned import Learner, turned
-from lmc.matching.pairing import require_pairable, require_same_tokens, to_cut, to_enlarge
-from lmc.matching.recipe import BETTER, CLOSED_FORM, HIGHEST, START, STARTS, Choices, Recipe
+from lmc.matching.pairing import require_pairable, require_same_tokens, to_cut, to_enlarge, warn_of_unknown
+from lmc.matching.recipe import BETTER, CLOSED_FORM, HIGHEST, START, STARTS, Choices, Recipe, refuse_start
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import (
     ModelSpec,
@@ -84,6 +84,7 @@ def match(
     (whose `alignment` is the last good one).
     """
     recipe, parents = Recipe.of(method, steps=steps, lr=lr, batch=batch, **choices), _parents(models)
+    warn_of_unknown(parents)
     require_same_tokens(parents)
     return align(parents, recipe, data, device, seed, resume, start, frequencies)
 
@@ -284,8 +285,7 @@ def _require_same(start: Alignment | str, parents: Sequence[nn.Module]) -> None:
     """Raise ArgumentError unless a start is an alignment of these models: the same objects, or the same weights."""
     if not isinstance(start, Alignment):
         raise ArgumentError(f"start: expected an alignment or one of {', '.join(STARTS)}, found {start!r}")
-    if start.method == "naive":  # learning goes on from canonical forms, which an average as it is knows nothing of
-        raise ArgumentError("start: expected an alignment that can be learned from, found naive; take canonical")
+    refuse_start(start.method)
     alike = len(start.parents) == len(parents) and all(map(_same_numbers, parents, start.parents))
     if not alike:
         raise ArgumentError(f"start: expected an alignment of the same {len(parents)} models, found one of others")

@@ -79,6 +79,18 @@ def require_same_tokens(models: Sequence[nn.Module]) -> None:
                 raise
 
 
+def warn_of_unknown(models: Sequence[nn.Module]) -> None:
+    """Say which models the stock library has read: of them nothing is known but settings and weights.
+
+    >>> warn_of_unknown([a, b])
+    """
+    for number, model in enumerate(models, start=1):
+        place = getattr(model, "name_or_path", None)
+        if place and checkpoints.origin(model) is None:
+            what = "so its tokens are not compared, its pictures not fitted, and nothing beside its weights goes along"
+            warnings.warn(f"model {number}: not read by lmc.load, {what}: read {place} with it", stacklevel=1)
+
+
 def to_cut(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
     """How many learned positions the shortest table has, and which models have more and must be cut. Warns of them.
 

@@ -165,6 +165,15 @@ class Recipe:
         return plain
 
 
+def refuse_start(method: str) -> None:
+    """Raise ArgumentError for an alignment that learning cannot go on from: it begins at canonical forms.
+
+    >>> refuse_start("weights")
+    """
+    if method == "naive":  # an average of models as they are, which knows nothing of these
+        raise ArgumentError("start: expected an alignment that can be learned from, found naive; take canonical")
+
+
 def _is_range(value: object) -> bool:
     """Whether a value is a low and a high λ."""
     if not isinstance(value, tuple | list) or len(value) != 2 or not all(isinstance(v, Real) for v in value):

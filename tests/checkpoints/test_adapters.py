@@ -269,7 +269,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a rank that is no number": (field(rank_pattern={"down_proj": "4"}), "r and rank_pattern: expected numbers"),
     "another base": (
         tensor(f"{QUERY}.lora_A.weight", torch.ones(4, 8)),
-        "found [16, 8]; was it made for another base?",
+        "found [16, 8]; was it made for another base, or for more tokens?",
     ),
     "another layer": (tensor("model.layers.7.mlp.up_proj.lora_A.weight", torch.ones(4, 16)), "not one that changes"),
     "quantised": (tensor("lm_head.weight", torch.ones(40, 16, dtype=torch.int8)), "not one that changes"),
