@@ -698,7 +698,6 @@ def test_help_and_mistakes_in_a_line_need_no_torch(here: Path, run: Callable[...
     lmc.save(pico.llama(0, torch.float32), "llama")
     lmc.save(pico.vit(0, torch.float32), "vit")
     lose("b", "lost", "gpt_neox.layers.1.mlp.dense_h_to_4h.weight")
-    lmc.save(pico.neox(0, torch.float32, vocab_size=300), "more")
     lines = [
         "check a lost",
         "match lost a --method naive --out o",

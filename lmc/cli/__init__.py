@@ -210,7 +210,7 @@ def match(
     refuse_occupied(out)
     state = state_folder(out, resume) if recipe.learned else None
     context.with_resource(if_interrupted(lambda: goes_on(state)))
-    require_reader(data if recipe.reads_data or by_frequency else None, require_models(models, vocabulary))
+    require_reader(data if recipe.reads_data or by_frequency else None, require_models(models))
     kind, place = dtype_of(dtype), device_of(device)
     with matching.workers.process_group(place) as leader:
         with named_as_options():

@@ -93,14 +93,11 @@ def _require_learning(recipe: Recipe, start: str | None, resume: bool) -> None:
             raise ArgumentError(f"--start: expected one of {known} or an alignment folder: {error}") from None
 
 
-def require_models(models: list[str], vocabulary: str | None = None) -> "Architecture | None":
-    """Two models at least, each of which is somewhere, and alike; the class of the first, where it is known.
-
-    `vocabulary`: the choice of a common one, if that is asked for.
-    """
+def require_models(models: list[str]) -> "Architecture | None":
+    """Two models at least, each of which is somewhere, and alike; the class of the first, where it is known."""
     if len(models) < 2:
         raise ArgumentError(f"models: expected at least two, found {len(models)}")
-    return require_alike(models, vocabulary)
+    return require_alike(models)
 
 
 def refuse_inside(out: Path, folders: Sequence[str | Path]) -> None:
@@ -116,7 +113,7 @@ def refuse_inside(out: Path, folders: Sequence[str | Path]) -> None:
             raise ArgumentError(f"{out}: lies in the folder of a model, {folder}; choose another place")
 
 
-def require_alike(models: list[str], vocabulary: str | None = None) -> "Architecture | None":
+def require_alike(models: list[str]) -> "Architecture | None":
     """Models that are known, and of one class as far as can be seen without torch: of timm's it is not. The first's.
 
     Their files hold the same tensors, where that can be seen as well.
@@ -128,20 +125,8 @@ def require_alike(models: list[str], vocabulary: str | None = None) -> "Architec
                 f"model 1 and model {number} differ in class: expected {found[0].name}, found {other.name}; only "
                 "models that agree in it can be averaged"
             )
-        if vocabulary is None and found[0] and other:
-            _require_one_vocabulary(found[0].fields, other.fields, f"model 1 and model {number}")
     _require_same_tensors(models, found)
     return found[0]
-
-
-def _require_one_vocabulary(first: dict[str, Any], other: dict[str, Any], which: str) -> None:
-    """Models with as many tokens, as far as their settings say."""
-    from lmc.checkpoints import vocabulary
-
-    sizes = first.get("vocab_size"), other.get("vocab_size")
-    if all(isinstance(size, int) for size in sizes) and sizes[0] != sizes[1]:
-        what = f"{which} differ in vocab_size: expected {sizes[0]}, found {sizes[1]}"
-        raise IncompatibleModelsError(f"{what}; {vocabulary.CHOOSE}")
 
 
 def _require_same_tensors(models: list[str], found: "list[Architecture | None]") -> None:
