@@ -767,6 +767,9 @@ def test_what_is_held_out_though_it_was_matched_on_is_said(here: Path, run: Call
     text = (here / "text.txt").read_text()
     assert run("match a b --method activations --data text.txt --out al")[0] == 0
     assert json.loads((here / "al" / "alignment.json").read_text())["record"]["corpus"] == "text.txt"
+    assert "limit" not in json.loads((here / "al" / "alignment.json").read_text())["record"]
+    assert run("match a b --method activations --data text.txt --limit 3 --out few")[0] == 0
+    assert json.loads((here / "few" / "alignment.json").read_text())["record"]["limit"] == 3
     assert run("path al --data text.txt --grid 2")[::2] == (0, "")
     (here / "cut.txt").write_text(text[: len(text) // 2])
     for line in ("path al --data cut.txt --grid 2", "merge al --dtype bfloat16 --data cut.txt --out m"):

@@ -154,6 +154,16 @@ def test_a_tokenizer_s_settings_alone_do_not_replace_the_tokenizer_of_the_base(t
         assert (tmp_path / "joined" / file).read_bytes() == (tmp_path / "base" / file).read_bytes()
 
 
+def test_a_tokenizer_with_more_tokens_than_the_base_has_rows_is_refused(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora")
+    tokenizer = json.loads((tmp_path / "base/tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] |= {f"more {k}": 40 + k for k in range(60)}
+    (tmp_path / "lora/tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(lmc.CheckpointError, match="token"):
+        convert(tmp_path / "lora", tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+
+
 CHANGES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "the base": lambda: shutil.copytree("other", "base", dirs_exist_ok=True),

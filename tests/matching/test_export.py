@@ -252,6 +252,13 @@ def test_a_module_that_stands_in_two_places_is_refused(make: Any) -> None:
             work()
 
 
+def test_a_card_says_an_epsilon_that_no_parent_has(tmp_path: Path) -> None:
+    a, b = (pico.llama(k, torch.float32, rms_norm_eps=eps) for k, eps in enumerate((1e-5, 1e-6)))
+    cards = [lmc.match(a, b, method=m).export(tmp_path / m, at=0.5)[0] for m in ("naive", "weights")]
+    assert "- rms_norm_eps: 4.33e-06, of parents with 1e-05 and 1e-06\n" in cards[0]
+    assert "rms_norm_eps" not in cards[1]
+
+
 def test_of_models_that_the_library_read_it_is_said_that_little_is_known(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         lmc.save(pico.llama(seed, torch.float32), tmp_path / name)
