@@ -74,7 +74,7 @@ twins: $(STAMP)  ## rewrite the .ipynb twins of the notebook sources
 lint: $(STAMP)  ## check style and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy lmc book/make
 
-bench: $(STAMP)  ## measure what matching costs, into data/results/bench (ITEM=step|memory|growth|startup|weights|sweeps|merge|choices|rates)
+bench: $(STAMP)  ## measure what matching costs, into data/results/bench (ITEM=step|memory|growth|startup|weights|sweeps|merge|choices|rates|eigenbasis)
 	@PYTHONPATH=. OMP_NUM_THREADS=1 $(PY) -m lmc.reproduce.experiments.bench $(ITEM)
 
 screenshots: $(STAMP)  ## photograph the rendered book: light, dark and phone (needs Chromium)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmc.matching import default_rate
-from lmc.reproduce.experiments import scaling, vision
+from lmc.reproduce.experiments import bench_eigenbasis, scaling, vision
 from lmc.reproduce.experiments.bench_choices import BOTH, DEFAULT, time_to
 from lmc.reproduce.experiments.bench_weights import UNRELATED
 from lmc.reproduce.training.shapes import PYTHIA
@@ -19,6 +19,7 @@ BENCH = Path(__file__).resolve().parents[2] / "data/results/bench"
 
 PARAMETERS = {"14M": 14.1e6, "70M": 70.4e6, "160M": 162e6, "410M": 405e6, "1B": 1.01e9, "7B": 7.24e9}
 KINDS = {"text": "neox-docstrings", "digits": "vit-digits"}  # of shipped pairs
+PREDICTED = "predicted_cpu_seconds"
 FAR = 4  # times the default's time: beyond it a line through three runs says nothing
 NEAR = 0.1  # a size that differs by no more from one that was measured is that one
 
@@ -26,7 +27,7 @@ NEAR = 0.1  # a size that differs by no more from one that was measured is that 
 def cost_tables(folder: Path) -> None:
     """`cost-step.md` and its like in the folder, one for each part, and `cost-sizes.md` from all of them."""
     tables = {"step": _step, "memory": _memory, "weights": _weights, "growth": _growth, "merge": _merge}
-    tables |= {"startup": _startup, "choices": _choices, "sweeps": _sweeps, "rates": _rates}
+    tables |= {"startup": _startup, "choices": _choices, "sweeps": _sweeps, "rates": _rates, "eigenbasis": _eigenbasis}
     for part, table in tables.items():
         if not (BENCH / f"{part}.json").is_file():
             (folder / f"cost-{part}.md").write_text(f"Not measured yet: `make bench ITEM={part}`.\n", encoding="utf-8")
@@ -96,15 +97,46 @@ def _memory(numbers: dict[str, Any]) -> list[str]:
 
 def _weights(numbers: dict[str, Any]) -> list[str]:
     rows = [
-        "| shape | parameters | seconds | processor seconds | peak memory, GiB | of its own | sweeps | A to aligned B |"
+        "| shape | parameters | seconds | processor seconds | as predicted | peak memory, GiB | of its own | sweeps "
+        "| A to aligned B |"
     ]
-    rows += ["|---|---|---|---|---|---|---|---|"]
+    rows += ["|---" * 9 + "|"]
     for shape, row in sorted(numbers.items(), key=lambda item: item[1]["parameters"]):
         own = f"{row['own_gib']:.1f}" if "own_gib" in row else "–"
-        times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} | {row['peak_gib']:.1f} | {own}"
+        said = row.get(PREDICTED if "," in shape else f"{PREDICTED}, one rewritten")
+        predicted = f"{said:,.0f}" if said else "–"
+        times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} | {predicted} | {row['peak_gib']:.1f} | {own}"
         apart = f"{row['distance']:.0e}" if "distance" in row else "–"
         rows.append(f"| {shape} | {row['parameters']:,} | {times} | {row['sweeps']} | {apart} |")
     return rows
+
+
+def _eigenbasis(numbers: dict[str, Any]) -> list[str]:
+    """By kind of pair and rate, the barrier after each number of steps, and how long the other way takes."""
+    first = next(iter(numbers.values()))["tried"]
+    heads = [f"{run['steps']} steps" for run in first[0]["runs"]]
+    rows = ["| pairs | rate | moments | " + " | ".join(heads) + " | s | time |", "|---" * (5 + len(heads)) + "|"]
+    for kind in dict.fromkeys(name.rpartition("-")[0] for name in sorted(numbers)):
+        pairs = [row for name, row in sorted(numbers.items()) if name.rpartition("-")[0] == kind]
+        many = f", {len(pairs)} pairs" if len(pairs) > 1 else ", one pair"
+        for rate, way in sorted({(tried["lr"], tried["way"]) for tried in first}):
+            runs = [_tried(row, rate, way) for row in pairs]
+            barriers = [f"{statistics.mean(run[at]['barrier'] for run in runs):.4f}" for at in range(len(heads))]
+            seconds = statistics.mean(run[-1]["seconds"] for run in runs)
+            apart = way == bench_eigenbasis.EIGENBASIS and KINDS["text"] == kind
+            time = _ratios([_sooner(row, rate) for row in pairs]) if apart else ""
+            rows.append(f"| {kind}{many} | {rate:g} | {way} | " + " | ".join(barriers) + f" | {seconds:.0f} | {time} |")
+    return rows
+
+
+def _tried(row: Mapping[str, Any], rate: float, way: str) -> Sequence[Mapping[str, float]]:
+    return next(tried["runs"] for tried in row["tried"] if (tried["lr"], tried["way"]) == (rate, way))
+
+
+def _sooner(row: Mapping[str, Any], rate: float) -> float:
+    """The time that the eigenbasis takes to where Adam ends, over what Adam takes."""
+    plain, other = (_tried(row, rate, way) for way in (bench_eigenbasis.ADAM, bench_eigenbasis.EIGENBASIS))
+    return time_to(plain[-1]["barrier"], other) / time_to(plain[-1]["barrier"], plain)
 
 
 def _sweeps(numbers: dict[str, Any]) -> list[str]:

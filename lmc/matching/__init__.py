@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lmc.matching.folder import refuse_among_models as refuse_among_models
     from lmc.matching.folder import refuse_own as refuse_own
     from lmc.matching.learned import Learner as Learner
+    from lmc.matching.learned import LieAdam as LieAdam
     from lmc.matching.methods import Endpoints as Endpoints
     from lmc.matching.methods import align as align
     from lmc.matching.methods import match as match

@@ -32,7 +32,14 @@ from lmc.evaluation import Data, losses
 from lmc.files import write_whole
 from lmc.matching import Endpoints, Learner, Recipe
 from lmc.reproduce import places
-from lmc.reproduce.experiments import bench_choices, bench_merge, bench_rates, bench_sweeps, bench_weights
+from lmc.reproduce.experiments import (
+    bench_choices,
+    bench_eigenbasis,
+    bench_merge,
+    bench_rates,
+    bench_sweeps,
+    bench_weights,
+)
 from lmc.reproduce.experiments.cost import learner
 from lmc.reproduce.training.shapes import PYTHIA, NeoX
 from lmc.reproduce.training.shipped_pairs import names
@@ -41,7 +48,7 @@ SHAPES = {name: PYTHIA[name] for name in ("14M", "31M", "70M")}
 WINDOWS = {1024: (2, 512), 4096: (4, 1024)}  # tokens: windows, and tokens in each
 ROUNDS = {"14M": 4, "31M": 3, "70M": 2}
 STARTS = 5
-PARTS = ("step", "memory", "growth", "startup", "weights", "sweeps", "merge", "choices", "rates")
+PARTS = ("step", "memory", "growth", "startup", "weights", "sweeps", "merge", "choices", "rates", "eigenbasis")
 
 
 def build(shape: NeoX, seed: int = 0) -> Any:
@@ -265,14 +272,16 @@ def main() -> None:
             for suffix, content in ((".run.json", run), (".json", found)):
                 text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
                 write_whole(places.checkout() / "data/results/bench" / f"{name}{suffix}", text + "\n")
-    if given.item in ("all", "weights"):
-        bench_weights.main([])
-    if given.item in ("all", "sweeps"):
-        bench_sweeps.main([])
-    if given.item in ("all", "choices"):
-        bench_choices.main([])
-    if given.item in ("all", "rates"):
-        bench_rates.measured(names())
+    by_entry: dict[str, Callable[[], None]] = {
+        "weights": lambda: bench_weights.main([]),
+        "sweeps": lambda: bench_sweeps.main([]),
+        "choices": lambda: bench_choices.main([]),
+        "eigenbasis": lambda: bench_eigenbasis.main([]),
+        "rates": lambda: bench_rates.measured(names()),
+    }
+    for name, measured in by_entry.items():
+        if given.item in ("all", name):
+            measured()
     if given.item in ("all", "merge"):
         try:
             bench_merge.main([])
