@@ -74,6 +74,7 @@ _KINDS = {  # of the models that are covered, as published
 }
 _TIMM = ("mean", "std", "crop_pct", "crop_mode", "interpolation")  # what timm's record says of pictures
 _CUT = 224  # what those cut out that cut
+_TIMM_CROP = 0.875  # what timm takes where its record says nothing
 _OF_MODELS = {"deit": "DeiT", "dinov2": "Bit", "dinov2_with_registers": "Bit", "clip_vision_model": "CLIP"}
 
 
@@ -88,7 +89,7 @@ def of(model: Any) -> Preprocessing | None:
         return Preprocessing(
             _channels("mean", timm["mean"], channels),
             _channels("std", timm["std"], channels),
-            _number("crop_pct", timm.get("crop_pct") or 1.0),
+            _number("crop_pct", timm.get("crop_pct") or _TIMM_CROP),
             str(timm.get("interpolation") or "bicubic"),
             timm.get("crop_mode") == "squash",
         )

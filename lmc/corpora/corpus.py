@@ -57,7 +57,11 @@ def tokens(
     What is left over after the last whole window is dropped. `limit` draws that many windows at random by `seed`, and
     keeps their order.
     """
-    content = text(corpus, split)
+    _expect(corpus, split, "text")
+    name, content = texts.read(corpus, split)
+    if name.endswith(texts.DETOKENISED):
+        what = "it is WikiText's tokenised form, and read without the spaces of that; other tools may read it as it is"
+        warnings.warn(f"corpus '{corpus}': {what}", stacklevel=1)
     if split != "eval":
         content = content[:MATCHING_TEXT]
     try:

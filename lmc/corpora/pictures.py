@@ -134,6 +134,8 @@ def _classes(folder: Path, split: str) -> Pictures:
     root = folder / _part(folder, parts, split) if parts else folder
     there = _seen(root)
     _warn_of_unread(folder, there)
+    if parts:
+        _warn_of_those_beside(folder)
     paths = _pictures(there)
     _require_one_order(folder, {part: _classes_below(folder / part) for part in parts})
     return _collection(
@@ -158,6 +160,16 @@ def _warn_of_unread(folder: Path, there: Sequence[Path]) -> None:
         if found:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             warnings.warn(f"corpus '{folder}': {found[0].relative_to(folder)}{more}: {what}", stacklevel=1)
+
+
+def _warn_of_those_beside(folder: Path) -> None:
+    """Say which folders of pictures lie beside those that are called as parts are: they are read for none."""
+    if others := sorted(
+        path.name for path in folder.iterdir() if path.name not in PART_NAMES and _holds_pictures(path)
+    ):
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        what = f"{others[0]}{more} beside folders that are called as parts of a corpus is not read"
+        warnings.warn(f"corpus '{folder}': {what}; move it into one of them", stacklevel=1)
 
 
 def _classes_below(part: Path) -> set[str]:

@@ -19,7 +19,9 @@ WEB_TEXT = 2**24  # characters that are fetched of a web corpus: more than any m
 TEXT = "utf-8-sig"  # UTF-8, without the mark that some editors put at its beginning
 LARGEST = 2**30  # characters of one file
 EXPANDS = 100  # characters for a byte of a large compressed file, at most; ordinary text has 3 to 10
-# The article tags of Wikipedia extracts; a title in quotes may hold anything, and text may stand beside a tag.
+# The article tags of Wikipedia extracts: the first of them says which article it is (without that, `<doc>` is text). A
+# title in quotes may hold anything, and text may stand beside a tag.
+ARTICLE = re.compile(r"^<doc [^>\n]*\w=", re.MULTILINE)
 TAGS = re.compile(r'^</?doc\b(?:"[^"\n]*"|[^">\n])*>[ \t]*\n?|</doc>[ \t]*$', re.MULTILINE)
 HELD_OUT = 0.1  # the end of a single file, kept for evaluation
 # Which files of a folder serve a split: those of the first of these names that has any.
@@ -27,6 +29,7 @@ FILES = {"train": ("train",), "match": ("match", "train", "valid"), "eval": ("ev
 ABOUT = ("readme", "licen", "notice", "requirements")  # how texts begin that are about a corpus
 NAMES = tuple({name for names in FILES.values() for name in names})
 BEGINNING = 2**20  # characters of each file of a folder by which WikiText's tokenised form is recognised
+DETOKENISED = "-detokenised"  # behind the name of a corpus that was WikiText's tokenised form
 ROWS = {"train": "train", "match": "train", "eval": "test"}  # WikiText's splits on the hub
 
 
@@ -46,17 +49,19 @@ def read(corpus: str, split: str) -> tuple[str, str]:
     path = Path(corpus)
     if path.is_dir():
         text = _folder(path, split)
-        spaced = any(_is_tokenised(_open(file, BEGINNING)) for file in _read_for_any(path))
+        forms = [_form(_open(file, BEGINNING)) for file in _read_for_any(path)]
     else:
         whole = _open(path)
-        text, spaced = _divide(whole, split), _is_tokenised(whole)  # one form for all parts, however small
-    text = TAGS.sub("", text)
+        text, forms = _divide(whole, split), [_form(whole)]
+    # One form for all parts, however small.
+    spaced, extracts = (any(form[at] for form in forms) for at in range(2))
+    text = TAGS.sub("", text) if extracts else text
     name = path.name.removesuffix(".xz").removesuffix(".txt")
     if spaced and not _is_tokenised(text):
         what = f"its part for {split} is read as the rest is, without the spaces of WikiText's tokenised form"
         warnings.warn(f"corpus '{corpus}': {what}", stacklevel=1)
     if spaced:  # another corpus than the raw form, so it gets another name
-        return f"{name}-detokenised", detokenise(text)
+        return name + DETOKENISED, detokenise(text)
     return name, text
 
 
@@ -71,8 +76,13 @@ def files(folder: Path) -> list[Path]:
 
 
 def _is_tokenised(text: str) -> bool:
-    """Whether this is WikiText as it was first published, with words and marks apart."""
-    return " <unk> " in text and " @-@ " in text
+    """Whether this is WikiText as it was first published, with words and marks apart (a text may only cite it)."""
+    return " <unk> " in text and " @-@ " in text and text.count(" . ") + text.count(" , ") > text.count(", ") / 2
+
+
+def _form(text: str) -> tuple[bool, bool]:
+    """Whether words and marks stand apart, and whether tags of Wikipedia extracts stand around articles."""
+    return _is_tokenised(text), ARTICLE.search(text) is not None
 
 
 def _is_text(path: Path) -> bool:
@@ -89,7 +99,9 @@ def _warn_of_those_below(folder: Path) -> None:
 def in_one_piece(folder: Path) -> list[Path]:
     """The texts of a folder of which the end is held out; none where its names say which are for evaluation."""
     chosen = _choose(folder, "match")
-    return chosen if chosen == _choose(folder, "eval") else []
+    with contextlib.suppress(DataError):  # there may be none for evaluation
+        return chosen if chosen == _choose(folder, "eval") else []
+    return []
 
 
 def detokenise(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pico
 import pytest
+import timm
 import torch
 import transformers
 from PIL import Image
@@ -83,6 +84,17 @@ def test_crop_and_interpolation_are_warned_about() -> None:
         require_pairable([timm_vit(0, **HALF), timm_vit(1, interpolation="bilinear", **HALF)])
     with pytest.warns(UserWarning, match="differ in squash: False and True"):
         require_pairable([timm_vit(0, **HALF), timm_vit(1, crop_mode="squash", **HALF)])
+
+
+def test_a_share_that_no_record_tells_is_the_one_that_timm_takes(tmp_path: Path) -> None:
+    lmc.save(timm_vit(0, **HALF), tmp_path / "a")
+    settings = json.loads((tmp_path / "a" / "config.json").read_text())
+    settings["pretrained_cfg"]["crop_pct"] = None
+    (tmp_path / "a" / "config.json").write_text(json.dumps(settings))
+    model: Any = lmc.load(tmp_path / "a")
+    found = preprocessing.of(model)
+    assert found is not None
+    assert found.crop == timm.data.resolve_model_data_config(model)["crop_pct"] == 0.875
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,26 @@ def test_wikitext_is_read_in_one_form_however_small_a_part_is(whole: bool, tmp_p
         assert name == "w-detokenised" and text.startswith(expected)
 
 
+def test_wikitext_that_is_rewritten_is_said_and_text_that_cites_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text(TOKENISED * 400)
+    with pytest.warns(UserWarning, match="it is WikiText's tokenised form, and read without the spaces of that"):
+        corpora.tokens(str(tmp_path / "w.txt"), "match", corpora.byte_tokenizer(), 16)
+    cited = "Unknown words, or rare ones, are written as <unk> there, hyphens as @-@ instead.\n" * 40
+    (tmp_path / "c.txt").write_text(cited)
+    name, text = texts.read(str(tmp_path / "c.txt"), "match")
+    assert name == "c" and cited.startswith(text) and len(text) > 2000
+
+
+def test_a_folder_whose_texts_are_all_for_training_serves_matching(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("learned\n" * 40)
+    assert texts.read(str(tmp_path), "match")[1] == "learned\n" * 40
+    with pytest.raises(DataError, match=r"\(eval\): expected eval\*\.txt"):
+        texts.read(str(tmp_path), "eval")
+    (tmp_path / "train.txt").rename(tmp_path / "valid.txt")  # which may serve both, so its end is held out
+    parts = [texts.read(str(tmp_path), split)[1] for split in ("match", "eval")]
+    assert "".join(parts) == "learned\n" * 40 and min(map(len, parts)) > 0
+
+
 def test_texts_that_are_read_for_no_part_are_said(tmp_path: Path) -> None:
     """What begins as a part does, even by chance, is one; then the others are none."""
     for name in ("validity", "logic", "truth"):
@@ -519,6 +539,12 @@ def test_article_tags_go_and_what_stands_beside_them_stays(tmp_path: Path) -> No
     assert set(found.split("\n")) - {""} == {"a line", "another", "<doctor> and </doc> inside"}
 
 
+def test_tags_that_name_no_article_are_text(tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("<doc>\nhow to write tags\n</doc>\n" * 40)
+    assert corpora.text(str(text), "train").count("<doc>") > 20
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -743,6 +769,13 @@ def test_hidden_files_are_no_data(tmp_path: Path) -> None:
     (tmp_path / "t/a.txt").write_text("seen\n" * 20, encoding="utf-8")
     (tmp_path / "t/.b.txt").write_text("hidden\n" * 20, encoding="utf-8")
     assert "hidden" not in texts.read(str(tmp_path / "t"), "match")[1]
+
+
+def test_pictures_beside_the_parts_of_a_corpus_are_said(tmp_path: Path) -> None:
+    for name in ("train/cat/1.png", "val/cat/2.png", "cat/3.png", "dog/4.png"):
+        picture(tmp_path / name)
+    with pytest.warns(UserWarning, match="cat and 1 more beside folders that are called as parts of a corpus is not"):
+        assert len(pictures.read(str(tmp_path), "eval").labels) == 1
 
 
 def test_archives_beside_folders_of_pictures_are_refused(tmp_path: Path) -> None:
