@@ -38,7 +38,8 @@ def require_same(first: Local, other: Local) -> None:
     if expected is None or instead is None:
         lacking, having = (here, there) if expected is None else (there, here)
         shape = list(expected or instead or ())
-        what = f"expected shape {shape}, as in {having}, found in no weights file; get the files that are missing"
+        what = f"expected shape {shape}, as in {having} of the same settings, found in no weights file"
+        what += "; get the files that are missing, or the settings that belong to each"
         raise CheckpointError(f"{lacking}: tensor {name}: {what}")
     what = f"expected one shape, as the settings are the same, found {list(expected)} and {list(instead)}"
     raise CheckpointError(f"{here} and {there}: tensor {name}: {what}; get both again")

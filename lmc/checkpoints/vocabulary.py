@@ -114,6 +114,16 @@ def require_same(a: Path, b: Path, which: str, advice: str = CHOOSE, more: bool 
         raise IncompatibleModelsError(f"{which} differ in {what}; {advice}, if you mean to")
 
 
+def pairs(folders: Sequence[Path]) -> list[tuple[int, int]]:
+    """The numbers of the models to compare: each with the first that has a vocabulary that is read here.
+
+    >>> pairs([Path("run-1"), Path("run-2")])
+    [(0, 1)]
+    """
+    known = next((k for k, folder in enumerate(folders) if read(folder) is not None), 0)
+    return [(min(k, known), max(k, known)) for k in range(len(folders)) if k != known]
+
+
 def warn_of_differences(a: Path, b: Path, which: str) -> None:
     """Say where two folders put other tokens around a text, and where only one has a vocabulary that is read here.
 

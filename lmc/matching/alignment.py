@@ -265,7 +265,7 @@ class Alignment:
         )
         found.settle(carried, sources)
         name_classes_as(carried, tuned)
-        if (naming := first_naming((tuned, self.parents[k]))) is not tuned:
+        if (naming := first_naming((tuned, self.parents[k], self.parents[1 - k]))) is not tuned:
             name_classes_as(carried, naming, used=False)
         metadata = of_parts({"fine-tune": tuned, "its new base": self.parents[1 - k]})
         checkpoints.save(carried, directory, found.sources, text, torch.float32, None, metadata)

@@ -24,7 +24,7 @@ from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabula
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
 from lmc.symmetries import epsilon, hollow, require_room, require_stock, to_shorten
-from lmc.symmetries.families import Tokens, class_names, contexts, family_of, names_classes, same_setting
+from lmc.symmetries.families import Tokens, class_names, contexts, family_of, first_naming, names_classes, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
@@ -44,10 +44,6 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
     for number, model in enumerate(models[1:], start=2):
         which = f"model 1 and model {number}"
         _require(models[0], model, which)
-        if class_names(models[0]) != class_names(model):
-            both = names_classes(models[0]) and names_classes(model)
-            what = "name their classes differently" if both else "name no classes but for one, whose names are taken"
-            warnings.warn(f"{which} {what}: are they in one order?", stacklevel=1)
         kinds = [getattr(getattr(m, "config", None), "problem_type", None) for m in (models[0], model)]
         if kinds[0] != kinds[1]:
             what = f"{which} differ in problem_type, {kinds[0]} and {kinds[1]}"
@@ -58,6 +54,13 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
         preprocessing.require_common(model, models[0])
         for difference in preprocessing.differences(models[0], model):
             warnings.warn(f"{which} differ in {difference}; both are given the first one's pictures", stacklevel=1)
+    naming = models.index(first_naming(models))
+    for number, model in enumerate(models):
+        if class_names(models[naming]) != class_names(model):
+            which = f"model {min(naming, number) + 1} and model {max(naming, number) + 1}"
+            both = names_classes(models[naming]) and names_classes(model)
+            what = "name their classes differently" if both else "name no classes but for one, whose names are taken"
+            warnings.warn(f"{which} {what}: are they in one order?", stacklevel=1)
 
 
 def require_same_tokens(models: Sequence[nn.Module]) -> None:
@@ -67,15 +70,16 @@ def require_same_tokens(models: Sequence[nn.Module]) -> None:
 
     What stands in the place of a checkpoint's tokens after a model was changed in memory, its owner knows.
     """
-    places = [checkpoints.source(model) for model in models]
-    for number, (model, place) in enumerate(zip(models[1:], places[1:], strict=True), start=2):
-        if places[0] is None or place is None or type(model) is not type(models[0]):
+    placed = [(k, place) for k, model in enumerate(models) if (place := checkpoints.source(model)) is not None]
+    folders = [checkpoints.hub.locate(place).folder for _, place in placed]
+    for first, other in vocabulary.pairs(folders):
+        pair = [placed[at][0] for at in (first, other)]
+        if len({type(models[k]) for k in pair}) > 1:
             continue
-        first, other = (checkpoints.hub.locate(name).folder for name in (places[0], place))
         try:
-            vocabulary.require_same(first, other, f"model 1 and model {number}")
+            vocabulary.require_same(folders[first], folders[other], " and ".join(f"model {k + 1}" for k in pair))
         except IncompatibleModelsError:
-            if checkpoints.reference(models[0]) and checkpoints.reference(model):
+            if all(checkpoints.reference(models[k]) for k in pair):
                 raise
 
 
@@ -263,15 +267,16 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
 
     Raises IncompatibleModelsError, CheckpointError or UnsupportedModelError.
     """
-    first, *others = blueprints = tuple(inspect(name) for name in names)
-    for number, other in enumerate(others, start=2):  # what tokens mean says more than how many there are
-        if type(first.model) is type(other.model):
-            vocabulary.require_same(first.source.folder, other.source.folder, f"model 1 and model {number}")
+    blueprints = tuple(inspect(name) for name in names)
+    folders = [blueprint.source.folder for blueprint in blueprints]
+    for k, other in vocabulary.pairs(folders):  # what tokens mean says more than how many there are
+        if type(blueprints[k].model) is type(blueprints[other].model):
+            vocabulary.require_same(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     require_pairable([b.model for b in blueprints])
     for blueprint in blueprints:
         foreign.warn_of_modules(blueprint.source.folder)
-    for number, other in enumerate(others, start=2):
-        vocabulary.warn_of_differences(first.source.folder, other.source.folder, f"model 1 and model {number}")
+    for k, other in vocabulary.pairs(folders):
+        vocabulary.warn_of_differences(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     return Pairing(blueprints)
 
 

@@ -43,7 +43,7 @@ def test_a_tensor_that_one_lacks_is_named_with_the_folder_that_lacks_it(pair: tu
     for first, other in ((a, b), (b, a)):
         with pytest.raises(CheckpointError) as error:
             side_by_side.require_same(known(first), known(other))
-        what = f"expected shape [24, 16], as in {a}, found in no weights file; get the files that are missing"
+        what = f"expected shape [24, 16], as in {a} of the same settings, found in no weights file; get the files that"
         assert str(error.value) == f"{b}: tensor {NAME}: {what}"
 
 

@@ -52,6 +52,9 @@ def test_what_the_tuned_model_is_used_with_goes_along(tmp_path: Path) -> None:
     a.config.id2label, tuned.config.id2label = tuned.config.id2label, b.config.id2label  # which names none
     lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "unnamed")
     assert lmc.load(tmp_path / "unnamed").config.id2label == a.config.id2label
+    a.config.id2label, b.config.id2label = b.config.id2label, a.config.id2label
+    lmc.match(a, b, method="weights").export_transported(tuned, tmp_path / "of the new base")
+    assert lmc.load(tmp_path / "of the new base").config.id2label == b.config.id2label
     a, b = (pico.vit(k, torch.float32) for k in range(2))
     tuned = tuned_from(a)
     b.pretrained_cfg = {**b.pretrained_cfg, "label_names": list("jihgfedcba"), "label_descriptions": {"j": "of B"}}

@@ -98,6 +98,12 @@ def test_other_names_of_classes_are_warned_of() -> None:
     a.config.id2label, b.config.id2label = (dict(enumerate(names)) for names in ("abcdefghij", "jihgfedcba"))
     with pytest.warns(UserWarning, match="model 1 and model 2 name their classes differently"):
         pairing.require_pairable([a, b])
+    with pytest.warns(UserWarning) as said:
+        pairing.require_pairable([pico.hf_vit(2), a, b])
+    assert [str(w.message).partition(" name ")[::2] for w in said] == [
+        ("model 1 and model 2", "no classes but for one, whose names are taken: are they in one order?"),
+        ("model 2 and model 3", "their classes differently: are they in one order?"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,8 @@ def test_the_names_of_classes_that_only_one_has_are_taken(of_timm: bool, tmp_pat
         b.config.id2label, b.config.problem_type = names, "multi_label_classification"
     with pytest.warns(UserWarning) as said:
         alignment = lmc.match(a, b, method="canonical")
-    assert "model 1 and model 2 name no classes but for one, whose names are taken" in str(said[0].message)
+    what = "model 1 and model 2 name no classes but for one, whose names are taken"
+    assert any(what in str(w.message) for w in said)
     (card,) = alignment.export(tmp_path / "merged", at=0.5)
     assert "- classes: named as parent 1 names them, as parent 0 does not\n" in card
     merged = lmc.load(tmp_path / "merged")
@@ -377,6 +384,19 @@ def test_a_missing_tokenizer_is_no_difference_but_said(tmp_path: Path) -> None:
         inspect_pair([b, folder(tmp_path / "c", pico.neox(1, torch.float32))])
     (a / "tokenizer.model").write_bytes(b"pieces")
     inspect_pair([a, b])
+
+
+def test_tokenizers_are_compared_where_the_first_of_three_models_has_none(tmp_path: Path) -> None:
+    places = [folder(tmp_path / name, pico.neox(k, torch.float32)) for k, name in enumerate("abc")]
+    (places[0] / "tokenizer.json").unlink()
+    with pytest.warns(UserWarning) as said:
+        inspect_pair(places)
+    assert ["has no tokenizer" in str(w.message) for w in said] == [True]
+    change(places[2], lambda t: t.update(pre_tokenizer={"type": "WhitespaceSplit"}))
+    with pytest.raises(LmcError, match=r"model 2 and model 3 differ in tokenizer\.json, pre_tokenizer"):
+        inspect_pair(places)
+    with pytest.raises(LmcError, match=r"model 2 and model 3 differ in tokenizer\.json, pre_tokenizer"):
+        lmc.match(*(lmc.load(place) for place in places), method="naive")
 
 
 def test_independence_sees_a_shared_initialisation() -> None:
