@@ -44,6 +44,7 @@ def test_a_tensor_that_one_lacks_is_named_with_the_folder_that_lacks_it(pair: tu
         with pytest.raises(CheckpointError) as error:
             side_by_side.require_same(known(first), known(other))
         what = f"expected shape [24, 16], as in {a} of the same settings, found in no weights file; get the files that"
+        what += " are missing, or the settings that belong to each"
         assert str(error.value) == f"{b}: tensor {NAME}: {what}"
 
 
