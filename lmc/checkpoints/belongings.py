@@ -43,6 +43,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     GENERATION: ("generation_config.json",),
 }
 
+LICENCE = "licence"  # its text: of a model that is nothing else in another layout; of others a card says what is known
+_LICENCE = re.compile("licen[cs]e|copying", re.IGNORECASE)
 STOPS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
 _HALVES = re.compile("[\ud800-\udfff]")  # JSON can spell these, a file in UTF-8 cannot hold them
 
@@ -117,6 +119,15 @@ def copy(sources: Mapping[str, Path], folder: Path, context: int | None = None) 
             _shorten(folder, context)
 
 
+def licences(folder: Path) -> list[Path]:
+    """The files that hold the text of a licence.
+
+    >>> licences(Path("run-1"))
+    []
+    """
+    return sorted(path for path in folder.iterdir() if path.is_file() and _LICENCE.match(path.name))
+
+
 def require_tokenizer(folder: Path) -> None:
     """Raise CheckpointError where a folder has no tokenizer."""
     if TOKENIZER not in of(folder):
@@ -128,6 +139,8 @@ def _has_vocabulary(folder: Path | None) -> bool:
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
+    if kind == LICENCE:
+        return licences(folder)
     return [path for pattern in _KINDS[kind] for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 

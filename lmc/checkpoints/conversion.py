@@ -86,7 +86,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
-    kinds = {kind: found.folder for kind in belongings.of(found.folder)}
+    kinds = {kind: found.folder for kind in (*belongings.of(found.folder), belongings.LICENCE)}
     metadata = licence.joined({"model": licence.of(found)})
     text = f"{inert(found.name)} in the layout and the file format of the stock library.\n" if metadata else None
     save(loaded, directory, kinds, text, metadata=metadata)

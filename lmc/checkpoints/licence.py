@@ -7,17 +7,16 @@ A licence is passed on where every parent states the same one. Otherwise none is
 of them hold for a mixture is not for a program to say. A model of two parts, as a base and its adapter, states both.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmc.checkpoints import belongings
 from lmc.checkpoints.hub import Source
 from lmc.errors import CheckpointError, inert
 from lmc.files import read_json
 
 LARGEST_CARD = 2**20  # bytes
-_FILE = re.compile("licen[cs]e|copying", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ def of(source: Source) -> Stated:
             return Stated(name, named, {"license": name})
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
-    beside = [path.name for path in source.folder.iterdir() if path.is_file() and _FILE.match(path.name)]
-    return Stated(None, named, file=min(beside, default=None))
+    return Stated(None, named, file=next((path.name for path in belongings.licences(source.folder)), None))
 
 
 def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:

@@ -41,13 +41,19 @@ def kind(corpus: str) -> str:
     if not path.is_dir():
         raise DataError(f"unknown corpus '{corpus}'; expected {', '.join(NAMES)}, a text file or a folder")
     found = texts.files(path)
-    if any(file.name.startswith(texts.NAMES) for file in found) or (found and not pictures.in_parts(path)):
+    about = pictures.in_parts(path) or (all(map(_is_about, found)) and pictures.any_below(path))
+    if any(file.name.startswith(texts.NAMES) for file in found) or (found and not about):
         return "text"
     if pictures.archives(path) or pictures.any_below(path):
         return "images"
     below = next(path.rglob("*.txt"), None)
     hint = "" if below is None else f"; its texts lie in folders below it ({below.relative_to(path)}): name one of them"
     raise DataError(f"corpus '{corpus}': the folder holds no .txt files, no class folders and no archives{hint}")
+
+
+def _is_about(file: Path) -> bool:
+    """Whether a text is about the pictures that lie beside it: which classes there are, and whose the pictures are."""
+    return file.name.lower().startswith((*texts.ABOUT, "class", "label", "words", "wnid", "synset", "credit", "about"))
 
 
 def require_kind(corpus: str, expected: str, reader: str) -> None:

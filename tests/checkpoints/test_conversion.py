@@ -208,6 +208,11 @@ def test_the_licence_of_what_is_converted_goes_along(tmp_path: Path) -> None:
     convert(tmp_path / "old", tmp_path / "new")
     head = (tmp_path / "new/README.md").read_text().split("---")[1]
     assert "license: cc-by-nc-4.0\n" in head and "base_model" in head and "org/base" in head
+    (tmp_path / "old/README.md").unlink()
+    (tmp_path / "old/LICENSE.md").write_text("Ask first.")
+    convert(tmp_path / "old", tmp_path / "other")
+    assert "that of its file LICENSE.md" in (tmp_path / "other/README.md").read_text()
+    assert (tmp_path / "other/LICENSE.md").read_text() == "Ask first."
 
 
 def test_loading_points_to_convert(tmp_path: Path) -> None:

@@ -771,6 +771,16 @@ def test_hidden_files_are_no_data(tmp_path: Path) -> None:
     assert "hidden" not in texts.read(str(tmp_path / "t"), "match")[1]
 
 
+def test_a_text_about_the_pictures_beside_it_makes_no_corpus_of_texts(tmp_path: Path) -> None:
+    for name in ("cat/1.png", "dog/2.png"):
+        picture(tmp_path / name)
+    for name in ("README.txt", "classes.txt"):
+        (tmp_path / name).write_text("cat\ndog\n")
+        assert corpora.kind(str(tmp_path)) == "images"
+    (tmp_path / "stories.txt").write_text("Once\n")
+    assert corpora.kind(str(tmp_path)) == "text"
+
+
 def test_pictures_beside_the_parts_of_a_corpus_are_said(tmp_path: Path) -> None:
     for name in ("train/cat/1.png", "val/cat/2.png", "cat/3.png", "dog/4.png"):
         picture(tmp_path / name)
