@@ -262,8 +262,14 @@ def _tokenizer(tokenizer: Any) -> Any:
 def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, squash: bool, stock: str) -> Tensor:
     from PIL import Image
 
-    # timm rounds sizes down, and margins to the nearest; transformers has whole sizes, and rounds margins down.
-    whole, margin = (math.floor, lambda rest: round(rest / 2)) if stock == "timm" else (round, lambda rest: rest // 2)
+    # timm rounds sizes down, and margins to the nearest; transformers has whole sizes, and rounds margins down. Where
+    # a picture is smaller than what is cut out, its left and upper edges are the narrower ones in timm.
+    timm = stock == "timm"
+    whole = math.floor if timm else round
+
+    def margin(rest: int) -> int:
+        return rest // 2 if not timm else round(rest / 2) if rest >= 0 else -(-rest // 2)
+
     shorter = whole(size / crop)
     least = min(image.size)
     # Multiplied before it is divided, as both libraries do: 1500 of 1000 is 54 of 36, and not 53.

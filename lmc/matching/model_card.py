@@ -15,7 +15,7 @@ from lmc.evaluation import PathResult
 from lmc.files import tensor_digest
 from lmc.matching.folder import READ
 from lmc.symmetries import epsilon, state
-from lmc.symmetries.families import contexts, first_naming
+from lmc.symmetries.families import class_names, contexts, first_naming, names_classes
 from lmc.symmetries.families import spec as spec_of
 
 
@@ -141,6 +141,10 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
         notes.append(f"context: {own:,} tokens, of parents with {' and '.join(f'{c:,}' for c in lengths)}")
     if (named := parents.index(first_naming(parents))) > 0:
         notes.append(f"classes: named as parent {named} names them, as parent 0 does not")
+    names = class_names(parents[named])
+    if others := [k for k, p in enumerate(parents) if names_classes(p) and class_names(p) != names]:
+        what = f"parent {others[0]} names them differently"
+        notes.append(f"classes: named as parent {named} names them; {what}, so look whether they are in one order")
     if spec.epsilon and (mixed := epsilon(model, spec)) not in (given := [epsilon(parent, spec) for parent in parents]):
         notes.append(f"{spec.epsilon.field}: {mixed:.3g}, of parents with {' and '.join(f'{e:.3g}' for e in given)}")
     normal = {(p.mean, p.std) for p in map(preprocessing.of, parents) if p is not None}

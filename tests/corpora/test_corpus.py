@@ -292,6 +292,7 @@ def test_images_are_prepared_as_timm_does(tmp_path):
         draw_image(i, size).save(tmp_path / "eval" / f"class{i}" / "image.png")
     for crop, interpolation, mode in (
         (0.9, "bicubic", "center"),
+        (1.1, "bicubic", "center"),
         (1.0, "bilinear", "center"),
         (0.9, "bicubic", "squash"),
     ):

@@ -93,11 +93,13 @@ def test_the_odd_one_out_is_numbered() -> None:
         require_pairable([pico.vit(0), pico.vit(1), pico.vit(2, num_classes=9)])
 
 
-def test_other_names_of_classes_are_warned_of() -> None:
-    a, b = pico.hf_vit(0), pico.hf_vit(1)
+def test_other_names_of_classes_are_warned_of(tmp_path: Path) -> None:
+    a, b = pico.hf_vit(0, torch.float32), pico.hf_vit(1, torch.float32)
     a.config.id2label, b.config.id2label = (dict(enumerate(names)) for names in ("abcdefghij", "jihgfedcba"))
     with pytest.warns(UserWarning, match="model 1 and model 2 name their classes differently"):
-        pairing.require_pairable([a, b])
+        alignment = lmc.match(a, b, method="naive")
+    (card,) = alignment.export(tmp_path / "merged", at=0.5)
+    assert "- classes: named as parent 0 names them; parent 1 names them differently, so look whether" in card
     with pytest.warns(UserWarning) as said:
         pairing.require_pairable([pico.hf_vit(2), a, b])
     assert [str(w.message).partition(" name ")[::2] for w in said] == [
