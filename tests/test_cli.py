@@ -787,6 +787,17 @@ def test_what_is_held_out_though_it_was_matched_on_is_said(here: Path, run: Call
     assert "of what is held out or more" in run("path on --data cut.txt --grid 2")[2]  # its start read that
 
 
+def test_a_corpus_is_called_by_its_folder_however_that_is_written(
+    here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("match a b --method naive --out al")[0] == 0
+    (here / "texts").mkdir()
+    (here / "text.txt").rename(here / "texts/one.txt")
+    monkeypatch.chdir(here / "texts")
+    assert run("path ../al --data . --grid 2")[0] == 0
+    assert json.loads((here / "al/path.json").read_text())["corpus"] == "texts"
+
+
 def test_a_path_is_of_the_alignment_that_was_read(
     here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

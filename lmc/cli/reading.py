@@ -37,6 +37,15 @@ def _samples(
     return corpora.load(corpus, model, split, tokenizer, limit, seed, first_naming(models))
 
 
+def called(corpus: str) -> str:
+    """The name of a corpus in records and on cards: the last of where it lies, also where that is called `.`.
+
+    >>> called("data/digits"), called("data/..") == Path.cwd().name
+    ('digits', True)
+    """
+    return Path(corpus).resolve().name
+
+
 def matched_on(data: str | None, pair: "lmc.matching.Pairing", limit: int | None, seed: int) -> Any:
     """The corpus, read before any weight: one that does not fit is found early."""
     models = [blueprint.model for blueprint in pair.blueprints]
@@ -99,7 +108,7 @@ def naming(
     """The alignment, whose record names the corpus that matching read, if any, and how much of it."""
     if samples is None or "identical" in alignment.record:
         return alignment
-    said = {"corpus": Path(corpus).resolve().name} | ({} if limit is None else {"limit": limit})
+    said = {"corpus": called(corpus)} | ({} if limit is None else {"limit": limit})
     return replace(alignment, record=alignment.record | said)
 
 

@@ -342,10 +342,12 @@ def _collection(
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], dtype=np.int64)
     if not whole:
-        return Pictures(folder.name, classes, labels, opener)
+        return Pictures(folder.resolve().name, classes, labels, opener)
     held_out, rest = _deal(len(labels), int(len(labels) * HELD_OUT))
     chosen = held_out if split == "eval" else rest
-    return Pictures(folder.name, classes, labels[chosen], lambda indices: opener([int(chosen[i]) for i in indices]))
+    return Pictures(
+        folder.resolve().name, classes, labels[chosen], lambda indices: opener([int(chosen[i]) for i in indices])
+    )
 
 
 def _deal(count: int, held_out: int) -> tuple[np.ndarray, np.ndarray]:

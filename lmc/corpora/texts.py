@@ -56,7 +56,7 @@ def read(corpus: str, split: str) -> tuple[str, str]:
     # One form for all parts, however small.
     spaced, extracts = (any(form[at] for form in forms) for at in range(2))
     text = TAGS.sub("", text) if extracts else text
-    name = path.name.removesuffix(".xz").removesuffix(".txt")
+    name = path.resolve().name.removesuffix(".xz").removesuffix(".txt")
     if spaced and not _is_tokenised(text):
         what = f"its part for {split} is read as the rest is, without the spaces of WikiText's tokenised form"
         warnings.warn(f"corpus '{corpus}': {what}", stacklevel=1)
