@@ -798,6 +798,21 @@ def test_a_corpus_is_called_by_its_folder_however_that_is_written(
     assert json.loads((here / "al/path.json").read_text())["corpus"] == "texts"
 
 
+def test_rounding_is_measured_on_the_samples_of_the_path_only_where_they_are_the_same(
+    here: Path, run: Callable[..., Outcome]
+) -> None:
+    """Another corpus may have the same last name."""
+    text = (here / "text.txt").read_text()
+    (here / "other").mkdir()
+    (here / "other/text.txt").write_text(text[::-1])
+    assert run("match a b --method naive --out al")[0] == 0
+    assert run("path al --data text.txt --limit 3 --grid 2")[0] == 0
+    assert "(3 samples of text.txt)" in run("merge al --dtype bfloat16 --data text.txt --out m1")[1]
+    out = run("merge al --dtype bfloat16 --data other/text.txt --out m2")[1]
+    (changed,) = re.findall(r"^- rounding the weights to bfloat16 changes .*$", out, re.M)
+    assert "3 samples" not in changed
+
+
 def test_a_path_is_of_the_alignment_that_was_read(
     here: Path, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ from lmc.cli.options import (
 from lmc.cli.reading import (
     called,
     counts_of,
+    digest_of,
     held_out,
     matched_on,
     measured_on,
@@ -269,7 +270,7 @@ def path(
     samples = held_out(data, aligned, alignment, limit, seed)
     share = seen(data, samples, aligned)
     result = walk(aligned, samples, grid, seed=seed)
-    result = replace(result, corpus=called(data), alignment=seal, seed=seed, read=share)
+    result = replace(result, corpus=called(data), digest=digest_of(samples), alignment=seal, seed=seed, read=share)
     own = os.access(alignment, os.W_OK)
     try:
         print(table_of(result), flush=True)
@@ -337,10 +338,8 @@ def merge(
         say("the ends of the path are the parents: their weights are averaged as they are stored")
     if card is None:
         aligned = read_alignment(alignment, verify)
-        if limit is None and data is not None and measured is not None and measured.corpus == called(data):
-            limit = measured.samples  # those of `path`: a card quotes one loss of a model
-            seed = seed if on_the_line(context, "seed") or measured.seed is None else measured.seed
-        samples = None if data is None else to_round_on(data, aligned, alignment, limit, seed, kind)
+        same = None if on_the_line(context, "seed") else measured
+        samples = None if data is None else to_round_on(data, aligned, alignment, limit, seed, kind, same)
         (card,) = aligned.export(out, weights, kind, samples, measured, parent)
     print(card)
     say(f"wrote {out}: merged {'in the middle' if at is None else f'at {at}'}")

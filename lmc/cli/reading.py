@@ -125,6 +125,14 @@ def seen(corpus: str, samples: Any, aligned: "lmc.matching.Alignment") -> float 
     return share
 
 
+def digest_of(samples: Any) -> str:
+    """A SHA-256 of samples: of token ids, or of pictures and their labels."""
+    from lmc.files import tensor_digest
+
+    tensors = samples if isinstance(samples, tuple) else (samples,)
+    return tensor_digest({str(number): tensor for number, tensor in enumerate(tensors)})
+
+
 def held_out(corpus: str, aligned: "lmc.matching.Alignment", folder: Path, limit: int | None, seed: int) -> Any:
     """The samples that matching never saw, as the first parent reads them, in windows that all can read."""
     from lmc import checkpoints
@@ -140,11 +148,22 @@ def to_round_on(
     limit: int | None,
     seed: int,
     dtype: "torch.dtype",
+    measured: "lmc.evaluation.PathResult | None",
 ) -> Any:
-    """The same, to measure on them what rounding to a type costs; says where nothing is rounded."""
+    """The same, to measure on them what rounding to a type costs; says where nothing is rounded.
+
+    Without a `limit` of one's own they are those that `measured` was measured on, if it was on the same corpus.
+    """
     from lmc.evaluation import is_lower
 
-    samples, name = held_out(corpus, aligned, folder, limit, seed), str(dtype).removeprefix("torch.")
+    samples, name = None, str(dtype).removeprefix("torch.")
+    if (
+        measured is not None and measured.corpus == called(corpus) and limit is None
+    ):  # a card quotes one loss of a model
+        again = held_out(corpus, aligned, folder, measured.samples, seed if measured.seed is None else measured.seed)
+        samples = again if digest_of(again) == measured.digest else None  # another corpus may have the same name
+    if samples is None:
+        samples = held_out(corpus, aligned, folder, limit, seed)
     if is_lower(dtype, next(aligned.parents[0].parameters()).dtype):
         seen(corpus, samples, aligned)
         say(f"measuring what rounding to {name} costs on {corpus}")

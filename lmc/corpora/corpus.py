@@ -34,6 +34,7 @@ SPLITS = ("train", "match", "eval")
 _INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 _STOCK = ("timm", "transformers")  # the libraries whose rounding is known
 LONGEST = 2048  # tokens in a window, however long the model's context
+_ORIENTATION = 0x0112  # the number of that mark in the EXIF standard
 MATCHING_TEXT = 2**24  # characters: more than any matching reads, less than a web corpus holds
 
 
@@ -62,7 +63,9 @@ def tokens(
     if name.endswith(texts.DETOKENISED):
         what = "it is WikiText's tokenised form, and read without the spaces of that; other tools may read it as it is"
         warnings.warn(f"corpus '{corpus}': {what}", stacklevel=1)
-    if split != "eval":
+    if split != "eval" and len(content) > MATCHING_TEXT:
+        what = f"of {len(content):,} characters the first {MATCHING_TEXT:,} are read"
+        warnings.warn(f"corpus '{corpus}' ({split}): {what}; give a part of it where others should be", stacklevel=1)
         content = content[:MATCHING_TEXT]
     try:
         ids = torch.from_numpy(encode(tokenizer, content))
@@ -114,8 +117,10 @@ def images(
         raise DataError(f"corpus '{corpus}' ({split}) holds no images")
     chosen = _draw(len(found.labels), limit, seed)
     x = torch.empty(len(chosen), len(mean), size, size, dtype=torch.float32)  # whatever torch's default is
-    seen_through = 0
-    for i, image in enumerate(found.open(chosen.tolist())):
+    seen_through = turned = 0
+    for i, given in enumerate(found.open(chosen.tolist())):
+        image = _upright(given) if stock == "transformers" else given
+        turned += image is given and _is_turned(given)
         plain, through = _opaque(image, "L" if len(mean) == 1 else "RGB")
         seen_through += through
         if uncut and image.width != image.height:
@@ -125,9 +130,28 @@ def images(
     if seen_through:
         what = f"{seen_through} of {len(chosen)} pictures are transparent in places, and are read as if they were not"
         warnings.warn(f"corpus '{corpus}' ({split}): {what}; some processors put them on white", stacklevel=1)
+    if turned:
+        what = f"{turned} of {len(chosen)} pictures are marked as turned and read as they are stored, as timm does"
+        warnings.warn(
+            f"corpus '{corpus}' ({split}): {what}; turn them where they were turned in training", stacklevel=1
+        )
     shape = (1, -1, 1, 1)
     x = (x - torch.tensor(mean, dtype=x.dtype).view(shape)) / torch.tensor(std, dtype=x.dtype).view(shape)
     return x, torch.from_numpy(found.labels[chosen])
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    """A picture as a camera's mark says that it is to be seen; transformers and datasets open pictures like that."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image) if _is_turned(image) else image
+
+
+def _is_turned(image: "Image.Image") -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION) in range(2, 9)
+    except (SyntaxError, ValueError, OSError):  # of a mark that is damaged
+        return False
 
 
 def _opaque(image: "Image.Image", mode: str) -> "tuple[Image.Image, bool]":

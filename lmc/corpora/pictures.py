@@ -317,9 +317,8 @@ def _part(folder: Path, found: Iterable[str], split: str) -> str:
     for name in PARTS[split]:
         if name in found:
             return name
-    raise DataError(
-        f"corpus '{folder}' ({split}): expected {' or '.join(PARTS[split])}; found {', '.join(sorted(found))}"
-    )
+    what = f"expected {' or '.join(PARTS[split])}; found {', '.join(sorted(found))}"
+    raise DataError(f"corpus '{folder}' ({split}): {what} (a class that is called so needs another name)")
 
 
 def _collection(

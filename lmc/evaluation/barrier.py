@@ -43,7 +43,8 @@ class PathResult:
     (best) endpoint. `metric` says the unit: nats per token or nats per image. With K > 2 endpoints an entry of
     `lambdas` is the tuple of their weights. `corpus` is the name of the data, where it has one, `seed` what drew its
     samples, and `alignment` the fingerprint of the alignment folder that was measured, where it was one. `read` is the
-    share of the samples that matching had read, where that is known and so large that losses say little.
+    share of the samples that matching had read, where that is known and so large that losses say little, and `digest`
+    a SHA-256 of the samples themselves, where a command measured them.
     """
 
     lambdas: tuple[Any, ...]
@@ -58,6 +59,7 @@ class PathResult:
     alignment: str | None = None
     seed: int | None = None
     read: float | None = None
+    digest: str | None = None
 
     def to_json(self, file: str | Path | None = None) -> str:
         """The result as JSON text with its own SHA-256, also written to `file` if one is named."""

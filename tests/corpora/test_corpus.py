@@ -236,6 +236,13 @@ def test_wikitext_that_is_rewritten_is_said_and_text_that_cites_it_stays(tmp_pat
     assert name == "c" and cited.startswith(text) and len(text) > 2000
 
 
+def test_a_text_longer_than_matching_reads_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("a line of text\n" * 100)
+    monkeypatch.setattr("lmc.corpora.corpus.MATCHING_TEXT", 640)
+    with pytest.warns(UserWarning, match=r"of 1,365 characters the first 640 are read; give a part of it"):
+        assert corpora.tokens(str(tmp_path / "a.txt"), "match", corpora.byte_tokenizer(), 64).shape == (10, 64)
+
+
 def test_a_folder_whose_texts_are_all_for_training_serves_matching(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("learned\n" * 40)
     assert texts.read(str(tmp_path), "match")[1] == "learned\n" * 40

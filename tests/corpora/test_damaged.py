@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pico
 import pytest
 import torch
 from PIL import Image
+from transformers.image_utils import load_image
 
 from lmc import corpora
 from lmc.corpora import pictures
@@ -143,6 +145,22 @@ def test_a_folder_of_a_class_that_may_not_be_read_is_told(tmp_path: Path, monkey
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(DataError, match=r"cat/more': cannot be read \(Permission denied\); get the right to read it"):
         pictures.read(str(tmp_path), "train")
+
+
+def test_pictures_that_a_camera_marked_as_turned_are_read_as_their_library_opens_them(tmp_path: Path) -> None:
+    (tmp_path / "ant").mkdir()
+    for number in range(10):
+        mark = Image.Exif()
+        mark[0x0112] = 6
+        pixels = np.random.RandomState(number).randint(256, size=(8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "ant" / f"{number}.png", exif=mark)
+    options: Any = {"size": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    with pytest.warns(UserWarning, match="9 of 9 pictures are marked as turned and read as they are stored, as timm"):
+        stored, _ = corpora.images(str(tmp_path), "match", **options)
+    seen, _ = corpora.images(str(tmp_path), "match", stock="transformers", **options)
+    assert torch.equal(seen, stored.rot90(-1, (2, 3)))
+    opened = [np.asarray(load_image(str(path))) for path in (tmp_path / "ant").iterdir()]
+    assert any(np.allclose(seen[0].permute(1, 2, 0) / 2 + 0.5, pixels / 255, atol=1e-6) for pixels in opened)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
