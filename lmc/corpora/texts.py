@@ -98,8 +98,8 @@ def _warn_of_those_below(folder: Path) -> None:
 
 def in_one_piece(folder: Path) -> list[Path]:
     """The texts of a folder of which the end is held out; none where its names say which are for evaluation."""
-    chosen = _choose(folder, "match")
-    with contextlib.suppress(DataError):  # there may be none for evaluation
+    with contextlib.suppress(DataError):  # there may be none for one of the two
+        chosen = _choose(folder, "match")
         return chosen if chosen == _choose(folder, "eval") else []
     return []
 
@@ -197,6 +197,10 @@ def _open(path: Path, beginning: int | None = None) -> str:
         raise DataError(f"corpus '{path}': cannot be read as UTF-8 text ({error})") from error
     if len(text) > most:
         raise DataError(f"corpus '{path}': expected at most {most:,} characters in it, found more; use a part of it")
+    if text.count("\0") > len(text) / 4:  # letters in two bytes or four
+        raise DataError(
+            f"corpus '{path}': expected UTF-8, found a zero at every other place (UTF-16?); save it as UTF-8"
+        )
     return text
 
 

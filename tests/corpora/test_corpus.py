@@ -236,6 +236,14 @@ def test_wikitext_that_is_rewritten_is_said_and_text_that_cites_it_stays(tmp_pat
     assert name == "c" and cited.startswith(text) and len(text) > 2000
 
 
+def test_text_in_two_bytes_a_letter_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(("a line of text\n" * 100).encode("utf-16-le"))
+    with pytest.raises(
+        DataError, match=r"a\.txt': expected UTF-8, found a zero at every other place \(UTF-16\?\); save"
+    ):
+        texts.read(str(tmp_path / "a.txt"), "match")
+
+
 def test_a_text_longer_than_matching_reads_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("a line of text\n" * 100)
     monkeypatch.setattr("lmc.corpora.corpus.MATCHING_TEXT", 640)
@@ -248,7 +256,9 @@ def test_a_folder_whose_texts_are_all_for_training_serves_matching(tmp_path: Pat
     assert texts.read(str(tmp_path), "match")[1] == "learned\n" * 40
     with pytest.raises(DataError, match=r"\(eval\): expected eval\*\.txt"):
         texts.read(str(tmp_path), "eval")
-    (tmp_path / "train.txt").rename(tmp_path / "valid.txt")  # which may serve both, so its end is held out
+    (tmp_path / "train.txt").rename(tmp_path / "test.txt")
+    assert texts.read(str(tmp_path), "eval")[1] == "learned\n" * 40
+    (tmp_path / "test.txt").rename(tmp_path / "valid.txt")  # which may serve both, so its end is held out
     parts = [texts.read(str(tmp_path), split)[1] for split in ("match", "eval")]
     assert "".join(parts) == "learned\n" * 40 and min(map(len, parts)) > 0
 
