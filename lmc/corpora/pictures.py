@@ -259,6 +259,9 @@ def _listed(path: Path) -> list[str]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"corpus '{path}': expected each picture once, found {twice[0]} twice; pack it again")
     inner = {part for name in names if (part := _parts(name)[0]) in PART_NAMES}
+    if inner and (others := [name for name in names if _parts(name)[0] not in PART_NAMES]):
+        what = f"either parts or classes, found the part {min(inner)} beside {others[0]}"
+        raise DataError(f"corpus '{path}': expected {what}; a class that is called as a part is needs another name")
     if len(inner) > 1:
         what = f"expected one part, found {' and '.join(sorted(inner))}"
         raise DataError(f"corpus '{path}': {what}; unpack it, or pack each as an archive of its own (train.tar)")

@@ -799,6 +799,15 @@ def test_a_text_about_the_pictures_beside_it_makes_no_corpus_of_texts(tmp_path: 
     assert corpora.kind(str(tmp_path)) == "text"
 
 
+def test_a_class_in_an_archive_that_is_called_as_a_part_is_refused(tmp_path: Path) -> None:
+    for name in ("bus/1.png", "train/2.png"):
+        picture(tmp_path / name)
+    (tmp_path / "packed").mkdir()
+    packed(tmp_path / "packed/train.tar", "bus/1.png", "train/2.png")
+    with pytest.raises(DataError, match=r"found the part train beside bus/1\.png; a class that is called as a part"):
+        pictures.read(str(tmp_path / "packed"), "train")
+
+
 def test_pictures_beside_the_parts_of_a_corpus_are_said(tmp_path: Path) -> None:
     for name in ("train/cat/1.png", "val/cat/2.png", "cat/3.png", "dog/4.png"):
         picture(tmp_path / name)
