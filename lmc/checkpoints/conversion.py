@@ -86,6 +86,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
+    foreign.warn_of_modules(found.folder)
     kinds = {kind: found.folder for kind in (*belongings.of(found.folder), belongings.LICENCE)}
     metadata = licence.joined({"model": licence.of(found)})
     text = f"{inert(found.name)} in the layout and the file format of the stock library.\n" if metadata else None
@@ -151,7 +152,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
-            _require_one(path, content)
+            _require_one(path, content, key)
             content = content[key]
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(t, Tensor) for name, t in content.items()
@@ -168,18 +169,23 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _require_one(path: Path, record: dict[str, Any]) -> None:
+def _require_one(path: Path, record: dict[str, Any], chosen: str) -> None:
     """Raise CheckpointError for a record with two sets of weights, as with an average of them (EMA) beside."""
-    named = {str(key)[:40]: value for key, value in record.items() if str(key).startswith(("state_dict", "model"))}
-    found = [key for key, value in named.items() if isinstance(value, dict) and any(map(_is_tensor, value.values()))]
+    names = _names(record[chosen])
+    found = []
+    for key, value in record.items():
+        own = _names(value) if isinstance(value, dict) else set()
+        if own and (str(key).startswith(("state_dict", "model")) or own & names):
+            found.append(str(key)[:40])
     if len(found) > 1:
         raise CheckpointError(
             f"{path}: expected one set of weights, found {' and '.join(found)}; save the one that you mean in a file"
         )
 
 
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, Tensor)
+def _names(tensors: dict[Any, Any]) -> set[str]:
+    """What the tensors of a state dict are called, without what training code puts around them."""
+    return {headers.unwrapped(str(name)) for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
 def _require_stored(path: Path) -> None:

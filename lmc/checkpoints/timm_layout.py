@@ -16,7 +16,7 @@ from lmc.files import safetensors_of
 from lmc.symmetries import timm, timm_architecture, timm_arguments, timm_model
 from lmc.symmetries.families import TIMM_NAMES, timm_record
 
-_PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+_PREPROCESSING = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "test_input_size", "test_crop_pct")
 
 
 def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:

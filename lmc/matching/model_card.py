@@ -65,7 +65,10 @@ def carried_card(
     first = f"{target[0]}, with the change that led from {base[0]} to {tuned[0]}, carried by an alignment of the two."
     named_ = {"changed": target, "tuned": tuned, "its base": base}
     lines = [f"- {role}: {name} ({origin})" for role, (name, origin) in named_.items()]
-    own = (f"size of the change: {size:.1%} of the weights of its base", "what it is worth here was not measured")
+    own = (
+        f"size of the change: {size:.1%} of the weight matrices of its base",
+        "what it is worth here was not measured",
+    )
     return _text("Carried change", first, lines, method, record, (*own, *notes))
 
 

@@ -44,9 +44,11 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
     What an earlier run has written there from the very same is used. All is checked before a weight is read. Raises
     IncompatibleModelsError, CheckpointError.
     """
+    where = [hub.locate(name) for name in names]
+    for source in where:
+        foreign.warn_of_modules(source.folder)
     if choice is not None:
         return _shared(names, place, choice)
-    where = [hub.locate(name) for name in names]
     joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if foreign.is_adapter(source)}
     if not joined:
         settings = [source.folder / "config.json" for source in where]

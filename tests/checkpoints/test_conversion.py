@@ -213,6 +213,9 @@ def test_the_licence_of_what_is_converted_goes_along(tmp_path: Path) -> None:
     convert(tmp_path / "old", tmp_path / "other")
     assert "that of its file LICENSE.md" in (tmp_path / "other/README.md").read_text()
     assert (tmp_path / "other/LICENSE.md").read_text() == "Ask first."
+    (tmp_path / "old/modules.json").write_text("[]")
+    with pytest.warns(UserWarning, match=r"modules\.json: what follows the transformer \(its pooling, dense layers\)"):
+        convert(tmp_path / "old", tmp_path / "third")
 
 
 def test_loading_points_to_convert(tmp_path: Path) -> None:
@@ -355,7 +358,7 @@ def test_a_tensor_whose_sign_is_a_mark_is_written_with_it(tmp_path: Path) -> Non
     assert torch.equal(lmc.load(tmp_path / "b").state_dict()[name], tensors[name])
 
 
-@pytest.mark.parametrize("beside", ["state_dict_ema", "model"])
+@pytest.mark.parametrize("beside", ["state_dict_ema", "model", "ema"])
 def test_of_two_sets_of_weights_none_is_chosen(beside: str, tmp_path: Path) -> None:
     model = pico.llama(dtype=torch.float32)
     lmc.save(model, tmp_path / "a")

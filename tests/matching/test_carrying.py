@@ -201,7 +201,7 @@ def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pyte
     assert str(folders) not in said.partition("wrote")[0]
     if name == "adapter":
         assert f"- tuned: {folders.name}/{name} (adapter, a LoRA adapter, joined with its base a)" in said
-    (size,) = re.findall(r"- size of the change: ([\d.]+)% of the weights of its base", said)
+    (size,) = re.findall(r"- size of the change: ([\d.]+)% of the weight matrices of its base", said)
     assert float(size) > 1
     found, b = lmc.load(out), lmc.load(folders / "b")
     inputs = pico.inputs(b)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 import lmc
 from lmc.checkpoints import preprocessing
 from lmc.errors import CheckpointError, DataError, IncompatibleModelsError, LmcError, UnsupportedModelError
-from lmc.matching import estimate, memory, pairing
+from lmc.matching import estimate, memory, pairing, prepare
 from lmc.matching.pairing import SHARED, TUNED, independence, inspect_pair, require_pairable, size_of_change
 from lmc.reproduce.training.shapes import LLAMA, PYTHIA
 from lmc.symmetries.families import class_names
@@ -185,11 +185,15 @@ def test_other_kinds_of_labels_are_warned_of() -> None:
 
 
 def test_what_follows_the_transformer_is_warned_of(tmp_path: Path) -> None:
-    for k, name in enumerate("ab"):
-        lmc.save(pico.bert(k, torch.float32), tmp_path / name)
+    places = [str(folder(tmp_path / name, pico.neox(k, torch.float32))) for k, name in enumerate("ab")]
     (tmp_path / "b/modules.json").write_text("[]")
-    with pytest.warns(UserWarning, match="b/modules.json: what follows the transformer"):
-        inspect_pair([tmp_path / "a", tmp_path / "b"])
+    said = "b/modules.json: what follows the transformer"
+    with pytest.warns(UserWarning, match=said):
+        inspect_pair(places)
+    with pytest.warns(UserWarning, match=said):
+        lmc.match(*map(lmc.load, places), method="naive")
+    with pytest.warns(UserWarning, match=said):  # before it is written anew
+        prepare(places, tmp_path / "ready", "union")
 
 
 def test_the_context_counts_where_angles_of_some_layers_go_by_it() -> None:
