@@ -46,6 +46,14 @@ _KINDS: dict[str, tuple[str, ...]] = {
 LICENCE = "licence"  # its text: of a model that is nothing else in another layout; of others a card says what is known
 _LICENCE = re.compile("licen[cs]e|copying", re.IGNORECASE)
 STOPS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
+# Older files have these generation settings in the configuration, where a stock class reads them if nothing else does.
+OLDER = (
+    *("max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty"),
+    *("temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size"),
+    *("encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "output_scores", "suppress_tokens"),
+    *("return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
+    *("exponential_decay_length_penalty", "begin_suppress_tokens"),
+)
 _HALVES = re.compile("[\ud800-\udfff]")  # JSON can spell these, a file in UTF-8 cannot hold them
 
 
@@ -158,7 +166,7 @@ def _stops(folder: Path) -> dict[str, str]:
     """The generation settings that a stock class makes of a folder's configuration where they have no file."""
     file = folder / "config.json"
     plain = read_json(file) if file.exists() else {}
-    found = {name: plain[name] for name in STOPS if plain.get(name) is not None}
+    found = {name: plain[name] for name in (*STOPS, *OLDER) if plain.get(name) is not None}
     return {GENERATION: repr(found)} if found else {}
 
 

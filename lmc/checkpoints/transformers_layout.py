@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import headers, writer
-from lmc.checkpoints.belongings import NESTED, NESTING, PREPROCESSOR
+from lmc.checkpoints.belongings import NESTED, NESTING, OLDER, PREPROCESSOR
 from lmc.checkpoints.headers import Where
 from lmc.errors import CheckpointError, UnsupportedModelError, one_line
 from lmc.files import read_json, tensor_digest
@@ -56,7 +56,7 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         plain = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
         model = stock(stock.config_class.from_pretrained(folder, local_files_only=True, **plain))
     _require_own_tensors(model)
-    if model.can_generate() and (folder / _GENERATION).exists():
+    if model.can_generate() and ((folder / _GENERATION).exists() or config.keys() & set(OLDER)):
         model.generation_config = generation(folder)
     if (file := processor_file(folder)) is not None:
         found = read_json(file)
@@ -169,16 +169,22 @@ def alone(folder: Path, empty: Any) -> nn.Module:
 
 
 def generation(folder: Path) -> Any:
-    """The generation settings of a folder. Raises CheckpointError for a file that cannot be read."""
+    """The generation settings of a folder, in a file of their own or among others as older files have them.
+
+    Raises CheckpointError for a file that cannot be read.
+    """
     from transformers import GenerationConfig
 
-    read_json(folder / _GENERATION)
+    options: dict[str, Any] = {}
+    file = _GENERATION
+    if not (folder / file).exists():
+        file, options = "config.json", {"_from_model_config": True}
+    read_json(folder / file)
     try:
-        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+        return GenerationConfig.from_pretrained(folder, file, local_files_only=True, **options)
     except Exception as error:  # it finds a wrong value in many ways, all of them the file's fault
-        raise CheckpointError(
-            f"{folder / _GENERATION}: cannot be read ({one_line(error)}); mend or remove it"
-        ) from error
+        remedy = "mend or remove it" if file == _GENERATION else "mend the generation settings in it"
+        raise CheckpointError(f"{folder / file}: cannot be read ({one_line(error)}); {remedy}") from error
 
 
 def _refuse_untied(model: Any, one: str, other: str, where: str) -> None:

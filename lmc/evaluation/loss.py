@@ -86,9 +86,10 @@ def as_data(data: object, model: Any) -> Data:
             raise DataError(f"data: expected {wanted}, found a tuple of {', '.join(type(d).__name__ for d in data)}")
         collected = Data(*data)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
-        if language and isinstance(data, list) and _is_masked(data):
+        batches = list(data)
+        if language and _is_masked(batches):
             raise DataError(f"data: expected {wanted}, found a list of ids and a mask; give the ids alone")
-        parts = [as_data(batch if isinstance(batch, Data | Tensor) else _as_tuple(batch), model) for batch in data]
+        parts = [as_data(batch if isinstance(batch, Data | Tensor) else _as_tuple(batch), model) for batch in batches]
         if not parts:
             raise DataError(f"data: expected {wanted}, found no batch")
         if len({part.inputs.shape[1:] for part in parts}) > 1:
@@ -176,8 +177,10 @@ def require_loss(model: Any) -> None:
 
 def _is_masked(batch: list[Any]) -> bool:
     """Whether this is a batch of token ids with its attention mask, as a loader gives it, and no two batches."""
-    pair = len(batch) == 2 and all(isinstance(part, Tensor) and part.ndim == 2 for part in batch)
-    return pair and batch[0].shape == batch[1].shape and set(batch[1].unique().tolist()) <= {0, 1}
+    if len(batch) not in (2, 3) or not all(isinstance(part, Tensor) and part.ndim == 2 for part in batch):
+        return False  # the third are labels
+    mask = batch[1]
+    return batch[0].shape == mask.shape and not mask.is_floating_point() and bool(((mask == 0) | (mask == 1)).all())
 
 
 def _as_tuple(batch: object) -> tuple[object, ...]:

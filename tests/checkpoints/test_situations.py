@@ -513,6 +513,23 @@ def test_stop_tokens_of_a_configuration_are_generation_settings(here: Path, run:
         assert json.loads(Path(taken, "generation_config.json").read_text())["eos_token_id"] == stop
 
 
+def test_generation_settings_of_an_older_configuration_go_along(here: Path, run: Callable[..., Outcome]) -> None:
+    settings: dict[str, Any] = {"do_sample": True, "top_k": 7, "temperature": 0.7, "bad_words_ids": [[5], [6]]}
+    for name in "xb":
+        (here / name / "generation_config.json").unlink(missing_ok=True)
+    edit(here / "x", **settings)
+    stock = transformers.AutoModelForCausalLM.from_pretrained(here / "x").generation_config
+    assert run("match x b --method canonical --export --out aligned")[0] == 0
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0 and "- generation settings: of parent 0" in card
+    for place in ("merged", "aligned/models/endpoint-0"):
+        found = transformers.AutoModelForCausalLM.from_pretrained(here / place).generation_config
+        assert {name: getattr(found, name) for name in settings} == settings
+        assert {name: getattr(stock, name) for name in settings} == settings
+    edit(here / "b", early_stopping="warm")
+    assert_refused(run("check b"), "mend the generation settings in it")
+
+
 def test_the_user_chooses_whose_belongings_are_taken(here: Path, run: Callable[..., Outcome]) -> None:
     for k, name in enumerate("xb"):
         belongings(here / name, k)

@@ -69,6 +69,8 @@ PICTURES, LABELS = torch.rand(4, 1, 8, 8), torch.arange(4)
     ("make", "data", "said"),
     [
         (pico.neox, MASKED, "found a list of ids and a mask; give the ids alone"),
+        (pico.neox, [*MASKED, TOKENS], "found a list of ids and a mask; give the ids alone"),
+        (pico.neox, {"input_ids": TOKENS, "attention_mask": MASKED[1], "labels": TOKENS}.values(), "ids and a mask"),
         (pico.neox, [MASKED, MASKED], "expected token ids .*, found shape"),
         (pico.neox, TOKENS.to(torch.complex64), "found a complex tensor"),
         (pico.neox, TOKENS.to_sparse(), "found a sparse tensor"),

@@ -28,7 +28,7 @@ _IRRELEVANT = frozenset(
         activation_dropout drop_path_rate router_jitter_noise router_aux_loss_coef output_router_logits n_inner
         summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout pretraining_tp
         encoder_stride pooler_output_size tokenizer_class is_decoder position_embedding_type max_window_layers
-        projection_dim
+        projection_dim loss_type
         """,
     )
 )
