@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmc.checkpoints import belongings, blueprint, headers, hub, licence, references, transformers_layout
+from lmc.checkpoints import belongings, blueprint, foreign, headers, hub, licence, references, transformers_layout
 from lmc.checkpoints.blueprint import Blueprint
 from lmc.checkpoints.checkpoint import require_tied, save
 from lmc.checkpoints.lazy import stored
@@ -69,6 +69,7 @@ def inspect(name: str | Path) -> Adapter:
         raise CheckpointError(f"{source.folder / WEIGHTS}: not found; save the adapter again with peft, as safetensors")
     hub.fetch(source, (WEIGHTS,))
     found = headers.headers(source.folder, (WEIGHTS,))
+    foreign.warn_of_modules(base.source.folder)
     return Adapter(source, config, base, _changes(source.folder / WEIGHTS, found, base, config))
 
 

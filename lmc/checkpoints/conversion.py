@@ -9,6 +9,7 @@ adapters with their base (`adapters`).
 """
 
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,6 +88,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
     foreign.warn_of_modules(found.folder)
+    if left := licence.others(found):
+        what = f"its text, {', '.join(map(inert, left))} stay behind"
+        warnings.warn(f"{found.folder / 'README.md'}: {what}; copy what still holds", stacklevel=1)
     kinds = {kind: found.folder for kind in (*belongings.of(found.folder), belongings.LICENCE)}
     metadata = licence.joined({"model": licence.of(found)})
     text = f"{inert(found.name)} in the layout and the file format of the stock library.\n" if metadata else None

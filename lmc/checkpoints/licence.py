@@ -17,6 +17,7 @@ from lmc.errors import CheckpointError, inert
 from lmc.files import read_json
 
 LARGEST_CARD = 2**20  # bytes
+_KNOWN = {"license", "license_name", "license_link", "base_model", "library_name"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def of(source: Source) -> Stated:
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
     return Stated(None, named, file=next((path.name for path in belongings.licences(source.folder)), None))
+
+
+def others(source: Source) -> list[str]:
+    """What else a card's head says, by its names."""
+    return sorted({str(name)[:40] for name in _metadata(source)} - _KNOWN)
 
 
 def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:

@@ -329,11 +329,14 @@ def size_of_change(base: nn.Module, tuned: nn.Module) -> float:
     >>> size_of_change(a, a), size_of_change(a, b) > TUNED
     (0.0, True)
 
-    With one input normalisation, the base's: another one is another first matrix of the same function.
+    With one input normalisation, the base's: another one is another first matrix of the same function. A head that only
+    one of the two has untied counts.
     """
     base, tuned = preprocessing.common((base, tuned))
     change = size = 0.0
-    for p, q in _pieces(dict(base.named_parameters()), dict(tuned.named_parameters()), matrices(base)):
+    names = list(dict.fromkeys([*matrices(base), *matrices(tuned)]))
+    mine, theirs = (dict(model.named_parameters(remove_duplicate=False)) for model in (base, tuned))
+    for p, q in _pieces(mine, theirs, names):
         change, size = change + float((q - p) @ (q - p)), size + float(p @ p)
     return (change / size) ** 0.5 if size else math.inf
 

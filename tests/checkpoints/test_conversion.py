@@ -204,8 +204,9 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
 
 def test_the_licence_of_what_is_converted_goes_along(tmp_path: Path) -> None:
     original(tmp_path / "old", pickled=True)
-    (tmp_path / "old/README.md").write_text("---\nlicense: cc-by-nc-4.0\nbase_model: org/base\n---\n")
-    convert(tmp_path / "old", tmp_path / "new")
+    (tmp_path / "old/README.md").write_text("---\nlicense: cc-by-nc-4.0\nbase_model: org/base\nlanguage: en\n---\n")
+    with pytest.warns(UserWarning, match=r"README\.md: its text, language stay behind; copy what still holds"):
+        convert(tmp_path / "old", tmp_path / "new")
     head = (tmp_path / "new/README.md").read_text().split("---")[1]
     assert "license: cc-by-nc-4.0\n" in head and "base_model" in head and "org/base" in head
     (tmp_path / "old/README.md").unlink()

@@ -531,6 +531,15 @@ def test_nothing_of_a_vision_model_is_taken_from_another(tmp_path: Path) -> None
         alignment.export(tmp_path / "merged", at=0.5, take_from=1)
 
 
+def test_a_head_that_only_a_fine_tune_has_untied_counts_in_the_size_of_its_change() -> None:
+    base = pico.llama(0, torch.float32, tie_word_embeddings=True)
+    tuned = pico.llama(0, torch.float32, tie_word_embeddings=False)
+    tuned.load_state_dict(base.state_dict())
+    assert size_of_change(base, tuned) == size_of_change(tuned, base) == 0
+    tuned.lm_head.weight.data *= -2
+    assert size_of_change(base, tuned) > 0.5
+
+
 def test_hooks_of_the_libraries_only_look() -> None:
     models = [pico.neox(k, torch.float32) for k in range(2)]
     models[0](pico.inputs(models[0]), output_hidden_states=True)
