@@ -1,5 +1,6 @@
 """Data in, loss out: the one place that knows what a batch of tokens or images is and how a model is scored on it."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,6 +73,14 @@ def as_data(data: object, model: Any) -> Data:
 
     Raises DataError, naming what was expected and found.
     """
+    found = _collected(data, model)
+    if found.labels is None and (padded := _padded(found.inputs)) is not None:
+        what = f"most windows begin or end with token {padded} more than once, which counts as text"
+        warnings.warn(f"data: {what}; if it is padding, give windows of one length instead", stacklevel=1)
+    return found
+
+
+def _collected(data: object, model: Any) -> Data:
     read = family_of(model).inputs(model)
     language = isinstance(read, Tokens)
     wanted = "token ids [n, T] (int64)" if language else "(images [n, C, H, W], labels [n])"
@@ -89,7 +98,9 @@ def as_data(data: object, model: Any) -> Data:
         batches = list(data)
         if language and _is_masked(batches):
             raise DataError(f"data: expected {wanted}, found a list of ids and a mask; give the ids alone")
-        parts = [as_data(batch if isinstance(batch, Data | Tensor) else _as_tuple(batch), model) for batch in batches]
+        parts = [
+            _collected(batch if isinstance(batch, Data | Tensor) else _as_tuple(batch), model) for batch in batches
+        ]
         if not parts:
             raise DataError(f"data: expected {wanted}, found no batch")
         if len({part.inputs.shape[1:] for part in parts}) > 1:
@@ -121,6 +132,15 @@ def _tokens(data: Data, read: Tokens, wanted: str) -> Data:
     if inputs.shape[1] > read.context:
         raise DataError(f"data: expected at most {read.context} tokens in a window, found {inputs.shape[1]}")
     return Data(inputs.long())
+
+
+def _padded(inputs: Tensor) -> int | None:
+    """The token that a tokenizer seems to have filled up most of several windows with, at one of their sides."""
+    for sides in (inputs[:, -2:], inputs[:, :2]):
+        token = int(sides[:, -1].mode().values)
+        if len(inputs) > 3 and int((sides == token).all(1).sum()) > len(inputs) / 2:
+            return token
+    return None
 
 
 def _images(data: Data, read: Images, wanted: str) -> Data:

@@ -9,7 +9,7 @@ import torch
 
 import lmc
 from lmc import corpora
-from lmc.evaluation.loss import Data, evaluate
+from lmc.evaluation.loss import Data, as_data, evaluate
 from lmc.evaluation.rounding import change
 from lmc.reproduce.training import shipped_pairs
 
@@ -63,6 +63,17 @@ def test_frozen_models_in_training_mode_and_half_precision_can_be_matched():
 TOKENS = pico.inputs(pico.neox(dtype=torch.float32), n=4)
 MASKED = [TOKENS, torch.ones_like(TOKENS)]
 PICTURES, LABELS = torch.rand(4, 1, 8, 8), torch.arange(4)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_windows_that_were_filled_up_are_said(left: bool) -> None:
+    model = pico.neox(dtype=torch.float32)
+    filled = pico.inputs(model, n=5).clone()
+    for row in range(1, 5):
+        filled[row][slice(None, 2 + row) if left else slice(-2 - row, None)] = 1
+    with pytest.warns(UserWarning, match="most windows begin or end with token 1 more than once, which counts as text"):
+        as_data(filled, model)
+    as_data(filled[2:], model)  # of three nothing is known
 
 
 @pytest.mark.parametrize(
