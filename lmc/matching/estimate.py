@@ -83,9 +83,13 @@ def weights_seconds(model: nn.Module) -> tuple[float, float]:
 
 
 def _seconds_of_a_product(device: torch.device) -> float:
-    """Of one multiply-add in a product of matrices."""
+    """Of one multiply-add in a product of matrices, which all threads share.
+
+    On a processor one thread is timed: several wait for one another where other work runs beside them.
+    """
     square = torch.ones(CALIBRATION, CALIBRATION, device=device)
-    return seconds_of(lambda: square @ square, rounds=OFTEN) / CALIBRATION**3
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return seconds_of(lambda: square @ square, rounds=OFTEN, alone=True) / threads / CALIBRATION**3
 
 
 def _calls(spec: ModelSpec) -> float:
@@ -112,15 +116,16 @@ def _seconds_of_a_call(device: torch.device) -> float:
     return seconds_of(work, rounds=OFTEN) / TIMED
 
 
-def seconds_of(work: Callable[[], Tensor], rounds: int = 3) -> float:
-    """The shortest of some runs with all threads, or of one with one. On a processor as if nothing else ran.
+def seconds_of(work: Callable[[], Tensor], rounds: int = 3, alone: bool = False) -> float:
+    """The shortest of some runs with all threads and one with one (`alone`: all of them with one thread).
 
-    What other programs take is not counted; but beside them threads wait for one another, which costs processor time.
+    On a processor as if nothing else ran: what other programs take is not counted. But beside them threads wait for one
+    another, which costs processor time.
     """
     threads = torch.get_num_threads()
     times = []
     try:
-        for count in (*(threads,) * rounds, 1):
+        for count in (*(1 if alone else threads,) * rounds, 1):
             torch.set_num_threads(count)
             began, used = time.perf_counter(), time.process_time()
             found = work()

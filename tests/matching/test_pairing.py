@@ -420,7 +420,7 @@ def test_independence_sees_a_shared_initialisation() -> None:
 def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows with what is measured, by the shares the docstring names."""
     model = pico.neox(dtype=torch.float32)  # 12 × the default windows of 32 tokens against 2 of 32: 16 / 2 = 8 shares
-    monkeypatch.setattr(estimate, "seconds_of", lambda work, rounds=3: (work(), 1.0)[1])
+    monkeypatch.setattr(estimate, "seconds_of", lambda work, rounds=3, alone=False: (work(), 1.0)[1])
     weights = sum(p.numel() for p in model.parameters())
     assert estimate.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / estimate.CALIBRATION**3)
     assert estimate.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)
@@ -452,6 +452,9 @@ def test_threads_that_wait_for_one_another_are_not_believed(monkeypatch: pytest.
     try:
         torch.set_num_threads(2)
         assert estimate.seconds_of(waits) < 0.05 and torch.get_num_threads() == 2
+        seen: list[int] = []
+        estimate.seconds_of(lambda: (seen.append(torch.get_num_threads()), torch.ones(1))[1], alone=True)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
@@ -469,7 +472,7 @@ def test_the_time_of_weights_is_what_was_measured() -> None:
 
 def test_the_time_of_weights_counts_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the stream with every weight, twice, and of hidden units with theirs; more sweeps where these are cheap."""
-    monkeypatch.setattr(estimate, "seconds_of", lambda work, rounds=3: (work(), 1.0)[1])
+    monkeypatch.setattr(estimate, "seconds_of", lambda work, rounds=3, alone=False: (work(), 1.0)[1])
     one, two = (estimate.weights_seconds(pico.neox(num_hidden_layers=n))[1] - estimate.BEGINNING for n in (1, 2))
     least, four = (seconds - estimate.BEGINNING for seconds in estimate.weights_seconds(pico.neox(num_hidden_layers=4)))
     assert one < two < four and 0 < least < four / 5
