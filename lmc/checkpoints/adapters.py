@@ -95,6 +95,8 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     model: Any = copy.deepcopy(adapter.base.model)
     if sources.get(belongings.GENERATION) == adapter.source.folder and model.can_generate():
         model.generation_config = transformers_layout.generation(adapter.source.folder)
+    if (own := transformers_layout.pictures(adapter.source.folder)) is not None:
+        model.preprocessor_config = own
     save(model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
 
 

@@ -58,10 +58,17 @@ def empty(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     _require_own_tensors(model)
     if model.can_generate() and ((folder / _GENERATION).exists() or config.keys() & set(OLDER)):
         model.generation_config = generation(folder)
-    if (file := processor_file(folder)) is not None:
-        found = read_json(file)
-        model.preprocessor_config = found if file.name == PREPROCESSOR else found[NESTED]
+    if (made := pictures(folder)) is not None:
+        model.preprocessor_config = made
     return model
+
+
+def pictures(folder: Path) -> dict[str, Any] | None:
+    """How a folder says that pictures become input; None where it does not."""
+    if (file := processor_file(folder)) is None:
+        return None
+    found = read_json(file)
+    return found if file.name == PREPROCESSOR else found[NESTED]
 
 
 def processor_file(folder: Path) -> Path | None:

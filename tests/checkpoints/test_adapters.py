@@ -74,6 +74,17 @@ def test_an_adapter_and_its_base_are_one_model(
     assert (tmp_path / "joined" / "tokenizer.json").exists()
 
 
+def test_pictures_are_made_as_an_adapter_says(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora", pico.hf_vit, ("vit.layers.0.attention.q_proj",))
+    own = {"image_processor_type": "ViTImageProcessor", "image_mean": [0.4], "image_std": [0.3]}
+    (tmp_path / "base/preprocessor_config.json").write_text(json.dumps(own | {"image_mean": [0.5]}))
+    convert(tmp_path / "lora", tmp_path / "joined")
+    assert lmc.load(tmp_path / "joined").preprocessor_config["image_mean"] == [0.5]
+    (tmp_path / "lora/preprocessor_config.json").write_text(json.dumps(own))
+    convert(tmp_path / "lora", tmp_path / "other")
+    assert json.loads((tmp_path / "other/preprocessor_config.json").read_text()) == own
+
+
 def test_layers_that_are_stored_the_other_way_round(tmp_path: Path) -> None:
     """Those of GPT-2 are [in, out]: what changes them is transposed, also where it is square."""
     layers = ("transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_proj")

@@ -387,11 +387,15 @@ def test_olmo_pairs_are_compared_before_their_weights_are_fetched(hub: Hub, clie
 
 
 def test_pickled_gpt2_is_refused_and_converted(client: Client, place: Path) -> None:
+    first = place / "hub" / "models" / "stanford-crfm" / "alias-gpt2-small-x21" / "main"
+    beside = {"LICENSE.md": "Ask first.", "bpe.codes": "a b 1\n"}  # what has to come along, too
+    for name, text in beside.items():
+        (first / name).write_text(text)
     line = refused(client.lmc("check stanford-crfm/alias-gpt2-small-x21"))
     assert "lmc convert stanford-crfm/alias-gpt2-small-x21" in line
     code, _, err = client.lmc("convert stanford-crfm/alias-gpt2-small-x21 alias")
     assert code == 0, err
-    first = place / "hub" / "models" / "stanford-crfm" / "alias-gpt2-small-x21" / "main"
+    assert {name: (place / "alias" / name).read_text() for name in beside} == beside
     same = pico.gpt2(0, torch.float32, tie_word_embeddings=True, scale_attn_by_inverse_layer_idx=True)
     converted = lmc.load(place / "alias")
     assert all(torch.equal(t, same.state_dict()[name]) for name, t in converted.state_dict().items())
