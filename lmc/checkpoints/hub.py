@@ -117,11 +117,16 @@ def _require_plain(folder: Path) -> None:
 
 
 def names(source: Source) -> list[str]:
-    """The names of all files of a checkpoint, those that are only on the hub included. Raises CheckpointError."""
+    """The names of all files of a checkpoint, those that are only on the hub included. Raises CheckpointError.
+
+    Where the hub is not to be asked they are those that are here.
+    """
     if source.repository is None:
         return sorted(path.name for path in source.folder.iterdir())
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
+    if constants.HF_HUB_OFFLINE:
+        return sorted(path.name for path in source.folder.iterdir())
     repository = source.repository
     return sorted(_ask(source.name, repository, lambda: HfApi().list_repo_files(repository, revision=source.commit)))
 

@@ -601,8 +601,11 @@ def test_a_data_set_that_breaks_off_is_one_line(hub: Hub, client: Client) -> Non
 def test_without_a_hub_what_is_here_still_serves(hub: Hub, client: Client) -> None:
     known, unknown = "deit3_small_patch16_224.fb_in1k", "us/never"
     offline = "from huggingface_hub import constants; constants.HF_HUB_OFFLINE = "
+    pickled = "stanford-crfm/alias-gpt2-small-x21"
+    assert client.lmc(f"convert {pickled} online")[0] == 0
     client.python(offline + "True")
     served, refusal = client.lmc(f"check timm/{known}"), client.lmc(f"check {unknown}")
+    converted = client.lmc(f"convert {pickled} offline")
     client.python(offline + "False")
-    assert served[0] == 0, served[2]
+    assert served[0] == converted[0] == 0, served[2] + converted[2]
     assert "HF_HUB_OFFLINE is set and no copy is here" in refused(refusal)
