@@ -97,9 +97,10 @@ def _head(stated: Stated) -> Mapping[str, Any]:
 
 
 def _of_record(source: Source) -> dict[str, Any]:
-    """What timm writes beside a model's settings; its cards often say no more."""
+    """What timm writes beside a model's settings, or among them as it once did; its cards often say no more."""
     try:
-        record = read_json(source.folder / "config.json").get("pretrained_cfg")
+        config = read_json(source.folder / "config.json")
+        record = config.get("pretrained_cfg", config if "architecture" in config else None)
     except (CheckpointError, OSError):
         return {}
     named = record.get("license") if isinstance(record, dict) else None

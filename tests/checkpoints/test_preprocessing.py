@@ -14,7 +14,7 @@ from torch import Tensor
 
 import lmc
 from lmc import corpora
-from lmc.checkpoints import preprocessing
+from lmc.checkpoints import hub, licence, preprocessing
 from lmc.checkpoints.blueprint import inspect
 from lmc.cli import main
 from lmc.errors import DataError, LmcError
@@ -274,6 +274,13 @@ def test_a_licence_in_timm_s_record_is_passed_on(tmp_path: Path) -> None:
     assert "license: cc-by-nc-4.0" in (tmp_path / "alike/README.md").read_text()
     (card,) = lmc.match(*models[1:], method="naive").export(tmp_path / "not", at=0.5)
     assert "licence: parent 0: cc-by-nc-4.0; parent 1: mit; look which" in card
+
+
+def test_a_licence_among_the_settings_of_an_older_timm_model_is_known(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architecture": "vit_tiny_patch16_224", "license": "mit"}')
+    assert licence.of(hub.locate(str(tmp_path))).licence == "mit"
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "license": "mit"}')
+    assert licence.of(hub.locate(str(tmp_path))).licence is None
 
 
 @pytest.mark.parametrize(("name", "told"), [("crop_mode", "border"), ("interpolation", "random")])
