@@ -1,10 +1,12 @@
-"""Checkpoints of equal settings hold the same tensors: where their files do not, the headers show it without torch.
+"""Layers hold the same tensors, and so do checkpoints of equal settings: where files do not, headers show it.
 
+>>> lacking({"h.0.attn.weight": (2, 2), "h.0.mlp.weight": (8, 2), "h.1.attn.weight": (2, 2)})
+('h.1.mlp.weight', (8, 2))
 >>> one = {"h.0.mlp.weight": (8, 2), "h.1.mlp.weight": (8, 2)}
 >>> disagreement(one, {"h.0.mlp.weight": (8, 2)})
 ('h.1.mlp.weight', (8, 2), None)
 
-The stock class would tell the same, and more, once it is imported: what is said here is said two seconds sooner.
+The stock class would tell the same, and more, once it is imported with torch: here it is said two seconds sooner.
 """
 
 import re
@@ -21,6 +23,36 @@ Local = tuple[Architecture, Path, Iterable[str]]  # a checkpoint that lies here:
 
 _BY_THE_WAY = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")  # settings that no shape depends on
 _LAYER = re.compile(r"\.\d+\.")
+# Of a module in a layer: what stands before, the number, the rest. Lists in layers may be of several lengths.
+_WEIGHT = re.compile(r"(\D*\.)(\d+)\.((?:[^.]*[^.\d][^.]*\.)+weight)")
+
+
+def require_whole(folder: Path, files: Iterable[str]) -> None:
+    """Raise CheckpointError for a weight that a layer lacks and others have."""
+    if (found := lacking(_shapes(folder, files))) is not None:
+        name, shape = found
+        what = f"tensor {name}: expected shape {list(shape)}, found in no weights file; get the files that are missing"
+        raise CheckpointError(f"{folder}: {what}")
+
+
+def lacking(shapes: Mapping[str, Shape]) -> tuple[str, Shape] | None:
+    """A weight that one layer lacks, and its shape in another; None where none does.
+
+    Only beside a layer that has all that any layer has: where layers are of several kinds nothing is known.
+    """
+    layers: dict[str, dict[str, dict[str, Shape]]] = {}
+    for name, shape in shapes.items():
+        if (parts := _WEIGHT.fullmatch(name)) is not None:
+            layers.setdefault(parts[1], {}).setdefault(parts[2], {})[parts[3]] = shape
+    own = max(layers.values(), key=lambda found: sum(map(len, found.values())), default={})
+    prefix = next((before for before, found in layers.items() if found is own), "")
+    every = {rest: shape for found in own.values() for rest, shape in found.items()}
+    if not any(found.keys() == every.keys() for found in own.values()):
+        return None
+    for number, found in sorted(own.items(), key=lambda item: int(item[0])):
+        if rest := min(every.keys() - found.keys(), default=None):
+            return f"{prefix}{number}.{rest}", every[rest]
+    return None
 
 
 def require_same(first: Local, other: Local) -> None:

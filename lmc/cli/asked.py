@@ -148,7 +148,7 @@ def require_known(name: str) -> "Architecture | None":
 
     What can be seen without torch, which takes a second to import: an adapter's class is found with its base.
     """
-    from lmc.checkpoints import architecture, foreign, headers, hub
+    from lmc.checkpoints import architecture, foreign, headers, hub, side_by_side
 
     source = hub.locate(name)
     if not (source.folder / "config.json").exists() or foreign.is_adapter(source):
@@ -156,6 +156,7 @@ def require_known(name: str) -> "Architecture | None":
     stock, files = architecture.of(source), foreign.weights(source, name)
     if source.repository is None:  # else they may not be here yet
         headers.require_readable(source.folder, files)
+        side_by_side.require_whole(source.folder, files)
     return stock
 
 

@@ -48,6 +48,34 @@ def test_a_tensor_that_one_lacks_is_named_with_the_folder_that_lacks_it(pair: tu
         assert str(error.value) == f"{b}: tensor {NAME}: {what}"
 
 
+@pytest.mark.parametrize("build", [pico.neox, pico.llama, pico.gpt2, pico.mixtral, pico.bert, pico.vit, pico.hf_vit])
+def test_a_weight_that_one_layer_lacks_is_named_of_a_checkpoint_alone(build: Any, tmp_path: Path) -> None:
+    lmc.save(build(0, torch.float32), tmp_path / "a")
+    _, folder, files = known(tmp_path / "a")
+    side_by_side.require_whole(folder, files)
+    weights = load_file(folder / "model.safetensors")
+    lost = [name for name in weights if ".1." in name and name.endswith(".weight") and ".experts." not in name]
+    for name in lost:
+        shape = list(weights[name].shape)
+        with pytest.raises(CheckpointError) as error:
+            found = {other: tuple(t.shape) for other, t in weights.items() if other != name}
+            assert side_by_side.lacking(found) == (name, tuple(shape))
+            save_file({other: weights[other] for other in weights if other != name}, folder / "model.safetensors")
+            side_by_side.require_whole(folder, files)
+        what = f"expected shape {shape}, found in no weights file; get the files that are missing"
+        assert str(error.value) == f"{folder}: tensor {name}: {what}"
+    assert len(lost) > 2
+
+
+def test_of_layers_of_several_kinds_nothing_is_known() -> None:
+    shapes = {f"h.{k}.{rest}.weight": (2, 2) for k in range(4) for rest in ("attn", "mlp" if k % 2 else "moe")}
+    assert side_by_side.lacking(shapes) is None and side_by_side.lacking({}) is None
+    stages = {f"stages.{k}.blocks.{n}.conv.weight": (2, 2) for k in range(2) for n in range(2 + k)}
+    assert side_by_side.lacking(stages) is None
+    heads = {"model.h.0.attn.weight": (2, 2), "head.0.weight": (2, 2), "head.2.dense.weight": (2, 2)}
+    assert side_by_side.lacking(heads) is None
+
+
 def test_a_tensor_of_another_shape_is_named_with_both(pair: tuple[Path, Path]) -> None:
     a, b = pair
     change(b, lambda tensors: tensors.update({NAME: tensors[NAME][1:].clone()}))
