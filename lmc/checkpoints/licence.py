@@ -17,6 +17,7 @@ from lmc.errors import CheckpointError, inert
 from lmc.files import read_json
 
 LARGEST_CARD = 2**20  # bytes
+LINE = "licence: parent 0: "  # how the line of a card begins that names several
 _KNOWN = {"license", "license_name", "license_link", "base_model", "library_name"}
 
 
@@ -54,7 +55,9 @@ def of(source: Source) -> Stated:
             return Stated(name, named, {"license": name})
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
-    return Stated(None, named, file=next((path.name for path in belongings.licences(source.folder)), None))
+    files = [path.name for path in belongings.licences(source.folder)]
+    files += ["README.md"] if _of_several(source) else []  # a merged model's card says it in its text
+    return Stated(None, named, file=files[0] if files else None)
 
 
 def others(source: Source) -> list[str]:
@@ -89,7 +92,8 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
     if not any(parent.licence or parent.file for parent in parents):
         return metadata, []
     found = "; ".join(f"parent {k}: {inert(parent.words)}" for k, parent in enumerate(parents))
-    return metadata, [f"licence: {found}; look which of them hold for the mixture before you publish it"]
+    found = found.removeprefix("parent 0: ")
+    return metadata, [f"{LINE}{found}; look which of them hold for the mixture before you publish it"]
 
 
 def _head(stated: Stated) -> Mapping[str, Any]:
@@ -105,6 +109,13 @@ def _of_record(source: Source) -> dict[str, Any]:
         return {}
     named = record.get("license") if isinstance(record, dict) else None
     return {"license": named} if isinstance(named, str) and named else {}
+
+
+def _of_several(source: Source) -> bool:
+    """Whether a card's text says whose licences were found, as that of a merged model does where they differ."""
+    card = source.folder / "README.md"
+    small = card.is_file() and card.stat().st_size <= LARGEST_CARD
+    return small and f"\n- {LINE}" in card.read_text(encoding="utf8", errors="replace")
 
 
 def _metadata(source: Source) -> dict[str, Any]:

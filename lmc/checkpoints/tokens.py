@@ -126,7 +126,7 @@ def write(blueprints: Sequence[Blueprint], shared: Plan, k: int, folder: Path) -
     require_tied(blueprints[k])
     owner = blueprints[shared.owner].source.folder
     sources = {kind: source.folder for kind in belongings.of(source.folder)} | {"tokenizer": owner}
-    metadata, _ = licence.of_all([licence.of(source)])
+    metadata = licence.joined({"model": licence.of(source)})
     text = (
         f"{inert(source.name)} with a vocabulary of {len(shared.rows[k]):,} rows that it shares with another model.\n"
     )

@@ -116,7 +116,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
         like = cut(largest)
         for k, target in targets.items():
             kept = {kind: folders[k] for kind in belongings.of(folders[k])}
-            metadata, _ = licence.of_all([licence.of(blueprints[k].source)])
+            metadata = licence.joined({"model": licence.of(blueprints[k].source)})
             own = like if k == largest else cut(k)
             save(enlarge(own, like) if k in smaller else own, folder / target, kept, metadata=metadata)
 

@@ -629,6 +629,8 @@ def test_a_licence_that_only_a_file_states_is_said(here: Path, run: Callable[...
     code, card, _ = run("merge aligned --out merged")
     assert code == 0
     assert "- licence: parent 0: not stated; parent 1: that of its file LICENSE.txt; look which" in card
+    assert run("match merged x --method canonical --out again")[0] == 0
+    assert "- licence: parent 0: that of its file README.md; parent 1: not stated" in run("merge again --out m2")[1]
 
 
 def test_a_tokenizer_without_its_vocabulary_is_passed_over(here: Path, run: Callable[..., Outcome]) -> None:

@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import lmc
-from lmc.checkpoints import tokens
+from lmc.checkpoints import hub, licence, tokens
 from lmc.checkpoints.vocabulary import read
 from lmc.cli import main
 from lmc.errors import ArgumentError, IncompatibleModelsError
+from lmc.matching import prepare
 
 pytestmark = pytest.mark.filterwarnings("default")  # a command prints its warnings
 
@@ -469,6 +470,14 @@ def test_a_setting_beside_a_tokenizer_that_changes_how_text_is_cut_counts(
     assert code == 0 and "model 2 cuts text differently than model 1, whose tokenizer is kept" in err
     code, _, err = run("match a c --method naive --out aligned")
     assert code == 0 and "differ" not in err
+
+
+def test_a_licence_that_only_a_file_states_is_known_of_a_model_with_another_vocabulary(tmp_path: Path) -> None:
+    for k, (name, words) in enumerate(zip("ab", (W, W[::-1]), strict=True)):
+        checkpoint(tmp_path / name, k, words)
+        (tmp_path / name / "LICENSE").write_text("Ask first.")
+    ready = prepare([str(tmp_path / name) for name in "ab"], tmp_path / "ready", "first")
+    assert licence.of(hub.locate(ready[1])).words == "that of its file LICENSE (model)"
 
 
 def test_models_in_memory_whose_tokens_differ_are_refused_unless_they_were_changed(tmp_path: Path) -> None:
