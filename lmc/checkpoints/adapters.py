@@ -69,7 +69,7 @@ def inspect(name: str | Path) -> Adapter:
         raise CheckpointError(f"{source.folder / WEIGHTS}: not found; save the adapter again with peft, as safetensors")
     hub.fetch(source, (WEIGHTS,))
     found = headers.headers(source.folder, (WEIGHTS,))
-    foreign.warn_of_modules(base.source.folder)
+    foreign.warn_of_rest(base.source.folder)
     return Adapter(source, config, base, _changes(source.folder / WEIGHTS, found, base, config))
 
 
@@ -95,9 +95,18 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     model: Any = copy.deepcopy(adapter.base.model)
     if sources.get(belongings.GENERATION) == adapter.source.folder and model.can_generate():
         model.generation_config = transformers_layout.generation(adapter.source.folder)
+    _name_classes(model, adapter.source.folder / "config.json")
     if (own := transformers_layout.pictures(adapter.source.folder)) is not None:
         model.preprocessor_config = own
     save(model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
+
+
+def _name_classes(model: Any, file: Path) -> None:
+    """Let a model call its classes as a configuration beside an adapter does, as some trainers leave it there."""
+    named = read_json(file).get("id2label") if file.exists() else None
+    if isinstance(named, dict) and len(named) == getattr(model.config, "num_labels", None):
+        names = {int(number): str(name) for number, name in named.items()}
+        model.config.id2label, model.config.label2id = names, {name: number for number, name in names.items()}
 
 
 def _base(source: hub.Source, path: Path, config: Mapping[str, Any]) -> Blueprint:

@@ -87,7 +87,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     entries = {name: Entry(files.get(name, where), tuple(t.shape), t.dtype) for name, t in tensors.items()}
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
-    foreign.warn_of_modules(found.folder)
+    foreign.warn_of_rest(found.folder)
     if left := licence.others(found):
         what = f"its text, {', '.join(map(inert, left))} stay behind"
         warnings.warn(f"{found.folder / 'README.md'}: {what}; copy what still holds", stacklevel=1)

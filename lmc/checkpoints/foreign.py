@@ -15,6 +15,7 @@ from pathlib import Path
 from lmc.checkpoints import hub
 from lmc.checkpoints.headers import SAFE, layout
 from lmc.errors import CheckpointError
+from lmc.files import read_json
 
 _FRAMEWORK = "save them from PyTorch as safetensors; transformers before version 5 reads them with from_tf or from_flax"
 _EXPORTED = "use the safetensors checkpoint that they were made from"
@@ -175,8 +176,14 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def warn_of_modules(folder: Path) -> None:
-    """Say that only the transformer counts where a folder lists more that follows it, as sentence-transformers does."""
+def warn_of_rest(folder: Path) -> None:
+    """Say what of a folder is neither compared nor written.
+
+    What follows the transformer, as sentence-transformers lists it, and the code of a tokenizer of its own.
+    """
     if (file := folder / "modules.json").exists():
         what = "what follows the transformer (its pooling, dense layers) is neither compared nor written"
         warnings.warn(f"{file}: {what}; add it to what is merged yourself", stacklevel=1)
+    if (file := folder / "tokenizer_config.json").exists() and "auto_map" in read_json(file):
+        what = "the code of its own tokenizer is neither run nor copied, and a stock one may cut text differently"
+        warnings.warn(f"{file}: {what}; save the tokenizer as a stock one (tokenizer.json) first", stacklevel=1)

@@ -251,7 +251,7 @@ class Alignment:
             base, own = (checkpoints.hub.locate(str(place)).folder for place in places)
             advice = f"{tune_advice(self.parents)} with its tokenizer"
             checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
-            checkpoints.foreign.warn_of_modules(own)
+            checkpoints.foreign.warn_of_rest(own)
         k, size = base_of(tuned, self.parents)
         carried = self._carried(tuned, k)
         sources = (tuned,) if places[1] is None else (tuned, self.parents[k])  # what its folder lacks

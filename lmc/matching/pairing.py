@@ -94,7 +94,7 @@ def warn_of_unknown(models: Sequence[nn.Module]) -> None:
             what = "so its tokens are not compared, its pictures not fitted, and nothing beside its weights goes along"
             warnings.warn(f"model {number}: not read by lmc.load, {what}: read {place} with it", stacklevel=1)
         elif (own := checkpoints.source(model)) is not None:
-            foreign.warn_of_modules(checkpoints.hub.locate(own).folder)
+            foreign.warn_of_rest(checkpoints.hub.locate(own).folder)
 
 
 def to_cut(models: Sequence[nn.Module]) -> tuple[int, list[int]]:
@@ -276,7 +276,7 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
             vocabulary.require_same(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     require_pairable([b.model for b in blueprints])
     for folder in folders:
-        foreign.warn_of_modules(folder)
+        foreign.warn_of_rest(folder)
     for k, other in vocabulary.pairs(folders):
         vocabulary.warn_of_differences(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     return Pairing(blueprints)

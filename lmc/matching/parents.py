@@ -46,7 +46,7 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
     """
     where = [hub.locate(name) for name in names]
     for source in where:
-        foreign.warn_of_modules(source.folder)
+        foreign.warn_of_rest(source.folder)
     if choice is not None:
         return _shared(names, place, choice)
     joined = {k: adapters.inspect(names[k]) for k, source in enumerate(where) if foreign.is_adapter(source)}

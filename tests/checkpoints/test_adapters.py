@@ -81,8 +81,12 @@ def test_pictures_are_made_as_an_adapter_says(tmp_path: Path) -> None:
     convert(tmp_path / "lora", tmp_path / "joined")
     assert lmc.load(tmp_path / "joined").preprocessor_config["image_mean"] == [0.5]
     (tmp_path / "lora/preprocessor_config.json").write_text(json.dumps(own))
+    config = json.loads((tmp_path / "base/config.json").read_text())
+    config["id2label"] = dict(enumerate("abcdefghij"))
+    (tmp_path / "lora/config.json").write_text(json.dumps(config))
     convert(tmp_path / "lora", tmp_path / "other")
     assert json.loads((tmp_path / "other/preprocessor_config.json").read_text()) == own
+    assert lmc.load(tmp_path / "other").config.id2label == dict(enumerate("abcdefghij"))
 
 
 def test_layers_that_are_stored_the_other_way_round(tmp_path: Path) -> None:

@@ -194,6 +194,10 @@ def test_what_follows_the_transformer_is_warned_of(tmp_path: Path) -> None:
         lmc.match(*map(lmc.load, places), method="naive")
     with pytest.warns(UserWarning, match=said):  # before it is written anew
         prepare(places, tmp_path / "ready", "union")
+    (tmp_path / "b/modules.json").unlink()
+    (tmp_path / "b/tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["own.py", null]}}')
+    with pytest.warns(UserWarning, match="the code of its own tokenizer is neither run nor copied"):
+        prepare(places, tmp_path / "other", None)
 
 
 def test_the_context_counts_where_angles_of_some_layers_go_by_it() -> None:
