@@ -207,8 +207,11 @@ def _content(file: Path) -> str:
 
 
 def _beside(folder: Path) -> dict[str, Any]:
-    file = folder / "tokenizer_config.json"
-    return read_json(file) if file.exists() else {}
+    own, model = (
+        read_json(f) if f.exists() else {} for f in (folder / "tokenizer_config.json", folder / "config.json")
+    )
+    kind = model.get("tokenizer_class")  # which counts where the tokenizer's settings name none
+    return own if kind is None else {"tokenizer_class": kind} | own
 
 
 def _as_built(folder: Path) -> Vocabulary:

@@ -26,21 +26,26 @@ MADE_OF = "made_of.json"  # in the folder of prepared parents (see `parents`): w
 class Inheritance:
     """`sources`: the folder that each kind of belongings comes from; `generation`: the parent of generation settings.
 
-    `notes` are lines for the model card, `metadata` is what stands at its head.
+    `tokenizer`: that of the tokenizer, whose class may stand among its settings. `notes` are lines for the model card,
+    `metadata` is what stands at its head.
     """
 
     sources: Mapping[str, Path]
     generation: int
+    tokenizer: int
     notes: tuple[str, ...]
     metadata: Mapping[str, Any]
 
     def settle(self, model: Any, parents: Sequence[Any]) -> None:
-        """Give a new model the generation settings of the parent that they come from, in place."""
+        """Give a new model the generation settings, and the class of a tokenizer, of their parents, in place."""
         other = parents[self.generation]
         if hasattr(model, "can_generate") and model.can_generate():
             model.generation_config = copy.deepcopy(other.generation_config)
             for name in belongings.STOPS:
                 setattr(model.config, name, getattr(other.config, name, None))
+        kinds = [getattr(getattr(m, "config", None), "tokenizer_class", None) for m in (model, parents[self.tokenizer])]
+        if kinds[0] != kinds[1]:
+            model.config.tokenizer_class = kinds[1]
 
 
 def of_parts(parts: Mapping[str, nn.Module]) -> dict[str, Any]:
@@ -73,12 +78,13 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
         if take_from:
             what = "pictures are prepared, and classes named, as the first model's, whose averages these are"
             warnings.warn(f"take_from: {what}; nothing is taken from another", stacklevel=1)
-        return Inheritance({}, 0, tuple(notes), metadata)
+        return Inheritance({}, 0, 0, tuple(notes), metadata)
     folders = [None if place is None else place.folder for place in places]
     choice = belongings.choose(folders, take_from)
     sources = {kind: folder for kind, k in choice.taken.items() if (folder := folders[k]) is not None}
     generation = choice.taken.get(belongings.GENERATION, take_from)
-    return Inheritance(sources, generation, (*choice.notes, *notes), metadata)
+    tokenizer = choice.taken.get(belongings.TOKENIZER, take_from)
+    return Inheritance(sources, generation, tokenizer, (*choice.notes, *notes), metadata)
 
 
 def _made_of(folder: Path) -> str:

@@ -636,8 +636,10 @@ def test_a_licence_that_only_a_file_states_is_said(here: Path, run: Callable[...
 def test_a_tokenizer_without_its_vocabulary_is_passed_over(here: Path, run: Callable[..., Outcome]) -> None:
     """Its settings alone are no tokenizer; of no other they are better than nothing."""
     (here / "x" / "tokenizer.json").unlink()
+    edit(here / "b", tokenizer_class="PreTrainedTokenizerFast")
     assert run("match x b --method canonical --out aligned")[0] == 0
     code, card, _ = run("merge aligned --out merged")
+    assert json.loads(Path("merged/config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert code == 0 and "- tokenizer: of parent 1, as parent 0 has no vocabulary; parent 0 has another\n" in card
     assert Path("merged/tokenizer.json").read_bytes() == Path("b/tokenizer.json").read_bytes()
     (here / "b" / "tokenizer.json").unlink()
