@@ -24,6 +24,7 @@ from lmc.errors import CheckpointError, LmcError, inert
 from lmc.files import open_safetensors, read_json, require_finite, sha256
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MODULES = ("target_modules", "modules_to_save")  # settings that list what an adapter changes
 # What is read here, and what changes nothing once training is over. Some fields may have these values and no other.
 _READ = {"base_model_name_or_path", "revision", "r", "lora_alpha", "alpha_pattern", "rank_pattern"}
 _READ |= {"modules_to_save", "target_modules", "exclude_modules", "layers_to_transform"}
@@ -69,7 +70,8 @@ def inspect(name: str | Path) -> Adapter:
         raise CheckpointError(f"{source.folder / WEIGHTS}: not found; save the adapter again with peft, as safetensors")
     hub.fetch(source, (WEIGHTS,))
     found = headers.headers(source.folder, (WEIGHTS,))
-    foreign.warn_of_rest(base.source.folder)
+    for place in (source, base.source):
+        foreign.warn_of_rest(place.folder)
     return Adapter(source, config, base, _changes(source.folder / WEIGHTS, found, base, config))
 
 
@@ -134,10 +136,14 @@ def _changes(
     tied = blueprint.STOCK[base.family.library].twins(model)
     tied = tied if getattr(getattr(model, "config", None), "tie_word_embeddings", False) else {}
     changes: dict[str, dict[str, str]] = {}
+    earlier = False
     for name, entry in found.items():
         own = name.removeprefix(_PREFIX)
         parts = _PARTS.fullmatch(own)
         target, role = (f"{parts[1]}.weight", parts[3]) if parts else (own.replace(".base_layer.", "."), "new")
+        if target not in shapes:  # what the class called it before
+            target = blueprint.STOCK[base.family.library].names(model, [target])[target] or target
+            earlier = earlier or target in shapes
         if target not in shapes or isinstance(entry.dtype, str):
             raise CheckpointError(f"{file}: tensor {name}: not one that changes {type(model).__name__}; {_AGAIN}")
         if target in tied:
@@ -152,14 +158,17 @@ def _changes(
             _require_rank(file, target, found[roles["A"]].shape[0], config)
     if not changes:
         raise CheckpointError(f"{file}: expected tensors that change the base, found none; save the adapter again")
-    _require_meant(file, model, config, changes)
+    # What a list of modules means is known by their names of today alone.
+    _require_meant(file, model, config, changes, ("modules_to_save",) if earlier else MODULES)
     return {target: tuple(roles[r] for r in sorted(roles)) for target, roles in changes.items()}
 
 
-def _require_meant(file: Path, model: nn.Module, config: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+def _require_meant(
+    file: Path, model: nn.Module, config: Mapping[str, Any], changes: Mapping[str, Any], fields: Sequence[str]
+) -> None:
     """The tensors that change are those that the settings name; of others PEFT makes no use."""
     tensors = model.state_dict().keys()
-    for field in ("target_modules", "modules_to_save"):
+    for field in fields:
         if (meant := _meant(model, config, field)) is None:
             continue
         if lacking := sorted(meant & tensors - changes.keys()):

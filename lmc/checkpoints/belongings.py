@@ -148,7 +148,7 @@ def _has_vocabulary(folder: Path | None) -> bool:
 
 def _files(folder: Path, kind: str) -> list[Path]:
     if kind == LICENCE:
-        return licences(folder)
+        return licences(folder) + sorted(path for path in folder.glob("NOTICE*") if path.is_file())
     return [path for pattern in _KINDS[kind] for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 

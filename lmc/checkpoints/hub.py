@@ -22,16 +22,8 @@ from lmc.files import LARGEST, refuse_pointer, require_plain, require_utf8
 T = TypeVar("T")
 
 PATIENCE = 15  # seconds for the hub's first answer
-SMALL = [
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "bpe.codes",
-    "README.md",
-    "[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*",
-    "COPYING*",
-]
+SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "bpe.codes", "README.md"]
+SMALL += ["[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*", "COPYING*", "NOTICE*"]
 # The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -254,8 +254,11 @@ class Alignment:
             checkpoints.foreign.warn_of_rest(own)
         k, size = base_of(tuned, self.parents)
         carried = self._carried(tuned, k)
-        sources = (tuned,) if places[1] is None else (tuned, self.parents[k])  # what its folder lacks
+        sources = (tuned, self.parents[k])  # what its folder lacks, if it has one
         found, (name, origin) = _inherited(sources), known(tuned)
+        if places[1] is None:  # a model in memory has its own generation settings, though no file has them
+            kept = tuple(note for note in found.notes if not note.startswith(checkpoints.belongings.GENERATION))
+            found = replace(found, generation=0, notes=kept)
         name = name if place is None else called(place)
         made_of = [note.removeprefix("parent 0: ") for note in found.notes if note.startswith("parent 0: ")]
         origin = made_of[0] if made_of else origin  # an adapter, say, whose joined weights are not kept

@@ -74,6 +74,21 @@ def test_an_adapter_and_its_base_are_one_model(
     assert (tmp_path / "joined" / "tokenizer.json").exists()
 
 
+def test_an_adapter_in_names_that_the_class_had_before_changes_what_they_mean(tmp_path: Path) -> None:
+    layers = ("vit.layers.0.attention.q_proj", "vit.layers.1.attention.v_proj")
+    model, tensors = adapter(tmp_path / "lora", pico.hf_vit, layers, target_modules=["query", "value"])
+    old = {}
+    for name, tensor in tensors.items():
+        before = name.replace(".layers.", ".encoder.layer.").replace("n.q_proj", "n.attention.query")
+        old[before.replace("n.v_proj", "n.attention.value")] = tensor
+    save_file(old, tmp_path / "lora/adapter_model.safetensors")
+    convert(tmp_path / "lora", tmp_path / "joined")
+    joined = lmc.load(tmp_path / "joined")
+    for layer in layers:
+        expected = model.get_submodule(layer).weight + 1.5 * product(tensors, layer)
+        assert torch.equal(joined.get_submodule(layer).weight, expected), layer
+
+
 def test_pictures_are_made_as_an_adapter_says(tmp_path: Path) -> None:
     adapter(tmp_path / "lora", pico.hf_vit, ("vit.layers.0.attention.q_proj",))
     own = {"image_processor_type": "ViTImageProcessor", "image_mean": [0.4], "image_std": [0.3]}

@@ -192,6 +192,17 @@ def write_adapter(folder: Path, base: str, model: Any) -> None:
     save_file(tensors, folder / "adapter_model.safetensors")
 
 
+def test_a_model_tuned_in_memory_has_the_tokenizer_of_its_base_and_its_own_stop_tokens(folders: Path) -> None:
+    alignment = lmc.matching.Alignment.load(folders / "aligned")
+    tuned = tuned_from(lmc.load(folders / "a"))
+    tuned.name_or_path = tuned.config._name_or_path = ""
+    tuned.generation_config.update(eos_token_id=[7, 2])
+    card = alignment.export_transported(tuned, folders / "in-memory")
+    assert (folders / "in-memory/tokenizer.json").read_bytes() == (folders / "a/tokenizer.json").read_bytes()
+    assert json.loads((folders / "in-memory/generation_config.json").read_text())["eos_token_id"] == [7, 2]
+    assert "generation settings" not in card
+
+
 @pytest.mark.parametrize("name", ["tuned", "adapter"])
 def test_the_command_writes_a_stock_model(folders: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = folders / f"{name}-carried"
