@@ -93,7 +93,7 @@ def test_commands_and_subjects_have_their_pages(book: Path) -> None:
 
 def test_the_page_on_cost_shows_what_was_measured(book: Path, root: Path) -> None:
     text = main_part(book / "cost.html")
-    assert text.count("<table") == 10 and "Not measured yet" not in text
+    assert text.count("<table") == 11 and "Not measured yet" not in text
     rates = json.loads((root / "data/results/bench/rates.json").read_text())["width-512-0"]["tried"]
     assert all(f"<p>{tried['runs'][-1]['barrier']:.4f}</p>" in text for tried in rates)
     found = json.loads((root / "data/results/bench/weights.json").read_text())["1B"]
