@@ -106,7 +106,8 @@ def write(adapter: Adapter, folder: str | Path) -> None:
 def _name_classes(model: Any, file: Path) -> None:
     """Let a model call its classes as a configuration beside an adapter does, as some trainers leave it there."""
     named = read_json(file).get("id2label") if file.exists() else None
-    if isinstance(named, dict) and len(named) == getattr(model.config, "num_labels", None):
+    named = named if isinstance(named, dict) and all(str(number).isdecimal() for number in named) else {}
+    if named and len(named) == getattr(model.config, "num_labels", None):
         names = {int(number): str(name) for number, name in named.items()}
         model.config.id2label, model.config.label2id = names, {name: number for number, name in names.items()}
 

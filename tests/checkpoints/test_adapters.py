@@ -102,6 +102,9 @@ def test_pictures_are_made_as_an_adapter_says(tmp_path: Path) -> None:
     convert(tmp_path / "lora", tmp_path / "other")
     assert json.loads((tmp_path / "other/preprocessor_config.json").read_text()) == own
     assert lmc.load(tmp_path / "other").config.id2label == dict(enumerate("abcdefghij"))
+    (tmp_path / "lora/config.json").write_text(json.dumps({"id2label": dict.fromkeys("abcdefghij", "of no number")}))
+    convert(tmp_path / "lora", tmp_path / "third")
+    assert lmc.load(tmp_path / "third").config.id2label[0] == "LABEL_0"
 
 
 def test_layers_that_are_stored_the_other_way_round(tmp_path: Path) -> None:

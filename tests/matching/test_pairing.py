@@ -426,7 +426,12 @@ def test_the_time_of_a_step_is_measured_where_there_is_a_loss(monkeypatch: pytes
     model = pico.neox(dtype=torch.float32)  # 12 × the default windows of 32 tokens against 2 of 32: 16 / 2 = 8 shares
     monkeypatch.setattr(estimate, "seconds_of", lambda work, rounds=3, alone=False: (work(), 1.0)[1])
     weights = sum(p.numel() for p in model.parameters())
-    assert estimate.step_seconds(model) == pytest.approx(3 * 8 + 2 * 16 * weights / estimate.CALIBRATION**3)
+    before = torch.get_num_threads()
+    for threads in (1, 2):  # which share the product
+        torch.set_num_threads(threads)
+        product = 2 * 16 * weights / estimate.CALIBRATION**3 / threads
+        assert estimate.step_seconds(model) == pytest.approx(3 * 8 + product, rel=1e-9)
+    torch.set_num_threads(before)
     assert estimate.step_seconds(pico.vit(dtype=torch.float32)) == pytest.approx(3 * 32, rel=0.01)
     assert estimate.step_seconds(pico.bert(dtype=torch.float32)) is None
     monkeypatch.undo()
