@@ -17,7 +17,7 @@ from lmc.errors import CheckpointError, inert
 from lmc.files import read_json
 
 LARGEST_CARD = 2**20  # bytes
-LINE = "licence: parent 0: "  # how the line of a card begins that names several
+LINE = "licence: parent 0: "  # how the line of a card begins that names those of several parents
 _KNOWN = {"license", "license_name", "license_link", "base_model", "library_name"}
 
 
@@ -91,8 +91,8 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
         return {**_head(parents[0]), **metadata}, []
     if not any(parent.licence or parent.file for parent in parents):
         return metadata, []
-    found = "; ".join(f"parent {k}: {inert(parent.words)}" for k, parent in enumerate(parents))
-    found = found.removeprefix("parent 0: ")
+    first, *more = (inert(parent.words) for parent in parents)
+    found = "; ".join([first, *(f"parent {k}: {words}" for k, words in enumerate(more, start=1))])
     return metadata, [f"{LINE}{found}; look which of them hold for the mixture before you publish it"]
 
 

@@ -157,9 +157,8 @@ def to_round_on(
     from lmc.evaluation import is_lower
 
     samples, name = None, str(dtype).removeprefix("torch.")
-    if (
-        measured is not None and measured.corpus == called(corpus) and limit is None
-    ):  # a card quotes one loss of a model
+    if limit is None and measured is not None and measured.corpus == called(corpus):
+        # A card quotes one loss of a model.
         again = held_out(corpus, aligned, folder, measured.samples, seed if measured.seed is None else measured.seed)
         samples = again if digest_of(again) == measured.digest else None  # another corpus may have the same name
     if samples is None:
