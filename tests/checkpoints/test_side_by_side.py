@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import lmc
 from lmc.checkpoints import architecture, headers, hub, side_by_side
+from lmc.cli.asked import require_known
 from lmc.errors import CheckpointError
 
 NAME = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
@@ -65,6 +66,13 @@ def test_a_weight_that_one_layer_lacks_is_named_of_a_checkpoint_alone(build: Any
         what = f"expected shape {shape}, found in no weights file; get the files that are missing"
         assert str(error.value) == f"{folder}: tensor {name}: {what}"
     assert len(lost) > 2
+
+
+def test_a_command_says_so_before_it_looks_at_a_class(pair: tuple[Path, Path]) -> None:
+    require_known(str(pair[0]))
+    change(pair[0], lambda tensors: tensors.pop(NAME))
+    with pytest.raises(CheckpointError, match=r"expected shape \[24, 16\], found in no weights file"):
+        require_known(str(pair[0]))
 
 
 def test_of_layers_of_several_kinds_nothing_is_known() -> None:
