@@ -195,7 +195,8 @@ def write_adapter(folder: Path, base: str, model: Any) -> None:
 def test_a_model_tuned_in_memory_has_the_tokenizer_of_its_base_and_its_own_stop_tokens(folders: Path) -> None:
     alignment = lmc.matching.Alignment.load(folders / "aligned")
     tuned = tuned_from(lmc.load(folders / "a"))
-    tuned.name_or_path = tuned.config._name_or_path = ""
+    tuned.name_or_path = ""
+    assert lmc.checkpoints.source(tuned) is None
     tuned.generation_config.update(eos_token_id=[7, 2])
     card = alignment.export_transported(tuned, folders / "in-memory")
     assert (folders / "in-memory/tokenizer.json").read_bytes() == (folders / "a/tokenizer.json").read_bytes()
