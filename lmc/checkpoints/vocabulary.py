@@ -127,7 +127,8 @@ def pairs(folders: Sequence[Path]) -> list[tuple[int, int]]:
 def warn_of_differences(a: Path, b: Path, which: str) -> None:
     """Say where two folders put other tokens around a text, and where only one has a vocabulary that is read here.
 
-    Where neither has any, as models saved without one, there is nothing to say.
+    Two that passed `require_same` may still be written differently, which other libraries, and older versions, may
+    read differently. Where neither has any, as models saved without one, there is nothing to say.
     """
     first, second = read(a), read(b)
     if first is None or second is None:
@@ -136,15 +137,18 @@ def warn_of_differences(a: Path, b: Path, which: str) -> None:
             warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
     elif part := differing_around(first, second):
         warnings.warn(f"{which} differ in {part}: which tokens stand around a text", stacklevel=1)
+    elif written := _differing(first.cuts, second.cuts, first.ids.keys() & second.ids.keys()):
+        what = f"{which} differ in {first.file.name}, {', '.join(written)}"
+        warnings.warn(f"{what}: the stock library builds the same tokenizer from both, others may not", stacklevel=1)
 
 
 def differing_around(first: Vocabulary, second: Vocabulary) -> str:
     """The part of two tokenizers by which they put other tokens around a text; empty where they put the same ones."""
-    if first.file.name == second.file.name and _around(first) != _around(second):
-        return f"{first.file.name}, post_processor"
+    written = first.file.name == second.file.name and _around(first) != _around(second)
     apart = _settings_apart(a := first.file.parent, b := second.file.parent)
-    if apart and _around(_as_built(a)) != _around(_as_built(b)):
-        return " and ".join(apart)
+    here, there = (_as_built(folder) if written or apart else None for folder in (a, b))
+    if (_around(here) != _around(there)) if here and there else written:
+        return f"{first.file.name}, post_processor" if written else " and ".join(apart)
     return ""
 
 
@@ -170,15 +174,23 @@ def overlap(first: Vocabulary, second: Vocabulary) -> str:
 
 
 def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
-    """The parts of two tokenizers that cut text differently, apart from tokens that only one of them has."""
+    """The parts of two tokenizers that cut text differently, apart from tokens that only one of them has.
+
+    What counts is the tokenizer that the stock class builds, where it builds one: some classes take only tokens and
+    merges from a file, so what one version of the library wrote and what another did may be one tokenizer.
+    """
     common = first.ids.keys() & second.ids.keys()
-    if found := _differing(first.cuts, second.cuts, common):
-        return found
-    apart = _settings_apart(first.file.parent, second.file.parent)
-    here, there = (_as_built(each.file.parent).cuts if apart else {} for each in (first, second))
-    if _differing(here, there, common):
-        return [f"as {' and '.join(apart)} {'has' if len(apart) == 1 else 'have'} it"]
-    return []
+    written = _differing(first.cuts, second.cuts, common)
+    apart = _settings_apart(a := first.file.parent, b := second.file.parent)
+    here, there = (_as_built(folder) if written or apart else None for folder in (a, b))
+    if here and there:
+        found = _differing(here.cuts, there.cuts, common)
+        as_set = [f"as {' and '.join(apart)} {'has' if len(apart) == 1 else 'have'} it"] if apart else written
+        return ([part for part in written if part in found] or as_set) if found else []
+    if apart and not written:
+        what = "so whether the settings beside it change how text is cut was not compared"
+        warnings.warn(f"{a if here is None else b}: its tokenizer cannot be built here, {what}", stacklevel=1)
+    return written
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], common: Set[str]) -> list[str]:
@@ -214,14 +226,18 @@ def _beside(folder: Path) -> dict[str, Any]:
     return own if kind is None else {"tokenizer_class": kind} | own
 
 
-def _as_built(folder: Path) -> Vocabulary:
-    """The vocabulary of the tokenizer that the stock class builds from a folder, with its settings; else empty."""
-    file, built = folder / "tokenizer.json", stock(folder)
-    if built is None:
-        what = "so whether the settings beside it change how text is cut was not compared"
-        warnings.warn(f"{folder}: its tokenizer cannot be built here, {what}", stacklevel=1)
-        return Vocabulary(file, {}, 0)
-    found = _parts(file, built.backend_tokenizer)
+def _as_built(folder: Path) -> Vocabulary | None:
+    """The vocabulary of the tokenizer that the stock class builds from a folder, with its settings; None: it cannot."""
+    files = ("tokenizer.json", "tokenizer_config.json", "config.json", *BESIDE)
+    there = (file.stat() for name in files if (file := folder / name).exists())
+    return _built(folder, tuple((each.st_mtime_ns, each.st_size) for each in there))
+
+
+@lru_cache(maxsize=8)
+def _built(folder: Path, changed: tuple[tuple[int, int], ...]) -> Vocabulary | None:
+    if (built := stock(folder)) is None:
+        return None
+    found = _parts(folder / "tokenizer.json", built.backend_tokenizer)
     return replace(found, cuts={**found.cuts, "split_special_tokens": built.split_special_tokens})
 
 
@@ -284,6 +300,8 @@ def _parts(path: Path, tokenizer: Any) -> Vocabulary:
     size, today = tokenizer.get_vocab_size(with_added_tokens=False), json.loads(tokenizer.to_str())
     ids = tokenizer.get_vocab()
     cuts = {name: value for name, value in today["model"].items() if name not in ("vocab", "unk_id")}
+    for marks in {"continuing_subword_prefix", "end_of_word_suffix"} & cuts.keys():
+        cuts[marks] = cuts[marks] or None  # an empty one marks nothing
     if today["model"]["type"] == "Unigram":  # of all ways to cut a text it takes the one with the highest score
         cuts[SCORES] = dict(today["model"]["vocab"])
     cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}

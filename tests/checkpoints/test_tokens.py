@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import lmc
 from lmc.checkpoints import hub, licence, tokens
@@ -620,3 +620,44 @@ def test_two_tensors_that_the_settings_tie_are_refused(
     code, _, err = run(f"match a b --method naive --vocabulary {choice} --out aligned")
     assert code == 2 and "tie_word_embeddings is set, expected lm_head.weight to be model.embed_tokens.weight" in err
     assert not Path("aligned").exists() and not Path("aligned.parents").exists()
+
+
+def of_letters(**settings: Any) -> Tokenizer:
+    """Tokens of single letters and two merges, with the special tokens of Llama and of Pythia."""
+    special = ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|padding|>"]
+    ids = words(*special, *"abcdefgh▁Ġ", "ab", "abc")
+    stock = Tokenizer(models.BPE(vocab=ids, merges=[("a", "b"), ("ab", "c")], **settings))
+    stock.add_special_tokens(special)
+    return stock
+
+
+@pytest.mark.parametrize("name", ["LlamaTokenizer", "GPTNeoXTokenizer"])
+def test_a_tokenizer_that_a_newer_library_saved_again_is_the_same(
+    name: str, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its classes take tokens and merges from the file, and write the rest as they do it themselves."""
+    monkeypatch.chdir(tmp_path)
+    if name == "LlamaTokenizer":  # as of Llama 2, published
+        stock = of_letters(unk_token="<unk>", fuse_unk=True)
+        stock.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        said = "pre_tokenizer, unk_token: the stock library builds the same tokenizer from both, others may not"
+    else:
+        stock, said = of_letters(), ""
+        stock.normalizer = normalizers.NFC()
+        stock.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        stock.post_processor = processors.ByteLevel()
+    for k, folder in enumerate("ab"):
+        checkpoint(tmp_path / folder, k, W)
+    stock.save("a/tokenizer.json")
+    Path("a/tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+    transformers.AutoTokenizer.from_pretrained("a").save_pretrained("b")
+    files = [json.loads(Path(folder, "tokenizer.json").read_text()) for folder in "ab"]
+    assert files[0]["model"] != files[1]["model"] and files[0]["post_processor"] != files[1]["post_processor"]
+    code, _, err = run("match a b --method naive --out aligned")
+    assert code == 0, err
+    assert said in err if said else "differ" not in err, err
+    assert "stand around" not in err
+    files[1]["model"]["merges"] = files[1]["model"]["merges"][:1]
+    Path("b/tokenizer.json").write_text(json.dumps(files[1]))
+    code, _, err = run("match a b --method naive --out again")
+    assert code == 2 and "merges" in err and "text becomes other tokens" in err
