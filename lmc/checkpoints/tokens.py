@@ -130,7 +130,11 @@ def write(blueprints: Sequence[Blueprint], shared: Plan, k: int, folder: Path) -
     text = (
         f"{inert(source.name)} with a vocabulary of {len(shared.rows[k]):,} rows that it shares with another model.\n"
     )
-    model = outline(blueprints[k], shared, k)
+    model: Any = outline(blueprints[k], shared, k)
+    kept: Any = blueprints[shared.owner].model
+    kinds = [getattr(each.config, "tokenizer_class", None) for each in (model, kept)]
+    if kinds[0] != kinds[1]:  # of the tokenizer that lies there
+        model.config.tokenizer_class = kinds[1]
     save(model, folder, sources, text, blueprints[k].dtype, _tensors(blueprints, shared, k), metadata)
     if shared.changed:
         _write_tokenizer(blueprints, shared, folder)

@@ -33,7 +33,8 @@ from lmc.symmetries.room import SCORES, require_room
 from lmc.symmetries.spec import ModelSpec
 from lmc.symmetries.stock_model import epsilon, hold, set_epsilon, state
 
-TOKENS = ("bos_token_id", "eos_token_id", "sep_token_id", "pad_token_id")  # which a configuration names
+# What a configuration says of a tokenizer.
+TOKENS = ("bos_token_id", "eos_token_id", "sep_token_id", "pad_token_id", "tokenizer_class")
 
 
 @torch.autocast("cpu", enabled=False)  # what is compared at the end is the function, not its rounding
@@ -149,8 +150,8 @@ def _held(tensors: Mapping[str, Tensor], small: Any, like: Any, wide: ModelSpec)
 def _name_tokens_as(new: Any, config: Any) -> None:
     """Let a configuration name the tokens that another does; modules may keep which of them pads a text."""
     before, pads = getattr(new.config, "pad_token_id", None), getattr(config, "pad_token_id", None)
-    for name in (name for name in TOKENS if hasattr(config, name)):
-        setattr(new.config, name, getattr(config, name))
+    for name in (name for name in TOKENS if hasattr(config, name) or hasattr(new.config, name)):
+        setattr(new.config, name, getattr(config, name, None))
     for module in new.modules():
         if before is not None and getattr(module, "padding_idx", None) == before:
             module.padding_idx = pads

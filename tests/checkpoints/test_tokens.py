@@ -661,3 +661,18 @@ def test_a_tokenizer_that_a_newer_library_saved_again_is_the_same(
     Path("b/tokenizer.json").write_text(json.dumps(files[1]))
     code, _, err = run("match a b --method naive --out again")
     assert code == 2 and "merges" in err and "text becomes other tokens" in err
+
+
+@pytest.mark.parametrize("choice", ["first", "second", "union"])
+def test_the_class_of_the_tokenizer_that_is_kept_stands_in_the_configuration(choice: str, tmp_path: Path) -> None:
+    kinds = ["GPT2Tokenizer", None]
+    for k, (name, kind) in enumerate(zip("ab", kinds, strict=True)):
+        model = checkpoint(tmp_path / name, k, [*W[k:], f"v{k}"])
+        if kind:
+            model.config.tokenizer_class = kind
+            lmc.save(model, tmp_path / "again")
+            shutil.copy(tmp_path / "again" / "config.json", tmp_path / name)
+    ready = prepare([str(tmp_path / name) for name in "ab"], tmp_path / "ready", choice)
+    expected = kinds[choice == "second"]
+    for place in ready:
+        assert json.loads(Path(place, "config.json").read_text()).get("tokenizer_class") == expected

@@ -111,7 +111,9 @@ def test_the_small_one_gives_the_names_of_its_classes_and_of_its_tokens() -> Non
     labels = {"id2label": {0: "neg", 1: "pos"}, "label2id": {"neg": 0, "pos": 1}}
     small = pico.bert(0, **kind, **labels, problem_type="single_label_classification", eos_token_id=3, pad_token_id=4)
     large = pico.bert(1, **kind, intermediate_size=48, problem_type="regression", eos_token_id=2)
+    small.config.tokenizer_class = "BertweetTokenizer"
     config = lmc.enlarge(small, large).config
+    assert config.tokenizer_class == "BertweetTokenizer" and not hasattr(large.config, "tokenizer_class")
     assert (config.id2label, config.label2id) == (small.config.id2label, small.config.label2id)
     assert (config.problem_type, config.eos_token_id, config.pad_token_id) == ("single_label_classification", 3, 4)
     assert large.config.problem_type == "regression" and large.config.label2id == {"LABEL_0": 0, "LABEL_1": 1}
