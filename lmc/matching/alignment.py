@@ -246,9 +246,10 @@ class Alignment:
         `place`: where the tuned model is, as the card is to say it, if it was read from another place. Raises what
         `transport` does, and IncompatibleModelsError where tokens of the parents mean others to it.
         """
-        places = [checkpoints.source(model) for model in (self.parents[0], tuned)]
-        if None not in places:
-            base, own = (checkpoints.hub.locate(str(place)).folder for place in places)
+        places = [checkpoints.source(model) for model in (*self.parents, tuned)]
+        *of_parents, own = (None if at is None else checkpoints.hub.locate(at).folder for at in places)
+        if own is not None and (known_parents := [folder for folder in of_parents if folder is not None]):
+            base = next(filter(checkpoints.vocabulary.read, known_parents), known_parents[0])  # all mean the same
             advice = f"{tune_advice(self.parents)} with its tokenizer"
             checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
             checkpoints.foreign.warn_of_rest(own)
@@ -256,7 +257,7 @@ class Alignment:
         carried = self._carried(tuned, k)
         sources = (tuned, self.parents[k])  # what its folder lacks, if it has one
         found, (name, origin) = _inherited(sources), known(tuned)
-        if places[1] is None:  # a model in memory has its own generation settings, though no file has them
+        if own is None:  # a model in memory has its own generation settings, though no file has them
             kept = tuple(note for note in found.notes if not note.startswith(checkpoints.belongings.GENERATION))
             found = replace(found, generation=0, notes=kept)
         name = name if place is None else called(place)

@@ -306,6 +306,20 @@ def test_the_command_refuses_in_a_line(
     assert (advice in errors[0]) == (name in AS_MATCHED)
 
 
+def test_the_tokens_of_a_fine_tune_are_compared_with_those_of_the_parent_that_has_a_tokenizer(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        shutil.copytree(folders / name, tmp_path / name)
+    for file in (tmp_path / "a").glob("*token*"):
+        file.unlink()
+    lmc.match(lmc.load(tmp_path / "a"), lmc.load(tmp_path / "b"), method="naive").save(tmp_path / "aligned")
+    given = ["transport", str(tmp_path / "aligned"), str(folders / "words-exchanged"), "--out", str(tmp_path / "out")]
+    assert main(given) == 2
+    assert "the parents and it differ in tokenizer.json, id of token" in capsys.readouterr().err
+    assert main([*given[:2], str(folders / "tuned"), *given[3:]]) == 0
+
+
 def test_parents_that_changed_are_refused(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lmc.match(pico.neox(0, torch.float32), pico.neox(1, torch.float32), method="weights").save(tmp_path / "aligned")
     weights = tmp_path / "aligned" / "parent-0" / "model.safetensors"
