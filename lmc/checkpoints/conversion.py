@@ -178,7 +178,7 @@ def _require_one(path: Path, record: dict[str, Any], chosen: str) -> None:
     names = _names(record[chosen])
     found = []
     for key, value in record.items():
-        own = _names(value) if isinstance(value, dict) else set()
+        own = set() if str(key).startswith("optim") else _names(value)  # whose moments may be called as the weights are
         if own and (str(key).startswith(("state_dict", "model")) or own & names):
             found.append(str(key)[:40])
     if len(found) > 1:
@@ -187,9 +187,15 @@ def _require_one(path: Path, record: dict[str, Any], chosen: str) -> None:
         )
 
 
-def _names(tensors: dict[Any, Any]) -> set[str]:
-    """What the tensors of a state dict are called, without what training code puts around them."""
-    return {headers.unwrapped(str(name)) for name, value in tensors.items() if isinstance(value, Tensor)}
+def _names(record: Any) -> set[str]:
+    """What the tensors of a record are called, at whatever depth, without what training code puts around them."""
+    found: set[str] = set()
+    waiting = [record]
+    while waiting:  # not by recursion: a file may be deep
+        if isinstance(each := waiting.pop(), dict):
+            found |= {headers.unwrapped(str(name)) for name, value in each.items() if isinstance(value, Tensor)}
+            waiting += each.values()
+    return found
 
 
 def _require_stored(path: Path) -> None:

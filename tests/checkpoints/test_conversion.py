@@ -370,7 +370,11 @@ def test_of_two_sets_of_weights_none_is_chosen(beside: str, tmp_path: Path) -> N
     torch.save({"state_dict": weights, beside: weights, "model_args": {"width": 8}}, file)
     with pytest.raises(CheckpointError, match=rf"expected one set of weights, found state_dict and {beside}; save"):
         convert(tmp_path / "a", tmp_path / "b")
-    torch.save({"state_dict": weights, "model_args": {"width": 8}}, file)
+    torch.save({"state_dict": weights, beside: {"module": weights}}, file)
+    with pytest.raises(CheckpointError, match=rf"expected one set of weights, found state_dict and {beside}; save"):
+        convert(tmp_path / "a", tmp_path / "b")
+    optimizer = {"exp_avg": weights}  # called as the weights are, and none
+    torch.save({"state_dict": weights, "model_args": {"width": 8}, "optimizer": optimizer}, file)
     convert(tmp_path / "a", tmp_path / "b")
 
 
