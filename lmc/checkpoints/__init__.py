@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmc.checkpoints import licence as licence
     from lmc.checkpoints import preprocessing as preprocessing
     from lmc.checkpoints import provenance as provenance
+    from lmc.checkpoints import same_tokens as same_tokens
     from lmc.checkpoints import side_by_side as side_by_side
     from lmc.checkpoints import tokens as tokens
     from lmc.checkpoints import vocabulary as vocabulary

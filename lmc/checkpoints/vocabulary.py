@@ -1,32 +1,26 @@
-"""What a folder's tokenizer files say about its tokens, and whether two models mean the same by them.
+"""What a folder's tokenizer files say about its tokens.
 
 >>> read(Path("run-1")).ids["w7"]
 7
->>> require_same(Path("run-1"), Path("run-2"), "model 1 and model 2")
 
 Vocabularies in a format of their own (a folder with tokenizer.model or tekken.json alone) are not read: all that is
 seen is whether two files are the same.
 """
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lmc.errors import CheckpointError, IncompatibleModelsError, one_line
-from lmc.files import read_json, read_text, sha256
+from lmc.errors import CheckpointError, one_line
+from lmc.files import read_json, read_text
 from lmc.symmetries import transformers
 
-CHOOSE = "choose a common vocabulary with lmc match --vocabulary first, second, union or common"
 UNREAD = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
-# Of tokenizer_config.json, what no token of a text depends on.
-IDLE = {"chat_template", "name_or_path", "_name_or_path", "model_max_length", "processor_class"}
-IDLE |= {"padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "backend", "is_local"}
 _FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # of a vocabulary with counts, whose file does not name them
-ADDED, SCORES, MENTIONED = "added_tokens", "scores", 3
+ADDED, SCORES = "added_tokens", "scores"
 BESIDE = ("special_tokens_map.json", "added_tokens.json")
 MOST = 2**24  # no id is as large; the library of tokenizers counts up to the largest
 
@@ -78,7 +72,7 @@ def read(folder: Path) -> Vocabulary | None:
 
 def _require_one_file(folder: Path) -> None:
     """Refuse tokenizer files by version, of which the library picks one by its own."""
-    named = _beside(folder).get("fast_tokenizer_files") or []
+    named = beside(folder).get("fast_tokenizer_files") or []
     for name in named if isinstance(named, list) else []:
         if name != "tokenizer.json" and (folder / str(name)).exists():
             what = f"fast_tokenizer_files: expected one tokenizer.json, found {str(name)[:40]!r} too"
@@ -94,131 +88,7 @@ def require_fit(folder: Path, vocabulary: int) -> None:
         raise CheckpointError(f"{found.file}: {what}; put the model's own tokenizer there")
 
 
-def require_same(a: Path, b: Path, which: str, advice: str = CHOOSE, more: bool = False) -> None:
-    """A token must mean the same to both folders' models, and text must fall into the same tokens.
-
-    `more`: the second may have tokens that the first lacks. Raises IncompatibleModelsError, which ends with `advice`.
-    Where a folder has no vocabulary that is read here, nothing is compared.
-    """
-    first, second = read(a), read(b)
-    if first is None or second is None:
-        return
-    file = first.file.name
-    for token in sorted(first.ids.keys() | (() if more else second.ids.keys())):
-        if first.ids.get(token) != second.ids.get(token):
-            here, there = first.ids.get(token, "none"), second.ids.get(token, "none")
-            what = f"{file}, id of token {token!r}: expected {here}, found {there}; {overlap(first, second)}"
-            raise IncompatibleModelsError(f"{which} differ in {what}; {advice}")
-    for part in differing_cuts(first, second):
-        what = f"{file}, {part}: text becomes other tokens"
-        raise IncompatibleModelsError(f"{which} differ in {what}; {advice}, if you mean to")
-
-
-def pairs(folders: Sequence[Path]) -> list[tuple[int, int]]:
-    """The numbers of the models to compare: each with the first that has a vocabulary that is read here.
-
-    >>> pairs([Path("run-1"), Path("run-2")])
-    [(0, 1)]
-    """
-    known = next((k for k, folder in enumerate(folders) if read(folder) is not None), 0)
-    return [(min(k, known), max(k, known)) for k in range(len(folders)) if k != known]
-
-
-def warn_of_differences(a: Path, b: Path, which: str) -> None:
-    """Say where two folders put other tokens around a text, and where only one has a vocabulary that is read here.
-
-    Two that passed `require_same` may still be written differently, which other libraries, and older versions, may
-    read differently. Where neither has any, as models saved without one, there is nothing to say.
-    """
-    first, second = read(a), read(b)
-    if first is None or second is None:
-        raw = [path if path is None else sha256(path) for path in map(_unread, (a, b))]
-        if first is not second or raw[0] != raw[1]:
-            warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
-    elif part := differing_around(first, second):
-        warnings.warn(f"{which} differ in {part}: which tokens stand around a text", stacklevel=1)
-    elif written := _differing(first.cuts, second.cuts, first.ids.keys() & second.ids.keys()):
-        what = f"{which} differ in {first.file.name}, {', '.join(written)}"
-        warnings.warn(f"{what}: the stock library builds the same tokenizer from both, others may not", stacklevel=1)
-
-
-def differing_around(first: Vocabulary, second: Vocabulary) -> str:
-    """The part of two tokenizers by which they put other tokens around a text; empty where they put the same ones."""
-    written = first.file.name == second.file.name and _around(first) != _around(second)
-    apart = _settings_apart(a := first.file.parent, b := second.file.parent)
-    here, there = (_as_built(folder) if written or apart else None for folder in (a, b))
-    if (_around(here) != _around(there)) if here and there else written:
-        return f"{first.file.name}, post_processor" if written else " and ".join(apart)
-    return ""
-
-
-def _around(vocabulary: Vocabulary) -> Any:
-    """What stands around a text by the names of tokens, without their ids, which may differ."""
-
-    def named(found: dict[str, Any]) -> dict[str, Any]:  # a pair in a list: a token and its id
-        return {
-            key: value[0] if isinstance(value, list) and key in ("cls", "sep") else value
-            for key, value in found.items()
-            if key != "ids"
-        }
-
-    return json.loads(json.dumps(vocabulary.around), object_hook=named)
-
-
-def overlap(first: Vocabulary, second: Vocabulary) -> str:
-    """How many tokens two vocabularies have, how many in common, and how many of these under other ids."""
-    common = first.ids.keys() & second.ids.keys()
-    moved = sum(first.ids[token] != second.ids[token] for token in common)
-    sizes = f"{len(first.ids):,} and {len(second.ids):,} tokens"
-    return f"{sizes}, {len(common):,} in common" + (f", {moved:,} of them with other ids" if moved else "")
-
-
-def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
-    """The parts of two tokenizers that cut text differently, apart from tokens that only one of them has.
-
-    What counts is the tokenizer that the stock class builds, where it builds one: some classes take only tokens and
-    merges from a file, so what one version of the library wrote and what another did may be one tokenizer.
-    """
-    common = first.ids.keys() & second.ids.keys()
-    written = _differing(first.cuts, second.cuts, common)
-    apart = _settings_apart(a := first.file.parent, b := second.file.parent)
-    here, there = (_as_built(folder) if written or apart else None for folder in (a, b))
-    if here and there:
-        found = _differing(here.cuts, there.cuts, common)
-        as_set = [f"as {' and '.join(apart)} {'has' if len(apart) == 1 else 'have'} it"] if apart else written
-        return ([part for part in written if part in found] or as_set) if found else []
-    if apart and not written:
-        what = "so whether the settings beside it change how text is cut was not compared"
-        warnings.warn(f"{a if here is None else b}: its tokenizer cannot be built here, {what}", stacklevel=1)
-    return written
-
-
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any], common: Set[str]) -> list[str]:
-    """The parts in which two ways to cut text differ; of merges, scores and added tokens those of common tokens."""
-
-    def part(cuts: Mapping[str, Any], name: str) -> Any:
-        if name == ADDED:
-            return {token: how for token, how in cuts[name].items() if token in common}
-        if name == SCORES:
-            return {token: score for token, score in cuts[name].items() if token in common}
-        return merges_of(cuts[name], common) if name == "merges" else cuts[name]
-
-    return sorted(name for name in first.keys() & second.keys() if part(first, name) != part(second, name))
-
-
-def _settings_apart(a: Path, b: Path) -> list[str]:
-    """What stands beside two tokenizers and differs, by which a stock class may change what their files say."""
-    here, there = (_beside(folder) for folder in (a, b))
-    names = [name for name in sorted((here.keys() | there.keys()) - IDLE) if here.get(name) != there.get(name)]
-    files = [file for file in BESIDE if len({_content(folder / file) for folder in (a, b)}) > 1]
-    return [*(f"{name} of tokenizer_config.json" for name in names), *files][:MENTIONED]
-
-
-def _content(file: Path) -> str:
-    return read_text(file) if file.exists() else ""
-
-
-def _beside(folder: Path) -> dict[str, Any]:
+def beside(folder: Path) -> dict[str, Any]:
     own, model = (
         read_json(f) if f.exists() else {} for f in (folder / "tokenizer_config.json", folder / "config.json")
     )
@@ -226,7 +96,7 @@ def _beside(folder: Path) -> dict[str, Any]:
     return own if kind is None else {"tokenizer_class": kind} | own
 
 
-def _as_built(folder: Path) -> Vocabulary | None:
+def as_built(folder: Path) -> Vocabulary | None:
     """The vocabulary of the tokenizer that the stock class builds from a folder, with its settings; None: it cannot."""
     files = ("tokenizer.json", "tokenizer_config.json", "config.json", *BESIDE)
     there = (file.stat() for name in files if (file := folder / name).exists())
@@ -265,18 +135,9 @@ def merges_of(merges: Iterable[str | Sequence[str]], tokens: Set[str]) -> list[l
     return [pair for pair in pairs if {*pair, "".join(pair)} <= tokens]
 
 
-def _unread(folder: Path) -> Path | None:
+def unread(folder: Path) -> Path | None:
     """A vocabulary in a format of its own: sentencepiece's, or Mistral's."""
     return next((path for name in UNREAD if (path := folder / name).exists()), None)
-
-
-def _uncompared(a: Path, b: Path) -> str:
-    """Which of two folders has no vocabulary that is read here, and what to do."""
-    folder = a if read(a) is None else b
-    raw = _unread(folder)
-    found = "no tokenizer" if raw is None else f"{raw.name} alone, which is not read"
-    advice = "save it as tokenizer.json with transformers" if raw else "put the one it was trained with there"
-    return f"{folder} has {found}, so whether tokens mean the same was not compared; {advice}"
 
 
 @lru_cache(maxsize=8)
@@ -326,7 +187,7 @@ def _added(folder: Path) -> dict[str, int]:
 def _settings(folder: Path) -> dict[str, Any]:
     """How a tokenizer without a tokenizer.json changes text before it cuts it."""
     plain = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-    return plain | {name: value for name, value in _beside(folder).items() if name in plain}
+    return plain | {name: value for name, value in beside(folder).items() if name in plain}
 
 
 def _lines(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc import checkpoints
-from lmc.checkpoints import preprocessing
+from lmc.checkpoints import preprocessing, same_tokens
 from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
@@ -249,9 +249,9 @@ class Alignment:
         places = [checkpoints.source(model) for model in (*self.parents, tuned)]
         *of_parents, own = (None if at is None else checkpoints.hub.locate(at).folder for at in places)
         if own is not None and (known_parents := [folder for folder in of_parents if folder is not None]):
-            base = next(filter(checkpoints.vocabulary.read, known_parents), known_parents[0])  # all mean the same
+            base = known_parents[same_tokens.first_read(known_parents)]  # the tokens of all mean the same
             advice = f"{tune_advice(self.parents)} with its tokenizer"
-            checkpoints.vocabulary.require_same(base, own, "the parents and it", advice, more=True)
+            same_tokens.require_same(base, own, "the parents and it", advice, more=True)
             checkpoints.foreign.warn_of_rest(own)
         k, size = base_of(tuned, self.parents)
         carried = self._carried(tuned, k)

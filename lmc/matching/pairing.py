@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc import checkpoints
-from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, vocabulary
+from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, same_tokens
 from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
 from lmc.symmetries import epsilon, hollow, require_room, require_stock, to_shorten
@@ -72,12 +72,12 @@ def require_same_tokens(models: Sequence[nn.Module]) -> None:
     """
     placed = [(k, place) for k, model in enumerate(models) if (place := checkpoints.source(model)) is not None]
     folders = [checkpoints.hub.locate(place).folder for _, place in placed]
-    for first, other in vocabulary.pairs(folders):
+    for first, other in same_tokens.pairs(folders):
         pair = [placed[at][0] for at in (first, other)]
         if len({type(models[k]) for k in pair}) > 1:
             continue
         try:
-            vocabulary.require_same(folders[first], folders[other], " and ".join(f"model {k + 1}" for k in pair))
+            same_tokens.require_same(folders[first], folders[other], " and ".join(f"model {k + 1}" for k in pair))
         except IncompatibleModelsError:
             if all(checkpoints.reference(models[k]) for k in pair):
                 raise
@@ -140,7 +140,7 @@ def _require(a: Any, b: Any, which: str) -> None:
     spec_of(b)  # what its own settings make of it may be no model of the family
     read_a, read_b = family.inputs(a), family.inputs(b)
     if isinstance(read_a, Tokens) and isinstance(read_b, Tokens) and read_a.vocabulary != read_b.vocabulary:
-        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary, f"; {vocabulary.CHOOSE}")
+        raise _differ(which, "vocab_size", read_a.vocabulary, read_b.vocabulary, f"; {same_tokens.CHOOSE}")
     here, there = ({name: list(t.shape) for name, t in m.state_dict().items()} for m in (a, b))
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
@@ -271,14 +271,14 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
     """
     blueprints = tuple(inspect(name) for name in names)
     folders = [blueprint.source.folder for blueprint in blueprints]
-    for k, other in vocabulary.pairs(folders):  # what tokens mean says more than how many there are
+    for k, other in same_tokens.pairs(folders):  # what tokens mean says more than how many there are
         if type(blueprints[k].model) is type(blueprints[other].model):
-            vocabulary.require_same(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
+            same_tokens.require_same(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     require_pairable([b.model for b in blueprints])
     for folder in folders:
         foreign.warn_of_rest(folder)
-    for k, other in vocabulary.pairs(folders):
-        vocabulary.warn_of_differences(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
+    for k, other in same_tokens.pairs(folders):
+        same_tokens.warn_of_differences(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     return Pairing(blueprints)
 
 

@@ -23,6 +23,7 @@ from lmc.checkpoints import (
     load,
     refer,
     require_written,
+    same_tokens,
     save,
     tokens,
     vocabulary,
@@ -103,7 +104,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
         return list(names)
     folders = [b.source.folder for b in blueprints]
     for k in range(len(names)):
-        vocabulary.require_same(folders[largest], folders[k], f"model {largest + 1} and model {k + 1}")
+        same_tokens.require_same(folders[largest], folders[k], f"model {largest + 1} and model {k + 1}")
     for blueprint in blueprints:
         hub.fetch(blueprint.source, blueprint.files)
     targets = {k: _target(k, blueprints[k].source) for k in sorted({*smaller, *longer})}
@@ -143,16 +144,16 @@ def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
     sizes = [read.vocabulary for b in blueprints if isinstance(read := b.family.inputs(b.model), Tokens)]
     shared = tokens.plan(choice, sizes, [v.ids for v in found], frozenset().union(*(v.added for v in found)))
     require_pairable([tokens.outline(b, shared, k) for k, b in enumerate(blueprints)])
-    cuts = [vocabulary.differing_cuts(found[shared.owner], own) for own in found]
+    cuts = [same_tokens.differing_cuts(found[shared.owner], own) for own in found]
     for k, parts in enumerate(cuts):
         if parts:
             what = f"model {k + 1} cuts text differently than model {shared.owner + 1}, whose tokenizer is kept"
-            share = vocabulary.overlap(found[shared.owner], found[k])
+            share = same_tokens.overlap(found[shared.owner], found[k])
             warnings.warn(f"{what} ({', '.join(parts)}; {share}): its tokens may mean other text", stacklevel=1)
     alike = [own.ids == found[shared.owner].ids and not parts for own, parts in zip(found, cuts, strict=True)]
     stays = [alike[k] and shared.stays(k) and len(shared.rows[k]) == size for k, size in enumerate(sizes)]
     for k, same in enumerate(stays):  # those that keep their tokenizer are compared when they are paired
-        if not same and (part := vocabulary.differing_around(found[shared.owner], found[k])):
+        if not same and (part := same_tokens.differing_around(found[shared.owner], found[k])):
             what = (
                 f"model {k + 1} has other tokens around a text than model {shared.owner + 1}, whose tokenizer is kept"
             )
@@ -181,6 +182,6 @@ def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
 
 def _brought(choice: str, shared: tokens.Plan, found: Sequence[vocabulary.Vocabulary], k: int, cut: bool) -> str:
     """What became of the vocabulary of the parent of number `k`, in words for a card."""
-    own = [] if k == shared.owner else [vocabulary.overlap(found[shared.owner], found[k])]
+    own = [] if k == shared.owner else [same_tokens.overlap(found[shared.owner], found[k])]
     own += ["it learned from text that was cut differently"] if cut else []
     return f"brought to a vocabulary of {len(shared.rows[k]):,} rows ({'; '.join([choice, *own])})"
