@@ -366,10 +366,10 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
         aligned = Alignment.load(alignment)
         require_tunable(blueprint.model, aligned.parents)
         model = checkpoints.load(blueprint)
-        base_of(model, aligned.parents)
+        base = base_of(model, aligned.parents)
         if verify:
             require_ends_of(aligned, alignment)
-        print(aligned.export_transported(model, out, place=tuned))
+        print(aligned.export_transported(model, out, tuned, base))
     say(f"wrote {out}; what it is worth on your data is not known: measure its loss on old and new text")
 
 

@@ -8,7 +8,7 @@ Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), t
 says why models cannot be matched, `parents` makes ready those that can be after a change, `model_card` says what is
 said of a merged one. `drawing` says where between the endpoints a step looks. The steps of learning are run, and saved
 for `--resume`, in `descent`; `learned` says what a saved state holds, `methods` which run goes on. `carrying` moves a
-fine-tune.
+fine-tune, whose base `fine_tune` finds.
 """
 
 from typing import TYPE_CHECKING
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from lmc.matching.carrying import with_change as with_change
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.estimate import weights_seconds as weights_seconds
+    from lmc.matching.fine_tune import Base as Base
+    from lmc.matching.fine_tune import base_of as base_of
+    from lmc.matching.fine_tune import require_tunable as require_tunable
     from lmc.matching.folder import DESCRIPTION as DESCRIPTION
     from lmc.matching.folder import LAST_PATH as LAST_PATH
     from lmc.matching.folder import READ as READ
@@ -41,12 +44,10 @@ if TYPE_CHECKING:
     from lmc.matching.methods import usable_device as usable_device
     from lmc.matching.pairing import SHARED as SHARED
     from lmc.matching.pairing import Pairing as Pairing
-    from lmc.matching.pairing import base_of as base_of
     from lmc.matching.pairing import cosine as cosine
     from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
     from lmc.matching.pairing import matrices as matrices
-    from lmc.matching.pairing import require_tunable as require_tunable
     from lmc.matching.pairing import warn_if_shared as warn_if_shared
     from lmc.matching.parents import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM

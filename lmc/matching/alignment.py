@@ -1,7 +1,6 @@
 """An alignment: endpoints, one transform for each, and what can be done with them: merge, save, export."""
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, reduce
@@ -17,17 +16,17 @@ from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
+from lmc.matching.fine_tune import Base, base_of, canonical_form, tune_advice
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit, of_parts
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import called, card, carried_card, changes, known
-from lmc.matching.pairing import base_of, require_pairable, tune_advice
+from lmc.matching.pairing import require_pairable
 from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
     SCALE,
     ModelSpec,
     Transform,
-    canonicalize,
     epsilon,
     example_inputs,
     hollow,
@@ -95,7 +94,7 @@ class Alignment:
         parents = [_edits(parent) for parent in self.parents]
         made = self.endpoints
         if self.method != "naive":
-            made = tuple(t.apply(_canonical(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
+            made = tuple(t.apply(canonical_form(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
         return made, list(zip(parents, map(_edits, made), strict=True))
 
     @cached_property
@@ -124,24 +123,29 @@ class Alignment:
 
         >>> carried = alignment.transport(tuned)         # tuned from a: what it learned, on b
 
-        Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Can a
+        A fine-tune of a parent's canonical form, as this makes and an export may be, is one of that parent, too. Exact
+        where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Can a
         fine-tune be carried to another network?*). Of `naive` the change is added as it is. Raises ArgumentError for a
         model that is no fine-tune of either parent, or is one of them, CheckpointError where a head of its base was
         never trained.
         """
-        return self._carried(tuned, base_of(tuned, self.parents)[0])
+        return self._carried(tuned, base_of(tuned, self.parents))
 
-    def _carried(self, tuned: nn.Module, k: int) -> nn.Module:
-        """The other parent with what `tuned`, made from parent k, was taught."""
-        tuned = preprocessing.of_its_base(tuned, self.parents[k])
+    def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
+        """The other parent with what `tuned`, made from this one, was taught."""
+        tuned, k = preprocessing.of_its_base(tuned, self.parents[base.number]), base.number
+        if self.method == "naive" and base.canonical:
+            what = "expected a change of a parent as it is, which naive adds as it is, found one of its canonical form"
+            raise ArgumentError(f"tuned: {what}; match by --method weights, which knows it")
         if self.method == "naive":
             return self._added(tuned, k)
-        change = taught(self.endpoints[k], preprocessing.common((self.parents[0], tuned))[1])
+        own = canonical_form(self.endpoints[k]) if base.canonical else self.endpoints[k]
+        change = taught(own, preprocessing.common((self.parents[0], tuned))[1])
         if not any(bool(tensor.any()) for tensor in change.values()):
             raise ArgumentError(NO_CHANGE)
         onward = self.transforms[1 - k].inverse() @ self.transforms[k]
         return with_change(
-            _canonical(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
+            canonical_form(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
         )
 
     def _added(self, tuned: nn.Module, k: int) -> nn.Module:
@@ -238,23 +242,26 @@ class Alignment:
                 for k, parent in enumerate(self.parents)
             )
 
-    def export_transported(self, tuned: nn.Module, directory: str | Path, place: str | None = None) -> str:
+    def export_transported(
+        self, tuned: nn.Module, directory: str | Path, place: str | None = None, base: Base | None = None
+    ) -> str:
         """Write what `transport` makes as a stock checkpoint, with what belongs to the tuned model; returns its card.
 
         >>> text = alignment.export_transported(tuned, "carried")
 
-        `place`: where the tuned model is, as the card is to say it, if it was read from another place. Raises what
-        `transport` does, and IncompatibleModelsError where tokens of the parents mean others to it.
+        `place`: where the tuned model is, as the card is to say it, if it was read from another place. `base`: what
+        `lmc.matching.base_of` says of it, if it was asked. Raises what `transport` does, and IncompatibleModelsError
+        where tokens of the parents mean others to it.
         """
         places = [checkpoints.source(model) for model in (*self.parents, tuned)]
         *of_parents, own = (None if at is None else checkpoints.hub.locate(at).folder for at in places)
         if own is not None and (known_parents := [folder for folder in of_parents if folder is not None]):
-            base = known_parents[same_tokens.first_read(known_parents)]  # the tokens of all mean the same
+            first = known_parents[same_tokens.first_read(known_parents)]  # the tokens of all mean the same
             advice = f"{tune_advice(self.parents)} with its tokenizer"
-            same_tokens.require_same(base, own, "the parents and it", advice, more=True)
+            same_tokens.require_same(first, own, "the parents and it", advice, more=True)
             checkpoints.foreign.warn_of_rest(own)
-        k, size = base_of(tuned, self.parents)
-        carried = self._carried(tuned, k)
+        k, size, canonical = base = base or base_of(tuned, self.parents)
+        carried = self._carried(tuned, base)
         sources = (tuned, self.parents[k])  # what its folder lacks, if it has one
         found, (name, origin) = _inherited(sources), known(tuned)
         if own is None:  # a model in memory has its own generation settings, though no file has them
@@ -265,6 +272,7 @@ class Alignment:
         origin = made_of[0] if made_of else origin  # an adapter, say, whose joined weights are not kept
         others = [note for note in found.notes if not note.startswith("parent 0: ")]
         notes = [note.replace("parent 0", "the fine-tune").replace("parent 1", "its base") for note in others]
+        notes += ["its base is taken in canonical form, from which it is the smaller change"] if canonical else []
         text = carried_card(
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size, notes
         )
@@ -306,7 +314,7 @@ class Alignment:
         parent, transform = self.endpoints[k], self.transforms[k]
         if self.method == "naive":
             return hollow(parent), iter(state(parent).items())
-        canonical = _canonical(parent)
+        canonical = canonical_form(parent)
         outline = hollow(canonical)
         if transform.scale != 1:
             set_epsilon(outline, transform.spec, epsilon(canonical, transform.spec) * transform.scale**2)
@@ -392,13 +400,6 @@ def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:
     if folder := found.sources.get(checkpoints.belongings.TOKENIZER):
         checkpoints.require_tokens_fit(folder, family_of(parents[0]), parents[0])
     return found
-
-
-def _canonical(parent: nn.Module) -> nn.Module:
-    """The canonical form; that a head is untied was said when the parents were matched, and the card says it again."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* was tied to ")
-        return canonicalize(parent)
 
 
 def _edits(model: nn.Module) -> _Edits:

@@ -21,16 +21,13 @@ from torch import Tensor, nn
 
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, same_tokens
-from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
+from lmc.errors import CheckpointError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
-from lmc.symmetries import epsilon, hollow, require_room, require_stock, to_shorten
+from lmc.symmetries import hollow, require_room, to_shorten
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, first_naming, names_classes, same_setting
 from lmc.symmetries.families import spec as spec_of
 
 SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
-# Share of its base that a change may have to be a fine-tune's. Those made here change it by 0.11 to 0.27, training that
-# is as long again by 0.22; the midpoint of two networks is 0.7 from each, and another network 1.36 to 1.47.
-TUNED = 0.5
 PIECE = 2**22  # numbers of a matrix that are looked at together
 
 
@@ -326,7 +323,7 @@ def _pieces(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[st
 def size_of_change(base: nn.Module, tuned: nn.Module) -> float:
     """How much the weight matrices changed from a base to another model: the norm of the change, in norms of the base.
 
-    >>> size_of_change(a, a), size_of_change(a, b) > TUNED
+    >>> size_of_change(a, a), size_of_change(a, b) > 1
     (0.0, True)
 
     With one input normalisation, the base's: another one is another first matrix of the same function. A head that only
@@ -339,64 +336,6 @@ def size_of_change(base: nn.Module, tuned: nn.Module) -> float:
     for p, q in _pieces(mine, theirs, names):
         change, size = change + float((q - p) @ (q - p)), size + float(p @ p)
     return (change / size) ** 0.5 if size else math.inf
-
-
-def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> tuple[int, float]:
-    """Which of two parents a model was fine-tuned from, by its weights, and `size_of_change` from that one.
-
-    >>> base_of(a, (a, b)), base_of(a, (b, a))
-    ((0, 0.0), (1, 0.0))
-
-    Raises ArgumentError for a model of neither, and for more parents than two, and UnsupportedModelError for one that
-    computes something else than its settings say.
-    """
-    require_tunable(tuned, parents)
-    require_stock(tuned)
-    sizes = [size_of_change(parent, tuned) for parent in parents]
-    if min(sizes) >= TUNED:
-        found = " and ".join(f"{size:.2f}" for size in sizes)
-        raise ArgumentError(
-            "tuned: expected a model fine-tuned from one of the two parents, whose weights changed by less than "
-            f"{TUNED} of their size, found changes of {found}; match its own base with the model that should get it"
-        )
-    k, spec = sizes.index(min(sizes)), spec_of(tuned)
-    if spec.epsilon and (own := epsilon(tuned, spec)) != (expected := epsilon(parents[k], spec)):
-        what = f"the {spec.epsilon.field} of its base, {expected:g}, found {own:g}"
-        raise ArgumentError(f"tuned: expected {what}, which is no change of weights; set it to that")
-    return k, sizes[k]
-
-
-def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
-    """Raise ArgumentError unless a model could be a fine-tune of one of two parents; it may lie on the meta device.
-
-    >>> require_tunable(a, (a, b))
-    """
-    if len(parents) != 2:
-        raise ArgumentError(f"alignment: a change is carried between two models, found {len(parents)}")
-    pair, both = "model 1 and model 2", "the parents and it"
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            require_pairable((parents[0], tuned))
-        except IncompatibleModelsError as error:
-            what = str(error).replace(pair, both, 1)
-            raise ArgumentError(
-                f"tuned: expected a fine-tune of one of the two parents; {what}; {tune_advice(parents)}"
-            ) from None
-    for warning in said:  # what is not known of its pictures is its base's (`preprocessing.of_its_base`)
-        if "differ in input normalisation" not in (words := str(warning.message)):
-            warnings.warn(words.replace(pair, both, 1), warning.category, stacklevel=2)
-
-
-def tune_advice(parents: tuple[nn.Module, ...]) -> str:
-    """What to fine-tune instead. Parents that were enlarged, or brought to one vocabulary, are not what they were.
-
-    >>> tune_advice((a, b)).partition(" (")[0]
-    'fine-tune one of the two models that were matched'
-    """
-    places = [place for place in map(checkpoints.source, parents) if place is not None]
-    where = f" ({', '.join(places)})" if places else ""
-    return f"fine-tune one of the two models that were matched{where}"
 
 
 def _count(batch: tuple[int, ...]) -> int:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import lmc
 from lmc.cli import main
+from lmc.errors import ArgumentError
 from lmc.matching import require_tunable, taught, with_change
 from lmc.symmetries.exactness import relative_change
 
@@ -92,6 +93,25 @@ def test_a_change_moves_exactly_between_rewritten_copies(build: Any, turned: boo
     assert relative_change(before, expected) > 1e-2  # it was taught something
     assert relative_change(expected, found) <= 1e-6
     assert relative_change(expected, as_it_is) > 1e-2
+
+
+@pytest.mark.parametrize("build", FAMILIES)
+def test_a_fine_tune_of_the_canonical_form_is_one_of_the_parent(build: Any, tmp_path: Path) -> None:
+    """What was carried to a parent once is carried on: that the parent was rewritten is no change."""
+    a = build(0)
+    tuned, b = tuned_from(a), lmc.Transform.random(lmc.spec(a), seed=3).apply(lmc.canonicalize(a))
+    with lmc.float64():
+        alignment = lmc.match(a, b, method="weights")
+        rewritten = with_change(lmc.canonicalize(a), taught(a, tuned))
+        carried = alignment.transport(rewritten)
+        expected, found = (pico.logits(model, pico.inputs(a)) for model in (tuned, carried))
+        with pytest.raises(ArgumentError, match="found the weights of its base"):
+            alignment.transport(lmc.canonicalize(a))
+        with pytest.raises(ArgumentError, match="found one of its canonical form"):
+            lmc.match(a, b, method="naive").transport(rewritten)
+        card = alignment.export_transported(rewritten, tmp_path / "carried")
+    assert relative_change(expected, found) <= 1e-6
+    assert "its base is taken in canonical form" in card
 
 
 @pytest.mark.parametrize("build", [pico.neox, pico.gpt2, pico.vit])
