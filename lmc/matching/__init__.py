@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lmc.matching.estimate import weights_seconds as weights_seconds
     from lmc.matching.fine_tune import Base as Base
     from lmc.matching.fine_tune import base_of as base_of
-    from lmc.matching.fine_tune import require_tunable as require_tunable
     from lmc.matching.folder import DESCRIPTION as DESCRIPTION
     from lmc.matching.folder import LAST_PATH as LAST_PATH
     from lmc.matching.folder import READ as READ
@@ -37,18 +36,19 @@ if TYPE_CHECKING:
     from lmc.matching.folder import refuse_own as refuse_own
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.learned import LieAdam as LieAdam
+    from lmc.matching.likeness import SHARED as SHARED
+    from lmc.matching.likeness import cosine as cosine
+    from lmc.matching.likeness import independence as independence
+    from lmc.matching.likeness import matrices as matrices
+    from lmc.matching.likeness import warn_if_shared as warn_if_shared
     from lmc.matching.methods import Endpoints as Endpoints
     from lmc.matching.methods import align as align
     from lmc.matching.methods import match as match
     from lmc.matching.methods import require_fit as require_fit
     from lmc.matching.methods import usable_device as usable_device
-    from lmc.matching.pairing import SHARED as SHARED
     from lmc.matching.pairing import Pairing as Pairing
-    from lmc.matching.pairing import cosine as cosine
-    from lmc.matching.pairing import independence as independence
     from lmc.matching.pairing import inspect_pair as inspect_pair
-    from lmc.matching.pairing import matrices as matrices
-    from lmc.matching.pairing import warn_if_shared as warn_if_shared
+    from lmc.matching.pairing import require_tunable as require_tunable
     from lmc.matching.parents import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM
     from lmc.matching.recipe import EVERY as EVERY

@@ -16,12 +16,12 @@ from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import taught, with_change
-from lmc.matching.fine_tune import Base, base_of, canonical_form, tune_advice
+from lmc.matching.fine_tune import Base, base_of, canonical_form
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit, of_parts
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import called, card, carried_card, changes, known
-from lmc.matching.pairing import require_pairable
+from lmc.matching.pairing import require_pairable, require_tunable, tune_advice
 from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
     SCALE,
@@ -129,7 +129,11 @@ class Alignment:
         model that is no fine-tune of either parent, or is one of them, CheckpointError where a head of its base was
         never trained.
         """
-        return self._carried(tuned, base_of(tuned, self.parents))
+        return self._carried(tuned, self._base_of(tuned))
+
+    def _base_of(self, tuned: nn.Module) -> Base:
+        require_tunable(tuned, self.parents)
+        return base_of(tuned, self.parents)
 
     def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
         """The other parent with what `tuned`, made from this one, was taught."""
@@ -260,7 +264,7 @@ class Alignment:
             advice = f"{tune_advice(self.parents)} with its tokenizer"
             same_tokens.require_same(first, own, "the parents and it", advice, more=True)
             checkpoints.foreign.warn_of_rest(own)
-        k, size, canonical = base = base or base_of(tuned, self.parents)
+        k, size, canonical = base = base or self._base_of(tuned)
         carried = self._carried(tuned, base)
         sources = (tuned, self.parents[k])  # what its folder lacks, if it has one
         found, (name, origin) = _inherited(sources), known(tuned)

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from lmc import checkpoints
-from lmc.errors import ArgumentError, CheckpointError, IncompatibleModelsError
-from lmc.matching.pairing import require_pairable, size_of_change
+from lmc.errors import ArgumentError, CheckpointError
+from lmc.matching.likeness import size_of_change
 from lmc.symmetries import canonicalize, epsilon, require_stock
 from lmc.symmetries.families import spec as spec_of
 
@@ -39,10 +38,9 @@ def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> Base:
     >>> base_of(a, (a, b))
     Base(number=0, size=0.0, canonical=False)
 
-    Raises ArgumentError for a model of neither, and for more parents than two, and UnsupportedModelError for one that
-    computes something else than its settings say.
+    Its shape is theirs (`require_tunable`). Raises ArgumentError for a model of neither, and UnsupportedModelError for
+    one that computes something else than its settings say.
     """
-    require_tunable(tuned, parents)
     require_stock(tuned)
     as_they_are = [Base(k, size_of_change(parent, tuned), False) for k, parent in enumerate(parents)]
     found = min(as_they_are, key=lambda base: base.size)
@@ -73,36 +71,3 @@ def canonical_form(parent: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* was tied to ")
         return canonicalize(parent)
-
-
-def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
-    """Raise ArgumentError unless a model could be a fine-tune of one of two parents; it may lie on the meta device.
-
-    >>> require_tunable(a, (a, b))
-    """
-    if len(parents) != 2:
-        raise ArgumentError(f"alignment: a change is carried between two models, found {len(parents)}")
-    pair, both = "model 1 and model 2", "the parents and it"
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            require_pairable((parents[0], tuned))
-        except IncompatibleModelsError as error:
-            what = str(error).replace(pair, both, 1)
-            raise ArgumentError(
-                f"tuned: expected a fine-tune of one of the two parents; {what}; {tune_advice(parents)}"
-            ) from None
-    for warning in said:  # what is not known of its pictures is its base's (`preprocessing.of_its_base`)
-        if "differ in input normalisation" not in (words := str(warning.message)):
-            warnings.warn(words.replace(pair, both, 1), warning.category, stacklevel=2)
-
-
-def tune_advice(parents: tuple[nn.Module, ...]) -> str:
-    """What to fine-tune instead. Parents that were enlarged, or brought to one vocabulary, are not what they were.
-
-    >>> tune_advice((a, b)).partition(" (")[0]
-    'fine-tune one of the two models that were matched'
-    """
-    places = [place for place in map(checkpoints.source, parents) if place is not None]
-    where = f" ({', '.join(places)})" if places else ""
-    return f"fine-tune one of the two models that were matched{where}"

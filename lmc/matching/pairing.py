@@ -4,31 +4,25 @@
 >>> pair = inspect_pair(["run-1", "run-2"])       # the same for checkpoints, before a weight is read
 >>> pair.parameters
 5232
->>> independence(a, b) < SHARED                   # not from one initialisation
-True
 """
 
-import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, same_tokens
-from lmc.errors import CheckpointError, IncompatibleModelsError
+from lmc.errors import ArgumentError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
 from lmc.symmetries import hollow, require_room, to_shorten
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, first_naming, names_classes, same_setting
 from lmc.symmetries.families import spec as spec_of
-
-SHARED = 0.05  # cosine of the weight matrices from which on a shared initialisation is likely
-PIECE = 2**22  # numbers of a matrix that are looked at together
 
 
 def require_pairable(models: Sequence[nn.Module]) -> None:
@@ -279,63 +273,37 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
     return Pairing(blueprints)
 
 
-def independence(a: nn.Module, b: nn.Module) -> float:
-    """The cosine between two models' weight matrices, taken as one vector: near 0 for independent initialisations.
+def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
+    """Raise ArgumentError unless a model could be a fine-tune of one of two parents; it may lie on the meta device.
 
-    From `SHARED` on, a shared initialisation is likely: such a pair says little about linear mode connectivity.
-    Raises CheckpointError for a model whose matrices are zero.
+    >>> require_tunable(a, (a, b))
     """
-    return cosine(dict(a.named_parameters()), dict(b.named_parameters()), matrices(a))
+    if len(parents) != 2:
+        raise ArgumentError(f"alignment: a change is carried between two models, found {len(parents)}")
+    pair, both = "model 1 and model 2", "the parents and it"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            require_pairable((parents[0], tuned))
+        except IncompatibleModelsError as error:
+            what = str(error).replace(pair, both, 1)
+            raise ArgumentError(
+                f"tuned: expected a fine-tune of one of the two parents; {what}; {tune_advice(parents)}"
+            ) from None
+    for warning in said:  # what is not known of its pictures is its base's (`preprocessing.of_its_base`)
+        if "differ in input normalisation" not in (words := str(warning.message)):
+            warnings.warn(words.replace(pair, both, 1), warning.category, stacklevel=2)
 
 
-def warn_if_shared(name: str, other: str, cosine: float) -> None:
-    """Warn of two models, by their names, whose cosine says that they may share an initialisation."""
-    if (size := abs(cosine)) >= SHARED:  # its sign says nothing
-        what = f"|cosine| {size:.3f} ≥ {SHARED}: {name} and {other} may share an initialisation"
-        warnings.warn(what, stacklevel=1)
+def tune_advice(parents: tuple[nn.Module, ...]) -> str:
+    """What to fine-tune instead. Parents that were enlarged, or brought to one vocabulary, are not what they were.
 
-
-def matrices(model: nn.Module) -> list[str]:
-    """The names of a model's weight matrices; a tied head has no weights of its own."""
-    return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
-
-
-@torch.no_grad()
-def cosine(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str]) -> float:
-    """`independence` of weights by name, which may be read from files on demand; `names` are those of `matrices`."""
-    dot = norm_a = norm_b = 0.0
-    for p, q in _pieces(a, b, names):
-        dot, norm_a, norm_b = dot + float(p @ q), norm_a + float(p @ p), norm_b + float(q @ q)
-    if not norm_a or not norm_b:
-        raise CheckpointError("weights: expected matrices of a trained model, found all of them zero; was it damaged?")
-    return dot / (norm_a * norm_b) ** 0.5
-
-
-def _pieces(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str]) -> Iterator[list[Tensor]]:
-    """The same numbers of both, in float64, so few at a time that they need no memory to speak of."""
-    for name in names:
-        if name in a and name in b:
-            flat = [tensors[name].flatten().split(PIECE) for tensors in (a, b)]
-            yield from ([piece.double().cpu() for piece in pair] for pair in zip(*flat, strict=True))
-
-
-@torch.no_grad()
-def size_of_change(base: nn.Module, tuned: nn.Module) -> float:
-    """How much the weight matrices changed from a base to another model: the norm of the change, in norms of the base.
-
-    >>> size_of_change(a, a), size_of_change(a, b) > 1
-    (0.0, True)
-
-    With one input normalisation, the base's: another one is another first matrix of the same function. A head that only
-    one of the two has untied counts.
+    >>> tune_advice((a, b)).partition(" (")[0]
+    'fine-tune one of the two models that were matched'
     """
-    base, tuned = preprocessing.common((base, tuned))
-    change = size = 0.0
-    names = list(dict.fromkeys([*matrices(base), *matrices(tuned)]))
-    mine, theirs = (dict(model.named_parameters(remove_duplicate=False)) for model in (base, tuned))
-    for p, q in _pieces(mine, theirs, names):
-        change, size = change + float((q - p) @ (q - p)), size + float(p @ p)
-    return (change / size) ** 0.5 if size else math.inf
+    places = [place for place in map(checkpoints.source, parents) if place is not None]
+    where = f" ({', '.join(places)})" if places else ""
+    return f"fine-tune one of the two models that were matched{where}"
 
 
 def _count(batch: tuple[int, ...]) -> int:

@@ -26,9 +26,10 @@ from lmc.files import TOO_LARGE, refuse_occupied, require_finite, scratch_folder
 from lmc.matching.alignment import mixture
 from lmc.matching.folder import describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import inherit
+from lmc.matching.likeness import cosine, matrices, warn_if_shared
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import card, changes, named
-from lmc.matching.pairing import cosine, matrices, require_pairable, warn_if_shared
+from lmc.matching.pairing import require_pairable
 from lmc.matching.verification import require_small
 from lmc.matching.weights import match_all, same_epsilon
 from lmc.symmetries import (

@@ -17,7 +17,8 @@ from lmc.checkpoints import preprocessing
 from lmc.errors import CheckpointError, DataError, IncompatibleModelsError, LmcError, UnsupportedModelError
 from lmc.matching import estimate, memory, pairing, prepare
 from lmc.matching.fine_tune import TUNED
-from lmc.matching.pairing import SHARED, independence, inspect_pair, require_pairable, size_of_change
+from lmc.matching.likeness import SHARED, independence, size_of_change
+from lmc.matching.pairing import inspect_pair, require_pairable
 from lmc.reproduce.training.shapes import LLAMA, PYTHIA
 from lmc.symmetries.families import class_names
 

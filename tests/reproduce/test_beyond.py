@@ -24,7 +24,7 @@ from lmc.reproduce.experiments import (
 )
 from lmc.reproduce.experiments.analyses import loss, similarity
 from lmc.reproduce.experiments.controls import finetune
-from lmc.reproduce.experiments.long_matches import Samples
+from lmc.reproduce.experiments.samples import Samples
 from lmc.reproduce.training.tasks import Digits
 from lmc.reproduce.training.trainer import TrainingRecipe, begun, train, until
 from lmc.symmetries.exactness import relative_change

@@ -24,8 +24,9 @@ from lmc.reproduce.experiments import (
     vision,
     where_it_ends,
 )
-from lmc.reproduce.experiments.long_matches import LongMatch, Samples, Study
+from lmc.reproduce.experiments.long_matches import LongMatch, Study
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
+from lmc.reproduce.experiments.samples import Samples
 from lmc.reproduce.experiments.stages import Campaign
 from lmc.reproduce.runs import Comparison, RateGrid, Run, Sweep
 from lmc.reproduce.training.budget import Budget

@@ -21,7 +21,8 @@ import torch
 from lmc.evaluation import evaluate
 from lmc.matching import Alignment, match
 from lmc.reproduce.experiments.controls import finetune
-from lmc.reproduce.experiments.long_matches import RATES, READ, Study, distance
+from lmc.reproduce.experiments.long_matches import READ, Study, distance
+from lmc.reproduce.experiments.samples import RATES
 from lmc.reproduce.training.budget import command
 from lmc.symmetries import state
 

@@ -22,7 +22,7 @@ from lmc.reproduce import results
 from lmc.reproduce.experiments import fine_tunes, neighbours, shared_starts, three_networks, two_sizes, two_tasks
 from lmc.reproduce.experiments.analyses import GRID
 from lmc.reproduce.experiments.comparison import load_pairs
-from lmc.reproduce.experiments.long_matches import Samples
+from lmc.reproduce.experiments.samples import Samples
 from lmc.reproduce.experiments.shared_starts import LOW, METHODS
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep

@@ -18,7 +18,8 @@ import torch
 
 from lmc.reproduce import results
 from lmc.reproduce.experiments import after_alignment, where_it_ends
-from lmc.reproduce.experiments.long_matches import ORDERS, RATES, LongMatch, Study
+from lmc.reproduce.experiments.long_matches import ORDERS, LongMatch, Study
+from lmc.reproduce.experiments.samples import RATES
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
 

@@ -22,7 +22,7 @@ from lmc.evaluation import Data
 from lmc.matching import Alignment, Change, match, taught, with_change
 from lmc.reproduce.experiments.analyses import layers, loss
 from lmc.reproduce.experiments.controls import finetune
-from lmc.reproduce.experiments.long_matches import RATES, Samples
+from lmc.reproduce.experiments.samples import RATES, Samples
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import canonicalize
 

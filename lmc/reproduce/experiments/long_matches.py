@@ -20,62 +20,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmc import corpora
 from lmc.errors import ArgumentError
-from lmc.evaluation import RESAMPLES, Data, as_data, evaluate, path
+from lmc.evaluation import RESAMPLES, Data, evaluate, path
 from lmc.matching import CLOSED_FORM, HIGHEST, Alignment, Endpoints, Learner, Recipe, independence, match
 from lmc.matching import READ as SKETCH
 from lmc.reproduce.experiments.comparison import best_start, load_pairs
 from lmc.reproduce.experiments.controls import Ensemble, finetune
 from lmc.reproduce.experiments.permuting import Soft, StraightThrough
+from lmc.reproduce.experiments.samples import SCORED, Samples
 from lmc.reproduce.kept_runs import KeptRuns
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import logits, state
 
 DRAWN = {"middle": (0.3, 0.7), "wide": (0.1, 0.9), "whole": (0.0, 1.0), "adaptive": HIGHEST}
-RATES = {"neox-docstrings": 2e-2, "vit-digits": 1e-2}  # dual's best, chosen by the committed grids
 READ = ("train", "match", "eval")  # training text, other text, and the evaluation samples themselves: a lower bound
-SCORED, GRID = 256, 25  # samples of a path, and points on the line
+GRID = 25  # points on the line
 SEEN, SEEN_GRID = 128, 9  # samples that matching has read, and points on the line over them
 ORDERS = {"straight-through": StraightThrough, "soft": Soft}
 AGREEMENT = 64  # samples over which the correlation of matched units is taken
-LENGTH = 128  # of a window of text
 
 
 def told(alignment: Alignment) -> dict[str, Any]:
     """The record of an alignment, but for the sketch of its samples, which takes more room than all results."""
     return {name: value for name, value in alignment.record.items() if name != SKETCH}
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a pair's studies read, by split; `eval` is what paths are scored on."""
-
-    train: Data
-    match: Data
-    eval: Data
-
-    @classmethod
-    def of(cls, pair: str, model: nn.Module) -> Self:
-        """The data of a shipped pair."""
-        if pair.startswith("neox-docstrings"):
-            tokenizer = corpora.byte_tokenizer()
-            limits = {"train": None, "match": None, "eval": SCORED}
-            found: dict[str, object] = {
-                split: corpora.tokens("embedded", split, tokenizer, LENGTH, limit=limit)
-                for split, limit in limits.items()
-            }
-        else:
-            found = {
-                split: corpora.images("digits", split, size=8, mean=(0.5,), std=(0.5,))
-                for split in ("train", "match", "eval")
-            }
-        return cls(**{split: as_data(data, model) for split, data in found.items()})
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lmc.checkpoints import preprocessing
 from lmc.evaluation import Data, as_data, losses, path
 from lmc.matching import Alignment, barycentric, match, match_activations, match_weights
 from lmc.reproduce.experiments.analyses import GRID, features_of_the_middle, layer_by_layer, loss, similarity
-from lmc.reproduce.experiments.long_matches import RATES, Samples
+from lmc.reproduce.experiments.samples import RATES, Samples
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import SCALE, Fixed, ModelSpec, Moved, Permutation, Space, Transform, canonicalize, rebuild, state
 from lmc.symmetries.families import spec as spec_of

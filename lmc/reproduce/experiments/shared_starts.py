@@ -18,7 +18,7 @@ import torch
 from lmc.evaluation import path
 from lmc.matching import match
 from lmc.reproduce.experiments.analyses import GRID, loss
-from lmc.reproduce.experiments.long_matches import RATES, Samples
+from lmc.reproduce.experiments.samples import RATES, Samples
 from lmc.reproduce.experiments.two_sizes import smaller
 from lmc.reproduce.runs import Pair
 from lmc.reproduce.training.shipped_pairs import KINDS

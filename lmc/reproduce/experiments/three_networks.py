@@ -20,8 +20,8 @@ from lmc.matching import match
 from lmc.reproduce.experiments.analyses import loss
 from lmc.reproduce.experiments.comparison import third
 from lmc.reproduce.experiments.k_models import measured
-from lmc.reproduce.experiments.long_matches import RATES, Samples
 from lmc.reproduce.experiments.neighbours import narrowed, straight_through
+from lmc.reproduce.experiments.samples import RATES, Samples
 from lmc.reproduce.runs import Pair
 
 EDGE = 5  # points on an edge of the simplex

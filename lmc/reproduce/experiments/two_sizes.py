@@ -12,7 +12,7 @@ from typing import Any
 from lmc.evaluation import path
 from lmc.matching import match
 from lmc.reproduce.experiments.analyses import GRID, loss
-from lmc.reproduce.experiments.long_matches import RATES, Samples
+from lmc.reproduce.experiments.samples import RATES, Samples
 from lmc.reproduce.runs import Pair
 from lmc.reproduce.training.shipped_pairs import KINDS
 from lmc.reproduce.training.tasks import Digits, Docstrings, Task

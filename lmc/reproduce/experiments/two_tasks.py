@@ -21,7 +21,7 @@ from lmc.reproduce.experiments.analyses import loss
 from lmc.reproduce.experiments.comparison import third
 from lmc.reproduce.experiments.controls import finetune
 from lmc.reproduce.experiments.fine_tunes import TUNED, TUNING_RATE, shifts
-from lmc.reproduce.experiments.long_matches import Samples
+from lmc.reproduce.experiments.samples import Samples
 from lmc.reproduce.runs import Pair
 from lmc.symmetries import canonicalize, state
 

@@ -25,7 +25,8 @@ from lmc import corpora
 from lmc.errors import DataError
 from lmc.reproduce import results
 from lmc.reproduce.experiments import long_matches
-from lmc.reproduce.experiments.long_matches import DRAWN, ORDERS, RATES, READ, LongMatch, Study
+from lmc.reproduce.experiments.long_matches import DRAWN, ORDERS, READ, LongMatch, Study
+from lmc.reproduce.experiments.samples import RATES
 from lmc.reproduce.pair_means import mean
 from lmc.reproduce.runs import Comparison, Headline, Run, Sweep
 from lmc.reproduce.training.budget import command
