@@ -133,7 +133,7 @@ def differing_around(first: Vocabulary, second: Vocabulary) -> str:
 
 
 def _around(tokens: Vocabulary) -> Any:
-    """What stands around a text by the names of tokens, without their ids, which may differ."""
+    """What stands around a text by the names of tokens, without their ids, which may differ; None for nothing."""
 
     def named(found: dict[str, Any]) -> dict[str, Any]:  # a pair in a list: a token and its id
         return {
@@ -142,7 +142,20 @@ def _around(tokens: Vocabulary) -> Any:
             if key != "ids"
         }
 
-    return json.loads(json.dumps(tokens.around), object_hook=named)
+    return _putting(json.loads(json.dumps(tokens.around), object_hook=named))
+
+
+def _putting(processor: Any) -> Any:
+    """A post-processor without the parts that put no token anywhere."""
+    match processor:
+        case {"type": "Sequence", "processors": list(parts)}:
+            kept = [part for part in map(_putting, parts) if part is not None]
+            return kept[0] if len(kept) == 1 else kept or None
+        case {"type": "ByteLevel"}:  # it moves offsets
+            return None
+        case {"type": "TemplateProcessing", "special_tokens": dict(named)} if not named:
+            return None
+    return processor
 
 
 def overlap(first: Vocabulary, second: Vocabulary) -> str:
