@@ -44,7 +44,9 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 
 LICENCE = "licence"  # its text: of a model that is nothing else in another layout; of others a card says what is known
-_LICENCE = re.compile("licen[cs]e|copying", re.IGNORECASE)
+_TEXT = r"[\w-]*(\.(txt|md|rst|html|pdf))?"  # how the name of a text ends
+_LICENCE = re.compile(rf"[\w.-]*(licen[cs]e|copying|use_policy|terms_of_use){_TEXT}", re.IGNORECASE)
+_NOTICE = re.compile(rf"notice{_TEXT}", re.IGNORECASE)
 STOPS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
 # Older files have these generation settings in the configuration, where a stock class reads them if nothing else does.
 OLDER = (
@@ -133,7 +135,11 @@ def licences(folder: Path) -> list[Path]:
     >>> licences(Path("run-1"))
     []
     """
-    return sorted(path for path in folder.iterdir() if path.is_file() and _LICENCE.match(path.name))
+    return _called(folder, _LICENCE)
+
+
+def _called(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and name.fullmatch(path.name))
 
 
 def require_tokenizer(folder: Path) -> None:
@@ -148,7 +154,7 @@ def _has_vocabulary(folder: Path | None) -> bool:
 
 def _files(folder: Path, kind: str) -> list[Path]:
     if kind == LICENCE:
-        return licences(folder) + sorted(path for path in folder.glob("NOTICE*") if path.is_file())
+        return licences(folder) + _called(folder, _NOTICE)
     return [path for pattern in _KINDS[kind] for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 

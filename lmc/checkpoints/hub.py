@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 PATIENCE = 15  # seconds for the hub's first answer
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "bpe.codes", "README.md"]
-SMALL += ["[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*", "COPYING*", "NOTICE*"]
+SMALL += ["*[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*", "COPYING*", "N[Oo][Tt][Ii][Cc][Ee]*", "USE_POLICY*"]
 # The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}

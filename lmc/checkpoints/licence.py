@@ -14,7 +14,7 @@ from typing import Any
 from lmc.checkpoints import belongings
 from lmc.checkpoints.hub import Source
 from lmc.errors import CheckpointError, inert
-from lmc.files import read_json
+from lmc.files import read_json, sha256
 
 LARGEST_CARD = 2**20  # bytes
 LINE = "licence: parent 0: "  # how the line of a card begins that names those of several parents
@@ -26,43 +26,58 @@ class Stated:
     """What one parent's card says: its licence in words, and the repositories that the model comes from.
 
     `head` is what says so at the head of a card: a licence of no list there stands as `other`, with its name. `file`
-    lies beside a card that says nothing.
+    lies beside a card that says nothing, or `other`; `digest` is that of its text, and `place` the model's name.
     """
 
     licence: str | None
     bases: tuple[str, ...]
     head: Mapping[str, Any] = field(default_factory=dict, compare=False)
     file: str | None = None
+    digest: str | None = None
+    place: str = ""
 
     @property
     def words(self) -> str:
-        """What is known of the licence."""
-        return self.licence or (f"that of its file {self.file}" if self.file else "not stated")
+        """What is known of the licence, for a reader who knows which model is meant."""
+        if self.file is None:
+            return self.licence or "not stated"
+        return f"{self.licence}, in its file {self.file}" if self.licence else f"that of its file {self.file}"
+
+    @property
+    def told(self) -> str:
+        """The same for a card that may be read elsewhere, where another file of that name may lie."""
+        return self.words + (f" of {inert(self.place)}" if self.file else "")
 
 
 def of(source: Source) -> Stated:
     """What the card in a folder says, or timm's record; a repository of the hub is its own base."""
-    found = {**_of_record(source), **_metadata(source)}
+    found = {**_of_record(source), **(_metadata(source) or {})}
     bases = found.get("base_model")
     listed = bases if isinstance(bases, list) else [bases]
     named = (source.repository,) if source.repository else tuple(b for b in listed if isinstance(b, str))
+    files = [path.name for path in belongings.licences(source.folder)]
+    text = (files[0], sha256(source.folder / files[0]), source.name) if files else ()
     match found:
         case {"license": "other", "license_name": str(name)}:
             link = str(found.get("license_link"))
             there = {"license_link": link} if link.startswith("https://") else {}  # one within the folder stays behind
-            return Stated(name, named, {"license": "other", "license_name": name} | there)
+            return Stated(name, named, {"license": "other", "license_name": name} | there, *text)
+        case {"license": "other"}:
+            return Stated("other", named, {"license": "other"}, *text)
         case {"license": str(name)}:
             return Stated(name, named, {"license": name})
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
-    files = [path.name for path in belongings.licences(source.folder)]
-    files += ["README.md"] if _of_several(source) else []  # a merged model's card says it in its text
-    return Stated(None, named, file=files[0] if files else None)
+    if not text and (
+        _of_several(source) or _metadata(source) is None
+    ):  # where a card's text, or nothing legible, says it
+        text = ("README.md", sha256(source.folder / "README.md"), source.name)
+    return Stated(None, named, {}, *text)
 
 
 def others(source: Source) -> list[str]:
     """What else a card's head says, by its names."""
-    return sorted({str(name)[:40] for name in _metadata(source)} - _KNOWN)
+    return sorted({str(name)[:40] for name in _metadata(source) or {}} - _KNOWN)
 
 
 def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
@@ -72,28 +87,36 @@ def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
     'mit (adapter) and cc-by-nc-4.0 (base)'
     """
     bases = list(dict.fromkeys(base for part in parts.values() for base in part.bases))
-    first, *others = parts.values()
     metadata: dict[str, Any] = {"base_model": bases} if bases else {}
     if not any(part.licence or part.file for part in parts.values()):
         return metadata
-    if first.licence and all(other.licence == first.licence for other in others):
-        return {**_head(first), **metadata}
-    words = " and ".join(f"{part.words} ({what})" for what, part in parts.items())
+    every = list(parts.values())
+    if _one(every) and not any(part.file for part in every):
+        return {**_head(every[0]), **metadata}
+    words = " and ".join(f"{part.told} ({what})" for what, part in parts.items())
     return {"license": "other", "license_name": words} | metadata
 
 
 def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
-    """The metadata of a merged model's card, and what is to be said in its text."""
+    """The metadata of a merged model's card, and what is to be said in its text; of one parent all is metadata."""
+    if len(parents) == 1:
+        return joined({"model": parents[0]}), []
     bases = list(dict.fromkeys(base for parent in parents for base in parent.bases))
     metadata: dict[str, Any] = {"base_model": bases} if bases else {}
-    licences = [parent.licence for parent in parents]
-    if licences[0] is not None and len(set(licences)) == 1:
+    if _one(parents):
         return {**_head(parents[0]), **metadata}, []
     if not any(parent.licence or parent.file for parent in parents):
         return metadata, []
     first, *more = (inert(parent.words) for parent in parents)
     found = "; ".join([first, *(f"parent {k}: {words}" for k, words in enumerate(more, start=1))])
     return metadata, [f"{LINE}{found}; look which of them hold for the mixture before you publish it"]
+
+
+def _one(parts: Sequence[Stated]) -> bool:
+    """Whether all state the same licence, and do not mean other texts by it."""
+    return parts[0].licence is not None and (
+        len({part.licence for part in parts}) == 1 and len({part.digest for part in parts if part.digest}) < 2
+    )
 
 
 def _head(stated: Stated) -> Mapping[str, Any]:
@@ -118,8 +141,8 @@ def _of_several(source: Source) -> bool:
     return small and f"\n- {LINE}" in card.read_text(encoding="utf8", errors="replace")
 
 
-def _metadata(source: Source) -> dict[str, Any]:
-    """The head of a model card; nothing where there is none that can be read."""
+def _metadata(source: Source) -> dict[str, Any] | None:
+    """The head of a model card, which may be empty; None where there is one that cannot be read."""
     from huggingface_hub.repocard import metadata_load
     from yaml import YAMLError  # the hub's library brings it
 
@@ -129,4 +152,4 @@ def _metadata(source: Source) -> dict[str, Any]:
     try:
         return metadata_load(card) or {}
     except (YAMLError, ValueError, OSError, RecursionError):
-        return {}
+        return None

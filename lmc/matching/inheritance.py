@@ -17,7 +17,7 @@ from lmc import checkpoints
 from lmc.checkpoints import belongings, hub, licence
 from lmc.errors import ArgumentError, inert
 from lmc.files import read_json
-from lmc.symmetries.families import Tokens, family_of
+from lmc.symmetries.families import Tokens, contexts, family_of
 
 MADE_OF = "made_of.json"  # in the folder of prepared parents (see `parents`): what they were made of
 
@@ -41,6 +41,9 @@ class Inheritance:
         other = parents[self.generation]
         if hasattr(model, "can_generate") and model.can_generate():
             model.generation_config = copy.deepcopy(other.generation_config)
+            most = contexts([model])[0]
+            if most < contexts([other])[0] and (model.generation_config.max_length or 0) > most:
+                model.generation_config.max_length = most
             for name in belongings.STOPS:
                 setattr(model.config, name, getattr(other.config, name, None))
         kinds = [getattr(getattr(m, "config", None), "tokenizer_class", None) for m in (model, parents[self.tokenizer])]

@@ -66,12 +66,14 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
         for k, adapter in joined.items():
             adapters.write(adapter, folder / _target(k, adapter.source))
 
-    _fill(place, {"parents": made_of, "words": words}, write)
+    sources = [*where, *(one.base.source for one in joined.values())]
+    _fill(place, sources, {"parents": made_of, "words": words}, write)
     return ready
 
 
-def _fill(place: Path, made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
+def _fill(place: Path, sources: Sequence[hub.Source], made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Let `write` fill the folder, unless an earlier run has filled it from the very same. Raises CheckpointError."""
+    made_of = {**made_of, "licences": [[stated.told, stated.digest] for stated in map(licence.of, sources)]}
     if place.is_dir() and any(place.iterdir()):
         before = read_json(place / MADE_OF) if (place / MADE_OF).is_file() else {}
         written = before.pop(WRITTEN, None)
@@ -129,7 +131,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
         changes = [f"cut to texts of {read[0]:,} tokens"] if k in longer else []
         changes += [f"written in the shapes of {like_name}"] if k in smaller else []
         words[target] = f"{blueprints[k].source.name}, {' and '.join(changes)}"
-    _fill(place, {"like": largest, "parents": made_of, "words": words}, write)
+    _fill(place, [b.source for b in blueprints], {"like": largest, "parents": made_of, "words": words}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 
@@ -176,7 +178,7 @@ def _shared(names: Sequence[str], place: Path, choice: str) -> list[str]:
         for k, target in enumerate(targets)
         if not stays[k]
     }
-    _fill(place, {"vocabulary": choice, "parents": made_of, "words": words}, write)
+    _fill(place, [b.source for b in blueprints], {"vocabulary": choice, "parents": made_of, "words": words}, write)
     return ready
 
 

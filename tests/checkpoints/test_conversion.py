@@ -211,11 +211,13 @@ def test_the_licence_of_what_is_converted_goes_along(tmp_path: Path) -> None:
     assert "license: cc-by-nc-4.0\n" in head and "base_model" in head and "org/base" in head
     (tmp_path / "old/README.md").unlink()
     (tmp_path / "old/LICENSE.md").write_text("Ask first.")
-    (tmp_path / "old/NOTICE").write_text("Made by many.")
+    more = {"NOTICE": "Made by many.", "MODEL_LICENSE": "As a whole.", "Use_Policy.md": "Not for weapons."}
+    for name, text in more.items():
+        (tmp_path / "old" / name).write_text(text)
     convert(tmp_path / "old", tmp_path / "other")
     assert "that of its file LICENSE.md" in (tmp_path / "other/README.md").read_text()
     assert (tmp_path / "other/LICENSE.md").read_text() == "Ask first."
-    assert (tmp_path / "other/NOTICE").read_text() == "Made by many."
+    assert {name: (tmp_path / "other" / name).read_text() for name in more} == more
     (tmp_path / "old/modules.json").write_text("[]")
     with pytest.warns(UserWarning, match=r"modules\.json: what follows the transformer \(its pooling, dense layers\)"):
         convert(tmp_path / "old", tmp_path / "third")

@@ -602,7 +602,7 @@ def test_a_template_of_another_tokenizer_is_not_read_where_a_model_has_none(
             "- licence: parent 0: mit; parent 1: apache-2.0; look which",
         ),
         ("license: mit", "language: en", "- licence: parent 0: mit; parent 1: not stated; look which"),
-        ("license: [1", "license: mit", "- licence: parent 0: not stated; parent 1: mit; look which"),
+        ("license: [1", "license: mit", "- licence: parent 0: that of its file README.md; parent 1: mit; look which"),
         ("license: other\nlicense_name: own", "license: own", ""),
         ("license: [own, mit]", "license:\n- own\n- mit", ""),
         ("license: [own, mit]", "license: own", "- licence: parent 0: own, mit; parent 1: own; look which"),
@@ -631,6 +631,9 @@ def test_a_licence_that_only_a_file_states_is_said(here: Path, run: Callable[...
     assert "- licence: parent 0: not stated; parent 1: that of its file LICENSE.txt; look which" in card
     assert run("match merged x --method canonical --out again")[0] == 0
     assert "- licence: parent 0: that of its file README.md; parent 1: not stated" in run("merge again --out m2")[1]
+    assert run("match x b --method canonical --out ends --export")[0] == 0
+    heads = [Path(f"ends/models/endpoint-{k}/README.md").read_text() for k in (0, 1)]
+    assert "license" not in heads[0] and "license_name: that of its file LICENSE.txt of b (model)\n" in heads[1]
 
 
 def test_a_tokenizer_without_its_vocabulary_is_passed_over(here: Path, run: Callable[..., Outcome]) -> None:

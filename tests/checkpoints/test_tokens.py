@@ -444,7 +444,7 @@ def test_how_a_list_of_words_is_read_counts(tmp_path: Path, run: Any, monkeypatc
         Path(name, "vocab.txt").write_text("".join(f"w{i}\n" for i in range(30)))
         Path(name, "tokenizer_config.json").write_text(json.dumps({"do_lower_case": bool(k)}))
     code, _, err = run("match a b --method naive --out aligned")
-    assert code == 2 and "vocab.txt, settings: text becomes other tokens" in err
+    assert code == 2 and "vocab.txt, as do_lower_case of tokenizer_config.json has it: text becomes other" in err
     Path("a/tokenizer_config.json").unlink()  # lower case is the default
     assert run("match a b --method naive --out aligned")[0] == 0
 
@@ -473,11 +473,26 @@ def test_a_setting_beside_a_tokenizer_that_changes_how_text_is_cut_counts(
 
 
 def test_a_licence_that_only_a_file_states_is_known_of_a_model_with_another_vocabulary(tmp_path: Path) -> None:
-    for k, (name, words) in enumerate(zip("ab", (W, W[::-1]), strict=True)):
+    for k, (name, words) in enumerate(zip("ab", ([*W, "less"], [*W[::-1], "more"]), strict=True)):
         checkpoint(tmp_path / name, k, words)
-        (tmp_path / name / "LICENSE").write_text("Ask first.")
-    ready = prepare([str(tmp_path / name) for name in "ab"], tmp_path / "ready", "first")
-    assert licence.of(hub.locate(ready[1])).words == "that of its file LICENSE (model)"
+        (tmp_path / name / "LICENSE").write_text(f"Ask {name} first.")
+    ready = prepare([str(tmp_path / name) for name in "ab"], tmp_path / "ready", "union")
+    stated = [licence.of(hub.locate(place)) for place in ready]
+    assert [each.words for each in stated] == [f"that of its file LICENSE of {name} (model)" for name in "ab"]
+    assert "license" not in licence.of_all(stated)[0]  # they are not one
+
+
+@pytest.mark.parametrize("named", [{}, {"license_name": "custom"}])
+def test_licences_of_one_name_with_other_texts_are_not_one(named: dict[str, str], tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        folder = tmp_path / name
+        lmc.save(pico.llama(k, torch.float32), folder, card="A model.", metadata={"license": "other", **named})
+        (folder / "LICENSE").write_text("Ask a first." if name == "c" else f"Ask {name} first.")
+    a, b, c = (licence.of(hub.locate(tmp_path / name)) for name in "abc")
+    word = named.get("license_name", "other")
+    metadata, (line,) = licence.of_all([a, b])
+    assert "license" not in metadata and f"parent 0: {word}, in its file LICENSE; parent 1: {word}, in its" in line
+    assert licence.of_all([a, c]) == ({"license": "other", **named}, [])
 
 
 def test_models_in_memory_whose_tokens_differ_are_refused_unless_they_were_changed(tmp_path: Path) -> None:
