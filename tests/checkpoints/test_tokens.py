@@ -377,6 +377,7 @@ def test_one_vocabulary_is_used_again_only_for_what_was_asked(
     checkpoint(tmp_path / "a", 0, W)
     checkpoint(tmp_path / "b", 1, W[::-1])
     checkpoint(tmp_path / "c", 2, W[::-1])
+    (tmp_path / "b/README.md").unlink()
     line = "match a b --method naive --vocabulary first --out aligned"
     assert run(line)[0] == 0
     shutil.rmtree("aligned")
@@ -384,6 +385,9 @@ def test_one_vocabulary_is_used_again_only_for_what_was_asked(
         code, _, err = run(other)
         assert code == 2 and not Path("aligned").exists()
         assert "aligned.parents: expected what these models become, found it made of others" in err
+    (tmp_path / "b/README.md").write_text("---\nlicense: mit\n---\n")
+    assert run(line)[0] == 2
+    (tmp_path / "b/README.md").unlink()
     assert run(line)[0] == 0
 
 
