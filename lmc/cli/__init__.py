@@ -358,7 +358,7 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
     refuse_own(alignment, out)
     require_known(tuned)
     from lmc import checkpoints
-    from lmc.matching import Alignment, base_of, prepare, require_tunable
+    from lmc.matching import Alignment, prepare, require_tunable
 
     with scratch_folder("lmc-") as aside:
         (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
@@ -366,7 +366,7 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
         aligned = Alignment.load(alignment)
         require_tunable(blueprint.model, aligned.parents)
         model = checkpoints.load(blueprint)
-        base = base_of(model, aligned.parents)
+        base = aligned.base_of(model)
         if verify:
             require_ends_of(aligned, alignment)
         print(aligned.export_transported(model, out, tuned, base))

@@ -15,8 +15,8 @@ from lmc.checkpoints import preprocessing, same_tokens
 from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
-from lmc.matching.carrying import taught, with_change
-from lmc.matching.fine_tune import Base, base_of, canonical_form
+from lmc.matching.carrying import difference, taught, with_change
+from lmc.matching.fine_tune import ALIGNED, AS_IT_IS, CANONICAL, Base, base_of, canonical_form
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit, of_parts
 from lmc.matching.mergekit import write_configurations
@@ -123,31 +123,48 @@ class Alignment:
 
         >>> carried = alignment.transport(tuned)         # tuned from a: what it learned, on b
 
-        A fine-tune of a parent's canonical form, as this makes and an export may be, is one of that parent, too. Exact
-        where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Can a
+        A fine-tune of a parent in canonical form, as this makes it, or as it was aligned, is one of that parent, too.
+        Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Can a
         fine-tune be carried to another network?*). Of `naive` the change is added as it is. Raises ArgumentError for a
         model that is no fine-tune of either parent, or is one of them, CheckpointError where a head of its base was
         never trained.
         """
-        return self._carried(tuned, self._base_of(tuned))
+        return self._carried(tuned, self.base_of(tuned))
 
-    def _base_of(self, tuned: nn.Module) -> Base:
+    def base_of(self, tuned: nn.Module) -> Base:
+        """Which parent a model was fine-tuned from, in which form of it, and the size of its change.
+
+        >>> alignment.base_of(tuned).number
+        0
+
+        Raises what `transport` does.
+        """
         require_tunable(tuned, self.parents)
-        return base_of(tuned, self.parents)
+        return base_of(tuned, self.parents, self._rewritten())
+
+    def _rewritten(self) -> Iterator[tuple[int, str, nn.Module]]:
+        for k in range(len(self.parents)):
+            yield k, CANONICAL, canonical_form(self.endpoints[k])
+            if self.method != "naive":
+                yield k, ALIGNED, self.models[k]
 
     def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
         """The other parent with what `tuned`, made from this one, was taught."""
-        tuned, k = preprocessing.of_its_base(tuned, self.parents[base.number]), base.number
-        if self.method == "naive" and base.canonical:
-            what = "expected a change of a parent as it is, which naive adds as it is, found one of its canonical form"
+        k, own = base.number, self.endpoints[base.number]
+        tuned = preprocessing.of_its_base(tuned, self.parents[k])
+        if self.method == "naive" and base.form != AS_IT_IS:
+            what = f"expected a change of a parent as it is, which naive adds as it is, found one of it {base.form}"
             raise ArgumentError(f"tuned: {what}; match by --method weights, which knows it")
         if self.method == "naive":
             return self._added(tuned, k)
-        own = canonical_form(self.endpoints[k]) if base.canonical else self.endpoints[k]
-        change = taught(own, preprocessing.common((self.parents[0], tuned))[1])
+        tuned, onward = preprocessing.common((self.parents[0], tuned))[1], self.transforms[1 - k].inverse()
+        if base.form == ALIGNED:
+            change = difference(self.models[k], tuned)
+        else:
+            change = taught(canonical_form(own) if base.form == CANONICAL else own, tuned)
+            onward = onward @ self.transforms[k]
         if not any(bool(tensor.any()) for tensor in change.values()):
             raise ArgumentError(NO_CHANGE)
-        onward = self.transforms[1 - k].inverse() @ self.transforms[k]
         return with_change(
             canonical_form(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
         )
@@ -254,7 +271,7 @@ class Alignment:
         >>> text = alignment.export_transported(tuned, "carried")
 
         `place`: where the tuned model is, as the card is to say it, if it was read from another place. `base`: what
-        `lmc.matching.base_of` says of it, if it was asked. Raises what `transport` does, and IncompatibleModelsError
+        `base_of` says of it, if it was asked. Raises what `transport` does, and IncompatibleModelsError
         where tokens of the parents mean others to it.
         """
         places = [checkpoints.source(model) for model in (*self.parents, tuned)]
@@ -264,7 +281,7 @@ class Alignment:
             advice = f"{tune_advice(self.parents)} with its tokenizer"
             same_tokens.require_same(first, own, "the parents and it", advice, more=True)
             checkpoints.foreign.warn_of_rest(own)
-        k, size, canonical = base = base or self._base_of(tuned)
+        k, size, form = base = base or self.base_of(tuned)
         carried = self._carried(tuned, base)
         sources = (tuned, self.parents[k])  # what its folder lacks, if it has one
         found, (name, origin) = _inherited(sources), known(tuned)
@@ -276,7 +293,7 @@ class Alignment:
         origin = made_of[0] if made_of else origin  # an adapter, say, whose joined weights are not kept
         others = [note for note in found.notes if not note.startswith("parent 0: ")]
         notes = [note.replace("parent 0", "the fine-tune").replace("parent 1", "its base") for note in others]
-        notes += ["its base is taken in canonical form, from which it is the smaller change"] if canonical else []
+        notes += [f"its base is taken {form}, from which it is the smaller change"] if form != AS_IT_IS else []
         text = carried_card(
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size, notes
         )

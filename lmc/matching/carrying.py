@@ -26,11 +26,22 @@ def taught(base: nn.Module, tuned: nn.Module) -> Change:
 
     Raises CheckpointError where the base has a head that was never trained.
     """
-    spec, frame = spec_of(base), balancing(base)
+    frame = balancing(base)
+    return {name: frame.moved(name, change) for name, change in difference(base, tuned).items()}
+
+
+def difference(base: nn.Module, tuned: nn.Module) -> Change:
+    """The same where the heads of the base, which is in canonical form, stay as they are.
+
+    >>> aligned = alignment.models[0]
+    >>> max(float(tensor.abs().max()) for tensor in difference(aligned, aligned).values())
+    0.0
+    """
     before, after = (
-        Canonical(spec, {n: t.double() for n, t in state(model).items()}, balance=False) for model in (base, tuned)
+        Canonical(spec_of(base), {n: t.double() for n, t in state(model).items()}, balance=False)
+        for model in (base, tuned)
     )
-    return {name: frame.moved(name, after[name] - before[name]) for name in before}
+    return {name: after[name] - before[name] for name in before}
 
 
 def with_change(model: nn.Module, change: Change, factor: float = 1.0) -> nn.Module:

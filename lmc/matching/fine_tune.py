@@ -5,6 +5,7 @@
 """
 
 import warnings
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -18,37 +19,39 @@ from lmc.symmetries.families import spec as spec_of
 # Share of its base that a change may have to be a fine-tune's. Those made here change it by 0.11 to 0.27, training that
 # is as long again by 0.22; the midpoint of two networks is 0.7 from each, and another network 1.36 to 1.47.
 TUNED = 0.5
-ALIKE = 0.999  # of a parent that is in canonical form the two distances differ by rounding
+ALIKE = 0.999  # two forms of a parent may be one; then their distances differ by rounding
+AS_IT_IS, CANONICAL, ALIGNED = "as it is", "in canonical form", "as it was aligned"  # forms of a parent
 
 
 class Base(NamedTuple):
-    """Of which parent a model is a fine-tune, the size of its change, and whether that is one of the canonical form.
-
-    What `transport` and an exported endpoint are made of is a parent in canonical form, which computes the same.
-    """
+    """Of which parent a model is a fine-tune, the size of its change, and the form of that parent which it changed."""
 
     number: int
     size: float
-    canonical: bool
+    form: str = AS_IT_IS
 
 
-def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> Base:
-    """Which of two parents a model was fine-tuned from, as it is or in canonical form, by `size_of_change`.
+def base_of(
+    tuned: nn.Module, parents: Sequence[nn.Module], rewritten: Iterable[tuple[int, str, nn.Module]] = ()
+) -> Base:
+    """Which of two parents a model was fine-tuned from, by `size_of_change`.
 
     >>> base_of(a, (a, b))
-    Base(number=0, size=0.0, canonical=False)
+    Base(number=0, size=0.0, form='as it is')
 
-    Its shape is theirs (`require_tunable`). Raises ArgumentError for a model of neither, and UnsupportedModelError for
-    one that computes something else than its settings say.
+    `rewritten`: other forms of them, each with the parent's number and a name: what `transport` and an export make is a
+    parent rewritten, and that is no change. `tuned` has the shape of the parents (`require_tunable`). Raises
+    ArgumentError for a model of neither, and UnsupportedModelError for one that computes something else than its
+    settings say.
     """
     require_stock(tuned)
-    as_they_are = [Base(k, size_of_change(parent, tuned), False) for k, parent in enumerate(parents)]
-    found = min(as_they_are, key=lambda base: base.size)
+    as_they_are = [Base(k, size_of_change(parent, tuned)) for k, parent in enumerate(parents)]
+    found, model = min(zip(as_they_are, parents, strict=True), key=lambda both: both[0].size)
     if found.size:
         with suppress(CheckpointError):  # a parent without a canonical form has no fine-tunes of it
-            rewritten = [Base(k, size_of_change(canonical_form(p), tuned), True) for k, p in enumerate(parents)]
-            nearest = min(rewritten, key=lambda base: base.size)
-            found = nearest if nearest.size < ALIKE * found.size else found
+            for k, form, other in rewritten:
+                size = size_of_change(other, tuned)
+                found, model = (Base(k, size, form), other) if size < ALIKE * found.size else (found, model)
     if found.size >= TUNED:
         sizes = " and ".join(f"{base.size:.2f}" for base in as_they_are)
         raise ArgumentError(
@@ -56,7 +59,7 @@ def base_of(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> Base:
             f"{TUNED} of their size, found changes of {sizes}; match its own base with the model that should get it"
         )
     spec = spec_of(tuned)
-    if spec.epsilon and (own := epsilon(tuned, spec)) != (expected := epsilon(parents[found.number], spec)):
+    if spec.epsilon and (own := epsilon(tuned, spec)) != (expected := epsilon(model, spec)):
         what = f"the {spec.epsilon.field} of its base, {expected:g}, found {own:g}"
         raise ArgumentError(f"tuned: expected {what}, which is no change of weights; set it to that")
     return found
