@@ -23,7 +23,7 @@ from lmc.checkpoints import preprocessing
 from lmc.corpora import pictures, texts
 from lmc.corpora.encoding import encode
 from lmc.corpora.names import kind, require_kind
-from lmc.errors import ArgumentError, DataError, one_line, require_whole
+from lmc.errors import ArgumentError, DataError, inert, one_line, require_whole
 from lmc.symmetries.families import Tokens, class_names, family_of
 
 if TYPE_CHECKING:
@@ -211,7 +211,9 @@ def load(
     seen = preprocessing.require(model)
     classes = pictures.read(corpus, split).classes
     if (count := len(classes)) != read.classes:
-        raise DataError(f"corpus '{corpus}' ({split}): expected the model's {read.classes} classes, found {count}")
+        listed = ", ".join(inert(name)[:30] for name in classes[:5]) + (", …" if count > 5 else "")
+        what = f"expected the model's {read.classes} classes, found {count} ({listed})"
+        raise DataError(f"corpus '{corpus}' ({split}): {what}; is every folder one of them?")
     x, labels = images(
         corpus,
         split,
