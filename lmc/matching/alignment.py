@@ -143,10 +143,11 @@ class Alignment:
         return base_of(tuned, self.parents, self._rewritten())
 
     def _rewritten(self) -> Iterator[tuple[int, str, nn.Module]]:
-        for k in range(len(self.parents)):
-            yield k, CANONICAL, canonical_form(self.endpoints[k])
-            if self.method != "naive":
-                yield k, ALIGNED, self.models[k]
+        """Other forms of the parents, one at a time."""
+        for k, (parent, transform) in enumerate(zip(self.endpoints, self.transforms, strict=True)):
+            yield k, CANONICAL, (canonical := canonical_form(parent))
+            if transform.moving:
+                yield k, ALIGNED, transform.apply(canonical)
 
     def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
         """The other parent with what `tuned`, made from this one, was taught."""
@@ -159,7 +160,7 @@ class Alignment:
             return self._added(tuned, k)
         tuned, onward = preprocessing.common((self.parents[0], tuned))[1], self.transforms[1 - k].inverse()
         if base.form == ALIGNED:
-            change = difference(self.models[k], tuned)
+            change = difference(self.transforms[k].apply(canonical_form(own)), tuned)
         else:
             change = taught(canonical_form(own) if base.form == CANONICAL else own, tuned)
             onward = onward @ self.transforms[k]
