@@ -16,7 +16,7 @@ from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
 from lmc.matching.carrying import difference, taught, with_change
-from lmc.matching.fine_tune import ALIGNED, AS_IT_IS, CANONICAL, Base, base_of, canonical_form
+from lmc.matching.fine_tune import ALIGNED, AS_IT_IS, CANONICAL, Base, Form, base_of, canonical_form
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import Inheritance, inherit, of_parts
 from lmc.matching.mergekit import write_configurations
@@ -25,7 +25,9 @@ from lmc.matching.pairing import require_pairable, require_tunable, tune_advice
 from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
     SCALE,
+    Canonical,
     ModelSpec,
+    Moved,
     Transform,
     epsilon,
     example_inputs,
@@ -142,12 +144,13 @@ class Alignment:
         require_tunable(tuned, self.parents)
         return base_of(tuned, self.parents, self._rewritten())
 
-    def _rewritten(self) -> Iterator[tuple[int, str, nn.Module]]:
-        """Other forms of the parents, one at a time."""
+    def _rewritten(self) -> Iterator[Form]:
+        """The other forms of the parents."""
         for k, (parent, transform) in enumerate(zip(self.endpoints, self.transforms, strict=True)):
-            yield k, CANONICAL, (canonical := canonical_form(parent))
+            canonical, own = Canonical(transform.spec, state(parent)), epsilon(parent, transform.spec)
+            yield Form(k, CANONICAL, canonical, own)
             if transform.moving:
-                yield k, ALIGNED, transform.apply(canonical)
+                yield Form(k, ALIGNED, Moved(transform, canonical), own * transform.scale**2)
 
     def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
         """The other parent with what `tuned`, made from this one, was taught."""

@@ -5,15 +5,16 @@
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, CheckpointError
-from lmc.matching.likeness import size_of_change
-from lmc.symmetries import canonicalize, epsilon, require_stock
+from lmc.matching.likeness import size_of_change, squares
+from lmc.symmetries import canonicalize, epsilon, require_stock, state
 from lmc.symmetries.families import spec as spec_of
 
 # Share of its base that a change may have to be a fine-tune's. Those made here change it by 0.11 to 0.27, training that
@@ -31,36 +32,49 @@ class Base(NamedTuple):
     form: str = AS_IT_IS
 
 
-def base_of(
-    tuned: nn.Module, parents: Sequence[nn.Module], rewritten: Iterable[tuple[int, str, nn.Module]] = ()
-) -> Base:
-    """Which of two parents a model was fine-tuned from, by `size_of_change`.
+class Form(NamedTuple):
+    """A parent rewritten: which one, how that is called, its weights, which may be computed on demand, and its ε."""
+
+    number: int
+    name: str
+    tensors: Mapping[str, Tensor]
+    epsilon: float
+
+
+def base_of(tuned: nn.Module, parents: Sequence[nn.Module], forms: Iterable[Form] = ()) -> Base:
+    """Which of two parents a model was fine-tuned from, and which form of it: the one that its matrices are nearest to.
 
     >>> base_of(a, (a, b))
     Base(number=0, size=0.0, form='as it is')
 
-    `rewritten`: other forms of them, each with the parent's number and a name: what `transport` and an export make is a
-    parent rewritten, and that is no change. `tuned` has the shape of the parents (`require_tunable`). Raises
-    ArgumentError for a model of neither, and UnsupportedModelError for one that computes something else than its
-    settings say.
+    What `transport` and an export make is a parent rewritten (`forms`, with the input normalisation of the first), and
+    that is no change of it. A fine-tune has the shape of the parents (`require_tunable`). Raises ArgumentError for a
+    model of neither, and UnsupportedModelError for one that computes something else than its settings say.
     """
     require_stock(tuned)
-    as_they_are = [Base(k, size_of_change(parent, tuned)) for k, parent in enumerate(parents)]
-    found, model = min(zip(as_they_are, parents, strict=True), key=lambda both: both[0].size)
+    spec, sizes = spec_of(tuned), [size_of_change(parent, tuned) for parent in parents]
+    number = sizes.index(min(sizes))
+    found, expected = Base(number, sizes[number]), epsilon(parents[number], spec)
     if found.size:
+        base, same = (preprocessing.common((parents[0], model))[1] for model in (parents[number], tuned))
+        own = {name: p for name, p in same.named_parameters(remove_duplicate=False) if p.ndim > 1}
+        nearest = ALIKE * squares(state(base), own, own)[0]
+        tables = {name for name, rule in spec.rules.items() if rule.startswith("vocab")}
         with suppress(CheckpointError):  # a parent without a canonical form has no fine-tunes of it
-            for k, form, other in rewritten:
-                size = size_of_change(other, tuned)
-                found, model = (Base(k, size, form), other) if size < ALIKE * found.size else (found, model)
+            for form in forms:
+                names = sorted(form.tensors, key=tables.__contains__)  # what takes longest to rewrite comes last
+                change, size = squares(form.tensors, own, names, nearest)
+                if change < nearest:
+                    found, nearest = Base(form.number, (change / size) ** 0.5, form.name), ALIKE * change
+                    expected = form.epsilon
     if found.size >= TUNED:
-        sizes = " and ".join(f"{base.size:.2f}" for base in as_they_are)
+        told = " and ".join(f"{size:.2f}" for size in sizes)
         raise ArgumentError(
             "tuned: expected a model fine-tuned from one of the two parents, whose weights changed by less than "
-            f"{TUNED} of their size, found changes of {sizes}; match its own base with the model that should get it"
+            f"{TUNED} of their size, found changes of {told}; match its own base with the model that should get it"
         )
-    spec = spec_of(tuned)
-    if spec.epsilon and (own := epsilon(tuned, spec)) != (expected := epsilon(model, spec)):
-        what = f"the {spec.epsilon.field} of its base, {expected:g}, found {own:g}"
+    if (has := epsilon(tuned, spec)) != expected:
+        what = f"the {spec.epsilon.field if spec.epsilon else 'ε'} of its base, {expected:g}, found {has:g}"
         raise ArgumentError(f"tuned: expected {what}, which is no change of weights; set it to that")
     return found
 

@@ -6,7 +6,7 @@ True
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ def cosine(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str
     return dot / (norm_a * norm_b) ** 0.5
 
 
-def _pieces(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str]) -> Iterator[list[Tensor]]:
+def _pieces(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[str]) -> Iterator[list[Tensor]]:
     """The same numbers of both, in float64, so few at a time that they need no memory to speak of."""
     for name in names:
         if name in a and name in b:
@@ -58,7 +58,6 @@ def _pieces(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[st
             yield from ([piece.double().cpu() for piece in pair] for pair in zip(*flat, strict=True))
 
 
-@torch.no_grad()
 def size_of_change(base: nn.Module, tuned: nn.Module) -> float:
     """How much the weight matrices changed from a base to another model: the norm of the change, in norms of the base.
 
@@ -69,9 +68,24 @@ def size_of_change(base: nn.Module, tuned: nn.Module) -> float:
     one of the two has untied counts.
     """
     base, tuned = preprocessing.common((base, tuned))
-    change = size = 0.0
     names = list(dict.fromkeys([*matrices(base), *matrices(tuned)]))
     mine, theirs = (dict(model.named_parameters(remove_duplicate=False)) for model in (base, tuned))
-    for p, q in _pieces(mine, theirs, names):
-        change, size = change + float((q - p) @ (q - p)), size + float(p @ p)
+    change, size = squares(mine, theirs, names)
     return (change / size) ** 0.5 if size else math.inf
+
+
+@torch.no_grad()
+def squares(
+    base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], names: Iterable[str], most: float = math.inf
+) -> tuple[float, float]:
+    """The squared norms of a change of weights by name, and of the base; what is beyond `most` is not read to its end.
+
+    >>> squares({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([3.0, 6.0])}, ["w"])
+    (4.0, 25.0)
+    """
+    change = size = 0.0
+    for p, q in _pieces(base, tuned, names):
+        change, size = change + float((q - p) @ (q - p)), size + float(p @ p)
+        if change >= most:
+            break
+    return change, size
