@@ -33,15 +33,33 @@ def require_same(a: Path, b: Path, which: str, advice: str = CHOOSE, more: bool 
     first, second = vocabulary.read(a), vocabulary.read(b)
     if first is None or second is None:
         return
-    file = first.file.name
-    for token in sorted(first.ids.keys() | (() if more else second.ids.keys())):
-        if first.ids.get(token) != second.ids.get(token):
-            here, there = first.ids.get(token, "none"), second.ids.get(token, "none")
-            what = f"{file}, id of token {token!r}: expected {here}, found {there}; {overlap(first, second)}"
-            raise IncompatibleModelsError(f"{which} differ in {what}; {advice}")
+    file, apart = first.file.name, _settings_apart(a, b)
+    token = _other_id(first.ids, second.ids, more)
+    here, there = (vocabulary.as_built(folder) if token is not None or apart else None for folder in (a, b))
+    if here and there:
+        same = token is not None and _other_id(here.ids, there.ids, more) is None
+        if token is None and (token := _in_conflict(here.ids, there.ids)) is not None:
+            first, second, file = here, there, f"{file}, as {' and '.join(apart)} has it"
+        token = None if same else token
+    if token is not None:
+        ids = [each.ids.get(token, "none") for each in (first, second)]
+        what = f"{file}, id of token {token!r}: expected {ids[0]}, found {ids[1]}; {overlap(first, second)}"
+        raise IncompatibleModelsError(f"{which} differ in {what}; {advice}")
     for part in differing_cuts(first, second):
         what = f"{file}, {part}: text becomes other tokens"
         raise IncompatibleModelsError(f"{which} differ in {what}; {advice}, if you mean to")
+
+
+def _other_id(first: Mapping[str, int], second: Mapping[str, int], more: bool) -> str | None:
+    """The first token that has another id in the second vocabulary, or is in one alone; with `more`, in the first."""
+    tokens = sorted(first.keys() | (() if more else second.keys()))
+    return next((token for token in tokens if first.get(token) != second.get(token)), None)
+
+
+def _in_conflict(first: Mapping[str, int], second: Mapping[str, int]) -> str | None:
+    """The first token whose id is another token's in the second vocabulary, or whose own is another there."""
+    tokens = {i: token for token, i in second.items()}
+    return next((t for t, i in sorted(first.items()) if tokens.get(i, t) != t or second.get(t, i) != i), None)
 
 
 def first_read(folders: Sequence[Path]) -> int:

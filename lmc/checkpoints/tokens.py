@@ -229,6 +229,7 @@ def _write_tokenizer(blueprints: Sequence[Blueprint], shared: Plan, folder: Path
     plain = read_json(file)
     theirs = [b.source.folder / file.name for b in blueprints]
     added = [read_json(one).get("added_tokens") or [] for one in theirs if one.exists()]
+    added += [vocabulary.added_beside(b.source.folder) for b in blueprints]
     file.write_text(json.dumps(renumbered(plain, shared.ids, added), ensure_ascii=False), encoding="utf8")
     for older in ("vocab.json", "merges.txt", "vocab.txt", "bpe.codes", "added_tokens.json", *vocabulary.UNREAD):
         (folder / older).unlink(missing_ok=True)
@@ -350,7 +351,7 @@ def require_tokens(blueprints: Sequence[Blueprint]) -> list[vocabulary.Vocabular
     found = []
     for blueprint in blueprints:
         read = blueprint.family.inputs(blueprint.model)
-        own = vocabulary.read(blueprint.source.folder) if isinstance(read, Tokens) else None
+        own = vocabulary.whole(blueprint.source.folder) if isinstance(read, Tokens) else None
         if own is None:
             where = blueprint.source.folder
             raise IncompatibleModelsError(

@@ -49,8 +49,7 @@ def read(folder: Path) -> Vocabulary | None:
     """
     _require_one_file(folder)
     if (path := folder / "tokenizer.json").exists():
-        known = path.stat()
-        return _fast(path, known.st_mtime_ns, known.st_size)
+        return _at(path)
     if (path := folder / "vocab.json").exists():
         ids = read_json(path)
         _require_ids(path, ids)
@@ -78,6 +77,44 @@ def _require_one_file(folder: Path) -> None:
             what = f"fast_tokenizer_files: expected one tokenizer.json, found {str(name)[:40]!r} too"
             advice = "name the one that you mean tokenizer.json, and take this entry out"
             raise CheckpointError(f"{folder / 'tokenizer_config.json'}: {what}; {advice}")
+
+
+def whole(folder: Path) -> Vocabulary | None:
+    """The same, with the tokens that only the settings beside a tokenizer.json name: the stock class adds them."""
+    found = read(folder)
+    if found is None or not (more := added_beside(folder)):
+        return found
+    ids = {token["content"]: token["id"] for token in more}
+    return replace(found, ids={**found.ids, **ids}, added=found.added | ids.keys())
+
+
+def added_beside(folder: Path) -> list[dict[str, Any]]:
+    """The tokens that only the settings beside a tokenizer.json name, as such a file would hold them.
+
+    >>> added_beside(Path("run-1"))
+    []
+    """
+    file = folder / "tokenizer.json"
+    special = folder / BESIDE[0]
+    named = _named(beside(folder)) | _named(read_json(special) if special.exists() else {}) | _added(folder).keys()
+    if not file.exists() or not (named := named - _at(file).ids.keys()) or (built := stock(folder)) is None:
+        return []
+    return [token for token in json.loads(built.backend_tokenizer.to_str())[ADDED] if token["content"] in named]
+
+
+def _named(settings: Mapping[str, Any]) -> set[str]:
+    """The tokens that settings name: special ones, alone or in lists, and those that were added, with their ids."""
+    found: set[str] = set()
+    waiting = [value for key, value in settings.items() if key.endswith(("_token", "_tokens", "_tokens_decoder"))]
+    while waiting:
+        match waiting.pop():
+            case str(token) | {"content": str(token)}:
+                found.add(token)
+            case list(parts):
+                waiting += parts
+            case dict(parts):
+                waiting += parts.values()
+    return found
 
 
 def require_fit(folder: Path, vocabulary: int) -> None:
@@ -138,6 +175,11 @@ def merges_of(merges: Iterable[str | Sequence[str]], tokens: Set[str]) -> list[l
 def unread(folder: Path) -> Path | None:
     """A vocabulary in a format of its own: sentencepiece's, or Mistral's."""
     return next((path for name in UNREAD if (path := folder / name).exists()), None)
+
+
+def _at(path: Path) -> Vocabulary:
+    known = path.stat()
+    return _fast(path, known.st_mtime_ns, known.st_size)
 
 
 @lru_cache(maxsize=8)

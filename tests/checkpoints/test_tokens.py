@@ -700,3 +700,31 @@ def test_the_class_of_the_tokenizer_that_is_kept_stands_in_the_configuration(cho
     expected = kinds[choice == "second"]
     for place in ready:
         assert json.loads(Path(place, "config.json").read_text()).get("tokenizer_class") == expected
+
+
+def test_tokens_that_only_settings_name_are_tokens(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stock class adds them behind those of the file, where a model may have rows for them."""
+    monkeypatch.chdir(tmp_path)
+    for k, (name, more) in enumerate({"a": "<one>", "b": "<other>", "c": "<one>"}.items()):
+        checkpoint(tmp_path / name, k, W, padding=2)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": [more]}
+        Path(name, "tokenizer_config.json").write_text(json.dumps(settings))
+    built = transformers.AutoTokenizer.from_pretrained("c")
+    stock = [transformers.AutoTokenizer.from_pretrained(name).get_vocab() for name in "ab"]
+    assert stock[0]["<one>"] == stock[1]["<other>"] == len(W)
+    code, _, err = run("match a b --method naive --out aligned")
+    assert code == 2 and "id of token '<one>': expected 30, found none" in err
+    assert run("match a c --method naive --out aligned")[0] == 0
+    built.save_pretrained("c")  # into the file
+    code, _, err = run("match a c --method naive --out again")
+    assert code == 0, err
+    for choice, rows in (("common", 30), ("union", 32), ("first", 32)):
+        code, _, err = run(f"match a b --method naive --vocabulary {choice} --out {choice}")
+        assert code == 0 == run(f"merge {choice} --at 0 --out merged-{choice}")[0], err
+        made = transformers.AutoTokenizer.from_pretrained(f"merged-{choice}").get_vocab()
+        model = lmc.load(f"merged-{choice}")
+        assert model.config.vocab_size == rows and max(made.values()) < rows
+        assert ("<one>" in made, "<other>" in made) == (choice != "common", choice == "union")
+        if choice != "common":
+            own = lmc.load("a").get_input_embeddings().weight[30]
+            assert torch.allclose(model.get_input_embeddings().weight[made["<one>"]], own, atol=1e-6)
