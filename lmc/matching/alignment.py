@@ -155,7 +155,7 @@ class Alignment:
     def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
         """The other parent with what `tuned`, made from this one, was taught."""
         k, own = base.number, self.endpoints[base.number]
-        tuned = preprocessing.of_its_base(tuned, self.parents[k])
+        tuned = preprocessing.of_its_base(tuned, self.parents[k if base.form == AS_IT_IS else 0])
         if self.method == "naive" and base.form != AS_IT_IS:
             what = f"expected a change of a parent as it is, which naive adds as it is, found one of it {base.form}"
             raise ArgumentError(f"tuned: {what}; match by --method weights, which knows it")

@@ -4,6 +4,7 @@
 (0, 1)
 """
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -56,9 +57,11 @@ def base_of(tuned: nn.Module, parents: Sequence[nn.Module], forms: Iterable[Form
     number = sizes.index(min(sizes))
     found, expected = Base(number, sizes[number]), epsilon(parents[number], spec)
     if found.size:
-        base, same = (preprocessing.common((parents[0], model))[1] for model in (parents[number], tuned))
+        base, same = (_seen_as(parents[0], model, parents[number]) for model in (parents[number], tuned))
         own = {name: p for name, p in same.named_parameters(remove_duplicate=False) if p.ndim > 1}
         nearest = ALIKE * squares(state(base), own, own)[0]
+        as_first = _seen_as(parents[0], tuned, parents[0])  # as forms are; it counts where the tuned one does not say
+        own = {name: p for name, p in as_first.named_parameters(remove_duplicate=False) if p.ndim > 1}
         tables = {name for name, rule in spec.rules.items() if rule.startswith("vocab")}
         with suppress(CheckpointError):  # a parent without a canonical form has no fine-tunes of it
             for form in forms:
@@ -73,10 +76,17 @@ def base_of(tuned: nn.Module, parents: Sequence[nn.Module], forms: Iterable[Form
             "tuned: expected a model fine-tuned from one of the two parents, whose weights changed by less than "
             f"{TUNED} of their size, found changes of {told}; match its own base with the model that should get it"
         )
-    if (has := epsilon(tuned, spec)) != expected:
+    if not math.isclose(has := epsilon(tuned, spec), expected):
         what = f"the {spec.epsilon.field if spec.epsilon else 'ε'} of its base, {expected:g}, found {has:g}"
         raise ArgumentError(f"tuned: expected {what}, which is no change of weights; set it to that")
     return found
+
+
+def _seen_as(first: nn.Module, model: nn.Module, like: nn.Module) -> nn.Module:
+    """A model with the first one's input normalisation; its own is that of `like`, where it does not say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is said when the change is carried
+        return preprocessing.common((first, preprocessing.of_its_base(model, like)))[1]
 
 
 def canonical_form(parent: nn.Module) -> nn.Module:

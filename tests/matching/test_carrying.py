@@ -120,6 +120,22 @@ def test_a_fine_tune_of_a_rewritten_parent_is_one_of_that_parent(build: Any, for
     assert f"its base is taken {form}" in card
 
 
+def test_a_fine_tune_of_an_endpoint_that_does_not_say_how_it_sees_sees_as_that_endpoint() -> None:
+    """An exported endpoint has the input normalisation of the first model, whichever parent it is of."""
+    a, b = pico.vit(0, torch.float32), pico.vit(1, torch.float32)
+    for model, mean in ((a, 0.5), (b, 0.4)):
+        model.pretrained_cfg = {**model.pretrained_cfg, "mean": (mean,), "std": (mean / 2,)}
+    alignment = lmc.match(a, b, method="weights")
+    tuned = copy.deepcopy(alignment.models[1])
+    with torch.no_grad():
+        tuned.blocks[0].mlp.fc1.weight += 0.1 * torch.randn(tuned.blocks[0].mlp.fc1.weight.shape)
+    expected = alignment.transport(tuned).state_dict()
+    tuned.pretrained_cfg = {k: v for k, v in tuned.pretrained_cfg.items() if k not in ("mean", "std")}
+    with pytest.warns(UserWarning, match="is not known"):
+        found = alignment.transport(tuned).state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
 @pytest.mark.parametrize("build", [pico.neox, pico.gpt2, pico.vit])
 def test_of_a_naive_alignment_the_change_is_added_as_it_is(build: Any) -> None:
     a, b = build(0), build(1)
