@@ -89,8 +89,8 @@ def convert(source: str | Path, directory: str | Path) -> None:
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
     foreign.warn_of_rest(found.folder)
-    if left := licence.others(found):
-        what = f"its text, {', '.join(map(inert, left))} stay behind"
+    if left := licence.left_behind(found):
+        what = f"{', '.join(map(inert, left))} {'stays' if len(left) == 1 else 'stay'} behind"
         warnings.warn(f"{found.folder / 'README.md'}: {what}; copy what still holds", stacklevel=1)
     kinds = {kind: found.folder for kind in (*belongings.of(found.folder), belongings.LICENCE)}
     stated = licence.of(found)

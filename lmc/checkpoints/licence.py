@@ -75,9 +75,16 @@ def of(source: Source) -> Stated:
     return Stated(None, named, {}, *text)
 
 
-def others(source: Source) -> list[str]:
-    """What else a card's head says, by its names."""
-    return sorted({str(name)[:40] for name in _metadata(source) or {}} - _KNOWN)
+def left_behind(source: Source) -> list[str]:
+    """What of a card a new one does not repeat: its text, and what else its head says, by its names."""
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    card = source.folder / "README.md"
+    if not card.is_file():
+        return []
+    text = card.read_text(encoding="utf8", errors="replace") if card.stat().st_size <= LARGEST_CARD else "long"
+    spoken = ["its text"] if REGEX_YAML_BLOCK.sub("", text, count=1).strip() else []
+    return spoken + sorted({str(name)[:40] for name in _metadata(source) or {}} - _KNOWN)
 
 
 def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:

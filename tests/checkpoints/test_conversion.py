@@ -204,7 +204,9 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
 
 def test_the_licence_of_what_is_converted_goes_along(tmp_path: Path) -> None:
     original(tmp_path / "old", pickled=True)
-    (tmp_path / "old/README.md").write_text("---\nlicense: cc-by-nc-4.0\nbase_model: org/base\nlanguage: en\n---\n")
+    (tmp_path / "old/README.md").write_text(
+        "---\nlicense: cc-by-nc-4.0\nbase_model: org/base\nlanguage: en\n---\nHow it was made.\n"
+    )
     with pytest.warns(UserWarning, match=r"README\.md: its text, language stay behind; copy what still holds"):
         convert(tmp_path / "old", tmp_path / "new")
     head = (tmp_path / "new/README.md").read_text().split("---")[1]
@@ -354,6 +356,7 @@ def test_a_tensor_whose_sign_is_a_mark_is_written_with_it(tmp_path: Path) -> Non
     model = pico.llama(dtype=torch.float32)
     lmc.save(model, tmp_path / "a")
     (tmp_path / "a" / "model.safetensors").unlink()
+    (tmp_path / "a" / "README.md").unlink()  # its text would be said to stay behind
     tensors = model.state_dict()
     name = "model.layers.0.mlp.up_proj.weight"
     marked = torch.complex(torch.zeros_like(tensors[name]), -tensors[name]).conj().imag
@@ -368,6 +371,7 @@ def test_of_two_sets_of_weights_none_is_chosen(beside: str, tmp_path: Path) -> N
     model = pico.llama(dtype=torch.float32)
     lmc.save(model, tmp_path / "a")
     (tmp_path / "a" / "model.safetensors").unlink()
+    (tmp_path / "a" / "README.md").unlink()  # its text would be said to stay behind
     file, weights = tmp_path / "a" / "pytorch_model.bin", model.state_dict()
     torch.save({"state_dict": weights, beside: weights, "model_args": {"width": 8}}, file)
     with pytest.raises(CheckpointError, match=rf"expected one set of weights, found state_dict and {beside}; save"):
