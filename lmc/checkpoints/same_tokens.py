@@ -35,7 +35,7 @@ def require_same(a: Path, b: Path, which: str, advice: str = CHOOSE, more: bool 
         return
     file, apart = first.file.name, _settings_apart(a, b)
     token = _other_id(first.ids, second.ids, more)
-    here, there = (vocabulary.as_built(folder) if token is not None or apart else None for folder in (a, b))
+    here, there = _both_built(first, second, token is not None or bool(apart))
     if here and there:
         same = token is not None and _other_id(here.ids, there.ids, more) is None
         if token is None and (token := _in_conflict(here.ids, there.ids)) is not None:
@@ -104,7 +104,7 @@ def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
     common = first.ids.keys() & second.ids.keys()
     written = _differing(first.cuts, second.cuts, common)
     apart = _settings_apart(a := first.file.parent, b := second.file.parent)
-    here, there = (vocabulary.as_built(folder) if written or apart else None for folder in (a, b))
+    here, there = _both_built(first, second, bool(written or apart))
     if here and there:
         found = _differing(here.cuts, there.cuts, common)
         as_set = [f"as {' and '.join(apart)} {'has' if len(apart) == 1 else 'have'} it"] if apart else written
@@ -113,6 +113,13 @@ def differing_cuts(first: Vocabulary, second: Vocabulary) -> list[str]:
         what = "so whether the settings beside it change how text is cut was not compared"
         warnings.warn(f"{a if here is None else b}: its tokenizer cannot be built here, {what}", stacklevel=1)
     return written
+
+
+def _both_built(first: Vocabulary, second: Vocabulary, differ: bool) -> tuple[Vocabulary | None, Vocabulary | None]:
+    """What the stock classes build of both, where their files or settings differ: it may be one tokenizer."""
+    if not differ:
+        return None, None
+    return vocabulary.as_built(first.file.parent), vocabulary.as_built(second.file.parent)
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], common: Set[str]) -> list[str]:
@@ -143,8 +150,8 @@ def _content(file: Path) -> str:
 def differing_around(first: Vocabulary, second: Vocabulary) -> str:
     """The part of two tokenizers by which they put other tokens around a text; empty where they put the same ones."""
     written = first.file.name == second.file.name and _around(first) != _around(second)
-    apart = _settings_apart(a := first.file.parent, b := second.file.parent)
-    here, there = (vocabulary.as_built(folder) if written or apart else None for folder in (a, b))
+    apart = _settings_apart(first.file.parent, second.file.parent)
+    here, there = _both_built(first, second, bool(written or apart))
     if (_around(here) != _around(there)) if here and there else written:
         return f"{first.file.name}, post_processor" if written else " and ".join(apart)
     return ""

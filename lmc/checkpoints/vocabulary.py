@@ -134,10 +134,18 @@ def beside(folder: Path) -> dict[str, Any]:
 
 
 def as_built(folder: Path) -> Vocabulary | None:
-    """The vocabulary of the tokenizer that the stock class builds from a folder, with its settings; None: it cannot."""
-    files = ("tokenizer.json", "tokenizer_config.json", "config.json", *BESIDE)
+    """The vocabulary of the tokenizer that the stock class builds from a folder, with its settings.
+
+    >>> as_built(Path("run-1")).ids["w7"]
+    7
+
+    None where it cannot build one, or builds one of other tokens than the file that is read here has.
+    """
+    files = ("tokenizer.json", "tokenizer_config.json", "config.json", "vocab.json", "vocab.txt", "merges.txt", *BESIDE)
     there = (file.stat() for name in files if (file := folder / name).exists())
-    return _built(folder, tuple((each.st_mtime_ns, each.st_size) for each in there))
+    built, own = _built(folder, tuple((each.st_mtime_ns, each.st_size) for each in there)), read(folder)
+    known = built is not None and own is not None and own.ids.items() <= built.ids.items()
+    return built if known else None
 
 
 @lru_cache(maxsize=8)
@@ -157,8 +165,10 @@ def stock(folder: Path) -> Any:
     try:
         built = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         built.backend_tokenizer.get_vocab_size()
-    except Exception:  # a wrong value is found in many ways; what is wrong with a file is said where it is read
-        return None
+    except BaseException as error:  # a wrong value is found in many ways; it is said where a file is read
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # of the library of tokenizers
+            return None
+        raise
     return built
 
 

@@ -6,6 +6,7 @@
 5232
 """
 
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from lmc import checkpoints
 from lmc.checkpoints import Blueprint, foreign, inspect, preprocessing, same_tokens
 from lmc.errors import ArgumentError, IncompatibleModelsError
 from lmc.matching.memory import COPIES, LIBRARIES, installed, process_memory
-from lmc.symmetries import hollow, require_room, to_shorten
+from lmc.symmetries import epsilon, hollow, require_room, to_shorten
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, first_naming, names_classes, same_setting
 from lmc.symmetries.families import spec as spec_of
 
@@ -266,11 +267,25 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
         if type(blueprints[k].model) is type(blueprints[other].model):
             same_tokens.require_same(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     require_pairable([b.model for b in blueprints])
+    _warn_of_epsilon([b.model for b in blueprints])
     for folder in folders:
         foreign.warn_of_rest(folder)
     for k, other in same_tokens.pairs(folders):
         same_tokens.warn_of_differences(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     return Pairing(blueprints)
+
+
+def _warn_of_epsilon(models: Sequence[nn.Module]) -> None:
+    """Say what becomes of models with another ε: exact, and yet no good middle if both had one scale."""
+    spec = spec_of(models[0])
+    for k, model in enumerate(models[1:], start=2):
+        if spec.epsilon and (own := epsilon(model, spec)) != (first := epsilon(models[0], spec)):
+            name, factor = spec.epsilon.field, math.sqrt(first / own)
+            what = f"every method but naive multiplies the residual stream of model {k} by {factor:.3g}, which is exact"
+            advice = f"if both were trained at one scale, give both one {name} in config.json first"
+            warnings.warn(
+                f"model 1 and model {k} differ in {name}, {first:g} and {own:g}: {what}; {advice}", stacklevel=1
+            )
 
 
 def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:

@@ -235,6 +235,7 @@ def test_convert_takes_the_names_out_of_their_wrapping(
         torch.save(wrapped, "x/pytorch_model.bin")
     else:
         save_file(wrapped, "x/" + SAFE, metadata={"format": "pt"})
+    (here / "x/README.md").unlink()  # its text would be said to stay behind
     assert run("convert x y") == (0, "wrote y\n", "")
     again = load_file("y/" + SAFE)
     assert again.keys() == weights.keys() and all(torch.equal(t, again[n]) for n, t in weights.items())
@@ -244,6 +245,7 @@ def test_convert_takes_the_names_out_of_their_wrapping(
 def test_convert_joins_shards_without_their_index(here: Path, run: Callable[..., Outcome]) -> None:
     weights = load_file("x/" + SAFE)
     sharded("model.safetensors.index.json")(here / "x")
+    (here / "x/README.md").unlink()  # its text would be said to stay behind
     assert run("convert x y") == (0, "wrote y\n", "")
     again = load_file("y/" + SAFE)
     assert all(torch.equal(t, again[n]) for n, t in weights.items())
@@ -257,6 +259,7 @@ def test_convert_reads_of_two_pickled_sets_what_the_library_reads(here: Path, ru
     for part, chosen in enumerate((names[:5], names[5:]), 1):
         torch.save({n: 2 * weights[n] for n in chosen}, f"x/pytorch_model-0000{part}-of-00002.bin")
     torch.save(weights, "x/pytorch_model.bin")
+    (here / "x/README.md").unlink()  # its text would be said to stay behind
     assert run("convert x y") == (0, "wrote y\n", "")
     again = load_file("y/" + SAFE)
     assert all(torch.equal(t, again[n]) for n, t in weights.items())

@@ -224,6 +224,17 @@ def test_other_weights_types_and_ties_are_no_difference() -> None:
 
 def test_epsilon_may_differ_where_the_residual_scale_is_a_symmetry() -> None:
     require_pairable([pico.neox(), pico.neox(layer_norm_eps=1e-6)])
+
+
+@pytest.mark.filterwarnings("ignore:.*no tokenizer")
+def test_that_epsilon_differs_is_said_with_the_factor(tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        lmc.save(pico.neox(k, torch.float32, layer_norm_eps=1e-5 if k < 2 else 1e-7), tmp_path / name)
+    with pytest.warns(UserWarning, match=r"model 1 and model 3 differ in layer_norm_eps, 1e-05 and 1e-07: .* by 10,"):
+        inspect_pair([tmp_path / name for name in "abc"])
+
+
+def test_epsilon_must_be_the_same_elsewhere() -> None:
     other = pico.vit()
     for norm in (m for m in other.modules() if isinstance(m, torch.nn.LayerNorm)):
         norm.eps = 1e-5
