@@ -7,6 +7,7 @@ A licence is passed on where every parent states the same one. Otherwise none is
 of them hold for a mixture is not for a program to say. A model of two parts, as a base and its adapter, states both.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from lmc.errors import CheckpointError, inert
 from lmc.files import read_json, sha256
 
 LARGEST_CARD = 2**20  # bytes
-LINE = "licence: parent 0: "  # how the line of a card begins that names those of several parents
+_WORD = re.compile(r"\blicen[cs]e", re.IGNORECASE)
 _KNOWN = {"license", "license_name", "license_link", "base_model", "library_name"}
 
 
@@ -68,9 +69,7 @@ def of(source: Source) -> Stated:
             return Stated(name, named, {"license": name})
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
-    if not text and (
-        _of_several(source) or _metadata(source) is None
-    ):  # where a card's text, or nothing legible, says it
+    if not text and _speaks_of_it(source):
         text = ("README.md", sha256(source.folder / "README.md"), source.name)
     return Stated(None, named, {}, *text)
 
@@ -116,7 +115,7 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
         return metadata, []
     first, *more = (inert(parent.words) for parent in parents)
     found = "; ".join([first, *(f"parent {k}: {words}" for k, words in enumerate(more, start=1))])
-    return metadata, [f"{LINE}{found}; look which of them hold for the mixture before you publish it"]
+    return metadata, [f"licence: parent 0: {found}; look which of them hold for the mixture before you publish it"]
 
 
 def _one(parts: Sequence[Stated]) -> bool:
@@ -141,11 +140,11 @@ def _of_record(source: Source) -> dict[str, Any]:
     return {"license": named} if isinstance(named, str) and named else {}
 
 
-def _of_several(source: Source) -> bool:
-    """Whether a card's text says whose licences were found, as that of a merged model does where they differ."""
+def _speaks_of_it(source: Source) -> bool:
+    """Whether a card's text speaks of a licence: as people write it, or as that of a merged model names several."""
     card = source.folder / "README.md"
     small = card.is_file() and card.stat().st_size <= LARGEST_CARD
-    return small and f"\n- {LINE}" in card.read_text(encoding="utf8", errors="replace")
+    return small and bool(_WORD.search(card.read_text(encoding="utf8", errors="replace")))
 
 
 def _metadata(source: Source) -> dict[str, Any] | None:

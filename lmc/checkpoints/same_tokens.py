@@ -140,6 +140,8 @@ def _settings_apart(a: Path, b: Path) -> list[str]:
     here, there = (vocabulary.beside(folder) for folder in (a, b))
     names = [name for name in sorted((here.keys() | there.keys()) - IDLE) if here.get(name) != there.get(name)]
     files = [file for file in vocabulary.BESIDE if len({_content(folder / file) for folder in (a, b)}) > 1]
+    kinds = [found.file.name for folder in (a, b) if (found := vocabulary.read(folder)) is not None]
+    files += [f"{kinds[1]} in the place of {kinds[0]}"] if len(set(kinds)) > 1 else []
     return [*(f"{name} of tokenizer_config.json" for name in names), *files][:MENTIONED]
 
 

@@ -217,10 +217,17 @@ def _parts(path: Path, tokenizer: Any) -> Vocabulary:
         cuts[marks] = cuts[marks] or None  # an empty one marks nothing
     if today["model"]["type"] == "Unigram":  # of all ways to cut a text it takes the one with the highest score
         cuts[SCORES] = dict(today["model"]["vocab"])
-    cuts |= {part: today[part] for part in ("normalizer", "pre_tokenizer")}
+    cuts |= {part: _of_tokens(today[part]) for part in ("normalizer", "pre_tokenizer")}
     matter = ("single_word", "lstrip", "rstrip", *(("normalized",) if today["normalizer"] else ()))
     cuts[ADDED] = {token["content"]: [token[how] for how in matter] for token in today[ADDED]}
-    return Vocabulary(path, ids, size, cuts, today["post_processor"], frozenset(cuts[ADDED]))
+    return Vocabulary(path, ids, size, cuts, _of_tokens(today["post_processor"]), frozenset(cuts[ADDED]))
+
+
+def _of_tokens(part: Any) -> Any:
+    """A part of a tokenizer without what only says where in the text a token stood."""
+    if isinstance(part, dict):
+        return {name: _of_tokens(value) for name, value in part.items() if name != "trim_offsets"}
+    return [_of_tokens(value) for value in part] if isinstance(part, list) else part
 
 
 def _require_ids(path: Path, ids: Mapping[str, Any]) -> None:

@@ -605,6 +605,11 @@ def test_a_template_of_another_tokenizer_is_not_read_where_a_model_has_none(
             "- licence: parent 0: mit; parent 1: apache-2.0; look which",
         ),
         ("license: mit", "language: en", "- licence: parent 0: mit; parent 1: not stated; look which"),
+        (
+            "x: y\n---\n## License: CC BY-NC",
+            "license: mit",
+            "- licence: parent 0: that of its file README.md; parent 1",
+        ),
         ("license: [1", "license: mit", "- licence: parent 0: that of its file README.md; parent 1: mit; look which"),
         ("license: other\nlicense_name: own", "license: own", ""),
         ("license: [own, mit]", "license:\n- own\n- mit", ""),

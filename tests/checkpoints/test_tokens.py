@@ -728,3 +728,37 @@ def test_tokens_that_only_settings_name_are_tokens(tmp_path: Path, run: Any, mon
         if choice != "common":
             own = lmc.load("a").get_input_embeddings().weight[30]
             assert torch.allclose(model.get_input_embeddings().weight[made["<one>"]], own, atol=1e-6)
+
+
+def test_older_files_are_compared_with_newer_ones_as_they_are_built(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that is added is found anywhere; as an ordinary one it must be what its letters become."""
+    monkeypatch.chdir(tmp_path)
+    ids = words(*"abcdefgh", "ab", "<", "s", ">", "<s>")
+    for k, name in enumerate("abc"):
+        lmc.save(pico.gpt2(k, torch.float32), name)
+        Path(name, "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    Path("a/vocab.json").write_text(json.dumps(ids))
+    Path("a/merges.txt").write_text("#version: 0.2\na b\n")
+    stock = Tokenizer(models.BPE(vocab=ids, merges=[("a", "b")]))
+    stock.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
+    stock.save("c/tokenizer.json")
+    stock.add_special_tokens(["<s>"])
+    stock.save("b/tokenizer.json")
+    built = [transformers.AutoTokenizer.from_pretrained(name)("a<s>").input_ids for name in "abc"]
+    assert built[0] == built[2] != built[1]
+    code, _, err = run("match a b --method naive --out aligned")
+    assert code == 2 and "as tokenizer.json in the place of vocab.json has it: text becomes other tokens" in err
+    code, _, err = run("match a c --method naive --out aligned")
+    assert code == 0, err
+
+
+def test_where_a_token_stood_is_no_difference(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        checkpoint(tmp_path / name, k, W)
+        plain = json.loads(Path(name, "tokenizer.json").read_text())
+        plain["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": bool(k)}
+        Path(name, "tokenizer.json").write_text(json.dumps(plain))
+    assert run("match a b --method naive --out aligned")[::2] == (0, "")
