@@ -52,7 +52,7 @@ class Stated:
 
 def of(source: Source) -> Stated:
     """What the card in a folder says, or timm's record; a repository of the hub is its own base."""
-    found = {**_of_record(source), **(_metadata(source) or {})}
+    found = {**_of_record(source), **_metadata(source)}
     bases = found.get("base_model")
     listed = bases if isinstance(bases, list) else [bases]
     named = (source.repository,) if source.repository else tuple(b for b in listed if isinstance(b, str))
@@ -83,7 +83,7 @@ def left_behind(source: Source) -> list[str]:
         return []
     text = card.read_text(encoding="utf8", errors="replace") if card.stat().st_size <= LARGEST_CARD else "long"
     spoken = ["its text"] if REGEX_YAML_BLOCK.sub("", text, count=1).strip() else []
-    return spoken + sorted({str(name)[:40] for name in _metadata(source) or {}} - _KNOWN)
+    return spoken + sorted({str(name)[:40] for name in _metadata(source)} - _KNOWN)
 
 
 def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def _speaks_of_it(source: Source) -> bool:
     return small and bool(_WORD.search(card.read_text(encoding="utf8", errors="replace")))
 
 
-def _metadata(source: Source) -> dict[str, Any] | None:
-    """The head of a model card, which may be empty; None where there is one that cannot be read."""
+def _metadata(source: Source) -> dict[str, Any]:
+    """The head of a model card; nothing where there is none that can be read."""
     from huggingface_hub.repocard import metadata_load
     from yaml import YAMLError  # the hub's library brings it
 
@@ -158,4 +158,4 @@ def _metadata(source: Source) -> dict[str, Any] | None:
     try:
         return metadata_load(card) or {}
     except (YAMLError, ValueError, OSError, RecursionError):
-        return None
+        return {}

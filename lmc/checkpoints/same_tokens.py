@@ -36,11 +36,11 @@ def require_same(a: Path, b: Path, which: str, advice: str = CHOOSE, more: bool 
     file, apart = first.file.name, _settings_apart(a, b)
     token = _other_id(first.ids, second.ids, more)
     here, there = _both_built(first, second, token is not None or bool(apart))
-    if here and there:
-        same = token is not None and _other_id(here.ids, there.ids, more) is None
-        if token is None and (token := _in_conflict(here.ids, there.ids)) is not None:
+    if here and there and token is None:  # the file's tokens are the same: what the settings beside it add may not be
+        if (token := _in_conflict(here.ids, there.ids)) is not None:
             first, second, file = here, there, f"{file}, as {' and '.join(apart)} has it"
-        token = None if same else token
+    elif here and there and _other_id(here.ids, there.ids, more) is None:
+        token = None
     if token is not None:
         ids = [each.ids.get(token, "none") for each in (first, second)]
         what = f"{file}, id of token {token!r}: expected {ids[0]}, found {ids[1]}; {overlap(first, second)}"
