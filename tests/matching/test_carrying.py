@@ -348,6 +348,18 @@ def test_the_command_refuses_in_a_line(
     assert (advice in errors[0]) == (name in AS_MATCHED)
 
 
+def test_an_exported_endpoint_has_nothing_to_carry(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the type of its parent, as it was written and is read again."""
+    pair = [str(folders / name) for name in "ab"]
+    assert main(["match", *pair, "--method", "weights", "--export", "--out", str(tmp_path / "aligned")]) == 0
+    for k in (0, 1):
+        endpoint = str(tmp_path / f"aligned/models/endpoint-{k}")
+        assert main(["transport", str(tmp_path / "aligned"), endpoint, "--out", str(tmp_path / "out")]) == 2
+        assert "found the weights of its base; name its fine-tune" in capsys.readouterr().err
+
+
 def test_the_tokens_of_a_fine_tune_are_compared_with_those_of_the_parent_that_has_a_tokenizer(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
