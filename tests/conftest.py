@@ -68,7 +68,7 @@ def reproduce_smoke(folder: Path, variables: Mapping[str, str] | None = None) ->
     environment = {**os.environ, "LMC_RESULTS": str(folder / "results")} | recording(folder / "record")
     environment |= variables or {}
     environment.pop("MPLBACKEND", None)  # kernels show their figures in the page, to which its text refers
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2400)
 
 
 def recording(folder: Path) -> dict[str, str]:

@@ -4,11 +4,12 @@
 `problem`); `weights` and `activations` only choose what it compares; `learned` starts from their result and descends
 the loss on the line itself. No architecture is named in this room, and nothing here knows of experiments or figures.
 
-Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out), then `solver` and `learned`. `pairing`
+Begin with `methods` (`lmc.match`, a page), then `alignment` (what comes out; `averaging` mixes its endpoints, `edits`
+notices that one was changed since), then `solver` and `learned`. `pairing`
 says why models cannot be matched, `parents` makes ready those that can be after a change, `model_card` says what is
 said of a merged one. `drawing` says where between the endpoints a step looks. The steps of learning are run, and saved
 for `--resume`, in `descent`; `learned` says what a saved state holds, `methods` which run goes on. `carrying` moves a
-fine-tune, whose base `fine_tune` finds.
+fine-tune, whose base `fine_tune` finds; the `forms` that this can have are a file.
 """
 
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from lmc.matching.carrying import with_change as with_change
     from lmc.matching.estimate import step_seconds as step_seconds
     from lmc.matching.estimate import weights_seconds as weights_seconds
-    from lmc.matching.fine_tune import Base as Base
     from lmc.matching.fine_tune import base_of as base_of
     from lmc.matching.folder import DESCRIPTION as DESCRIPTION
     from lmc.matching.folder import LAST_PATH as LAST_PATH
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lmc.matching.folder import parent_folders as parent_folders
     from lmc.matching.folder import refuse_among_models as refuse_among_models
     from lmc.matching.folder import refuse_own as refuse_own
+    from lmc.matching.forms import Base as Base
     from lmc.matching.learned import Learner as Learner
     from lmc.matching.learned import LieAdam as LieAdam
     from lmc.matching.likeness import SHARED as SHARED

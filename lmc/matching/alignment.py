@@ -1,9 +1,8 @@
 """An alignment: endpoints, one transform for each, and what can be done with them: merge, save, export."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +14,33 @@ from lmc.checkpoints import preprocessing, same_tokens
 from lmc.errors import ArgumentError
 from lmc.evaluation import PathResult, as_data, change, is_lower
 from lmc.files import read_json_lines, whole_folder
-from lmc.matching.carrying import difference, taught, with_change
-from lmc.matching.fine_tune import ALIGNED, AS_IT_IS, CANONICAL, Base, Form, base_of, canonical_form
+from lmc.matching.averaging import mixture, untie
+from lmc.matching.carrying import added, canonical_form, carried, rewritten
+from lmc.matching.edits import Edits, edits, unlike
+from lmc.matching.fine_tune import base_of
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
+from lmc.matching.forms import AS_IT_IS, Base
 from lmc.matching.inheritance import Inheritance, inherit, of_parts
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import called, card, carried_card, changes, known
 from lmc.matching.pairing import require_pairable, require_tunable, tune_advice
 from lmc.matching.simplex import Mixture, barycentric
 from lmc.symmetries import (
-    SCALE,
-    Canonical,
-    ModelSpec,
-    Moved,
     Transform,
     epsilon,
     example_inputs,
     hollow,
     in_evaluation,
-    in_type,
     logits,
     rebuild,
     relative_change,
     set_epsilon,
     state,
 )
-from lmc.symmetries.families import contexts, family_of, first_naming, name_classes_as, narrowest
+from lmc.symmetries.families import family_of, first_naming, name_classes_as, narrowest
 from lmc.symmetries.families import spec as spec_of
 
-PIECE = 2**15  # numbers of a tensor that are averaged at a time: few enough to stay in a processor's cache
-NO_CHANGE = "tuned: expected a change to carry, found the weights of its base; name its fine-tune"
 NAMES = "parents", "models"
-LOOKED_AT = 1024  # numbers of a tensor by which a change is noticed that torch does not count
-
-_Edits = tuple[list[tuple[str, int, float]], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +73,8 @@ class Alignment:
         for k, (then, parent, model) in enumerate(zip(before, self.parents, made, strict=True)):
             if model is parent:
                 continue
-            now = _edits(parent), _edits(model)
-            changed = [name for name, *edits in zip(NAMES, then, now, strict=True) if _unlike(*edits)]
+            now = edits(parent), edits(model)
+            changed = [name for name, *two in zip(NAMES, then, now, strict=True) if unlike(*two)]
             if changed:
                 raise ArgumentError(
                     f"{changed[0]}: expected model {k} as it was when its aligned form was made, found it changed "
@@ -91,13 +83,13 @@ class Alignment:
         return made
 
     @cached_property
-    def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[_Edits, _Edits]]]:
+    def _made(self) -> tuple[tuple[nn.Module, ...], list[tuple[Edits, Edits]]]:
         """The aligned endpoints, and what had been edited by then of each parent and of its aligned form."""
-        parents = [_edits(parent) for parent in self.parents]
+        parents = [edits(parent) for parent in self.parents]
         made = self.endpoints
         if self.method != "naive":
             made = tuple(t.apply(canonical_form(p)) for t, p in zip(self.transforms, self.endpoints, strict=True))
-        return made, list(zip(parents, map(_edits, made), strict=True))
+        return made, list(zip(parents, map(edits, made), strict=True))
 
     @cached_property
     def endpoints(self) -> tuple[nn.Module, ...]:
@@ -142,46 +134,16 @@ class Alignment:
         Raises what `transport` does.
         """
         require_tunable(tuned, self.parents)
-        return base_of(tuned, self.parents, self._rewritten())
-
-    def _rewritten(self) -> Iterator[Form]:
-        """The other forms of the parents."""
-        for k, (parent, transform) in enumerate(zip(self.endpoints, self.transforms, strict=True)):
-            canonical, own = Canonical(transform.spec, state(parent)), epsilon(parent, transform.spec)
-            yield Form(k, CANONICAL, canonical, own)
-            if transform.moving:
-                yield Form(k, ALIGNED, Moved(transform, canonical), own * transform.scale**2)
+        return base_of(tuned, self.parents, rewritten(self.endpoints, self.transforms))
 
     def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
         """The other parent with what `tuned`, made from this one, was taught."""
-        k, own = base.number, self.endpoints[base.number]
+        k = base.number
         tuned = preprocessing.of_its_base(tuned, self.parents[k if base.form == AS_IT_IS else 0])
-        if self.method == "naive" and base.form != AS_IT_IS:
-            what = f"expected a change of a parent as it is, which naive adds as it is, found one of it {base.form}"
-            raise ArgumentError(f"tuned: {what}; match by --method weights, which knows it")
+        tuned = preprocessing.common((self.parents[0], tuned))[1]
         if self.method == "naive":
-            return self._added(tuned, k)
-        tuned, onward = preprocessing.common((self.parents[0], tuned))[1], self.transforms[1 - k].inverse()
-        if base.form == ALIGNED:
-            change = difference(self.transforms[k].apply(canonical_form(own)), tuned)
-        else:
-            change = taught(canonical_form(own) if base.form == CANONICAL else own, tuned)
-            onward = onward @ self.transforms[k]
-        if not any(bool(tensor.any()) for tensor in change.values()):
-            raise ArgumentError(NO_CHANGE)
-        return with_change(
-            canonical_form(self.endpoints[1 - k]), {name: onward.moved(name, delta) for name, delta in change.items()}
-        )
-
-    def _added(self, tuned: nn.Module, k: int) -> nn.Module:
-        """The other parent, as it is, with the change of weights from parent k to `tuned`, as it is."""
-        base, other = state(self.endpoints[k]), self.endpoints[1 - k]
-        after = state(preprocessing.common((self.parents[0], tuned))[1])
-        change = {name: after[name].double() - tensor.double() for name, tensor in base.items()}
-        if not any(bool(tensor.any()) for tensor in change.values()):
-            raise ArgumentError(NO_CHANGE)
-        tensors = {name: (tensor.double() + change[name]).to(tensor.dtype) for name, tensor in state(other).items()}
-        return rebuild(other, self.transforms[0].spec, tensors)
+            return added(self.endpoints, tuned, base)
+        return carried(self.endpoints, self.transforms, tuned, base)
 
     def save(self, directory: str | Path) -> None:
         """Write `alignment.json`, `transform-{k}.safetensors` and `log.jsonl` into a new folder.
@@ -286,7 +248,7 @@ class Alignment:
             same_tokens.require_same(first, own, "the parents and it", advice, more=True)
             checkpoints.foreign.warn_of_rest(own)
         k, size, form = base = base or self.base_of(tuned)
-        carried = self._carried(tuned, base)
+        model = self._carried(tuned, base)
         sources = (tuned, self.parents[k])  # what its folder lacks, if it has one
         found, (name, origin) = _inherited(sources), known(tuned)
         if own is None:  # a model in memory has its own generation settings, though no file has them
@@ -301,12 +263,12 @@ class Alignment:
         text = carried_card(
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size, notes
         )
-        found.settle(carried, sources)
-        name_classes_as(carried, tuned)
+        found.settle(model, sources)
+        name_classes_as(model, tuned)
         if (naming := first_naming((tuned, self.parents[k], self.parents[1 - k]))) is not tuned:
-            name_classes_as(carried, naming, used=False)
+            name_classes_as(model, naming, used=False)
         metadata = of_parts({"fine-tune": tuned, "its new base": self.parents[1 - k]})
-        checkpoints.save(carried, directory, found.sources, text, torch.float32, None, metadata)
+        checkpoints.save(model, directory, found.sources, text, torch.float32, None, metadata)
         return text
 
     def _write(
@@ -343,7 +305,7 @@ class Alignment:
         outline = hollow(canonical)
         if transform.scale != 1:
             set_epsilon(outline, transform.spec, epsilon(canonical, transform.spec) * transform.scale**2)
-        _untie(outline, transform)
+        untie(outline, transform)
         return outline, transform.stream(canonical)
 
     def card(self, at: Mixture) -> str:
@@ -354,102 +316,9 @@ class Alignment:
         return card(self.method, self.record, [known(p) for p in self.parents], weights, notes=notes)
 
 
-def mixture(
-    spec: ModelSpec,
-    models: Sequence[Any],
-    states: Sequence[Mapping[str, Tensor]],
-    weights: Sequence[float],
-    parent: float | None = None,
-) -> tuple[Any, Iterator[tuple[str, Tensor]]]:
-    """The model at some weights of the simplex without its weights, and these one by one.
-
-    `states` hold the weights of `models`, which may lie on the meta device. `parent`: an ε that the model is scaled
-    back to, if any.
-    """
-    used = [(w, m, s) for w, m, s in zip(weights, models, states, strict=True) if w > 0]
-    outline = hollow(models[0])
-    outlines = [model.state_dict() for model in models]
-    kinds = {name: _widest([own[name] for own in outlines]) for name in outline.state_dict()}
-    if spec.tied and not all(m.config.tie_word_embeddings for _, m, _ in used):
-        outline.config.tie_word_embeddings = False
-    if (naming := first_naming(models)) is not models[0]:
-        name_classes_as(outline, naming, used=False)
-    if len(contexts(models)) > 1:  # none of them has a table of positions
-        outline.config.max_position_embeddings = min(m.config.max_position_embeddings for m in models)
-    back = Transform.identity(spec)
-    if spec.epsilon is not None:
-        # √ε moves with s exactly as a writer does: it is averaged; then the model is scaled back to a parent's ε.
-        values = {epsilon(m, spec) for _, m, _ in used}
-        root = sum(w * math.sqrt(epsilon(m, spec)) for w, m, _ in used)
-        value = values.pop() if len(values) == 1 else root**2
-        if parent is not None:
-            if not math.isclose(root**2, parent, rel_tol=1e-12):
-                scale = back.elements[SCALE] * math.sqrt(parent) / root
-                back = Transform(spec, {**back.elements, SCALE: scale})
-            value = parent
-        set_epsilon(outline, spec, value)
-    _untie(outline, back)
-
-    def tensors() -> Iterator[tuple[str, Tensor]]:
-        for name in outline.state_dict():
-            read = [(w, s[name]) for w, _, s in used]
-            if back.scale == 1:
-                yield name, _average(read, kinds[name])
-            else:
-                yield name, back.moved(name, _average(read, torch.float64)).to(kinds[name])
-
-    own = [_widest(model.parameters()) for model in models]
-    widest = _widest([*outline.parameters(), *(p for m in models for p in m.parameters())])
-    exact = models[own.index(widest)] if widest in own else models[0]
-    return in_type(outline, widest, settled_as=exact), tensors()
-
-
-def _widest(tensors: Iterable[Tensor]) -> torch.dtype:
-    """The type that holds all of these without loss."""
-    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
-
-
-def _average(tensors: Sequence[tuple[float, Tensor]], dtype: torch.dtype) -> Tensor:
-    """Σ w·t, summed in float64 a piece at a time: of all of it, that would be several times the tensor."""
-    mixed = torch.empty_like(tensors[0][1], dtype=dtype, memory_format=torch.contiguous_format)
-    flat = [(w, t.flatten()) for w, t in tensors]
-    for start in range(0, mixed.numel(), PIECE):
-        here = slice(start, start + PIECE)
-        mixed.view(-1)[here] = sum((w * t[here].double() for w, t in flat), torch.zeros((), device=mixed.device))
-    return mixed
-
-
 def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:
     """What belongs to a model made of these. Raises CheckpointError for a tokenizer that a parent has no rows for."""
     found = inherit(parents, [checkpoints.source(parent) for parent in parents], take_from)
     if folder := found.sources.get(checkpoints.belongings.TOKENIZER):
         checkpoints.require_tokens_fit(folder, family_of(parents[0]), parents[0])
     return found
-
-
-def _edits(model: nn.Module) -> _Edits:
-    """Of each tensor of a model where it is, how often it was changed in place, and some numbers; and the settings.
-
-    torch does not count what is done through `.data`, or in inference mode; so some numbers of each tensor are looked
-    at, too.
-    """
-    tensors = []
-    for tensor in state(model).values():
-        apart = tensor.numel() // LOOKED_AT | 1  # odd, so that every column of a matrix comes by in its turn
-        few = tensor.detach().reshape(-1)[::apart].double().cpu()  # another device adds them up in another order
-        some = float((few * torch.arange(1, len(few) + 1)).sum())  # of their order, too
-        tensors.append((str(tensor.device), 0 if tensor.is_inference() else tensor._version, some))
-    return tensors, f"{family_of(model).settings(model)} {preprocessing.of(model)}"
-
-
-def _unlike(before: _Edits, now: _Edits) -> bool:
-    """Whether a model was edited in between. One that was moved to another device begins to count anew."""
-    moved = any(one[0] != other[0] for one, other in zip(before[0], now[0], strict=True))
-    first = 2 if moved else 0
-    return before[1] != now[1] or [one[first:] for one in before[0]] != [other[first:] for other in now[0]]
-
-
-def _untie(outline: Any, transform: Transform) -> None:
-    """The residual scale moves an embedding and leaves the head: a head that was the embedding is so no more."""
-    if transform.scale != 1 and transform.spec.tied and outline.config.tie_word_embeddings:
-        outline.config.tie_word_embeddings = False

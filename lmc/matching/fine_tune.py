@@ -6,40 +6,22 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from lmc.checkpoints import preprocessing
 from lmc.errors import ArgumentError, CheckpointError
+from lmc.matching.forms import Base, Form
 from lmc.matching.likeness import size_of_change, squares
-from lmc.symmetries import canonicalize, epsilon, require_stock, state
+from lmc.symmetries import epsilon, require_stock, state
 from lmc.symmetries.families import spec as spec_of
 
 # Share of its base that a change may have to be a fine-tune's. Those made here change it by 0.11 to 0.27, training that
 # is as long again by 0.22; the midpoint of two networks is 0.7 from each, and another network 1.36 to 1.47.
 TUNED = 0.5
 ALIKE = 0.999  # two forms of a parent may be one; then their distances differ by rounding
-AS_IT_IS, CANONICAL, ALIGNED = "as it is", "in canonical form", "as it was aligned"  # forms of a parent
-
-
-class Base(NamedTuple):
-    """Of which parent a model is a fine-tune, the size of its change, and the form of that parent which it changed."""
-
-    number: int
-    size: float
-    form: str = AS_IT_IS
-
-
-class Form(NamedTuple):
-    """A parent rewritten: which one, how that is called, its weights, which may be computed on demand, and its ε."""
-
-    number: int
-    name: str
-    tensors: Mapping[str, Tensor]
-    epsilon: float
 
 
 def base_of(tuned: nn.Module, parents: Sequence[nn.Module], forms: Iterable[Form] = ()) -> Base:
@@ -87,14 +69,3 @@ def _seen_as(first: nn.Module, model: nn.Module, like: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is said when the change is carried
         return preprocessing.common((first, preprocessing.of_its_base(model, like)))[1]
-
-
-def canonical_form(parent: nn.Module) -> nn.Module:
-    """The canonical form; that a head is untied was said when the parents were matched, and the card says it again.
-
-    >>> canonical_form(a) is a
-    False
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* was tied to ")
-        return canonicalize(parent)

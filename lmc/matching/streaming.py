@@ -23,7 +23,7 @@ from lmc.checkpoints import DTYPES, Blueprint, Stored, hub, preprocessing, spill
 from lmc.errors import CheckpointError
 from lmc.evaluation import PathResult, change_of_logits, is_lower, random_inputs
 from lmc.files import TOO_LARGE, refuse_occupied, require_finite, scratch_folder, watched, whole_folder
-from lmc.matching.alignment import mixture
+from lmc.matching.averaging import mixture
 from lmc.matching.folder import describe, elements, require_of, require_whole, write
 from lmc.matching.inheritance import inherit
 from lmc.matching.likeness import cosine, matrices, warn_if_shared

@@ -69,8 +69,8 @@ class _Undrawn(TorchFunctionMode):
     """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = kwargs or {}
-        if getattr(function, "__name__", "") in DRAWS:
+        given, called = kwargs or {}, getattr(function, "__name__", "")
+        if called in DRAWS or (called == "clamp_" and args[0].is_meta):  # timm clamps what it draws
             return args[0] if args else given["tensor"]
         whole = getattr(given.get("dtype"), "is_floating_point", True) is False  # kinds of tokens, masks
         if function in (torch.arange, torch.tensor) or (function in (torch.zeros, torch.ones, torch.full) and whole):
