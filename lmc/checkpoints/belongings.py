@@ -46,7 +46,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
 LICENCE = "licence"  # its text: of a model that is nothing else in another layout; of others a card says what is known
 _TEXT = r"[\w-]*(\.(txt|md|rst|html|pdf))?"  # how the name of a text ends
 _LICENCE = re.compile(rf"[\w.-]*(licen[cs]e|copying|use_policy|terms_of_use|eula){_TEXT}", re.IGNORECASE)
-_NOTICE = re.compile(rf"notice{_TEXT}", re.IGNORECASE)
+_NOTICE = re.compile(rf"[\w-]*notices?{_TEXT}", re.IGNORECASE)
 STOPS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a configuration repeats these of the generation settings
 # Older files have these generation settings in the configuration, where a stock class reads them if nothing else does.
 OLDER = (

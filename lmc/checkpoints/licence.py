@@ -58,15 +58,15 @@ def of(source: Source) -> Stated:
     named = (source.repository,) if source.repository else tuple(b for b in listed if isinstance(b, str))
     files = [path.name for path in belongings.licences(source.folder)]
     text = (files[0], sha256(source.folder / files[0]), source.name) if files else ()
+    link = str(found.get("license_link"))
+    there = {"license_link": link} if link.startswith("https://") else {}  # one within the folder stays behind
     match found:
         case {"license": "other", "license_name": str(name)}:
-            link = str(found.get("license_link"))
-            there = {"license_link": link} if link.startswith("https://") else {}  # one within the folder stays behind
             return Stated(name, named, {"license": "other", "license_name": name} | there, *text)
         case {"license": "other"}:
-            return Stated("other", named, {"license": "other"}, *text)
+            return Stated(f"other ({link})" if there else "other", named, {"license": "other"} | there, *text)
         case {"license": str(name)}:
-            return Stated(name, named, {"license": name})
+            return Stated(name, named, {"license": name} | there)
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
     if not text and _speaks_of_it(source):
@@ -98,7 +98,7 @@ def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
         return metadata
     every = list(parts.values())
     if _one(every) and not any(part.file for part in every):
-        return {**_head(every[0]), **metadata}
+        return {**_head(every), **metadata}
     words = " and ".join(f"{part.told} ({what})" for what, part in parts.items())
     return {"license": "other", "license_name": words} | metadata
 
@@ -110,7 +110,7 @@ def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
     bases = list(dict.fromkeys(base for parent in parents for base in parent.bases))
     metadata: dict[str, Any] = {"base_model": bases} if bases else {}
     if _one(parents):
-        return {**_head(parents[0]), **metadata}, []
+        return {**_head(parents), **metadata}, []
     if not any(parent.licence or parent.file for parent in parents):
         return metadata, []
     first, *more = (inert(parent.words) for parent in parents)
@@ -125,8 +125,12 @@ def _one(parts: Sequence[Stated]) -> bool:
     )
 
 
-def _head(stated: Stated) -> Mapping[str, Any]:
-    return stated.head or {"license": stated.licence}
+def _head(parts: Sequence[Stated]) -> dict[str, Any]:
+    """What says so at the head of a card, and where it can be read, if all say the same."""
+    head = dict(parts[0].head or {"license": parts[0].licence})
+    if len({part.head.get("license_link") for part in parts}) > 1:  # repositories often name their own copy
+        head.pop("license_link", None)
+    return head
 
 
 def _of_record(source: Source) -> dict[str, Any]:

@@ -205,15 +205,16 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
 def test_the_licence_of_what_is_converted_goes_along(tmp_path: Path) -> None:
     original(tmp_path / "old", pickled=True)
     (tmp_path / "old/README.md").write_text(
-        "---\nlicense: cc-by-nc-4.0\nbase_model: org/base\nlanguage: en\n---\nHow it was made.\n"
+        "---\nlicense: cc-by-nc-4.0\nlicense_link: https://own\nbase_model: org/base\nlanguage: en\n---\nHow it came.\n"
     )
     with pytest.warns(UserWarning, match=r"README\.md: its text, language stay behind; copy what still holds"):
         convert(tmp_path / "old", tmp_path / "new")
     head = (tmp_path / "new/README.md").read_text().split("---")[1]
-    assert "license: cc-by-nc-4.0\n" in head and "base_model" in head and "org/base" in head
+    assert "license: cc-by-nc-4.0\nlicense_link: https://own\n" in head and "base_model" in head and "org/base" in head
     (tmp_path / "old/README.md").unlink()
     (tmp_path / "old/LICENSE.md").write_text("Ask first.")
     more = {"NOTICE": "Made by many.", "MODEL_LICENSE": "As a whole.", "Use_Policy.md": "Not for weapons."}
+    more |= {"THIRD_PARTY_NOTICES.txt": "Parts are others'."}
     for name, text in more.items():
         (tmp_path / "old" / name).write_text(text)
     convert(tmp_path / "old", tmp_path / "other")

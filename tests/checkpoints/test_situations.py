@@ -613,6 +613,13 @@ def test_a_template_of_another_tokenizer_is_not_read_where_a_model_has_none(
         ("license: [1", "license: mit", "- licence: parent 0: that of its file README.md; parent 1: mit; look which"),
         ("license: other\nlicense_name: own", "license: own", ""),
         ("license: [own, mit]", "license:\n- own\n- mit", ""),
+        ("license: llama2\nlicense_link: https://l", "license: llama2\nlicense_link: https://l", ""),
+        ("license: mit\nlicense_link: https://l", "license: mit\nlicense_link: https://own", ""),
+        (
+            "license: other\nlicense_link: https://l",
+            "license: other\nlicense_link: https://own",
+            "- licence: parent 0: other (https",
+        ),
         ("license: [own, mit]", "license: own", "- licence: parent 0: own, mit; parent 1: own; look which"),
     ],
 )
@@ -627,6 +634,8 @@ def test_licences_that_differ_are_said(
     head = {
         "license: other\nlicense_name: own": "license: other\nlicense_name: own\n",
         "license: [own, mit]": "- own\n- mit\n",
+        "license: llama2\nlicense_link: https://l": "license: llama2\nlicense_link: https://l\n",
+        "license: mit\nlicense_link: https://l": "license: mit\n",
     }
     assert (head.get(first, "license") in Path("merged/README.md").read_text()) == (not says)
 
