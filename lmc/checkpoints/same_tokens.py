@@ -9,6 +9,7 @@ tokens and merges from a file, so what two versions of the library wrote differe
 import json
 import warnings
 from collections.abc import Mapping, Sequence, Set
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def _in_conflict(first: Mapping[str, int], second: Mapping[str, int]) -> str | N
     return next((t for t, i in sorted(first.items()) if tokens.get(i, t) != t or second.get(t, i) != i), None)
 
 
+def _alone(first: Vocabulary, second: Vocabulary) -> str | None:
+    """A token that settings give to one of two vocabularies whose files have the same ones."""
+    apart = bool(_settings_apart(first.file.parent, second.file.parent))
+    here, there = _both_built(first, second, apart)
+    return min(here.ids.keys() ^ there.ids.keys(), default=None) if here and there else None
+
+
 def first_read(folders: Sequence[Path]) -> int:
     """The number of the first folder with a vocabulary that is read here; 0 where none has.
 
@@ -76,9 +84,14 @@ def pairs(folders: Sequence[Path]) -> list[tuple[int, int]]:
 
     >>> pairs([Path("run-1"), Path("run-2")])
     [(0, 1)]
+
+    Those whose settings beside the file differ from that one's are compared with each other, too: what they add to it
+    may be at odds.
     """
     known = first_read(folders)
-    return [(min(k, known), max(k, known)) for k in range(len(folders)) if k != known]
+    read = [k for k, folder in enumerate(folders) if vocabulary.read(folder) is not None]
+    apart = [k for k in read if k != known and _settings_apart(folders[known], folders[k])]
+    return [(min(k, known), max(k, known)) for k in range(len(folders)) if k != known] + list(combinations(apart, 2))
 
 
 def warn_of_differences(a: Path, b: Path, which: str) -> None:
@@ -91,9 +104,12 @@ def warn_of_differences(a: Path, b: Path, which: str) -> None:
     if first is None or second is None:
         raw = [path if path is None else sha256(path) for path in map(vocabulary.unread, (a, b))]
         if first is not second or raw[0] != raw[1]:
-            warnings.warn(f"{which}: {_uncompared(a, b)}", stacklevel=1)
+            warnings.warn(f"{which}: {_uncompared(a if first is None else b)}", stacklevel=1)
     elif part := differing_around(first, second):
         warnings.warn(f"{which} differ in {part}: which tokens stand around a text", stacklevel=1)
+    elif alone := _alone(first, second):
+        what = f"{which} differ in token {alone!r}, which the settings beside its tokenizer give one of them alone"
+        warnings.warn(f"{what}: the other cuts its text into more tokens, and learned no row for it", stacklevel=1)
     elif written := _differing(first.cuts, second.cuts, first.ids.keys() & second.ids.keys()):
         what = f"{which} differ in {first.file.name}, {', '.join(written)}"
         warnings.warn(f"{what}: the stock library builds the same tokenizer from both, others may not", stacklevel=1)
@@ -193,9 +209,17 @@ def overlap(first: Vocabulary, second: Vocabulary) -> str:
     return f"{sizes}, {len(common):,} in common" + (f", {moved:,} of them with other ids" if moved else "")
 
 
-def _uncompared(a: Path, b: Path) -> str:
-    """Which of two folders has no vocabulary that is read here, and what to do."""
-    folder = a if vocabulary.read(a) is None else b
+def warn_if_unread(folder: Path, like: Path) -> None:
+    """Say of a folder without a vocabulary that is read here, where another has one, that tokens were not compared.
+
+    >>> warn_if_unread(Path("run-1"), Path("run-2"))
+    """
+    if vocabulary.read(folder) is None and vocabulary.read(like) is not None:
+        warnings.warn(_uncompared(folder), stacklevel=1)
+
+
+def _uncompared(folder: Path) -> str:
+    """That a folder has no vocabulary that is read here, and what to do."""
     raw = vocabulary.unread(folder)
     found = "no tokenizer" if raw is None else f"{raw.name} alone, which is not read"
     advice = "save it as tokenizer.json with transformers" if raw else "put the one it was trained with there"

@@ -349,7 +349,8 @@ def merge(
 def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True) -> None:
     """Carry what one of two aligned models was taught to the other: a stock checkpoint.
 
-    TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it.
+    TUNED is a model that was fine-tuned from one of the two, or a LoRA adapter of it. Where these were matched with one
+    in the shapes of the other, it may have the shapes that its base had before.
     """
     from lmc.matching import refuse_own
 
@@ -358,12 +359,13 @@ def transport(alignment: Aligned, tuned: Model, out: Out, verify: Verify = True)
     refuse_own(alignment, out)
     require_known(tuned)
     from lmc import checkpoints
-    from lmc.matching import Alignment, prepare, require_tunable
+    from lmc.matching import Alignment, in_their_shapes, prepare, require_tunable
 
     with scratch_folder("lmc-") as aside:
         (ready,) = prepare([tuned], aside / "joined", None)  # an adapter, with its base
-        blueprint = checkpoints.inspect(ready)
+        checkpoints.inspect(ready)
         aligned = Alignment.load(alignment)
+        blueprint = checkpoints.inspect(in_their_shapes(ready, aligned.parents, aside / "resized"))
         require_tunable(blueprint.model, aligned.parents)
         model = checkpoints.load(blueprint)
         base = aligned.base_of(model)

@@ -246,6 +246,7 @@ class Alignment:
             first = known_parents[same_tokens.first_read(known_parents)]  # the tokens of all mean the same
             advice = f"{tune_advice(self.parents)} with its tokenizer"
             same_tokens.require_same(first, own, "the parents and it", advice, more=True)
+            same_tokens.warn_if_unread(own, first)
             checkpoints.foreign.warn_of_rest(own)
         k, size, form = base = base or self.base_of(tuned)
         model = self._carried(tuned, base)

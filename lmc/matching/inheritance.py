@@ -76,7 +76,7 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     places = [None if name is None else hub.locate(name) for name in names]
     metadata, notes = licence.of_all([_stated(place) for place in places])
     metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
-    notes += [f"parent {k}: {words}" for k, place in enumerate(places) if place and (words := _made_of(place.folder))]
+    notes += [f"parent {k}: {words}" for k, place in enumerate(places) if place and (words := origin(place.folder))]
     if not isinstance(family_of(parents[0]).inputs(parents[0]), Tokens):
         if take_from:
             what = "pictures are prepared, and classes named, as the first model's, whose averages these are"
@@ -90,7 +90,7 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     return Inheritance(sources, generation, tokenizer, (*choice.notes, *notes), metadata)
 
 
-def _made_of(folder: Path) -> str:
+def origin(folder: Path) -> str:
     """What a parent was before it was made ready for matching, in words; empty for one that is as it was found."""
     file = folder.parent / MADE_OF
     words = read_json(file).get("words") if file.is_file() else None

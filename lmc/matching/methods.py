@@ -25,7 +25,14 @@ from lmc.matching.alignment import Alignment
 from lmc.matching.descent import Descent, descend
 from lmc.matching.folder import READ
 from lmc.matching.learned import Learner, turned
-from lmc.matching.pairing import require_pairable, require_same_tokens, to_cut, to_enlarge, warn_of_unknown
+from lmc.matching.pairing import (
+    require_pairable,
+    require_same_tokens,
+    to_cut,
+    to_enlarge,
+    warn_of_epsilon,
+    warn_of_unknown,
+)
 from lmc.matching.recipe import BETTER, CLOSED_FORM, HIGHEST, START, STARTS, Choices, Recipe, refuse_start
 from lmc.matching.weights import match_all, report, same_epsilon
 from lmc.symmetries import (
@@ -122,6 +129,8 @@ def align(
     largest, smaller = to_enlarge(parents)
     parents = tuple(enlarge(m, parents[largest]) if k in smaller else m for k, m in enumerate(parents))
     require_pairable(parents)
+    if recipe.method != "naive":
+        warn_of_epsilon(parents)
     require_fit(recipe, parents[0], len(parents), frequencies)
     if start is not None and start not in STARTS:
         _require_same(start, parents)

@@ -25,6 +25,8 @@ from lmc.symmetries import epsilon, hollow, require_room, to_shorten
 from lmc.symmetries.families import Tokens, class_names, contexts, family_of, first_naming, names_classes, same_setting
 from lmc.symmetries.families import spec as spec_of
 
+MERGED_AS = "a merged model is used as the first one is"
+
 
 def require_pairable(models: Sequence[nn.Module]) -> None:
     """Raise IncompatibleModelsError where two models differ in class, shape, vocabulary or a setting of the function.
@@ -39,7 +41,7 @@ def require_pairable(models: Sequence[nn.Module]) -> None:
         kinds = [getattr(getattr(m, "config", None), "problem_type", None) for m in (models[0], model)]
         if kinds[0] != kinds[1]:
             what = f"{which} differ in problem_type, {kinds[0]} and {kinds[1]}"
-            warnings.warn(f"{what}: a merged model is used as the first one is", stacklevel=1)
+            warnings.warn(f"{what}: {MERGED_AS}", stacklevel=1)
         if len(lengths := contexts((models[0], model))) > 1:
             what = f"{which} differ in their context, {lengths[0]:,} and {lengths[1]:,} tokens"
             warnings.warn(f"{what}: a merged model gets the shortest, which all have seen", stacklevel=1)
@@ -267,7 +269,7 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
         if type(blueprints[k].model) is type(blueprints[other].model):
             same_tokens.require_same(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     require_pairable([b.model for b in blueprints])
-    _warn_of_epsilon([b.model for b in blueprints])
+    warn_of_epsilon([b.model for b in blueprints])
     for folder in folders:
         foreign.warn_of_rest(folder)
     for k, other in same_tokens.pairs(folders):
@@ -275,11 +277,17 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
     return Pairing(blueprints)
 
 
-def _warn_of_epsilon(models: Sequence[nn.Module]) -> None:
-    """Say what becomes of models with another ε: exact, and yet no good middle if both had one scale."""
+def warn_of_epsilon(models: Sequence[nn.Module]) -> None:
+    """Say what becomes of models with another ε: exact, and yet no good middle if both had one scale.
+
+    >>> warn_of_epsilon((a, b))
+
+    An export may differ by rounding.
+    """
     spec = spec_of(models[0])
     for k, model in enumerate(models[1:], start=2):
-        if spec.epsilon and (own := epsilon(model, spec)) != (first := epsilon(models[0], spec)):
+        own, first = (epsilon(each, spec) for each in (model, models[0]))
+        if spec.epsilon and not math.isclose(own, first, rel_tol=1e-6):
             name, factor = spec.epsilon.field, math.sqrt(first / own)
             what = f"every method but naive multiplies the residual stream of model {k} by {factor:.3g}, which is exact"
             advice = f"if both were trained at one scale, give both one {name} in config.json first"
@@ -307,7 +315,8 @@ def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
             ) from None
     for warning in said:  # what is not known of its pictures is its base's (`preprocessing.of_its_base`)
         if "differ in input normalisation" not in (words := str(warning.message)):
-            warnings.warn(words.replace(pair, both, 1), warning.category, stacklevel=2)
+            words = words.replace(MERGED_AS, "what is carried is used as the fine-tune is").replace(pair, both, 1)
+            warnings.warn(words, warning.category, stacklevel=2)
 
 
 def tune_advice(parents: tuple[nn.Module, ...]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lmc.checkpoints import (
     adapters,
     belongings,
@@ -30,7 +32,7 @@ from lmc.checkpoints import (
 )
 from lmc.errors import CheckpointError
 from lmc.files import read_json, require_digests, sha256, whole_folder
-from lmc.matching.inheritance import MADE_OF
+from lmc.matching.inheritance import MADE_OF, origin
 from lmc.matching.pairing import require_pairable, to_cut, to_enlarge
 from lmc.symmetries import enlarge, shorten
 from lmc.symmetries.families import Tokens, contexts
@@ -69,6 +71,43 @@ def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
     sources = [*where, *(one.base.source for one in joined.values())]
     _fill(place, sources, {"parents": made_of, "words": words}, write)
     return ready
+
+
+def in_their_shapes(name: str, parents: Sequence[nn.Module], place: Path) -> str:
+    """The name of a fine-tune as its base was matched: written in the parents' shapes where it has others.
+
+    >>> in_their_shapes("run-1", (a, b), Path("tuned"))
+    'run-1'
+
+    What that takes is written into the new folder `place`. Whether it is a fine-tune is asked elsewhere.
+    """
+    blueprint, like = inspect(name), parents[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they speak of models 1 and 2
+        rows, longer = to_cut([like, blueprint.model])
+        outline = shorten(blueprint.model, rows) if longer == [1] else blueprint.model
+        smaller = to_enlarge([like, outline]) == (0, [1])
+    if not smaller and longer != [1]:
+        return name
+    target, changes = _target(0, blueprint.source), _changes(longer == [1], outline, "its base" if smaller else "")
+    warnings.warn(f"{blueprint.source.name}: {changes} first, as that was", stacklevel=1)
+
+    def write(folder: Path) -> None:
+        own = load(blueprint)
+        own = shorten(own, rows) if longer == [1] else own
+        kept = {kind: blueprint.source.folder for kind in belongings.of(blueprint.source.folder)}
+        metadata = licence.joined({"model": licence.of(blueprint.source)})
+        save(enlarge(own, like) if smaller else own, folder / target, kept, metadata=metadata)
+
+    words = {target: f"{origin(blueprint.source.folder) or blueprint.source.name}, {changes}"}
+    _fill(place, [blueprint.source], {"words": words}, write)
+    return str(place / target)
+
+
+def _changes(cut: bool, outline: nn.Module, like: str) -> str:
+    """What is done to a model of other sizes, in words."""
+    changes = [f"cut to texts of {contexts([outline])[0]:,} tokens"] if cut else []
+    return " and ".join([*changes, *([f"written in the shapes of {like}"] if like else [])])
 
 
 def _fill(place: Path, sources: Sequence[hub.Source], made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
@@ -123,14 +162,12 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
             own = like if k == largest else cut(k)
             save(enlarge(own, like) if k in smaller else own, folder / target, kept, metadata=metadata)
 
-    read = contexts([outlines[largest]])
     made_of = [{**refer(b, b.dtype), "folder": None} for b in blueprints]  # wherever they are now
     like_name = blueprints[largest].source.name
     words = {}
     for k, target in targets.items():
-        changes = [f"cut to texts of {read[0]:,} tokens"] if k in longer else []
-        changes += [f"written in the shapes of {like_name}"] if k in smaller else []
-        words[target] = f"{blueprints[k].source.name}, {' and '.join(changes)}"
+        changes = _changes(k in longer, outlines[largest], like_name if k in smaller else "")
+        words[target] = f"{blueprints[k].source.name}, {changes}"
     _fill(place, [b.source for b in blueprints], {"like": largest, "parents": made_of, "words": words}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 

@@ -26,6 +26,8 @@ from lmc.symmetries.stock_model import extreme_numbers, largest, rebuild, state
 from lmc.symmetries.stock_twin import require_stock
 from lmc.symmetries.transform import Transform
 
+LEADS = 1e-6  # how far a matrix may take the sides of a head from where they should be, of their size
+
 
 def canonicalize(model: Any, balance: bool = True) -> nn.Module:
     """A new stock model with the same function in canonical form. Idempotent; the model passed in is not touched.
@@ -161,21 +163,44 @@ def balancing(model: nn.Module) -> Transform:
     >>> (moved - lmc.canonicalize(model).state_dict()[name]).abs().max() < 1e-5
     tensor(True)
 
-    A change of the weights, such as fine-tuning makes, moves by it too. Raises CheckpointError where a head of the
-    model does next to nothing in some direction, so that nothing leads back from its balanced form.
+    A change of the weights, such as fine-tuning makes, moves by it too. Directions of a head that nothing writes and
+    nothing reads, as an enlarged model has, stay. Raises CheckpointError where only one of the two is so, or next to
+    nothing is done in some direction: nothing leads back from the balanced form.
     """
     spec, tensors = spec_of(model), {n: t.to(torch.float64, copy=True) for n, t in state(model).items()}
     make_canonical(tensors, spec, balance=False)
     elements = dict(Transform.identity(spec).elements)
     for space in _balanced_spaces(spec):
         writers, readers = _sides(tensors, spec, space)
-        found = _balanced(space.group, writers, readers)[0] @ torch.linalg.pinv(writers)
         if isinstance(space.group, RotaryCommutant) or space.group.n == 1:  # a factor, also where all is zero
             found = _factor(writers, readers) * torch.eye(space.group.n, dtype=torch.float64)
+        else:
+            found = _leading(writers, readers, *_balanced(space.group, writers, readers))
         if defect := space.group.defect(found):
             raise CheckpointError(f"space {space.name} of {type(model).__name__}: {defect}; was it trained?")
         elements[space.name] = found
     return Transform(spec, elements)
+
+
+def _leading(p: Tensor, d: Tensor, new_p: Tensor, new_d: Tensor) -> Tensor:
+    """The matrix that takes p to new_p and, inverted and transposed, d to new_d; all are [*B, n, R].
+
+    Directions that d does not read are taken to those that new_d does not, turned as little as can be. It is zero where
+    there is no such matrix.
+    """
+    unread, new_unread = (torch.eye(x.shape[-2], dtype=x.dtype) - x @ torch.linalg.pinv(x) for x in (d, new_d))
+    u, _, vh = torch.linalg.svd(new_unread @ unread)
+    size = torch.linalg.matrix_norm(p, keepdim=True)
+    unread = unread * torch.where(size > 0, size, 1)  # of the scale of p, beside which it is inverted
+    found = torch.cat([new_p, u @ vh @ unread], -1) @ torch.linalg.pinv(torch.cat([p, unread], -1))
+    off = torch.stack([_far(found @ p, new_p), _far(found.mT @ new_d, d)]).amax(0)
+    return torch.where(off < LEADS, found, 0)
+
+
+def _far(found: Tensor, wanted: Tensor) -> Tensor:
+    """How far matrices are from others, of the size of these."""
+    size = torch.linalg.matrix_norm(wanted, keepdim=True)
+    return torch.linalg.matrix_norm(found - wanted, keepdim=True) / torch.where(size > 0, size, 1)
 
 
 def _absorb_norm(tensors: dict[str, Tensor], spec: ModelSpec, norm: Norm) -> None:

@@ -537,6 +537,22 @@ def test_what_else_stands_beside_a_tokenizer_counts(
     assert run("match a b --method naive --out aligned")[0] == 0
 
 
+def test_a_token_that_only_the_settings_of_one_model_name_is_said(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that name other tokens are at odds, also behind a third that names none."""
+    monkeypatch.chdir(tmp_path)
+    for k, (name, extra) in enumerate({"a": [], "b": ["<think>"], "c": ["<tool>"]}.items()):
+        checkpoint(tmp_path / name, k, W, padding=2)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": extra}
+        Path(name, "tokenizer_config.json").write_text(json.dumps(settings))
+    for pair in ("a b", "b a"):
+        code, _, err = run(f"match {pair} --method naive --out {pair[0]}-first")
+        assert code == 0 and "model 1 and model 2 differ in token '<think>', which the settings beside its" in err
+    code, _, err = run("match a b c --method naive --out three")
+    assert code == 2 and "model 2 and model 3 differ in tokenizer.json, as extra_special_tokens" in err
+
+
 def test_a_word_that_is_a_token_added_to_one_tokenizer_counts(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -281,7 +281,8 @@ def test_what_a_fine_tune_lacks_comes_from_its_base(tmp_path: Path) -> None:
         lmc.save(pico.neox(k, torch.float32), tmp_path / name, tokenizer_from=tmp_path / "words")
     lmc.save(tuned_from(lmc.load(tmp_path / "a")), tmp_path / "tuned")
     a, b, tuned = (lmc.load(tmp_path / name) for name in ("a", "b", "tuned"))
-    card = lmc.match(a, b, method="naive").export_transported(tuned, tmp_path / "carried")
+    with pytest.warns(UserWarning, match="tuned has no tokenizer, so whether tokens mean the same was not compared"):
+        card = lmc.match(a, b, method="naive").export_transported(tuned, tmp_path / "carried")
     assert (tmp_path / "carried/tokenizer.json").read_bytes() == (tmp_path / "a/tokenizer.json").read_bytes()
     assert "- tokenizer: of its base, as the fine-tune has none\n" in card
 
@@ -382,3 +383,61 @@ def test_parents_that_changed_are_refused(folders: Path, tmp_path: Path, capsys:
     assert main(given) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "parent-0" in said and "changed" in said and not (tmp_path / "out").exists()
+
+
+def test_a_fine_tune_without_a_tokenizer_is_carried_with_a_line(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its tokens may be those that a parent had before it was brought to another vocabulary."""
+    shutil.copytree(folders / "tuned", tmp_path / "tuned")
+    for file in (tmp_path / "tuned").glob("*token*"):
+        file.unlink()
+    given = ["transport", str(folders / "aligned"), str(tmp_path / "tuned"), "--out", str(tmp_path / "out")]
+    assert main(given) == 0
+    assert "tuned has no tokenizer, so whether tokens mean the same was not compared" in capsys.readouterr().err
+
+
+LARGER = [
+    (pico.neox, {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 3, "intermediate_size": 30}, {}),
+    (pico.llama, {"intermediate_size": 15, "num_hidden_layers": 3}, {}),
+    (pico.gpt2, {"hidden_size": 24, "num_attention_heads": 3}, {}),
+    (pico.gpt2, {}, {"max_position_embeddings": 20}),
+    (pico.gpt2, {"hidden_size": 24, "num_attention_heads": 3}, {"max_position_embeddings": 20}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*(is smaller than model|differ in their context)")
+@pytest.mark.parametrize(("build", "large", "short"), LARGER)
+@pytest.mark.parametrize("written", [False, True], ids=["in its own shapes", "in those it was matched in"])
+def test_a_fine_tune_of_the_smaller_of_two_sizes_is_carried(
+    build: Any, large: Any, short: Any, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is a rewritten copy of what the first becomes: what was taught to one, the other then knows exactly.
+
+    Written in those shapes, what was added is tuned, too: heads that wrote nothing.
+    """
+    monkeypatch.chdir(tmp_path)
+    a = build(0, torch.float32)
+    grown = lmc.enlarge(a, like=build(1, torch.float32, **large)) if large else a
+    if short:
+        grown = lmc.symmetries.shorten(grown, 20)
+    lmc.save(a, "a")
+    lmc.save(lmc.Transform.random(lmc.spec(grown), seed=3).apply(lmc.canonicalize(grown)), "b")
+    assert main(["match", "a", "b", "--method", "weights", "--out", "aligned"]) == 0
+    tuned = tuned_from(lmc.load("aligned.parents/0-a") if written else a, size=0.05)
+    lmc.save(tuned, "tuned")
+    assert main(["transport", "aligned", "tuned", "--out", "carried"]) == 0
+    inputs = pico.inputs(a)
+    before, expected, found = (pico.logits(model, inputs) for model in (a, tuned, lmc.load("carried")))
+    assert relative_change(before, expected) > 1e-2
+    assert relative_change(expected, found) <= 1e-5
+    assert ("/tuned (tuned, " in Path("carried/README.md").read_text()) == (not written)
+
+
+def test_what_only_one_side_of_a_head_does_leads_nowhere() -> None:
+    """A direction that is written and never read is gone from the canonical form, so no change of it can be carried."""
+    model = pico.neox()
+    with torch.no_grad():
+        model.gpt_neox.layers[0].attention.dense.weight[:, :3] = 0
+    with pytest.raises(lmc.CheckpointError, match=r"space value\.0 .* was it trained\?"):
+        taught(model, tuned_from(model))

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
@@ -179,11 +180,23 @@ def test_a_pooler_of_a_size_of_its_own() -> None:
     assert alignment.end_error(1) < 1e-6
 
 
+def test_the_factor_between_models_of_two_epsilons_is_said_unless_it_is_rounding() -> None:
+    a, b, c = (pico.llama(k, rms_norm_eps=eps) for k, eps in enumerate((1e-6, 4e-6, 1e-6 * (1 - 1e-12))))
+    with pytest.warns(UserWarning, match=r"1e-06 and 4e-06: .* multiplies the residual stream of model 2 by 0\.5,"):
+        lmc.match(a, b, method="canonical")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lmc.match(a, b, method="naive")
+        lmc.match(a, c, method="canonical")
+
+
 def test_other_kinds_of_labels_are_warned_of() -> None:
     a, b = pico.hf_vit(0), pico.hf_vit(1)
     b.config.problem_type = "multi_label_classification"
     with pytest.warns(UserWarning, match="differ in problem_type, None and multi_label_classification"):
         pairing.require_pairable([a, b])
+    with pytest.warns(UserWarning, match=r"problem_type, .*: what is carried is used as the fine-tune is"):
+        pairing.require_tunable(b, (a, a))
 
 
 def test_what_follows_the_transformer_is_warned_of(tmp_path: Path) -> None:

@@ -29,8 +29,6 @@ from lmc.matching.streaming import can_stream, match_folders, merge_folder
 from lmc.symmetries.canonical import Canonical
 from lmc.symmetries.stock_model import state
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multiplies the residual stream")  # of a pair with two ε
-
 MODELS = {
     "neox": lambda seed: pico.neox(seed=seed, dtype=torch.float32),
     "neox tied": lambda seed: pico.neox(seed=seed, dtype=torch.float32, tie_word_embeddings=True),
