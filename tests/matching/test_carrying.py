@@ -26,7 +26,7 @@ def tuned_from(model: Any, seed: int = 5, size: float = 0.2) -> Any:
     draw = torch.Generator().manual_seed(seed)
     change = {n: t.std(correction=0) * torch.randn(t.shape, generator=draw) for n, t in model.state_dict().items()}
     tensors = {n: t + size * change[n].to(t) for n, t in model.state_dict().items()}
-    other = type(model)(model.config) if hasattr(model, "config") else pico.vit()
+    other = type(model)(model.config) if hasattr(model, "config") else copy.deepcopy(model)
     other.load_state_dict(tensors)
     return other.to(next(model.parameters()).dtype).eval()
 
@@ -401,6 +401,7 @@ LARGER = [
     (pico.neox, {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 3, "intermediate_size": 30}, {}),
     (pico.llama, {"intermediate_size": 15, "num_hidden_layers": 3}, {}),
     (pico.gpt2, {"hidden_size": 24, "num_attention_heads": 3}, {}),
+    (pico.vit, {"embed_dim": 24, "num_heads": 3, "depth": 3}, {}),
     (pico.gpt2, {}, {"max_position_embeddings": 20}),
     (pico.gpt2, {"hidden_size": 24, "num_attention_heads": 3}, {"max_position_embeddings": 20}),
 ]
