@@ -138,6 +138,15 @@ def licences(folder: Path) -> list[Path]:
     return _called(folder, _LICENCE)
 
 
+def notices(folder: Path) -> list[Path]:
+    """The files that say who is to be named wherever a model goes.
+
+    >>> notices(Path("run-1"))
+    []
+    """
+    return _called(folder, _NOTICE)
+
+
 def _called(folder: Path, name: re.Pattern[str]) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and name.fullmatch(path.name))
 
@@ -154,7 +163,7 @@ def _has_vocabulary(folder: Path | None) -> bool:
 
 def _files(folder: Path, kind: str) -> list[Path]:
     if kind == LICENCE:
-        return licences(folder) + _called(folder, _NOTICE)
+        return licences(folder) + notices(folder)
     return [path for pattern in _KINDS[kind] for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 

@@ -59,7 +59,9 @@ def of(source: Source) -> Stated:
     files = [path.name for path in belongings.licences(source.folder)]
     text = (files[0], sha256(source.folder / files[0]), source.name) if files else ()
     link = str(found.get("license_link"))
-    there = {"license_link": link} if link.startswith("https://") else {}  # one within the folder stays behind
+    there = (
+        {"license_link": link} if link.startswith(("https://", "http://")) else {}
+    )  # one within the folder stays behind
     match found:
         case {"license": "other", "license_name": str(name)}:
             return Stated(name, named, {"license": "other", "license_name": name} | there, *text)

@@ -104,7 +104,8 @@ def warn_of_differences(a: Path, b: Path, which: str) -> None:
     if first is None or second is None:
         raw = [path if path is None else sha256(path) for path in map(vocabulary.unread, (a, b))]
         if first is not second or raw[0] != raw[1]:
-            warnings.warn(f"{which}: {_uncompared(a if first is None else b)}", stacklevel=1)
+            folder = a if first is None else b
+            warnings.warn(f"{which}: {_uncompared(folder, str(folder))}", stacklevel=1)
     elif part := differing_around(first, second):
         warnings.warn(f"{which} differ in {part}: which tokens stand around a text", stacklevel=1)
     elif alone := _alone(first, second):
@@ -209,18 +210,18 @@ def overlap(first: Vocabulary, second: Vocabulary) -> str:
     return f"{sizes}, {len(common):,} in common" + (f", {moved:,} of them with other ids" if moved else "")
 
 
-def warn_if_unread(folder: Path, like: Path) -> None:
+def warn_if_unread(folder: Path, like: Path, called: str) -> None:
     """Say of a folder without a vocabulary that is read here, where another has one, that tokens were not compared.
 
-    >>> warn_if_unread(Path("run-1"), Path("run-2"))
+    >>> warn_if_unread(Path("run-1"), Path("run-2"), "run-1")
     """
     if vocabulary.read(folder) is None and vocabulary.read(like) is not None:
-        warnings.warn(_uncompared(folder), stacklevel=1)
+        warnings.warn(_uncompared(folder, called), stacklevel=1)
 
 
-def _uncompared(folder: Path) -> str:
+def _uncompared(folder: Path, called: str) -> str:
     """That a folder has no vocabulary that is read here, and what to do."""
     raw = vocabulary.unread(folder)
     found = "no tokenizer" if raw is None else f"{raw.name} alone, which is not read"
     advice = "save it as tokenizer.json with transformers" if raw else "put the one it was trained with there"
-    return f"{folder} has {found}, so whether tokens mean the same was not compared; {advice}"
+    return f"{called} has {found}, so whether tokens mean the same was not compared; {advice}"

@@ -154,10 +154,19 @@ def check(models: Models, seed: Seed = 0) -> None:
 def _check_pairing(models: list[str]) -> None:
     from lmc import checkpoints
     from lmc.checkpoints import provenance
-    from lmc.matching import cosine, inspect_pair, matrices, step_seconds, warn_if_shared, weights_seconds
+    from lmc.matching import (
+        cosine,
+        inspect_pair,
+        matrices,
+        step_seconds,
+        warn_if_shared,
+        warn_of_epsilon,
+        weights_seconds,
+    )
 
     pair = inspect_pair(models)
     outline = pair.blueprints[0].model
+    warn_of_epsilon([blueprint.model for blueprint in pair.blueprints])
     print(f"{type(outline).__name__}: these can be paired")
     print(pair)
     for blueprint in pair.blueprints:

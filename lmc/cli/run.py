@@ -28,10 +28,12 @@ def start_of(start: str | None) -> Any:
 
 def inspected(models: list[str], recipe: "lmc.matching.Recipe") -> "lmc.matching.Pairing":
     """The checkpoints, none of whose weights was read yet; what cannot be matched is refused here."""
-    from lmc.matching import inspect_pair, require_fit
+    from lmc.matching import inspect_pair, require_fit, warn_of_epsilon
 
     say("checking that the models can be paired")
     pair = inspect_pair(models)
+    if recipe.method != "naive":
+        warn_of_epsilon([blueprint.model for blueprint in pair.blueprints])
     with named_as_options():
         require_fit(recipe, pair.blueprints[0].model, len(models))
     return pair

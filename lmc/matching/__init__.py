@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lmc.matching.pairing import Pairing as Pairing
     from lmc.matching.pairing import inspect_pair as inspect_pair
     from lmc.matching.pairing import require_tunable as require_tunable
+    from lmc.matching.pairing import warn_of_epsilon as warn_of_epsilon
     from lmc.matching.parents import in_their_shapes as in_their_shapes
     from lmc.matching.parents import prepare as prepare
     from lmc.matching.recipe import CLOSED_FORM as CLOSED_FORM

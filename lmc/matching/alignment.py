@@ -20,7 +20,7 @@ from lmc.matching.edits import Edits, edits, unlike
 from lmc.matching.fine_tune import base_of
 from lmc.matching.folder import LOG, describe, elements, require_of, require_whole, write
 from lmc.matching.forms import AS_IT_IS, Base
-from lmc.matching.inheritance import Inheritance, inherit, of_parts
+from lmc.matching.inheritance import Inheritance, inherit, noticed, of_parts
 from lmc.matching.mergekit import write_configurations
 from lmc.matching.model_card import called, card, carried_card, changes, known
 from lmc.matching.pairing import require_pairable, require_tunable, tune_advice
@@ -246,7 +246,7 @@ class Alignment:
             first = known_parents[same_tokens.first_read(known_parents)]  # the tokens of all mean the same
             advice = f"{tune_advice(self.parents)} with its tokenizer"
             same_tokens.require_same(first, own, "the parents and it", advice, more=True)
-            same_tokens.warn_if_unread(own, first)
+            same_tokens.warn_if_unread(own, first, place or str(own))
             checkpoints.foreign.warn_of_rest(own)
         k, size, form = base = base or self.base_of(tuned)
         model = self._carried(tuned, base)
@@ -260,6 +260,8 @@ class Alignment:
         origin = made_of[0] if made_of else origin  # an adapter, say, whose joined weights are not kept
         others = [note for note in found.notes if not note.startswith("parent 0: ")]
         notes = [note.replace("parent 0", "the fine-tune").replace("parent 1", "its base") for note in others]
+        if (beside := of_parents[1 - k]) is not None and (said := noticed(beside, "its new base")):
+            notes.append(said)
         notes += [f"its base is taken {form}, from which it is the smaller change"] if form != AS_IT_IS else []
         text = carried_card(
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size, notes

@@ -77,17 +77,32 @@ def inherit(parents: Sequence[nn.Module], names: Sequence[str | None], take_from
     metadata, notes = licence.of_all([_stated(place) for place in places])
     metadata |= {"tags": ["merge"]} if len(parents) > 1 else {}
     notes += [f"parent {k}: {words}" for k, place in enumerate(places) if place and (words := origin(place.folder))]
+    own: dict[str, Path] = {}  # a parent that is only rewritten keeps the texts of its licence
+    if len(parents) == 1 and places[0] is not None:
+        own = {belongings.LICENCE: places[0].folder}
+    else:
+        notes += [words for k, place in enumerate(places) if place and (words := noticed(place.folder, f"parent {k}"))]
     if not isinstance(family_of(parents[0]).inputs(parents[0]), Tokens):
         if take_from:
             what = "pictures are prepared, and classes named, as the first model's, whose averages these are"
             warnings.warn(f"take_from: {what}; nothing is taken from another", stacklevel=1)
-        return Inheritance({}, 0, 0, tuple(notes), metadata)
+        return Inheritance(own, 0, 0, tuple(notes), metadata)
     folders = [None if place is None else place.folder for place in places]
     choice = belongings.choose(folders, take_from)
-    sources = {kind: folder for kind, k in choice.taken.items() if (folder := folders[k]) is not None}
+    sources = own | {kind: folder for kind, k in choice.taken.items() if (folder := folders[k]) is not None}
     generation = choice.taken.get(belongings.GENERATION, take_from)
     tokenizer = choice.taken.get(belongings.TOKENIZER, take_from)
     return Inheritance(sources, generation, tokenizer, (*choice.notes, *notes), metadata)
+
+
+def noticed(folder: Path, whose: str) -> str:
+    """That a notice of a parent does not come along, in words; empty where it has none.
+
+    >>> noticed(Path("run-1"), "parent 0")
+    ''
+    """
+    names = ", ".join(inert(file.name) for file in belongings.notices(folder))
+    return f"notices: {whose} has {names}, which stays behind; pass on what it asks for" if names else ""
 
 
 def origin(folder: Path) -> str:

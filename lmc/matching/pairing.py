@@ -269,7 +269,6 @@ def inspect_pair(names: Sequence[str | Path]) -> Pairing:
         if type(blueprints[k].model) is type(blueprints[other].model):
             same_tokens.require_same(folders[k], folders[other], f"model {k + 1} and model {other + 1}")
     require_pairable([b.model for b in blueprints])
-    warn_of_epsilon([b.model for b in blueprints])
     for folder in folders:
         foreign.warn_of_rest(folder)
     for k, other in same_tokens.pairs(folders):

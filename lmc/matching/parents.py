@@ -30,6 +30,7 @@ from lmc.checkpoints import (
     tokens,
     vocabulary,
 )
+from lmc.checkpoints import source as place_of
 from lmc.errors import CheckpointError
 from lmc.files import read_json, require_digests, sha256, whole_folder
 from lmc.matching.inheritance import MADE_OF, origin
@@ -38,6 +39,7 @@ from lmc.symmetries import enlarge, shorten
 from lmc.symmetries.families import Tokens, contexts
 
 WRITTEN = "written"  # in that file: the SHA-256 of the record of each
+LIKE = "like"  # there, where sizes differed: the number of the model whose shapes all have
 
 
 def prepare(names: Sequence[str], place: Path, choice: str | None) -> list[str]:
@@ -79,9 +81,12 @@ def in_their_shapes(name: str, parents: Sequence[nn.Module], place: Path) -> str
     >>> in_their_shapes("run-1", (a, b), Path("tuned"))
     'run-1'
 
-    What that takes is written into the new folder `place`. Whether it is a fine-tune is asked elsewhere.
+    What that takes is written into the new folder `place`. Only a parent that was resized itself has fine-tunes of
+    other shapes; whether it is one is asked elsewhere.
     """
     blueprint, like = inspect(name), parents[0]
+    if not any(map(_was_resized, parents)):
+        return name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they speak of models 1 and 2
         rows, longer = to_cut([like, blueprint.model])
@@ -95,13 +100,25 @@ def in_their_shapes(name: str, parents: Sequence[nn.Module], place: Path) -> str
     def write(folder: Path) -> None:
         own = load(blueprint)
         own = shorten(own, rows) if longer == [1] else own
-        kept = {kind: blueprint.source.folder for kind in belongings.of(blueprint.source.folder)}
+        kept = _kept(blueprint.source.folder)
         metadata = licence.joined({"model": licence.of(blueprint.source)})
         save(enlarge(own, like) if smaller else own, folder / target, kept, metadata=metadata)
 
     words = {target: f"{origin(blueprint.source.folder) or blueprint.source.name}, {changes}"}
     _fill(place, [blueprint.source], {"words": words}, write)
     return str(place / target)
+
+
+def _kept(folder: Path) -> dict[str, Path]:
+    """What goes along with a model that is only written in another shape."""
+    return dict.fromkeys((*belongings.of(folder), belongings.LICENCE), folder)
+
+
+def _was_resized(parent: nn.Module) -> bool:
+    """Whether a parent was written in the shapes of another one before it was matched."""
+    place = place_of(parent)
+    made = None if place is None else hub.locate(place).folder.parent / MADE_OF
+    return made is not None and made.is_file() and LIKE in read_json(made)
 
 
 def _changes(cut: bool, outline: nn.Module, like: str) -> str:
@@ -157,7 +174,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
     def write(folder: Path) -> None:
         like = cut(largest)
         for k, target in targets.items():
-            kept = {kind: folders[k] for kind in belongings.of(folders[k])}
+            kept = _kept(folders[k])
             metadata = licence.joined({"model": licence.of(blueprints[k].source)})
             own = like if k == largest else cut(k)
             save(enlarge(own, like) if k in smaller else own, folder / target, kept, metadata=metadata)
@@ -168,7 +185,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
     for k, target in targets.items():
         changes = _changes(k in longer, outlines[largest], like_name if k in smaller else "")
         words[target] = f"{blueprints[k].source.name}, {changes}"
-    _fill(place, [b.source for b in blueprints], {"like": largest, "parents": made_of, "words": words}, write)
+    _fill(place, [b.source for b in blueprints], {LIKE: largest, "parents": made_of, "words": words}, write)
     return [str(place / targets[k]) if k in targets else name for k, name in enumerate(names)]
 
 

@@ -27,6 +27,9 @@ from lmc.symmetries.stock_twin import require_stock
 from lmc.symmetries.transform import Transform
 
 LEADS = 1e-6  # how far a matrix may take the sides of a head from where they should be, of their size
+# By how much more in one direction of a head than in another the frame of balance may enlarge what a fine-tune does
+# there. Trained heads that were looked at: 2.1. What was cut to a lower rank and stored in float32: 3000 and more.
+UNEVEN, NO_FRAME = 30.0, 1e3
 
 
 def canonicalize(model: Any, balance: bool = True) -> nn.Module:
@@ -165,19 +168,21 @@ def balancing(model: nn.Module) -> Transform:
 
     A change of the weights, such as fine-tuning makes, moves by it too. Directions of a head that nothing writes and
     nothing reads, as an enlarged model has, stay. Raises CheckpointError where only one of the two is so, or next to
-    nothing is done in some direction: nothing leads back from the balanced form.
+    nothing is done in some direction: nothing leads back from the balanced form. Warns where it is nearly so.
     """
     spec, tensors = spec_of(model), {n: t.to(torch.float64, copy=True) for n, t in state(model).items()}
     make_canonical(tensors, spec, balance=False)
     elements = dict(Transform.identity(spec).elements)
     for space in _balanced_spaces(spec):
         writers, readers = _sides(tensors, spec, space)
+        where = f"space {space.name} of {type(model).__name__}"
         if isinstance(space.group, RotaryCommutant) or space.group.n == 1:  # a factor, also where all is zero
             found = _factor(writers, readers) * torch.eye(space.group.n, dtype=torch.float64)
+            _warn_of_half(where, writers, readers)
         else:
             found = _leading(writers, readers, *_balanced(space.group, writers, readers))
-        if defect := space.group.defect(found):
-            raise CheckpointError(f"space {space.name} of {type(model).__name__}: {defect}; was it trained?")
+        if defect := space.group.defect(found) or _unevenness(where, found):
+            raise CheckpointError(f"{where}: {defect}; was it trained?")
         elements[space.name] = found
     return Transform(spec, elements)
 
@@ -195,6 +200,25 @@ def _leading(p: Tensor, d: Tensor, new_p: Tensor, new_d: Tensor) -> Tensor:
     found = torch.cat([new_p, u @ vh @ unread], -1) @ torch.linalg.pinv(torch.cat([p, unread], -1))
     off = torch.stack([_far(found @ p, new_p), _far(found.mT @ new_d, d)]).amax(0)
     return torch.where(off < LEADS, found, 0)
+
+
+def _unevenness(where: str, found: Tensor) -> str:
+    """What is wrong with a frame that enlarges one direction of a head much more than another; empty for nothing."""
+    values = torch.linalg.svdvals(found)
+    spread = float((values[..., 0] / values[..., -1]).max())
+    if UNEVEN < spread <= NO_FRAME:
+        what = f"a head does little in some direction: a change there grows up to {spread:.0f} times as much as others"
+        warnings.warn(f"{where}: {what}", stacklevel=2)
+    even = f"expected a frame that enlarges no direction of a head {NO_FRAME:.0f} times as much as another"
+    return "" if spread <= NO_FRAME else f"{even}, found {spread:.1e} times"
+
+
+def _warn_of_half(where: str, p: Tensor, d: Tensor) -> None:
+    """Say where one side of a unit or a plane is zero: then nothing says how the other is scaled."""
+    written, read = (torch.linalg.matrix_norm(side) > 0 for side in (p, d))
+    if half := int((written != read).sum()):
+        what = f"of {written.numel():,} entries {half:,} are written and not read, or read and not written"
+        warnings.warn(f"{where}: {what}: a change there is carried in whatever scale it has", stacklevel=2)
 
 
 def _far(found: Tensor, wanted: Tensor) -> Tensor:

@@ -47,8 +47,9 @@ def enlarge(small: nn.Module, like: nn.Module) -> nn.Module:
 
     It may be wider, deeper, have more heads, wider heads without rotary positions, more hidden units, and more rows of
     tokens or positions. The logits of tokens that `small` does not have are zero. All other logits stay, but
-    probabilities do not, as more tokens share them. The result is in canonical form, in the type of `small`, and has
-    its ε and its way of turning pictures into input.
+    probabilities do not, as more tokens share them. The result is in canonical form, but for the balance of heads: what
+    two models differ in, their enlarged forms differ in. It is in the type of `small`, and has its ε and its way of
+    turning pictures into input.
 
     Raises IncompatibleModelsError, with the reason, where no larger network of this architecture has the function;
     UnsupportedModelError, where the stock class turns out to compute something else.
@@ -57,7 +58,7 @@ def enlarge(small: nn.Module, like: nn.Module) -> nn.Module:
     spec, wide = spec_of(small), spec_of(like)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* was tied to ")  # what is wider has a head of its own in any case
-        held = state(canonicalize(small))
+        held = state(canonicalize(small, balance=False))  # so that a fine-tune of it changes by the same
     outline = {name: tuple(tensor.shape) for name, tensor in like.state_dict().items()}
     first = next(iter(held.values()))
     constants = {

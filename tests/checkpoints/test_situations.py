@@ -651,6 +651,29 @@ def test_a_licence_that_only_a_file_states_is_said(here: Path, run: Callable[...
     assert run("match x b --method canonical --out ends --export")[0] == 0
     heads = [Path(f"ends/models/endpoint-{k}/README.md").read_text() for k in (0, 1)]
     assert "license" not in heads[0] and "license_name: that of its file LICENSE.txt of b (model)\n" in heads[1]
+    assert Path("ends/models/endpoint-1/LICENSE.txt").read_text() == "All rights reserved."
+
+
+def test_the_factor_between_two_epsilons_is_said_where_there_is_one(here: Path, run: Callable[..., Outcome]) -> None:
+    edit(here / "b", layer_norm_eps=1e-4)
+    said = "multiplies the residual stream of model 2 by 0.316, which is exact"
+    for line in ("check x b", "match x b --method canonical --out aligned"):
+        code, _, err = run(line)
+        assert code == 0 and err.count(said) == 1, line
+    assert said not in run("match x b --method naive --out plain")[2]
+
+
+def test_a_notice_goes_along_with_one_parent_and_is_named_of_several(here: Path, run: Callable[..., Outcome]) -> None:
+    (here / "b" / "NOTICE").write_text("Made by many.")
+    assert run("match x b --method canonical --out aligned --export")[0] == 0
+    ends = [Path(f"aligned/models/endpoint-{k}") for k in (0, 1)]
+    assert (ends[1] / "NOTICE").read_text() == "Made by many." and not (ends[0] / "NOTICE").exists()
+    code, card, _ = run("merge aligned --out merged")
+    assert code == 0 and "- notices: parent 1 has NOTICE, which stays behind; pass on what it asks for\n" in card
+    assert not Path("merged/NOTICE").exists()
+    assert run("merge aligned --at 0.1 --out tuned")[0] == 0
+    code, card, _ = run("transport aligned tuned --out carried")
+    assert code == 0 and "- notices: its new base has NOTICE, which stays behind" in card
 
 
 def test_a_tokenizer_without_its_vocabulary_is_passed_over(here: Path, run: Callable[..., Outcome]) -> None:

@@ -394,7 +394,8 @@ def test_a_fine_tune_without_a_tokenizer_is_carried_with_a_line(
         file.unlink()
     given = ["transport", str(folders / "aligned"), str(tmp_path / "tuned"), "--out", str(tmp_path / "out")]
     assert main(given) == 0
-    assert "tuned has no tokenizer, so whether tokens mean the same was not compared" in capsys.readouterr().err
+    said = "tuned has no tokenizer, so whether tokens mean the same was not compared"
+    assert f"{tmp_path.name}/{said}" in capsys.readouterr().err
 
 
 LARGER = [
@@ -433,6 +434,74 @@ def test_a_fine_tune_of_the_smaller_of_two_sizes_is_carried(
     assert relative_change(before, expected) > 1e-2
     assert relative_change(expected, found) <= 1e-5
     assert ("/tuned (tuned, " in Path("carried/README.md").read_text()) == (not written)
+
+
+@pytest.mark.filterwarnings("ignore:.*is smaller than model")
+def test_a_change_of_the_smaller_of_two_sizes_keeps_its_place_and_its_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between networks that were not trained together: what is not tuned stays as it is in the other one."""
+    monkeypatch.chdir(tmp_path)
+    small, large = pico.llama(0, torch.float32), pico.llama(1, torch.float32, intermediate_size=15, num_hidden_layers=3)
+    tuned = copy.deepcopy(small)
+    names = {"model.layers.0.self_attn.v_proj.weight", "model.layers.1.mlp.up_proj.weight"}
+    draw = torch.Generator().manual_seed(3)
+    for name in names:
+        weight = tuned.get_parameter(name).data
+        column, row = (torch.randn(size, generator=draw) for size in weight.shape)
+        weight += 0.1 * weight.std() * torch.outer(column, row)
+    for name, model in {"small": small, "large": large, "tuned": tuned}.items():
+        lmc.save(model, name)
+    assert main(["match", "small", "large", "--method", "weights", "--out", "aligned"]) == 0
+    assert main(["transport", "aligned", "tuned", "--out", "carried"]) == 0
+    before, after = lmc.canonicalize(large).state_dict(), lmc.load("carried").state_dict()
+    size = {name: float((after[name] - before[name]).norm() / before[name].norm()) for name in before}
+    assert {name for name, moved in size.items() if moved > 1e-5} == names
+    for name in names:
+        values = torch.linalg.svdvals(after[name] - before[name])
+        assert values[1] < 1e-4 * values[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*is smaller than model")
+def test_a_model_without_its_last_layer_is_no_fine_tune(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only a parent that was written in larger shapes itself has fine-tunes of smaller ones."""
+    monkeypatch.chdir(tmp_path)
+    a, b = (pico.llama(k, torch.float32, num_hidden_layers=3) for k in range(2))
+    shorter = pico.llama(0, torch.float32, num_hidden_layers=2)
+    shorter.load_state_dict({name: a.state_dict()[name] for name in shorter.state_dict()})
+    for name, model in {"a": a, "b": b, "shorter": shorter}.items():
+        lmc.save(model, name)
+    assert main(["match", "a", "b", "--method", "weights", "--out", "aligned"]) == 0
+    assert main(["transport", "aligned", "shorter", "--out", "carried"]) == 2
+    assert "the parents and it differ in shape of" in capsys.readouterr().err
+
+
+def cut(model: Any, rest: float) -> Any:
+    """One direction of the values of a head is written `rest` times as strongly as it was."""
+    weight = model.get_parameter("model.layers.0.self_attn.v_proj.weight").data
+    head = weight[: model.config.head_dim]
+    left, values, right = torch.linalg.svd(head, full_matrices=False)
+    values[-1] *= rest
+    weight[: len(head)] = left * values @ right
+    return model
+
+
+def test_a_head_that_does_little_in_some_direction_is_said_or_refused() -> None:
+    model = cut(pico.llama(), 1e-4)
+    with pytest.warns(UserWarning, match=r"space value\.0 .*a change there grows up to \d+ times as much"):
+        taught(model, tuned_from(model))
+    model = cut(pico.llama(), 1e-9)
+    with pytest.raises(lmc.CheckpointError, match=r"space value\.0 .* 1000 times as much as another, found"):
+        taught(model, tuned_from(model))
+
+
+def test_a_unit_of_which_one_side_is_zero_is_said() -> None:
+    model = pico.llama()
+    model.get_parameter("model.layers.1.mlp.down_proj.weight").data[:, 2] = 0
+    with pytest.warns(UserWarning, match=r"space unit\.1 .* of 12 entries 1 are written and not read, or read"):
+        taught(model, tuned_from(model))
 
 
 def test_what_only_one_side_of_a_head_does_leads_nowhere() -> None:
