@@ -655,7 +655,8 @@ def test_a_licence_that_only_a_file_states_is_said(here: Path, run: Callable[...
 
 
 def test_the_factor_between_two_epsilons_is_said_where_there_is_one(here: Path, run: Callable[..., Outcome]) -> None:
-    edit(here / "b", layer_norm_eps=1e-4)
+    for name, epsilon in (("x", 1e-6), ("b", 1e-5)):
+        edit(here / name, rms_norm_eps=epsilon)
     said = "multiplies the residual stream of model 2 by 0.316, which is exact"
     for line in ("check x b", "match x b --method canonical --out aligned"):
         code, _, err = run(line)
