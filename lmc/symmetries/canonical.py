@@ -27,8 +27,8 @@ from lmc.symmetries.stock_twin import require_stock
 from lmc.symmetries.transform import Transform
 
 LEADS = 1e-6  # how far a matrix may take the sides of a head from where they should be, of their size
-# By how much more in one direction of a head than in another the frame of balance may enlarge what a fine-tune does
-# there. Trained heads that were looked at: 2.1. What was cut to a lower rank and stored in float32: 3000 and more.
+# How much more in one direction than in another the frame of balance may enlarge what a fine-tune does there: 2.1
+# times in trained networks that were looked at. What was cut to a lower rank and stored in float32: 3000 and more.
 UNEVEN, NO_FRAME = 30.0, 1e3
 
 
@@ -178,10 +178,9 @@ def balancing(model: nn.Module) -> Transform:
         where = f"space {space.name} of {type(model).__name__}"
         if isinstance(space.group, RotaryCommutant) or space.group.n == 1:  # a factor, also where all is zero
             found = _factor(writers, readers) * torch.eye(space.group.n, dtype=torch.float64)
-            _warn_of_half(where, writers, readers)
         else:
             found = _leading(writers, readers, *_balanced(space.group, writers, readers))
-        if defect := space.group.defect(found) or _unevenness(where, found):
+        if defect := space.group.defect(found) or _unevenness(where, found, writers, readers):
             raise CheckpointError(f"{where}: {defect}; was it trained?")
         elements[space.name] = found
     return Transform(spec, elements)
@@ -202,23 +201,27 @@ def _leading(p: Tensor, d: Tensor, new_p: Tensor, new_d: Tensor) -> Tensor:
     return torch.where(off < LEADS, found, 0)
 
 
-def _unevenness(where: str, found: Tensor) -> str:
-    """What is wrong with a frame that enlarges one direction of a head much more than another; empty for nothing."""
-    values = torch.linalg.svdvals(found)
-    spread = float((values[..., 0] / values[..., -1]).max())
-    if UNEVEN < spread <= NO_FRAME:
-        what = f"a head does little in some direction: a change there grows up to {spread:.0f} times as much as others"
-        warnings.warn(f"{where}: {what}", stacklevel=2)
-    even = f"expected a frame that enlarges no direction of a head {NO_FRAME:.0f} times as much as another"
-    return "" if spread <= NO_FRAME else f"{even}, found {spread:.1e} times"
+def _unevenness(where: str, found: Tensor, p: Tensor, d: Tensor) -> str:
+    """What is wrong with frames that enlarge some changes much more than others; empty where that is only said.
 
-
-def _warn_of_half(where: str, p: Tensor, d: Tensor) -> None:
-    """Say where one side of a unit or a plane is zero: then nothing says how the other is scaled."""
+    Within a head one direction is compared with another, and in a layer each with the middle one of all.
+    """
     written, read = (torch.linalg.matrix_norm(side) > 0 for side in (p, d))
     if half := int((written != read).sum()):
         what = f"of {written.numel():,} entries {half:,} are written and not read, or read and not written"
         warnings.warn(f"{where}: {what}: a change there is carried in whatever scale it has", stacklevel=2)
+    values = torch.linalg.svdvals(found)[written & read]
+    if not len(values):
+        return ""
+    within, middle = float((values[..., 0] / values[..., -1]).max()), values.median()
+    if within > NO_FRAME:
+        even = f"expected a frame that enlarges no direction of a head {NO_FRAME:.0f} times as much as another"
+        return f"{even}, found {within:.1e} times"
+    among = max(float(values.max() / middle), float(middle / values.min()))
+    if (spread := max(within, among)) > UNEVEN:
+        what = "next to nothing is written or read in some direction"
+        warnings.warn(f"{where}: {what}: a change there grows up to {spread:.0f} times as much as others", stacklevel=2)
+    return ""
 
 
 def _far(found: Tensor, wanted: Tensor) -> Tensor:

@@ -497,6 +497,17 @@ def test_a_head_that_does_little_in_some_direction_is_said_or_refused() -> None:
         taught(model, tuned_from(model))
 
 
+@pytest.mark.parametrize(
+    ("name", "space"), [("mlp.down_proj", "unit"), ("self_attn.v_proj", "value"), ("self_attn.k_proj", "plane")]
+)
+def test_a_unit_or_a_head_of_which_one_side_does_little_is_said(name: str, space: str) -> None:
+    model = pico.llama()
+    weight = model.get_parameter(f"model.layers.1.{name}.weight").data
+    (weight.T[2] if space == "unit" else weight[: model.config.head_dim]).mul_(1e-5)
+    with pytest.warns(UserWarning, match=rf"space {space}\.1 .*a change there grows up to \d+ times as much"):
+        taught(model, tuned_from(model))
+
+
 def test_a_unit_of_which_one_side_is_zero_is_said() -> None:
     model = pico.llama()
     model.get_parameter("model.layers.1.mlp.down_proj.weight").data[:, 2] = 0
