@@ -105,6 +105,13 @@ def olmo2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> A
     return _stock("Olmo2", GROUPED, seed, dtype, config)
 
 
+def olmo3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """An OLMo-3 in evaluation mode, every second layer without a window; `config` overrides fields of Olmo3Config."""
+    layers = config.get("num_hidden_layers", 2)
+    kinds = [("sliding_attention", "full_attention")[i % 2] for i in range(layers)]
+    return _stock("Olmo3", GROUPED | {"sliding_window": 4, "layer_types": kinds}, seed, dtype, config)
+
+
 def phi3(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A Phi-3 in evaluation mode; `config` overrides fields of Phi3Config."""
     return _stock("Phi3", GROUPED, seed, dtype, config)
@@ -232,22 +239,31 @@ def hf_vit(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> 
     return _stock("ViT", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
 
 
+DINOV2 = {
+    "kind": "ForImageClassification",
+    "image_size": 8,
+    "patch_size": 4,
+    "num_channels": 1,
+    "num_labels": 10,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "mlp_ratio": 1,
+    "layer_norm_eps": 1e-6,
+    "use_mask_token": False,
+    "attn_implementation": "eager",
+}
+
+
 def dinov2(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
     """A DINOv2 in evaluation mode; `config` overrides fields of Dinov2Config."""
-    fields = {
-        "image_size": 8,
-        "patch_size": 4,
-        "num_channels": 1,
-        "num_labels": 10,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "mlp_ratio": 1,
-        "layer_norm_eps": 1e-6,
-        "use_mask_token": False,
-        "attn_implementation": "eager",
-    }
-    return _stock("Dinov2", {"kind": "ForImageClassification", **fields}, seed, dtype, config)
+    return _stock("Dinov2", DINOV2, seed, dtype, config)
+
+
+def dinov2_registers(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
+    """The same with registers; `config` overrides fields of Dinov2WithRegistersConfig."""
+    fields = {key: value for key, value in DINOV2.items() if key != "use_mask_token"}
+    return _stock("Dinov2WithRegisters", {**fields, "num_register_tokens": 3}, seed, dtype, config)
 
 
 def clip_text(seed: int = 0, dtype: torch.dtype = torch.float64, **config: Any) -> Any:
@@ -319,11 +335,13 @@ STEMS = {
     "OPT": opt,
     "Olmo": olmo,
     "Olmo2": olmo2,
+    "Olmo3": olmo3,
     "Bert": bert,
     "Roberta": roberta,
     "XLMRoberta": xlm_roberta,
     "ViT": hf_vit,
     "Dinov2": dinov2,
+    "Dinov2WithRegisters": dinov2_registers,
     "CLIPTextModel": clip_text,
     "CLIPVisionModel": clip_vision,
     "VisionTransformer": vit,

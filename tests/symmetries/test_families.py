@@ -117,10 +117,10 @@ def test_gains_of_zero_and_near_zero_are_legal(name: str) -> None:
     ("name", "closest"),
     [
         ("PhiForCausalLM", "Phi3ForCausalLM"),
-        ("Olmo3ForCausalLM", "Olmo2ForCausalLM"),
+        ("FlexOlmoForCausalLM", "Olmo"),
         ("CamembertForMaskedLM", "ForMaskedLM"),
         ("LlamaForQuestionAnswering", "LlamaFor"),
-        ("Dinov2WithRegistersModel", "Dinov2Model"),
+        ("DeiTModel", "ViTModel"),
     ],
 )
 def test_a_class_that_is_not_covered_is_told_the_closest(name: str, closest: str) -> None:

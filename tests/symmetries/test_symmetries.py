@@ -23,9 +23,11 @@ from lmc.symmetries.transform import Transform
 
 ALL = [
     *(pico.neox, pico.llama, pico.mistral, pico.qwen2, pico.qwen3, pico.olmo, pico.olmo2, pico.gpt2),
+    *([pico.olmo3] if pico.known("Olmo3ForCausalLM") else []),
     *(pico.gemma, pico.gemma2, pico.gemma3, pico.mixtral, pico.qwen2_moe, pico.qwen3_moe, pico.olmoe),
     *(pico.phi3, pico.granite, pico.stablelm, pico.starcoder2, pico.opt),
-    *(pico.bert, pico.roberta, pico.vit, pico.hf_vit, pico.dinov2, pico.clip_text, pico.clip_vision),
+    *(pico.bert, pico.roberta, pico.vit, pico.hf_vit, pico.dinov2, pico.dinov2_registers),
+    *(pico.clip_text, pico.clip_vision),
 ]
 CLEAR = 1e-3  # what a wrong symmetry must change, relative to the largest logit
 
@@ -138,6 +140,8 @@ def more_grids() -> list[Any]:
     grid += mixed_grid(pico.qwen3, 16, eps, **text, **free, attention_bias=flags, kind=kind)
     grid += mixed_grid(pico.olmo, 20, wide, **text, attention_bias=flags, clip_qkv=(None, 0.5), kind=texts)
     grid += mixed_grid(pico.olmo2, 16, wide, **text, attention_bias=flags, kind=texts)
+    if pico.known("Olmo3ForCausalLM"):
+        grid += mixed_grid(pico.olmo3, 12, wide, **text, attention_bias=flags, kind=texts)
     grid += mixed_grid(pico.gemma, 10, eps, **text, **free, attention_bias=flags, kind=kind)
     eager = text | {"attn_implementation": ("eager",)}
     caps = {"attn_logit_softcapping": (None, 1.0), "final_logit_softcapping": (None, 2.0), "sliding_window": (4, 64)}
@@ -218,6 +222,17 @@ def more_grids() -> list[Any]:
         qkv_bias=flags,
         use_swiglu_ffn=(False, pico.gated_dinov2()),
         use_mask_token=flags,
+        kind=("ForImageClassification", "Model"),
+    )
+    grid += mixed_grid(
+        pico.dinov2_registers,
+        10,
+        {"hidden_size": 24, "layer_norm_eps": 1e-2},
+        num_hidden_layers=(1, 2, 3),
+        num_attention_heads=(1, 2, 4, 8),
+        num_register_tokens=(1, 4),
+        qkv_bias=flags,
+        use_swiglu_ffn=(False, pico.gated_dinov2()),
         kind=("ForImageClassification", "Model"),
     )
     tower = {"hidden_size": 24, "layer_norm_eps": 1e-2}
@@ -501,16 +516,42 @@ def test_every_rule_is_needed(build: Any) -> None:
     g = Transform.random(lmc.spec(model), 0)
     moved = {name: g.moved(name, t) for name, t in state(model).items()}
     factor = g.scale**2
+    silent = {dead.bias for dead in g.spec.dead if len(g.spec.blocks(dead.bias)) == 1}  # keys' own bias: softmax
+    silent |= {name for name in g.spec.rules if name.endswith("mask_token")}  # where no patch is masked: the next test
     gains = ("q_norm.weight", "k_norm.weight")  # of Gemma 3: a sign of a plane leaves them alone
     assert effect(model, moved, factor) <= EXACT
     for name in g.spec.rules:
         if not any(g.spec.space_names & set(block.names) for block in g.spec.blocks(name)):  # no group moves classes
             assert name.endswith(("head.bias", "classifier.bias", "predictions.bias", "decoder.bias", *gains))
             assert torch.equal(moved[name], state(model)[name])
-        elif name in {dead.bias for dead in g.spec.dead} and len(g.spec.blocks(name)) == 1:  # keys' own bias: softmax
+        elif name in silent:
             assert effect(model, {**moved, name: state(model)[name]}, factor) <= EXACT, name
         else:
             assert effect(model, {**moved, name: state(model)[name]}, factor) >= CLEAR, name
+
+
+@pytest.mark.parametrize(("build", "config"), [(pico.dinov2, {"use_mask_token": True}), (pico.dinov2_registers, {})])
+def test_masked_patches_stay_what_they_are(build: Any, config: dict[str, Any]) -> None:
+    model = build(**config)
+    pictures = pico.inputs(model)
+    mask = torch.arange(4).remainder(2).bool().expand(len(pictures), -1)
+
+    def masked(any_model: Any) -> Any:
+        embeddings = getattr(any_model, any_model.base_model_prefix).embeddings
+        more = {"bool_masked_pos": mask}
+        hook = embeddings.register_forward_pre_hook(lambda _, args, __: (args, more), with_kwargs=True)
+        found = pico.logits(any_model, pictures)
+        hook.remove()
+        return found
+
+    with lmc.float64():
+        before = masked(model)
+        moved: Any = Transform.random(lmc.spec(model), 1).apply(lmc.canonicalize(model))
+        assert (pico.logits(model, pictures) - before).abs().max() >= CLEAR * before.abs().max()
+        assert (masked(moved) - before).abs().max() <= EXACT * before.abs().max()
+        with torch.no_grad():
+            getattr(moved, moved.base_model_prefix).embeddings.mask_token.mul_(-1)
+        assert (masked(moved) - before).abs().max() >= CLEAR * before.abs().max()
 
 
 @pytest.mark.parametrize("build", [build for build in ALL if build is not pico.olmo])  # whose norms hold nothing
@@ -700,7 +741,7 @@ def test_wrong_symmetries_of_other_families_are_caught(case: tuple[Any, dict[str
     assert under(model, rewritten(spec, {s.name: s for s in spaces}, rules)) >= CLEAR
 
 
-@pytest.mark.parametrize("build", [pico.olmo2, pico.gemma2, pico.gemma3])
+@pytest.mark.parametrize("build", [b for b in ALL if b in (pico.olmo2, pico.olmo3, pico.gemma2, pico.gemma3)])
 def test_a_rotation_of_a_post_norm_stream_is_caught(build: Any) -> None:
     """What OLMo-2 loses: under its norms after the sublayers only signed permutations are left."""
     model = lmc.canonicalize(build())

@@ -9,7 +9,8 @@ from lmc.symmetries.families.heads import LABELS, TEXTS, named
 LLAMAS = tuple(name for stem in ("Llama", "Mistral", "Qwen2", "Phi3", "Mixtral", "Qwen2Moe") for name in named(stem))
 BERTS = tuple(s + kind for s in ("Bert", "Roberta", "XLMRoberta") for kind in ("ForMaskedLM", *LABELS, "Model"))
 GEMMA3 = ("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification")
-PICTURES = tuple(stem + kind for stem in ("ViT", "Dinov2") for kind in ("ForImageClassification", "Model"))
+PICTURE_STEMS = ("ViT", "Dinov2", "Dinov2WithRegisters")
+PICTURES = tuple(stem + kind for stem in PICTURE_STEMS for kind in ("ForImageClassification", "Model"))
 CLIP_TEXTS, CLIP_PICTURES = (
     tuple(f"CLIP{kind}Model{head}" for head in ("WithProjection", "")) for kind in ("Text", "Vision")
 )
@@ -24,7 +25,7 @@ TRANSFORMERS = {
     "gemma": (*named("Gemma"), *named("Gemma2"), *GEMMA3),
     "qwen3": (*named("Qwen3"), *named("Qwen3Moe")),
     "olmo": named("Olmo", *TEXTS),
-    "olmo2": named("Olmo2", *TEXTS),
+    "olmo2": (*named("Olmo2", *TEXTS), *named("Olmo3", *TEXTS)),
     "olmoe": ("OlmoeForCausalLM",),
     "bert": BERTS,
     "hf_vit": PICTURES,

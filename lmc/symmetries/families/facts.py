@@ -50,7 +50,7 @@ FACTS = {
     ),
     "qwen3": Facts(_BETWEEN, "Qwen/Qwen3-[0-9]*"),
     "olmo": Facts("the residual scale, as ε is a number in the code; with clip_qkv more", "allenai/OLMo-*-hf"),
-    "olmo2": Facts(f"{_AFTER}; {_BETWEEN}", "allenai/OLMo-2-*"),
+    "olmo2": Facts(f"{_AFTER}; {_BETWEEN}", "allenai/OLMo-2-*, allenai/Olmo-3-*"),
     "olmoe": Facts(_BETWEEN, "allenai/OLMoE-*"),
     "bert": Facts(
         f"{_AFTER}; {_GELU}; learned matching and paths, as there is no loss for masked words",
@@ -72,7 +72,7 @@ FACTS = {
     "hf_vit": Facts(
         f"{_GELU}; without a classifier all of the stream; files of models with use_swiglu_ffn, which match in memory",
         "google/vit-base-*, google/vit-large-*, google/vit-huge-*, facebook/dinov2-small*, facebook/dinov2-base*, "
-        "facebook/dinov2-large*",
+        "facebook/dinov2-large*, facebook/dinov2-with-registers-*",
     ),
 }
 

@@ -1,8 +1,9 @@
 """The vision transformers of transformers, ViT and DINOv2: LayerNorm, a class token, a classifier or none.
 
 Without a classifier the stream itself is the output, and stays as it is; so does what a pooler makes of it. DINOv2 adds
-gains to what sublayers write, and a classifier that reads the class token and the mean of the patches. Where patches
-may be masked, the bias of the patches cannot move into the positions, which masked ones share.
+gains to what sublayers write, and a classifier that reads the class token and the mean of the patches; it may have
+registers, which are tokens of their own. Where patches may be masked, the bias of the patches cannot move into the
+positions, which masked ones share.
 """
 
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ def spec(model: Any) -> ModelSpec:
         positions: "one [cls | patch] stream!",
         embeddings + "cls_token": "one cls stream!",
         embeddings + "mask_token": "one stream!",
+        embeddings + "register_tokens": "one register stream!",
         **rules,
         **head.rules,
     }
@@ -42,6 +44,7 @@ def spec(model: Any) -> ModelSpec:
     return ModelSpec(
         family="hf_vit",
         free={"one": 1, "cls": 1, "patch": patches.num_patches, "class": _classes(model), "pool": width}
+        | {"register": getattr(config, "num_register_tokens", 0)}
         | dict(zip(("channel", "row", "column"), (config.num_channels, *patches.patch_size), strict=True)),
         spaces=(Space("stream", stream), Space("scale", Scale()), *spaces),
         rules={name: pattern for name, pattern in rules.items() if name in present},
@@ -96,5 +99,5 @@ def _bias(layer: str, present: set[str]) -> str:
 def images(model: Any) -> Images:
     """What the model reads."""
     patches = _stack(model).embeddings.patch_embeddings
-    least = max(patches.patch_size) if model.config.model_type == "dinov2" else None  # ViT has to be asked to
+    least = max(patches.patch_size) if model.config.model_type.startswith("dinov2") else None  # ViT has to be asked to
     return Images((model.config.num_channels, *patches.image_size), _classes(model), least)

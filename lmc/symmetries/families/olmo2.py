@@ -1,4 +1,4 @@
-"""OLMo-2: norms after attention and feed-forward layers, and over the whole query and key; SwiGLU.
+"""OLMo-2 and OLMo-3: norms after attention and feed-forward layers, and over the whole query and key; SwiGLU.
 
 Sublayers read the stream as it is and write it through a norm with a gain per channel. So the stream's rotations are
 lost; what is left are its signed permutations, under which the gains move along. The norms of queries and keys leave
@@ -16,7 +16,7 @@ from lmc.symmetries.spec import ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of an `Olmo2ForCausalLM`."""
+    """The table of either, with any head."""
     here, config = "model.layers.{l}.", model.config
     query = "head query" if config.num_attention_heads > config.num_key_value_heads else "head"
     return decoder(
