@@ -128,7 +128,7 @@ plt.show()
 #
 # The axes are lengths in weight space. One points from the first network to the second, the other at a right angle to it
 # towards the rewritten second. Look at how long the matched line is (the last exercise computes it): hardly shorter than the direct one. The tiny networks
-# of {doc}`02_two_units` became nearly equal when their units were reordered; these stay different in most weights. What
+# of {doc}`02_two_units` became nearly equal when their units were reordered; these stay nearly as far apart as they were. What
 # matters is that nothing high lies between them. {numref}`widget-landscape` lets you move the endpoint.
 #
 # ```{widget} landscape
@@ -182,7 +182,7 @@ charts.table(
 # :::{admonition} What we found
 # :class: important
 #
-# - Between two networks as they were trained lies a ridge: its barrier is {{landscape-vit: direct barrier}} nats for vision, {{landscape-text: direct barrier}} for text (both in the canonical form of {doc}`05_rotating`).
+# - Between two networks in their canonical form lies a ridge, as high as between them as they were trained: its barrier is {{landscape-vit: direct barrier}} nats for vision, {{landscape-text: direct barrier}} for text.
 # - Between the same two functions, written in another way, lies a valley: {{landscape-vit: single barrier}} and {{landscape-text: single barrier}} nats after 80 steps of learning (single matching). Dual matching leaves {{landscape-vit: dual barrier}} and {{landscape-text: dual barrier}}; the ranges of the two overlap.
 # - All endpoints on a map are one of two functions. Matching moved the points, not the functions.
 # :::

@@ -87,7 +87,7 @@ before = outputs(model)
 #
 # ## What a norm forbids
 #
-# Between the stream and its readers stands a **norm**. It divides the stream by its length (*RMSNorm*), and a rotation does
+# Between the stream and its readers stands a **norm**. It divides the stream by its length (*RMSNorm*; more exactly by its length over $\sqrt d$, the root of the mean square), and a rotation does
 # not change lengths. So far, so good. But
 #
 # 1. a norm multiplies each channel by a **gain** of its own, which ties it to the axes. The remedy is exact: move the gains

@@ -74,7 +74,7 @@ before = outputs(model)
 # that depends on the position of the token. Write a pair of channels as one complex number; a turn by $\varphi$ is then
 # multiplication by $e^{i\varphi}$, and the inner product of $q$ and $k$ is the real part of $q\bar k$. What stands
 # between query and key must not care whether the turn comes before or after it. A complex factor does not care:
-# $c\,e^{i\varphi} = e^{i\varphi} c$. A general matrix does. So what is left is $q \to c\,q$, $k \to k/\bar c$, with one
+# $c\,e^{i\varphi} = e^{i\varphi} c$. A general matrix does, and so does one that mixes two pairs, as each pair turns at a speed of its own. So what is left is $q \to c\,q$, $k \to k/\bar c$, with one
 # complex number $c$ for each pair {cite:p}`tran2026functional`.
 #
 # An example: $q = 1 + 2i$ and $k = 3 + i$ have $\operatorname{Re} q\bar k = 3 + 2 = 5$. Take $c = 1 + i$. Then
@@ -123,7 +123,7 @@ assert (sheared - before).abs().max() > 1e-6 * before.abs().max()
 #
 # ```{exercise}
 # :label: ex-complex
-# Check the example above for a turn by one radian of both, before and after, in Python's complex numbers.
+# Check the example above when the key is turned by one radian against the query, in Python's complex numbers.
 # ```
 
 # %% [markdown]

@@ -121,7 +121,7 @@ assert report.ok
 # ```
 #
 # This is a statement about the models tested, not a theorem for all. The test counts the zero singular values of the derivative
-# of the logits by the weights. A forgotten symmetry would be one zero too many, a wrong one a zero too few. It does not see
+# of the logits by the weights. A forgotten symmetry would be one zero too many, a wrong one a zero too few (one of each would cancel, but a wrong one shows in `lmc check` as well). It does not see
 # symmetries that are not continuous, such as reorderings.
 #
 # :::{admonition} What we found

@@ -100,7 +100,7 @@ canonical = show(lmc.match(a, b, method="canonical"))
 #   of similarities is largest. It is solved exactly in time $n^3$;
 # - the best rotation is a **Procrustes problem**: with $M = \sum \theta_A \theta_B^\top$ over the tensors that touch the
 #   space, and its singular value decomposition $M = U S V^\top$, it is $UV^\top$;
-# - the best factor of a rotary plane is one complex number;
+# - the best turn of a rotary plane is the phase of one complex number;
 # - for heads, the assignment is between blocks: a pair of heads is worth what the best rotation inside it can make
 #   of it, which is a sum of singular values.
 #
@@ -128,8 +128,8 @@ weights = show(lmc.match(a, b, method="weights"))
 # ## Step 2: match what they compute
 #
 # Weights say little about how much a direction matters. Run both networks on the same inputs instead and compare
-# their activations: the same solver, with $\sum x_A x_B^\top$ over the inputs (how channel $i$ of $A$ goes with channel $j$ of $B$, their
-# *cross-covariance*) in place of the weights. That is better on some pairs and worse on others; here:
+# their activations: the same solver, with $\sum x_A x_B^\top$ over the inputs (how channel $i$ of $A$ goes with channel $j$ of $B$, less their means: the
+# *cross-covariance*, each layer's divided by how much that layer varies) in place of the weights. That is better on some pairs and worse on others; here:
 
 # %%
 activations = show(lmc.match(a, b, method="activations", data=match_on))
@@ -158,9 +158,9 @@ activations = show(lmc.match(a, b, method="activations", data=match_on))
 # ```{admonition} Where the gradient in the group comes from
 # :class: dropdown
 # No gradient needs to run *through* the rewriting. One backward pass of the merged network gives $G = \partial
-# L/\partial\theta_\lambda$. A small step $y \to y + \Omega y$ of the rewritten weights $y$ along one space changes the
-# loss by $\langle G, \Omega y\rangle = \langle G y^\top, \Omega\rangle$. So the gradient in the group is $G y^\top$, one
-# product per tensor. For a rotation, $\Omega$ is its antisymmetric part with a minus sign, scaled by Adam and $\eta$, and the step is the *Cayley map* $(1 - \Omega/2)^{-1}(1 + \Omega/2)$,
+# L/\partial\theta_\lambda$. The merged network holds a share $w$ of each endpoint: $w = 1 - \lambda$ of $A$, $w = \lambda$ of $B$. A small step $y \to y + \Omega y$ of one
+# endpoint's rewritten weights $y$ along one space changes the loss by $w \langle G, \Omega y\rangle = \langle w\, G y^\top, \Omega\rangle$. So the gradient in the group is
+# $w\, G y^\top$, one product per tensor, summed over the tensors that touch the space (an axis that takes the inverse transpose gives minus the transpose). For a rotation, $\Omega$ is its antisymmetric part with a minus sign, scaled by Adam and $\eta$, and the step is the *Cayley map* $(1 - \Omega/2)^{-1}(1 + \Omega/2)$,
 # which is orthogonal whatever the size of $\Omega$: every iterate is an exact symmetry. For invertible matrices and for factors $\Omega$ is the whole
 # gradient, with a minus sign and scaled alike, and the step is the same map. So learning can stretch values, queries and keys, which the closed form
 # only rotates.
@@ -205,7 +205,7 @@ plt.show()
 #
 # On the one pair above, the barriers in nats per image are:
 #
-# - as they are {{matching-steps: naive}}, canonical form {{matching-steps: canonical}}: removing gains does not help by itself;
+# - as they are {{matching-steps: naive}}, canonical form {{matching-steps: canonical}}: removing gains does little by itself;
 # - matched by weights {{matching-steps: weights}}, by activations {{matching-steps: activations}}: part of the way. To look at data did not help the closed form here;
 # - learned {{matching-steps: single}} (single) and {{matching-steps: dual}} (dual): nearly all is gone.
 #

@@ -30,8 +30,8 @@
 #   each token but not each unit. What carries over is its core: set the mean and the spread of every unit to the average
 #   of the parents', by scaling rows and shifting biases of the linear layers. The result is a stock model;
 # - **fine-tuning**: the midpoint trained with the same batches and as many steps as matching takes, at the best of three
-#   learning rates. A step of matching costs more (it also moves the rewriting), so this is generous to fine-tuning by
-#   steps, not by time. It changes the function; matching only chooses which point between two given functions is taken.
+#   learning rates (the highest of the three, so a higher one may be better still). A step of either costs about the same ({doc}`../cost`). Fine-tuning changes what
+#   is averaged; matching leaves the functions of both ends as they are.
 #
 # Matching learns at the package's default rates here. These are the small shipped pairs; under each table it says which profile and run made it.
 
@@ -337,7 +337,7 @@ charts.sayings_table(second.numbers)
 #
 # - Vision: the matched average has a loss of {{controls-vit: dual, loss}}, its parents {{controls-vit: parents, loss}}, their ensemble {{controls-vit: ensemble of the parents, loss}}. The merged network loses to both.
 # - Text: {{controls-text: dual, loss}} against {{controls-text: parents, loss}} and {{controls-text: ensemble of the parents, loss}} nats per byte.
-# - Fine-tuning a naive average for as many steps gives {{controls-vit: naive, fine-tuned, loss}} and {{controls-text: naive, fine-tuned, loss}}: matching is better than that.
+# - Fine-tuning a naive average for as many steps gives {{controls-vit: naive, fine-tuned, loss}} and {{controls-text: naive, fine-tuned, loss}}: matching was better than that, and fine-tuning at a higher rate was not tried. Matched *and* fine-tuned, the average has {{controls-vit: models.dual, fine-tuned.loss}}, on vision below the parents, and {{controls-text: models.dual, fine-tuned.loss}}.
 # - So the use of a low barrier is what it says about networks. As a way to a better network, run both and average their answers, if you can pay for two.
 # - These alignments learned for few steps ({{controls-vit: steps}} and {{controls-text: steps}}). After 300 the midpoint on digits minus the better parent is {{vit-digits: summary.dual.gap}} nats, on average over three pairs: there the average is slightly better, by less than 450 images can tell from chance.
 # :::

@@ -216,9 +216,9 @@ found
 # - A dual merge of two has a loss of {{k-models: dual, loss of the merge of 2}}, of three {{k-models: dual, loss of the merge of 3}}, of four {{k-models: dual, loss of the merge of 4}}, of six {{k-models: dual, loss of the merge of 6}}.
 # - The best parent of these sets has {{k-models: merges.best parent.K = 2}}, {{k-models: merges.best parent.K = 3}}, {{k-models: merges.best parent.K = 4}} and {{k-models: merges.best parent.K = 6}}: on average it is better than the merge at every K. On one of the three pairs (K = 2) the merge was better: {{k-models: merges.dual.K = 2.2}} against {{k-models: merges.best parent.K = 2.2}}.
 # - The ensemble of six, at six times the cost, has {{k-models: merges.ensemble of K.K = 6}}.
-# - The average in the middle gets only a little worse with more networks, and no better. The barrier between them grows a lot: {{k-models: several.3.together.barrier}} nats over three and
-#   {{k-models: several.5.together.barrier}} over five, after {{k-models: several.3.together.steps}} steps of matching.
-#   So the middle of the simplex is good, and its edges are not.
+# - The average in the middle gets only a little worse with more networks, and no better. The barrier between them grows a lot: {{k-models: several.3.together.barrier}} nats over the first three networks and
+#   {{k-models: several.5.together.barrier}} over the first five, after {{k-models: several.3.together.steps}} steps of matching.
+#   So the middle of the simplex is far better than its edges.
 # :::
 #
 # ## Exercises

@@ -836,6 +836,10 @@ def test_what_measures_nothing_is_said(here: Path, run: Callable[..., Outcome]) 
     assert run("match a b --method naive --out al")[0] == 0
     code, _, err = run("merge al --data text.txt --out m")
     assert code == 0 and "warning: --data: not used, as float32 rounds nothing of these models" in err
+    lmc.save(lmc.load("b", dtype=torch.float64), "double", tokenizer_from="b")
+    assert run("match a double --method naive --out mixed")[0] == 0
+    code, out, err = run("merge mixed --data text.txt --limit 4 --out n")  # what one of them holds is rounded
+    assert code == 0 and "not used" not in err and "measuring what rounding to float32 costs on text.txt" in out
     assert "(one sample has no interval)" in run("path al --data text.txt --limit 1 --grid 2")[1]
 
 

@@ -24,6 +24,7 @@ from lmc.errors import CheckpointError, LmcError, inert
 from lmc.files import open_safetensors, read_json, require_finite, sha256
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_CLASSES = "config.json"  # some trainers leave one beside an adapter, with the names of classes
 MODULES = ("target_modules", "modules_to_save")  # settings that list what an adapter changes
 # What is read here, and what changes nothing once training is over. Some fields may have these values and no other.
 _READ = {"base_model_name_or_path", "revision", "r", "lora_alpha", "alpha_pattern", "rank_pattern"}
@@ -79,7 +80,7 @@ def refer(adapter: Adapter) -> dict[str, Any]:
     """Everything that `write` writes depends on, by its SHA-256: of the adapter, and of its base wherever that lies."""
     base, folder = adapter.base, adapter.source.folder
     hub.fetch(base.source, base.files)
-    own = {name: sha256(folder / name) for name in (CONFIG, WEIGHTS)}
+    own = {name: sha256(folder / name) for name in (CONFIG, WEIGHTS, _CLASSES) if (folder / name).is_file()}
     return {"base": {**references.refer(base, base.dtype), "folder": None}, "adapter": own | belongings.of(folder)}
 
 
@@ -89,7 +90,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     hub.fetch(base, adapter.base.files)
     require_tied(adapter.base)
     places = (adapter.source.folder, base.folder)  # the adapter's own first; the base has what that lacks
-    sources = belongings.owners(places)
+    sources = belongings.owners(places) | dict(zip((belongings.LICENCE, belongings.OF_BASE), places, strict=True))
     if belongings.TOKENIZER in sources:
         blueprint.require_tokens_fit(sources[belongings.TOKENIZER], adapter.base.family, adapter.base.model)
     metadata = licence.joined({"adapter": licence.of(adapter.source), "base": licence.of(base)})
@@ -97,7 +98,7 @@ def write(adapter: Adapter, folder: str | Path) -> None:
     model: Any = copy.deepcopy(adapter.base.model)
     if sources.get(belongings.GENERATION) == adapter.source.folder and model.can_generate():
         model.generation_config = transformers_layout.generation(adapter.source.folder)
-    _name_classes(model, adapter.source.folder / "config.json")
+    _name_classes(model, adapter.source.folder / _CLASSES)
     if (own := transformers_layout.pictures(adapter.source.folder)) is not None:
         model.preprocessor_config = own
     save(model, folder, sources, text, torch.float32, _tensors(adapter), metadata)
@@ -156,7 +157,8 @@ def _changes(
         wanted = shapes[target][::-1] if set(roles) != {"new"} and _turned(model, target) else shapes[target]
         _require_shape(file, target, {r: found[n].shape for r, n in roles.items()}, wanted)
         if set(roles) != {"new"}:
-            _require_rank(file, target, found[roles["A"]].shape[0], config)
+            rank = found[roles["A"]].shape[0]
+            _require_rank(file, target, rank, _of_layer(config, "rank_pattern", "r", roles["A"], rank))
     if not changes:
         raise CheckpointError(f"{file}: expected tensors that change the base, found none; save the adapter again")
     # What a list of modules means is known by their names of today alone.
@@ -221,9 +223,8 @@ def _require_shape(file: Path, target: str, shapes: Mapping[str, tuple[int, ...]
         raise CheckpointError(f"{file}: {target}: {what}; {_OTHER_BASE}")
 
 
-def _require_rank(file: Path, target: str, rank: int, config: Mapping[str, Any]) -> None:
+def _require_rank(file: Path, target: str, rank: int, told: Any) -> None:
     """The factor is α/r, so the rank that the settings tell must be that of the weights."""
-    told = _of_layer(config, "rank_pattern", "r", target, rank)
     if rank < 1 or rank != told:
         raise CheckpointError(f"{file}: {target}: expected a rank r of {told}, found {rank}; save the adapter again")
 
@@ -244,7 +245,7 @@ def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
             if len(parts) == 1:
                 yield name, parts[0]
             elif parts:
-                change = _scale(adapter, name, len(parts[0])) * (parts[1] @ parts[0])
+                change = _scale(adapter, names[0], len(parts[0])) * (parts[1] @ parts[0])
                 yield name, tensors[name] + (change.mT if _turned(adapter.base.model, name) else change)
             else:
                 yield name, tensors[name]
@@ -273,12 +274,17 @@ def _is_pattern(text: str) -> bool:
 
 
 def _scale(adapter: Adapter, name: str, rank: int) -> float:
+    """The factor of the change to which a tensor of the adapter belongs."""
     alpha = float(_of_layer(adapter.config, "alpha_pattern", "lora_alpha", name, 8))
     return alpha / (rank**0.5 if adapter.config.get("use_rslora") else rank)
 
 
-def _of_layer(config: Mapping[str, Any], pattern: str, field: str, target: str, default: float) -> Any:
-    """A number that the settings tell for all layers, or for some by a pattern of their names."""
-    module = target.removesuffix(".weight")
+def _of_layer(config: Mapping[str, Any], pattern: str, field: str, name: str, default: float) -> Any:
+    """A number that the settings tell for all layers, or for some by a pattern of their names.
+
+    `name`: of a tensor of the adapter. Patterns mean the layers' names of the time when it was saved, as this does.
+    """
+    parts = _PARTS.fullmatch(name.removeprefix(_PREFIX))
+    module = parts[1] if parts else name
     own = [number for key, number in (config.get(pattern) or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
     return [*own, config.get(field, default)][0]

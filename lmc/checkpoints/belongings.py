@@ -44,6 +44,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 
 LICENCE = "licence"  # its text: of a model that is nothing else in another layout; of others a card says what is known
+OF_BASE = "licence of the base"  # of an adapter, beside its own
 _TEXT = r"[\w-]*(\.(txt|md|rst|html|pdf))?"  # how the name of a text ends
 _LICENCE = re.compile(rf"[\w.-]*(licen[cs]e|copying|use_policy|terms_of_use|eula){_TEXT}", re.IGNORECASE)
 _NOTICE = re.compile(rf"[\w-]*notices?{_TEXT}", re.IGNORECASE)
@@ -117,6 +118,8 @@ def copy(sources: Mapping[str, Path], folder: Path, context: int | None = None) 
             files = [file for file in files if file.name == OF_PROCESSORS]
         for file in files:
             target = folder / file.relative_to(source)
+            if kind == OF_BASE and target.exists() and target.read_bytes() != file.read_bytes():
+                target = folder / f"base-{file.name}"
             if not target.exists():  # what the model itself has written comes first
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, target)
@@ -162,7 +165,7 @@ def _has_vocabulary(folder: Path | None) -> bool:
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
-    if kind == LICENCE:
+    if kind in (LICENCE, OF_BASE):
         return licences(folder) + notices(folder)
     return [path for pattern in _KINDS[kind] for path in sorted(folder.glob(pattern)) if path.is_file()]
 
@@ -199,7 +202,7 @@ def _templates(folder: Path) -> dict[str, str]:
     plain = read_json(file).get("chat_template") if file.exists() else None
     for entry in plain if isinstance(plain, list) else [{"name": "default", "template": plain}]:
         match entry:
-            case {"name": str(name), "template": str(text)} if re.fullmatch(r"[\w-]+", name):
+            case {"name": str(name), "template": str(text)} if re.fullmatch(r"[\w-][\w.-]*", name):
                 found[name] = text
     if own := [path for path in _files(folder, _TEMPLATES) if path.suffix == ".jinja"]:  # then it reads no others
         found = {"default" if path.parent == folder else path.stem: read_text(path) for path in own}

@@ -12,7 +12,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +92,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
         what = f"{', '.join(map(inert, left))} {'stays' if len(left) == 1 else 'stay'} behind"
         warnings.warn(f"{found.folder / 'README.md'}: {what}; copy what still holds", stacklevel=1)
     kinds = {kind: found.folder for kind in (*belongings.of(found.folder), belongings.LICENCE)}
-    stated = licence.of(found)
-    stated = replace(stated, file=None) if stated.licence else stated  # its text comes along
-    metadata = licence.joined({"model": stated})
+    metadata = licence.of_a_copy(licence.of(found))
     text = f"{inert(found.name)} in the layout and the file format of the stock library.\n" if metadata else None
     save(loaded, directory, kinds, text, metadata=metadata)
 

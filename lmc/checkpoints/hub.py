@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 PATIENCE = 15  # seconds for the hub's first answer
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "bpe.codes", "README.md"]
-SMALL += ["*[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*", "COPYING*", "N[Oo][Tt][Ii][Cc][Ee]*", "USE_POLICY*"]
+_TEXTS = ("licence", "license", "copying", "use_policy", "terms_of_use", "eula", "notice")  # of licences, in any case
+SMALL += [f"*{''.join(f'[{c}{c.upper()}]' if c.isalpha() else c for c in word)}*" for word in _TEXTS]
 # The errors that HTTP libraries raise when an answer ends too early, and when there is none.
 _BROKEN = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError", "ReadTimeout"}
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError"}

@@ -9,7 +9,7 @@ of them hold for a mixture is not for a program to say. A model of two parts, as
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmc.checkpoints import belongings
@@ -18,6 +18,7 @@ from lmc.errors import CheckpointError, inert
 from lmc.files import read_json, sha256
 
 LARGEST_CARD = 2**20  # bytes
+_CARD = "README.md"
 _WORD = re.compile(r"\blicen[cs]e", re.IGNORECASE)
 _KNOWN = {"license", "license_name", "license_link", "base_model", "library_name"}
 
@@ -72,7 +73,7 @@ def of(source: Source) -> Stated:
         case {"license": [*names]} if names and all(isinstance(name, str) for name in names):
             return Stated(", ".join(names), named, {"license": names})
     if not text and _speaks_of_it(source):
-        text = ("README.md", sha256(source.folder / "README.md"), source.name)
+        text = (_CARD, sha256(source.folder / _CARD), source.name)
     return Stated(None, named, {}, *text)
 
 
@@ -80,12 +81,22 @@ def left_behind(source: Source) -> list[str]:
     """What of a card a new one does not repeat: its text, and what else its head says, by its names."""
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-    card = source.folder / "README.md"
+    card = source.folder / _CARD
     if not card.is_file():
         return []
     text = card.read_text(encoding="utf8", errors="replace") if card.stat().st_size <= LARGEST_CARD else "long"
     spoken = ["its text"] if REGEX_YAML_BLOCK.sub("", text, count=1).strip() else []
     return spoken + sorted({str(name)[:40] for name in _metadata(source)} - _KNOWN)
+
+
+def of_a_copy(stated: Stated) -> dict[str, Any]:
+    """The metadata of a model that is only written in another way: where the text goes along, the head says no more.
+
+    >>> of_a_copy(Stated(None, (), file="LICENSE"))
+    {}
+    """
+    goes_along = stated.file != _CARD  # a new card is written
+    return joined({"model": replace(stated, file=None) if goes_along else stated})
 
 
 def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
@@ -108,7 +119,7 @@ def joined(parts: Mapping[str, Stated]) -> dict[str, Any]:
 def of_all(parents: Sequence[Stated]) -> tuple[dict[str, Any], list[str]]:
     """The metadata of a merged model's card, and what is to be said in its text; of one parent all is metadata."""
     if len(parents) == 1:
-        return joined({"model": parents[0]}), []
+        return of_a_copy(parents[0]), []
     bases = list(dict.fromkeys(base for parent in parents for base in parent.bases))
     metadata: dict[str, Any] = {"base_model": bases} if bases else {}
     if _one(parents):
@@ -148,7 +159,7 @@ def _of_record(source: Source) -> dict[str, Any]:
 
 def _speaks_of_it(source: Source) -> bool:
     """Whether a card's text speaks of a licence: as people write it, or as that of a merged model names several."""
-    card = source.folder / "README.md"
+    card = source.folder / _CARD
     small = card.is_file() and card.stat().st_size <= LARGEST_CARD
     return small and bool(_WORD.search(card.read_text(encoding="utf8", errors="replace")))
 
@@ -158,7 +169,7 @@ def _metadata(source: Source) -> dict[str, Any]:
     from huggingface_hub.repocard import metadata_load
     from yaml import YAMLError  # the hub's library brings it
 
-    card = source.folder / "README.md"
+    card = source.folder / _CARD
     if not card.is_file() or card.stat().st_size > LARGEST_CARD:
         return {}
     try:

@@ -125,16 +125,17 @@ def write(blueprints: Sequence[Blueprint], shared: Plan, k: int, folder: Path) -
     source = blueprints[k].source
     require_tied(blueprints[k])
     owner = blueprints[shared.owner].source.folder
-    sources = {kind: source.folder for kind in belongings.of(source.folder)} | {"tokenizer": owner}
-    metadata = licence.joined({"model": licence.of(source)})
+    kinds = (*belongings.of(source.folder), belongings.LICENCE)
+    sources = dict.fromkeys(kinds, source.folder) | {belongings.TOKENIZER: owner}
+    metadata = licence.of_a_copy(licence.of(source))
     text = (
         f"{inert(source.name)} with a vocabulary of {len(shared.rows[k]):,} rows that it shares with another model.\n"
     )
     model: Any = outline(blueprints[k], shared, k)
     kept: Any = blueprints[shared.owner].model
-    kinds = [getattr(each.config, "tokenizer_class", None) for each in (model, kept)]
-    if kinds[0] != kinds[1]:  # of the tokenizer that lies there
-        model.config.tokenizer_class = kinds[1]
+    named = [getattr(each.config, "tokenizer_class", None) for each in (model, kept)]
+    if named[0] != named[1]:  # of the tokenizer that lies there
+        model.config.tokenizer_class = named[1]
     save(model, folder, sources, text, blueprints[k].dtype, _tensors(blueprints, shared, k), metadata)
     if shared.changed:
         _write_tokenizer(blueprints, shared, folder)
@@ -261,8 +262,12 @@ def _leave_out(folder: Path, owner: Path, ids: Mapping[str, int]) -> None:
     if tokenizer is not None and not added:
         return
     settings = folder / "tokenizer_config.json"
-    gone = {name: None for name in _SPECIAL if tokenizer is None or getattr(tokenizer, name, None) in added}
-    settings.write_text(json.dumps((read_json(settings) if settings.exists() else {}) | gone, indent=2) + "\n")
+    told = read_json(settings) if settings.exists() else {}
+    if tokenizer is None:  # its class needs one that went: those that stay are named
+        gone = {name: None for name in _SPECIAL if _content(told.get(name)) not in ids}
+    else:
+        gone = {name: None for name in _SPECIAL if getattr(tokenizer, name, None) in added}
+    settings.write_text(json.dumps(told | gone, indent=2) + "\n", encoding="utf8")
     tokenizer = vocabulary.stock(folder)
     if tokenizer is None or any(token not in ids for token in tokenizer.get_vocab()):
         what = f"its class {'needs tokens that are left out' if tokenizer is None else 'adds tokens without a row'}"

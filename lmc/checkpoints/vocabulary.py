@@ -141,15 +141,16 @@ def as_built(folder: Path) -> Vocabulary | None:
 
     None where it cannot build one, or builds one of other tokens than the file that is read here has.
     """
-    files = ("tokenizer.json", "tokenizer_config.json", "config.json", "vocab.json", "vocab.txt", "merges.txt", *BESIDE)
-    there = (file.stat() for name in files if (file := folder / name).exists())
-    built, own = _built(folder, tuple((each.st_mtime_ns, each.st_size) for each in there)), read(folder)
+    files = ("tokenizer.json", "tokenizer_config.json", "config.json", "vocab.json", "vocab.txt", "merges.txt")
+    there = {name: file.stat() for name in (*files, "bpe.codes", *UNREAD, *BESIDE) if (file := folder / name).exists()}
+    built = _built(folder, tuple((name, each.st_mtime_ns, each.st_size) for name, each in there.items()))
+    own = read(folder)
     known = built is not None and own is not None and own.ids.items() <= built.ids.items()
     return built if known else None
 
 
 @lru_cache(maxsize=8)
-def _built(folder: Path, changed: tuple[tuple[int, int], ...]) -> Vocabulary | None:
+def _built(folder: Path, changed: tuple[tuple[str, int, int], ...]) -> Vocabulary | None:
     if (built := stock(folder)) is None:
         return None
     found = _parts(folder / "tokenizer.json", built.backend_tokenizer)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,8 @@ def to_round_on(
 
     Without a `limit` of one's own they are those that `measured` was measured on, if it was on the same corpus.
     """
+    import torch
+
     from lmc.evaluation import is_lower
 
     samples, name = None, str(dtype).removeprefix("torch.")
@@ -163,7 +166,8 @@ def to_round_on(
         samples = again if digest_of(again) == measured.digest else None  # another corpus may have the same name
     if samples is None:
         samples = held_out(corpus, aligned, folder, limit, seed)
-    if is_lower(dtype, next(aligned.parents[0].parameters()).dtype):
+    widest = reduce(torch.promote_types, (p.dtype for parent in aligned.parents for p in parent.parameters()))
+    if is_lower(dtype, widest):
         seen(corpus, samples, aligned)
         say(f"measuring what rounding to {name} costs on {corpus}")
     else:

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from lmc.checkpoints import preprocessing
+from lmc.checkpoints import tokenizer as stock_tokenizer
 from lmc.corpora import pictures, texts
 from lmc.corpora.encoding import encode
 from lmc.corpora.names import kind, require_kind
-from lmc.errors import ArgumentError, DataError, inert, one_line, require_whole
+from lmc.errors import ArgumentError, DataError, LmcError, inert, one_line, require_whole
 from lmc.symmetries.families import Tokens, class_names, family_of
 
 if TYPE_CHECKING:
@@ -274,15 +275,14 @@ def _expect(corpus: str, split: str, expected: str, model: nn.Module | None = No
 
 
 def _tokenizer(tokenizer: Any) -> Any:
-    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         return tokenizer
     try:
-        return AutoTokenizer.from_pretrained(tokenizer)
-    except (ImportError, OSError, ValueError) as error:  # of other tokenizers, the libraries may be missing
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise DataError(f"no tokenizer can be loaded from '{tokenizer}' ({reason})") from error
+        return stock_tokenizer(tokenizer)
+    except LmcError as error:
+        raise DataError(f"no tokenizer can be loaded from '{tokenizer}' ({error})") from error
 
 
 def _tensor(image: "Image.Image", size: int, crop: float, interpolation: str, squash: bool, stock: str) -> Tensor:

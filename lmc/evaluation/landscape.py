@@ -18,10 +18,11 @@ from tqdm import tqdm
 from lmc.errors import ArgumentError
 from lmc.evaluation.loss import as_data, evaluate, require_loss
 from lmc.symmetries import epsilon, rebuild, require_stock, state
-from lmc.symmetries.families import family_of, same_setting
+from lmc.symmetries.families import family_of, same_setting, timm_record
 from lmc.symmetries.families import spec as spec_of
 
 NAMES = ("first", "second", "third")
+_PICTURES = ("mean", "std", "image_mean", "image_std", "rescale_factor", "do_rescale", "do_normalize")
 
 
 def plane(models: Sequence[nn.Module], data: object, grid: int = 31, margin: float = 0.3) -> dict[str, Any]:
@@ -76,6 +77,9 @@ def _require_one_function(models: Sequence[nn.Module]) -> None:
             what = f"class: expected {type(first).__name__}, found {type(other).__name__}"
             raise ArgumentError(f"{which} {what}; only models that agree in it lie in one plane")
         here, there = (_apart_from_weights(model) for model in (first, other))
+        told, wanted = _pictures(other), _pictures(first)
+        here |= {name: wanted[name] for name in wanted.keys() & told.keys()}  # where both say
+        there |= {name: told[name] for name in wanted.keys() & told.keys()}
         for name in sorted(here.keys() | there.keys()):
             own = spec.epsilon is not None and name == spec.epsilon.field  # said by itself
             if not own and not same_setting(here.get(name), there.get(name)):
@@ -85,6 +89,18 @@ def _require_one_function(models: Sequence[nn.Module]) -> None:
 
 def _apart_from_weights(model: nn.Module) -> dict[str, object]:
     return {**family_of(model).settings(model), **{n: list(t.shape) for n, t in model.state_dict().items()}}
+
+
+def _pictures(model: nn.Module) -> dict[str, object]:
+    """How a model's pictures become numbers, as far as it says: all models of a plane read the same ones."""
+    record = timm_record(model) | getattr(model, "preprocessor_config", {})
+    return {name: _in_short(record[name]) for name in _PICTURES if record.get(name) is not None}
+
+
+def _in_short(value: Any) -> object:
+    """A number for each channel as one number where they are equal: a record may count more channels than are read."""
+    numbers = list(value) if isinstance(value, list | tuple) else [value]
+    return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
 def coordinates(states: Sequence[dict[str, Tensor]]) -> Tensor:

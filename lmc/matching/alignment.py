@@ -77,7 +77,7 @@ class Alignment:
             changed = [name for name, *two in zip(NAMES, then, now, strict=True) if unlike(*two)]
             if changed:
                 raise ArgumentError(
-                    f"{changed[0]}: expected model {k} as it was when its aligned form was made, found it changed "
+                    f"{changed[0]}: expected parent {k} as it was when its aligned form was made, found it changed "
                     "since; match again, and change a copy (copy.deepcopy) where this alignment is still needed"
                 )
         return made
@@ -120,8 +120,8 @@ class Alignment:
         A fine-tune of a parent in canonical form, as this makes it, or as it was aligned, is one of that parent, too.
         Exact where one parent is the other, rewritten. What it is worth otherwise was measured (the book's page *Can a
         fine-tune be carried to another network?*). Of `naive` the change is added as it is. Raises ArgumentError for a
-        model that is no fine-tune of either parent, or is one of them, CheckpointError where a head of its base was
-        never trained.
+        model that is no fine-tune of either parent, or is one of them, IncompatibleModelsError where tokens of the
+        parents mean others to it, CheckpointError where a head of its base was never trained.
         """
         return self._carried(tuned, self.base_of(tuned))
 
@@ -134,7 +134,17 @@ class Alignment:
         Raises what `transport` does.
         """
         require_tunable(tuned, self.parents)
+        own, bases = self._folders(tuned)
+        if own is not None and (first := _first_read(bases)) is not None:
+            advice = f"{tune_advice(self.parents)} with its tokenizer"
+            same_tokens.require_same(first, own, "the parents and it", advice, more=True)
         return base_of(tuned, self.parents, rewritten(self.endpoints, self.transforms))
+
+    def _folders(self, tuned: nn.Module) -> tuple[Path | None, list[Path | None]]:
+        """Where a fine-tune lies, and where its possible bases do; None of a model in memory."""
+        places = [checkpoints.source(model) for model in (tuned, *self.parents)]
+        own, *bases = (None if at is None else checkpoints.hub.locate(at).folder for at in places)
+        return own, bases
 
     def _carried(self, tuned: nn.Module, base: Base) -> nn.Module:
         """The other parent with what `tuned`, made from this one, was taught."""
@@ -237,18 +247,13 @@ class Alignment:
         >>> text = alignment.export_transported(tuned, "carried")
 
         `place`: where the tuned model is, as the card is to say it, if it was read from another place. `base`: what
-        `base_of` says of it, if it was asked. Raises what `transport` does, and IncompatibleModelsError
-        where tokens of the parents mean others to it.
+        `base_of` says of it, if it was asked. Raises what `transport` does.
         """
-        places = [checkpoints.source(model) for model in (*self.parents, tuned)]
-        *of_parents, own = (None if at is None else checkpoints.hub.locate(at).folder for at in places)
-        if own is not None and (known_parents := [folder for folder in of_parents if folder is not None]):
-            first = known_parents[same_tokens.first_read(known_parents)]  # the tokens of all mean the same
-            advice = f"{tune_advice(self.parents)} with its tokenizer"
-            same_tokens.require_same(first, own, "the parents and it", advice, more=True)
+        k, size, form = base = base or self.base_of(tuned)
+        own, of_parents = self._folders(tuned)
+        if own is not None and (first := _first_read(of_parents)) is not None:
             same_tokens.warn_if_unread(own, first, place or str(own))
             checkpoints.foreign.warn_of_rest(own)
-        k, size, form = base = base or self.base_of(tuned)
         model = self._carried(tuned, base)
         sources = (tuned, self.parents[k])  # what its folder lacks, if it has one
         found, (name, origin) = _inherited(sources), known(tuned)
@@ -263,6 +268,7 @@ class Alignment:
         if (beside := of_parents[1 - k]) is not None and (said := noticed(beside, "its new base")):
             notes.append(said)
         notes += [f"its base is taken {form}, from which it is the smaller change"] if form != AS_IT_IS else []
+        notes += [*changes([self.parents[1 - k]], model), "weights: float32"]
         text = carried_card(
             self.method, self.record, (name, origin), known(self.parents[k]), known(self.parents[1 - k]), size, notes
         )
@@ -317,6 +323,12 @@ class Alignment:
         weights = barycentric(at, len(self.parents))
         notes = changes(self.parents, self._mixed(weights)[0])
         return card(self.method, self.record, [known(p) for p in self.parents], weights, notes=notes)
+
+
+def _first_read(folders: Sequence[Path | None]) -> Path | None:
+    """The first folder of parents whose tokens are known (those of all mean the same); None where none has one."""
+    known = [folder for folder in folders if folder is not None]
+    return known[same_tokens.first_read(known)] if known else None
 
 
 def _inherited(parents: Sequence[nn.Module], take_from: int = 0) -> Inheritance:

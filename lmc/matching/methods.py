@@ -137,7 +137,7 @@ def align(
     if recipe.method == "naive":  # an average of the weights as they are: nothing is computed here
         for k, parent in enumerate(parents):
             for name, tensor in state(parent).items():
-                require_finite(f"model {k}: tensor {name}", tensor)
+                require_finite(f"model {k + 1}: tensor {name}", tensor)
         still = Transform.identity(spec_of(parents[0]))
         return Alignment("naive", parents, tuple(still for _ in parents), {"seed": seed})
     endpoints = Endpoints.of(parents, device)

@@ -150,8 +150,8 @@ def changes(parents: Sequence[Any], model: Any) -> list[str]:
         notes.append(f"classes: named as parent {named} names them; {what}, so look whether they are in one order")
     if spec.epsilon and (mixed := epsilon(model, spec)) not in (given := [epsilon(parent, spec) for parent in parents]):
         notes.append(f"{spec.epsilon.field}: {mixed:.3g}, of parents with {' and '.join(f'{e:.3g}' for e in given)}")
-    normal = {(p.mean, p.std) for p in map(preprocessing.of, parents) if p is not None}
-    if len(normal) > 1:
+    wanted, *others_read = map(preprocessing.of, parents)
+    if wanted is not None and any(p and (p.mean, p.std) != (wanted.mean, wanted.std) for p in others_read):
         notes.append("input normalisation: that of parent 0; the others' was folded into the patch embedding")
     return notes
 
@@ -179,5 +179,5 @@ def _losses(weights: Sequence[float] | None, endpoint: int, measured: PathResult
         notes += [f"loss of endpoint {k}: {loss(corner)}{where}" for k, corner in enumerate(corners)]
         low, high = measured.interval
         spread = f"95 %: {low:.5f} to {high:.5f}" if measured.samples > 1 else "one sample has no interval"
-        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric}, {spread}{where}")
+        notes.append(f"barrier of the path: {measured.barrier:.5f} {metric} at {len(points)} points, {spread}{where}")
     return notes

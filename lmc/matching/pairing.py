@@ -308,7 +308,7 @@ def require_tunable(tuned: nn.Module, parents: tuple[nn.Module, ...]) -> None:
         try:
             require_pairable((parents[0], tuned))
         except IncompatibleModelsError as error:
-            what = str(error).replace(pair, both, 1)
+            what = str(error).replace(pair, both, 1).replace(f"; {same_tokens.CHOOSE}", "")  # which is not asked again
             raise ArgumentError(
                 f"tuned: expected a fine-tune of one of the two parents; {what}; {tune_advice(parents)}"
             ) from None

@@ -101,7 +101,7 @@ def in_their_shapes(name: str, parents: Sequence[nn.Module], place: Path) -> str
         own = load(blueprint)
         own = shorten(own, rows) if longer == [1] else own
         kept = _kept(blueprint.source.folder)
-        metadata = licence.joined({"model": licence.of(blueprint.source)})
+        metadata = licence.of_a_copy(licence.of(blueprint.source))
         save(enlarge(own, like) if smaller else own, folder / target, kept, metadata=metadata)
 
     words = {target: f"{origin(blueprint.source.folder) or blueprint.source.name}, {changes}"}
@@ -130,6 +130,7 @@ def _changes(cut: bool, outline: nn.Module, like: str) -> str:
 def _fill(place: Path, sources: Sequence[hub.Source], made_of: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Let `write` fill the folder, unless an earlier run has filled it from the very same. Raises CheckpointError."""
     made_of = {**made_of, "licences": [[stated.told, stated.digest] for stated in map(licence.of, sources)]}
+    made_of["notices"] = [{f.name: sha256(f) for f in belongings.notices(source.folder)} for source in sources]
     if place.is_dir() and any(place.iterdir()):
         before = read_json(place / MADE_OF) if (place / MADE_OF).is_file() else {}
         written = before.pop(WRITTEN, None)
@@ -175,7 +176,7 @@ def _of_one_size(names: Sequence[str], place: Path) -> list[str]:
         like = cut(largest)
         for k, target in targets.items():
             kept = _kept(folders[k])
-            metadata = licence.joined({"model": licence.of(blueprints[k].source)})
+            metadata = licence.of_a_copy(licence.of(blueprints[k].source))
             own = like if k == largest else cut(k)
             save(enlarge(own, like) if k in smaller else own, folder / target, kept, metadata=metadata)
 

@@ -53,7 +53,7 @@ def verify(directory: str | Path) -> Verification:
     """Look at everything an alignment folder, or a folder with a merged or aligned model, must hold.
 
     >>> [row.what for row in verify("aligned").rows][:2]
-    ['files', 'maps of model 0']
+    ['files', 'maps of parent 0']
 
     Nothing is written, and nothing is raised for what does not hold: it is a row. What depends on something that does
     not hold is not looked at. Raises CheckpointError only where there is neither an alignment nor a checkpoint.
@@ -64,7 +64,7 @@ def verify(directory: str | Path) -> Verification:
     described = describe(folder)
     rows = [
         _row("files", lambda: _files(folder)),
-        *(_row(f"maps of model {k}", lambda k=k: _maps(folder, k)) for k in range(len(described["parents"]))),  # type: ignore[misc]
+        *(_row(f"maps of parent {k}", lambda k=k: _maps(folder, k)) for k in range(len(described["parents"]))),  # type: ignore[misc]
     ]
     if all(row.holds for row in rows):
         rows += _of_models(folder)
@@ -101,7 +101,7 @@ def _of_models(folder: Path) -> list[Row]:
 
     rows = [_row("parents", parents)]
     if loaded:
-        rows += [_row(f"λ at model {k}", lambda k=k: _end(loaded[0], k)) for k in range(len(loaded[0].parents))]  # type: ignore[misc]
+        rows += [_row(f"λ at parent {k}", lambda k=k: _end(loaded[0], k)) for k in range(len(loaded[0].parents))]  # type: ignore[misc]
         rows += _of_exported(folder / "models", loaded[0])
     return rows
 
@@ -160,10 +160,10 @@ def require_end(alignment: Alignment, k: int) -> float:
 def require_small(k: int, error: float, dtype: torch.dtype) -> float:
     """That change, if rounding in this type can explain it. Raises CheckpointError as `require_ends`."""
     if math.isnan(error):
-        raise CheckpointError(f"model {k}: expected finite logits, found NaN at its end of the path; was it damaged?")
+        raise CheckpointError(f"parent {k}: expected finite logits, found NaN at its end of the path; was it damaged?")
     if not error <= tolerance(dtype):
         raise CheckpointError(
-            f"model {k}: expected the merged model at its end of the path to compute what it computes, to "
+            f"parent {k}: expected the merged model at its end of the path to compute what it computes, to "
             f"{tolerance(dtype):.0e} of the largest logit, found a change of {error:.1e}; match the models again"
         )
     return error

@@ -76,7 +76,9 @@ def test_an_adapter_and_its_base_are_one_model(
 
 def test_an_adapter_in_names_that_the_class_had_before_changes_what_they_mean(tmp_path: Path) -> None:
     layers = ("vit.layers.0.attention.q_proj", "vit.layers.1.attention.v_proj")
-    model, tensors = adapter(tmp_path / "lora", pico.hf_vit, layers, target_modules=["query", "value"])
+    named = {"target_modules": ["query", "value"], "alpha_pattern": {"attention.attention.query": 2}}
+    named |= {"r": 7, "rank_pattern": {"query": 4, "layer.1.*value": 4}}  # by the names of then
+    model, tensors = adapter(tmp_path / "lora", pico.hf_vit, layers, **named)
     old = {}
     for name, tensor in tensors.items():
         before = name.replace(".layers.", ".encoder.layer.").replace("n.q_proj", "n.attention.query")
@@ -84,8 +86,8 @@ def test_an_adapter_in_names_that_the_class_had_before_changes_what_they_mean(tm
     save_file(old, tmp_path / "lora/adapter_model.safetensors")
     convert(tmp_path / "lora", tmp_path / "joined")
     joined = lmc.load(tmp_path / "joined")
-    for layer in layers:
-        expected = model.get_submodule(layer).weight + 1.5 * product(tensors, layer)
+    for layer, scale in zip(layers, (0.5, 1.5), strict=True):
+        expected = model.get_submodule(layer).weight + scale * product(tensors, layer)
         assert torch.equal(joined.get_submodule(layer).weight, expected), layer
 
 
@@ -168,6 +170,24 @@ def test_an_adapter_is_a_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "holds an adapter (adapter_config.json); lmc match takes it as it is, else join" in capsys.readouterr().err
 
 
+def test_licences_and_notices_of_an_adapter_and_its_base_go_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    adapter(Path("lora"))
+    lmc.save(pico.llama(5, torch.float32), "other", tokenizer_from="base")
+    texts = {"base/NOTICE": "Made by many.", "base/LICENSE": "As a whole.", "lora/LICENSE": "In parts, too."}
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    assert main(["convert", "lora", "joined"]) == 0
+    assert main(["match", "other", "lora", "--method", "canonical", "--out", "aligned", "--export"]) == 0
+    for folder in (Path("joined"), Path("aligned.parents/1-lora"), Path("aligned/models/endpoint-1")):
+        found = {name: (folder / name).read_text() for name in ("NOTICE", "LICENSE", "base-LICENSE")}
+        assert found == dict(zip(found, ("Made by many.", "In parts, too.", "As a whole."), strict=True)), folder
+    assert main(["merge", "aligned", "--out", "merged"]) == 0
+    assert "- notices: parent 1 has NOTICE, which stays behind" in Path("merged/README.md").read_text()
+
+
 def test_an_adapter_s_own_generation_settings_replace_those_of_its_base(tmp_path: Path) -> None:
     adapter(tmp_path / "lora")
     (tmp_path / "lora/generation_config.json").write_text(json.dumps({"eos_token_id": [3, 5], "temperature": 0.3}))
@@ -202,6 +222,8 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "the base": lambda: shutil.copytree("other", "base", dirs_exist_ok=True),
     "the adapter": lambda: tensor(f"{QUERY}.lora_A.weight", torch.ones(4, 16))(Path("lora")),
     "its factor": lambda: field(lora_alpha=7)(Path("lora")),
+    "its names of classes": lambda: Path("lora/config.json").write_text('{"id2label": {"0": "a"}}'),
+    "a notice of its base": lambda: Path("base/NOTICE").write_text("Made by many."),
     "its tokenizer": lambda: shutil.copy("base/tokenizer.json", "lora/tokenizer.json"),
     "what was made": lambda: shutil.copy("base/model.safetensors", "aligned.parents/1-lora/model.safetensors"),
     "the record": lambda: Path("aligned.parents/made_of.json").unlink(),

@@ -609,3 +609,14 @@ def test_without_a_hub_what_is_here_still_serves(hub: Hub, client: Client) -> No
     client.python(offline + "False")
     assert served[0] == converted[0] == 0, served[2] + converted[2]
     assert "HF_HUB_OFFLINE is set and no copy is here" in refused(refusal)
+
+
+def test_the_texts_of_licences_and_notices_are_fetched_with_the_settings(tmp_path: Path) -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    for name in ("LICENSE", "licence.md", "TERMS_OF_USE.md", "EULA.pdf", "copying", "use_policy.md", "Notices.html"):
+        (tmp_path / name).touch()
+    belongings, hub = lmc.checkpoints.belongings, lmc.checkpoints.hub
+    found = [path.name for path in (*belongings.licences(tmp_path), *belongings.notices(tmp_path))]
+    assert sorted(found) == sorted(path.name for path in tmp_path.iterdir())
+    assert sorted(filter_repo_objects([*found, "model.safetensors"], allow_patterns=hub.SMALL)) == sorted(found)

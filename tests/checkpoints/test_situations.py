@@ -550,12 +550,12 @@ def test_the_user_chooses_whose_belongings_are_taken(here: Path, run: Callable[.
 
 
 def test_a_template_inside_the_tokenizer_s_settings_is_carried(here: Path, run: Callable[..., Outcome]) -> None:
-    named = [{"name": "default", "template": "hello"}, {"name": "rag", "template": "search"}]
+    named = [{"name": "default", "template": "hello"}, {"name": "rag.v2", "template": "search"}]
     edit(here / "b", "tokenizer_config.json", chat_template=named)
     assert run("match x b --method canonical --out aligned")[0] == 0
     assert "- chat templates: of parent 1, as parent 0 has none" in run("merge aligned --out merged")[1]
     assert Path("merged/chat_template.jinja").read_text() == "hello"
-    assert Path("merged/additional_chat_templates/rag.jinja").read_text() == "search"
+    assert Path("merged/additional_chat_templates/rag.v2.jinja").read_text() == "search"
 
 
 def test_a_template_is_that_of_the_stock_tokenizer_wherever_it_stands(here: Path, run: Callable[..., Outcome]) -> None:
@@ -650,8 +650,10 @@ def test_a_licence_that_only_a_file_states_is_said(here: Path, run: Callable[...
     assert "- licence: parent 0: that of its file README.md; parent 1: not stated" in run("merge again --out m2")[1]
     assert run("match x b --method canonical --out ends --export")[0] == 0
     heads = [Path(f"ends/models/endpoint-{k}/README.md").read_text() for k in (0, 1)]
-    assert "license" not in heads[0] and "license_name: that of its file LICENSE.txt of b (model)\n" in heads[1]
+    assert "license" not in heads[0] + heads[1]  # its text goes along, of which no card said more
     assert Path("ends/models/endpoint-1/LICENSE.txt").read_text() == "All rights reserved."
+    assert run("match ends/models/endpoint-1 x --method canonical --out on")[0] == 0
+    assert "- licence: parent 0: that of its file LICENSE.txt; parent 1: not" in run("merge on --out m3")[1]
 
 
 def test_the_factor_between_two_epsilons_is_said_where_there_is_one(here: Path, run: Callable[..., Outcome]) -> None:
@@ -675,6 +677,20 @@ def test_a_notice_goes_along_with_one_parent_and_is_named_of_several(here: Path,
     assert run("merge aligned --at 0.1 --out tuned")[0] == 0
     code, card, _ = run("transport aligned tuned --out carried")
     assert code == 0 and "- notices: its new base has NOTICE, which stays behind" in card
+
+
+def test_notices_go_along_with_a_parent_that_gets_another_vocabulary(here: Path, run: Callable[..., Outcome]) -> None:
+    for name, text in (("NOTICE", "Made by many."), ("LICENSE", "As a whole.")):
+        (here / "b" / name).write_text(text)
+    tokenizer = json.loads((here / "b/tokenizer.json").read_text())
+    ids = tokenizer["model"]["vocab"]
+    one, other = list(ids)[5:7]
+    ids[one], ids[other] = ids[other], ids[one]
+    (here / "b/tokenizer.json").write_text(json.dumps(tokenizer))
+    assert run("match x b --method canonical --vocabulary first --out aligned --export")[0] == 0
+    for folder in (Path("aligned.parents/1-b"), Path("aligned/models/endpoint-1")):
+        assert (folder / "NOTICE").read_text() == "Made by many." and (folder / "LICENSE").is_file(), folder
+    assert "- notices: parent 1 has NOTICE, which stays behind" in run("merge aligned --out merged")[1]
 
 
 def test_a_tokenizer_without_its_vocabulary_is_passed_over(here: Path, run: Callable[..., Outcome]) -> None:

@@ -61,6 +61,15 @@ def test_the_grid_holds_the_losses_of_merged_models(models, data):
         assert found["losses"][row][column] == pytest.approx(expected, rel=1e-5)
 
 
+def test_models_that_read_pictures_in_their_own_ways_lie_in_no_plane(models, data):
+    other = copy.deepcopy(models[1])
+    other.pretrained_cfg = {**lmc.symmetries.families.timm_record(other), "std": [0.25]}
+    with pytest.raises(ArgumentError, match=r"model 1 and model 2 differ in std: expected .*, found 0.25; only"):
+        plane([models[0], other, models[2]], data, grid=3)
+    aligned = lmc.match(models[0], other, method="weights")
+    assert plane([*aligned.models, models[2]], data, grid=2)["unit"] == "nats per image"
+
+
 def test_single_and_dual_planes_are_the_same_landscape(models, data):
     """The dual plane is the single plane of g = gA⁻¹gB moved by gA, which changes no function."""
     dual = lmc.match(*models[:2], method="dual", data=data, steps=3)

@@ -278,7 +278,7 @@ def test_an_aligned_model_that_is_changed_is_no_endpoint(change, tmp_path):
     alignment.merge(0.5)
     change(alignment.models[1])
     for use in (lambda: alignment.merge(1.0), lambda: alignment.export(tmp_path / "out", 0.5)):
-        with pytest.raises(lmc.ArgumentError, match="models: expected model 1 as it was when its aligned form was"):
+        with pytest.raises(lmc.ArgumentError, match="models: expected parent 1 as it was when its aligned form was"):
             use()
 
 
@@ -355,7 +355,7 @@ def test_a_parent_that_was_changed_since_is_not_merged_as_it_was() -> None:
     alignment.merge(0.5)
     with torch.no_grad():
         next(a.parameters()).mul_(2)
-    with pytest.raises(lmc.ArgumentError, match="expected model 0 as it was when its aligned form was made"):
+    with pytest.raises(lmc.ArgumentError, match="expected parent 0 as it was when its aligned form was made"):
         alignment.merge(0.5)
 
 
@@ -365,7 +365,7 @@ def test_a_change_through_data_is_noticed_too() -> None:
     alignment.merge(0.5)
     for parameter in b.parameters():
         parameter.data.mul_(1.1)
-    with pytest.raises(lmc.ArgumentError, match="expected model 1 as it was when its aligned form was made"):
+    with pytest.raises(lmc.ArgumentError, match="expected parent 1 as it was when its aligned form was made"):
         alignment.merge(0.5)
 
 
@@ -379,7 +379,7 @@ def test_parents_that_were_brought_to_one_normalisation_are_not_changed_by_half(
     alignment.merge(0.5)
     next(b.parameters()).data[..., 1::2].mul_(1.1)
     for use in (lambda: alignment.merge(0.5), lambda: alignment.end_error(1)):
-        with pytest.raises(lmc.ArgumentError, match="expected model 1 as it was when its aligned form was made"):
+        with pytest.raises(lmc.ArgumentError, match="expected parent 1 as it was when its aligned form was made"):
             use()
 
 
@@ -402,5 +402,5 @@ def test_a_parent_whose_epsilon_was_changed_since_is_not_merged_as_it_was() -> N
     alignment = lmc.match(a, b, method="canonical")
     alignment.merge(0.5)
     set_epsilon(b, alignment.transforms[1].spec, 0.5)
-    with pytest.raises(lmc.ArgumentError, match="expected model 1 as it was when its aligned form was made"):
+    with pytest.raises(lmc.ArgumentError, match="expected parent 1 as it was when its aligned form was made"):
         alignment.merge(0.5)

@@ -70,6 +70,17 @@ def of_relu(build: Callable[..., Any], setting: str) -> Callable[[int], Any]:
     return lambda seed: build(seed, **{setting: "relu"})
 
 
+def test_the_card_says_what_the_new_base_gets_beside_the_change(tmp_path: Path) -> None:
+    a = pico.llama(0, torch.float32, tie_word_embeddings=True)
+    tuned = tuned_from(a)
+    with pytest.warns(UserWarning, match="was tied to"):
+        b = lmc.canonicalize(pico.llama(1, torch.float32, tie_word_embeddings=True))
+        alignment = lmc.match(a, pico.llama(1, torch.float32, tie_word_embeddings=True), method="canonical")
+    card = alignment.export_transported(tuned, tmp_path / "carried")
+    assert "- lm_head.weight was tied to model.embed_tokens.weight and is a tensor of its own, as" in card
+    assert f"{b.lm_head.weight.numel():,} more parameters\n" in card and "- weights: float32\n" in card
+
+
 RELU = [of_relu(pico.neox, "hidden_act"), of_relu(pico.gpt2, "activation_function"), of_relu(pico.hf_vit, "hidden_act")]
 
 
@@ -319,6 +330,13 @@ def test_a_fine_tune_reads_pictures_as_its_base_does(method: str, unsaid: str) -
     assert not any("model 1" in str(each.message) for each in said)
     for name, tensor in expected.state_dict().items():
         assert torch.allclose(found.state_dict()[name], tensor, atol=1e-6), name
+
+
+def test_tokens_that_mean_others_are_refused_in_python_too(folders: Path) -> None:
+    alignment, tuned = lmc.Alignment.load(folders / "aligned"), lmc.load(folders / "words-exchanged")
+    for ask in (alignment.base_of, alignment.transport):
+        with pytest.raises(lmc.IncompatibleModelsError, match=r"the parents and it differ in tokenizer\.json, id of"):
+            ask(tuned)
 
 
 REFUSED = {

@@ -410,5 +410,5 @@ def test_averaging_as_they_are_refuses_what_is_not_finite(bad):
     a, b = pico.neox(0), pico.neox(1)
     with torch.no_grad():
         b.get_input_embeddings().weight[3, 2] = bad
-    with pytest.raises(lmc.LmcError, match=r"model 1: tensor gpt_neox\.embed_in\.weight: "):
+    with pytest.raises(lmc.LmcError, match=r"model 2: tensor gpt_neox\.embed_in\.weight: "):
         lmc.match(a, b, method="naive")

@@ -185,7 +185,7 @@ def test_a_card_says_what_is_known(tmp_path: Path) -> None:
         f"- parent 1: {tmp_path.name}/b (model.safetensors sha256 {checksums[1]})",
         f"- loss: {loss[1]:.5f} nats per token (6 samples)",
         f"- loss of endpoint 1: {loss[2]:.5f} nats per token",
-        f"- barrier of the path: {result.barrier:.5f} nats per token, 95 %: {low:.5f} to {high:.5f} (6 samples)",
+        f"- barrier of the path: {result.barrier:.5f} nats per token at 3 points, 95 %: {low:.5f} to {high:.5f} (6 ",
         "- weights: float32",
         f"lmc {lmc.__version__}, ",
     ):
@@ -199,7 +199,7 @@ def test_a_card_says_what_is_known(tmp_path: Path) -> None:
     assert "loss" not in unmeasured
     assert str(tmp_path) not in card
     (of_one,) = alignment.export(tmp_path / "fifth", at=0.5, measured=lmc.path(alignment, ids[:1], grid=3))
-    assert "nats per token, one sample has no interval (1 samples)" in of_one
+    assert "nats per token at 3 points, one sample has no interval (1 samples)" in of_one
 
 
 def test_the_command_line_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

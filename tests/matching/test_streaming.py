@@ -264,7 +264,7 @@ def test_an_end_that_is_not_the_parent_is_refused(tmp_path: Path, monkeypatch: p
         return outline, ((name, 1.01 * tensor) for name, tensor in tensors)
 
     monkeypatch.setattr(streaming, "mixture", off)
-    with pytest.raises(CheckpointError, match="aligned: model 0: expected the merged model at its end of the path"):
+    with pytest.raises(CheckpointError, match="aligned: parent 0: expected the merged model at its end of the path"):
         merge_folder(tmp_path / "aligned", tmp_path / "merged", [0.5, 0.5])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "aligned", "b"]
 

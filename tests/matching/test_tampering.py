@@ -425,7 +425,7 @@ def test_a_path_of_another_alignment_is_not_quoted(here: Path, capsys: pytest.Ca
 def test_verify_says_what_holds_and_what_does_not(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "aligned"]) == 0
     table = capsys.readouterr().out
-    assert " NO " not in table and all(word in table for word in ("files", "maps", "parents", "λ at model 1"))
+    assert " NO " not in table and all(word in table for word in ("files", "maps", "parents", "λ at parent 1"))
     assert main(["merge", "aligned", "--out", "merged"]) == 0
     assert main(["verify", "merged"]) == 0
     capsys.readouterr()

@@ -11,7 +11,7 @@ Networks that learned Wikipedia, and were matched on it, are scored on WikiText-
 text` counts the same pairs there.
 
 Where the lowest rate of its grid was the best for both methods, lower ones may be better still: `within` counts the
-other pairs alone.
+other pairs alone. `twice, lowest` and `twice, highest` count the lowest and the highest rate that both grids share.
 """
 
 import argparse
@@ -159,6 +159,10 @@ class Found:
         of = {"best": [row["share"] for name in chosen for row in self.best[name].values()]}
         for how, rows in self.rates.items():  # the rates of a pair's grid are not independent: their mean counts once
             of[how] = [_mean_of(rows[name], pair) for name in chosen for pair in _pairs(rows[name])]
+        for which, end in (("lowest", min), ("highest", max)):
+            shared = {name: self.rates["twice"][name] for name in chosen if self.rates["twice"][name]}
+            at = {name: end(row["rate"] for row in rows) for name, rows in shared.items()}
+            of[f"twice, {which}"] = [r["share"] for name, rows in shared.items() for r in rows if r["rate"] == at[name]]
         of["within"] = [x["share"] for name in chosen if name not in self.at_lowest for x in self.best[name].values()]
         found = {how: interval(shares) for how, shares in of.items() if shares}
         for row in found.values():
