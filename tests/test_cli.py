@@ -923,7 +923,8 @@ def test_a_diverged_match_keeps_the_best_alignment(
         "loss is nan at step 55: lower the learning rate (0.01); the best alignment on the way is aligned.best" in err
     )
     assert not Path("aligned").exists()
-    assert len(lmc.Alignment.load("aligned.best").log) == 55
+    best = lmc.Alignment.load("aligned.best")
+    assert len(best.log) == 55 and (best.record["corpus"], best.record["limit"]) == ("text.txt", 8)
     assert not Path("aligned.partial").exists()  # nothing that would keep the next try from starting
     assert "aligned.best2" in run("match a b --data text.txt --steps 60 --batch 2 --limit 8 --out aligned")[2]
 

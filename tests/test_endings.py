@@ -268,6 +268,15 @@ def test_a_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out-20261127", "out"]
 
 
+def test_what_is_written_within_an_unfinished_folder_leaves_it_marked(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out") as folder:
+        with whole_folder(folder) as inner:
+            (inner / "file").touch()
+        with pytest.raises(lmc.CheckpointError, match="another process"), whole_folder(tmp_path / "out"):
+            pass
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
+
+
 def test_what_was_left_of_a_file_is_removed_by_the_next(tmp_path: Path) -> None:
     """Not what a living process writes, and not a user's own hidden file."""
     live, dead, users = (tmp_path / f".{name}-r.json" for name in ("0123abcd", "89abcdef", "my-notes"))

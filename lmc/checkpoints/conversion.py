@@ -119,7 +119,7 @@ def _files(source: Source, given: str | Path) -> tuple[str, ...]:
 
 def _single(name: str, source: Source, there: Sequence[str]) -> Sequence[str]:
     """The file of that name, or those that its index names."""
-    return headers.layout(source.folder, name) or ((name,) if name in there else ())
+    return foreign.single_or_shards(source, name) or ((name,) if name in there else ())
 
 
 def _is_stock(given: str | Path) -> bool:

@@ -16,6 +16,7 @@ from lmc.checkpoints import hub
 from lmc.checkpoints.headers import SAFE, layout
 from lmc.errors import CheckpointError
 from lmc.files import read_json
+from lmc.symmetries.families import is_covered
 
 _FRAMEWORK = "save them from PyTorch as safetensors; transformers before version 5 reads them with from_tf or from_flax"
 _EXPORTED = "use the safetensors checkpoint that they were made from"
@@ -111,7 +112,7 @@ def weights(source: hub.Source, given: str | Path) -> tuple[str, ...]:
 
     Raises CheckpointError for a folder without stock weights, and for one that holds an adapter as well.
     """
-    files = layout(source.folder)
+    files = single_or_shards(source)
     if not files:
         there = hub.names(source)
         if SAFE not in there and (found := pickled(there)):
@@ -128,6 +129,16 @@ def weights(source: hub.Source, given: str | Path) -> tuple[str, ...]:
             "move the files adapter_* into a folder of their own"
         )
     return files
+
+
+def single_or_shards(source: hub.Source, single: str = SAFE) -> tuple[str, ...]:
+    """The weights files that the stock library takes: the single one where there is one, else those of an index.
+
+    A repository may have both, an older form that nobody deleted; a copy of it here has what was asked for so far.
+    """
+    if source.repository is not None and single in hub.names(source):
+        return (single,)
+    return layout(source.folder, single)
 
 
 def no_weights(folder: Path, names: Iterable[str], given: str | Path) -> CheckpointError:
@@ -179,11 +190,21 @@ def _listed(names: Sequence[str]) -> str:
 def warn_of_rest(folder: Path) -> None:
     """Say what of a folder is neither compared nor written.
 
-    What follows the transformer, as sentence-transformers lists it, and the code of a tokenizer of its own.
+    What follows the transformer, as sentence-transformers lists it, and the code of a model or a tokenizer of its own.
     """
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    named = config.get("architectures")
+    own = str(named[0]) if isinstance(named, list) and named else ""
     if (file := folder / "modules.json").exists():
         what = "what follows the transformer (its pooling, dense layers) is neither compared nor written"
-        warnings.warn(f"{file}: {what}; add it to what is merged yourself", stacklevel=1)
+        advice = "add it to what is merged yourself"
+        if own and not own.endswith("Model"):  # with a head, hidden states are free to be rewritten
+            what += f", and reads hidden states, which all methods but naive rewrite in a {own}"
+            advice = "use --method naive, or a class without a head, or embeddings will be others"
+        warnings.warn(f"{file}: {what}; {advice}", stacklevel=1)
+    if "auto_map" in config and is_covered(own):
+        what = f"the code of its own is neither run nor copied; it is read and written as the stock {own}"
+        warnings.warn(f"{folder / 'config.json'}: {what}: do both compute the same?", stacklevel=1)
     if (file := folder / "tokenizer_config.json").exists() and "auto_map" in read_json(file):
         what = "the code of its own tokenizer is neither run nor copied, and a stock one may cut text differently"
         warnings.warn(f"{file}: {what}; save the tokenizer as a stock one (tokenizer.json) first", stacklevel=1)

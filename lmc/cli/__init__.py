@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -234,15 +235,16 @@ def match(
             if leader:
                 matching.match_folders(pair.blueprints, out, kind, place, seed, export, counts, method)
         else:
-            with kept_when_stopped(state, out, leader), claimed(out, leader) as folder:
+            read = samples if recipe.reads_data else None
+            named = partial(naming, corpus=str(data), samples=read, limit=limit)
+            with kept_when_stopped(state, out, leader, named), claimed(out, leader) as folder:
                 loaded = loaded_pair(pair, place, kind)
                 warn_of_shared(method, models, loaded)
                 say(f"matching with {method}")
                 begun = start_of(start)
                 with named_as_options():
                     alignment = matching.align(loaded, recipe, samples, place, seed, state, begun, counts)
-                read = samples if recipe.reads_data else None
-                write(naming(alignment, str(data), read, limit), folder, export, kind)
+                write(named(alignment), folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
 

@@ -1,7 +1,7 @@
 """A match from the names of its models to its folder: checked, prepared, kept when it is stopped, written."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from itertools import combinations
@@ -80,8 +80,10 @@ def goes_on(state: Path | None) -> str:
 
 
 @contextmanager
-def kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[None]:
-    """Says how an interrupted run goes on, and keeps the best alignment of one that diverged."""
+def kept_when_stopped(
+    state: Path | None, out: Path, leader: bool, named: "Callable[[lmc.matching.Alignment], lmc.matching.Alignment]"
+) -> Iterator[None]:
+    """Says how an interrupted run goes on, and keeps the best alignment of one that diverged, `named` as others are."""
 
     def changed() -> int:
         return state.stat().st_mtime_ns if state is not None and state.exists() else 0
@@ -106,7 +108,7 @@ def kept_when_stopped(state: Path | None, out: Path, leader: bool) -> Iterator[N
             shutil.rmtree(state, ignore_errors=True)
         names = (out.with_name(f"{out.name}.best{n}") for n in ("", *range(2, 1000)))
         best = next(folder for folder in names if not folder.exists())
-        error.alignment.save(best)
+        named(error.alignment).save(best)
         raise DivergedError(f"{error}; the best alignment on the way is {best}") from None
     if state is not None and leader:
         shutil.rmtree(state, ignore_errors=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lmc.evaluation.landscape import plane as plane
     from lmc.evaluation.loss import Data as Data
     from lmc.evaluation.loss import as_data as as_data
+    from lmc.evaluation.loss import at_once as at_once
     from lmc.evaluation.loss import evaluate as evaluate
     from lmc.evaluation.loss import losses as losses
     from lmc.evaluation.loss import require_loss as require_loss

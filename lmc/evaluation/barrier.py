@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lmc.errors import ArgumentError, CheckpointError, DataError, require_whole
 from lmc.evaluation import plot
-from lmc.evaluation.loss import Data, as_data, evaluate, require_loss
+from lmc.evaluation.loss import AT_ONCE, Data, as_data, evaluate, require_loss
 from lmc.files import read_json, seal, watched, whole_file, write_whole
 from lmc.symmetries.families import narrowest
 
@@ -130,7 +130,9 @@ def refuse_plot(endpoints: int) -> None:
         raise ArgumentError(f"plot: expected the path of two or three models, found {endpoints}")
 
 
-def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int = 64, seed: int = 0) -> PathResult:
+def path(
+    alignment: Mergeable, data: object, grid: int | None = None, batch: int = AT_ONCE, seed: int = 0
+) -> PathResult:
     """Evaluate the merged models along the path on held-out data.
 
     >>> found = lmc.path(alignment, data=held_out, grid=5)
@@ -139,7 +141,8 @@ def path(alignment: Mergeable, data: object, grid: int | None = None, batch: int
 
     `data`: token ids [n, T], or (images [n, C, H, W], labels [n]), or an iterable of such batches; never data that
     matching has seen. `grid`: points on the line, 25 by default; with K > 2 endpoints, points on each edge of the
-    simplex (5). The middle comes to them where they pass it by. Raises DataError, ArgumentError.
+    simplex (5). The middle comes to them where they pass it by. `batch`: samples at once, fewer where the logits of
+    long texts would take more than a gigabyte. Raises DataError, ArgumentError.
     """
     for name, value, least in (("grid", grid, 2), ("batch", batch, 1), ("seed", seed, 0)):
         if value is not None:

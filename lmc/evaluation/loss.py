@@ -15,6 +15,8 @@ from lmc.files import watched
 from lmc.symmetries import in_evaluation, logits
 from lmc.symmetries.families import Images, Tokens, family_of
 
+AT_ONCE = 64  # samples that run through a model at once, or fewer
+LOGITS = 2**28  # numbers that these are to make at most; in float32 they take a gigabyte
 _NOTHING = -100  # the target of a position that predicts nothing
 
 
@@ -235,15 +237,28 @@ def score(model: nn.Module, batch: Data) -> tuple[Tensor, Tensor]:
     return _losses(out, batch), (out.argmax(-1) == batch.labels).float()
 
 
+def at_once(model: Any, data: Data, most: int = AT_ONCE) -> int:
+    """How many samples to run through a model at once: fewer where texts are long and the vocabulary is large.
+
+    >>> at_once(a, as_data(held_out, a))
+    64
+    """
+    vocabulary = getattr(getattr(model, "config", None), "vocab_size", 1)
+    each = vocabulary * data.inputs.shape[-1] if data.labels is None and data.inputs.ndim == 2 else 1
+    return max(1, min(most, LOGITS // max(each, 1)))
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Data, batch: int = 64, shown: str = "") -> tuple[Tensor, Tensor]:
+def evaluate(model: nn.Module, data: Data, batch: int = AT_ONCE, shown: str = "") -> tuple[Tensor, Tensor]:
     """`score` over all samples, in float64 on the CPU, [n] each. `shown`: the name of a progress bar, if there is one.
+
+    `batch`: samples at once, at most (`at_once`).
 
     >>> losses, correct = evaluate(a, as_data(held_out, a))
 
     Without dropout, also of a model that is in training mode, which it is in again afterwards.
     """
-    device = next(model.parameters()).device
+    device, batch = next(model.parameters()).device, at_once(model, data, batch)
     begins = range(0, len(data), batch)
     starts = watched(begins, len(begins), shown, hidden=not shown)
     with in_evaluation(model):

@@ -86,9 +86,13 @@ def whole_folder(directory: str | Path) -> Iterator[Path]:
 
     Until then it has a name of its own beside that place, and is removed where the block does not end: by an error, by
     a signal, and what a killed process left by the next one that writes there. Raises CheckpointError if the place is
-    occupied, if another process writes there now, and where the disk is full.
+    occupied, if another process writes there now, and where the disk is full. A folder within such a block that this
+    made itself is written into as it is: it is whole when that block ends, and stays marked as written until then.
     """
     directory = refuse_occupied(directory)
+    if directory.name.endswith(UNFINISHED) and directory.is_dir():
+        yield directory
+        return
     _make_way(directory)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", suffix=UNFINISHED, dir=directory.parent))
     with _unfinished(aside, directory):

@@ -11,13 +11,12 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from lmc.evaluation import Data
+from lmc.evaluation import Data, at_once
 from lmc.matching.problem import Piece
 from lmc.matching.solver import Solution, parts_of, solve
 from lmc.symmetries import SCALE, Block, ModelSpec, logits, parse, split_axes, state
 
 SAMPLE = "sample"
-BATCH = 64  # samples that run through both models at once
 
 
 def match_activations(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data) -> Solution:
@@ -35,8 +34,9 @@ def activation_pieces(a: nn.Module, b: nn.Module, spec: ModelSpec, data: Data) -
     device = next(a.parameters()).device
     with ExitStack() as hooks:
         seen_a, seen_b = _record(a, spec, hooks), _record(b, spec, hooks)
-        for i in range(0, len(data), BATCH):
-            inputs = data[slice(i, i + BATCH)].inputs.to(device)
+        batch = at_once(a, data)
+        for i in range(0, len(data), batch):
+            inputs = data[slice(i, i + batch)].inputs.to(device)
             logits(a, inputs)
             logits(b, inputs)
             for tap, x in seen_a.items():
@@ -59,8 +59,13 @@ def _unheard(a: nn.Module, b: nn.Module, spec: ModelSpec, pieces: list[Piece]) -
         for block in spec.blocks(name):
             if (spec.space_names & set(block.names)) - heard - {SCALE}:
                 x, y = (block.of(s[name]).double().cpu() for s in (mine, theirs))
-                found.append(Piece(block, x / x.norm(), y / y.norm()))
+                found.append(Piece(block, _of_unit_norm(x), _of_unit_norm(y)))
     return found
+
+
+def _of_unit_norm(x: Tensor) -> Tensor:
+    """Zeros stay zeros: so are the weights of a layer that was added to a smaller model."""
+    return x / x.norm().clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def taps(model: nn.Module, spec: ModelSpec) -> dict[str, str]:

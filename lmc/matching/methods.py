@@ -117,8 +117,8 @@ def align(
     """
     if recipe.reads_data and data is None:
         raise ArgumentError(f"data: the method {recipe.method} needs some, found none")
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
-        raise ArgumentError(f"seed: expected a whole number in [0, 2⁶³), found {seed!r}")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise ArgumentError(f"seed: expected a whole number in [0, 2³²), found {seed!r}")
     seed = int(seed)
     device = usable_device(device)
     for parent in parents:
@@ -218,7 +218,9 @@ def _learned(
         raise ArgumentError(f"shard: expected a batch that falls into equal parts, found {what}")
     state = endpoints.claim(start, samples, recipe, seed, resume)
     begun = start if isinstance(start, Alignment) else _found_once(endpoints, start, samples, seed, state)
-    found = endpoints.learn(begun.transforms, samples, recipe, seed, state)
+    learner = endpoints.learner(begun.transforms, recipe, seed)
+    endpoints.models.clear()  # it has its own, and these are as large as the parents
+    found = descend(learner, samples, state)
     record = {"seed": seed, "start": begun.method, **recipe.to_json(), **read}
     record |= {"stopped": found.stopped} if found.stopped else {}
     alignment = Alignment(recipe.method, endpoints.parents, found.transforms, record, found.log)
@@ -318,7 +320,7 @@ class Endpoints:
 
     spec: ModelSpec
     parents: tuple[nn.Module, ...]
-    models: tuple[nn.Module, ...]
+    models: list[nn.Module]
     gauge: tuple[Transform, ...]
     device: torch.device
 
@@ -326,7 +328,7 @@ class Endpoints:
     def of(cls, parents: Sequence[nn.Module], device: str | torch.device | None) -> "Endpoints":
         """Canonicalise the parents, with the input normalisation of the first."""
         spec = spec_of(parents[0])
-        models = tuple(canonicalize(p) for p in preprocessing.common(parents))
+        models = [canonicalize(p) for p in preprocessing.common(parents)]
         gauge = same_epsilon(spec, [epsilon(m, spec) if spec.epsilon else 0.0 for m in models])
         return cls(spec, tuple(parents), models, gauge, torch.device(device or next(parents[0].parameters()).device))
 
@@ -344,11 +346,12 @@ class Endpoints:
             states = [{n: t.to(self.device) for n, t in state(m).items()} for m in self.models]
             epsilons = [epsilon(m, self.spec) if self.spec.epsilon else 0.0 for m in self.models]
             return match_all(states, self.spec, epsilons, frequencies)
-        samples = samples if len(samples) <= ACTIVATION_SAMPLES else samples.draw(ACTIVATION_SAMPLES, seed, 0)
+        many = len(samples) > ACTIVATION_SAMPLES
+        samples = samples.draw(ACTIVATION_SAMPLES, seed, 0) if many else samples
         first, *others = [t.apply(m).to(self.device) for t, m in zip(self.gauge, self.models, strict=True)]
         with extreme_numbers(*(state(model) for model in (first, *others))):
             solutions = [match_activations(first, other, self.spec, samples) for other in others]
-            fared = report(solutions)
+            fared = report(solutions) | ({"samples": ACTIVATION_SAMPLES} if many else {})
         moved = (s.transform @ g for s, g in zip(solutions, self.gauge[1:], strict=True))
         return (self.gauge[0], *moved), fared
 
@@ -379,10 +382,19 @@ class Endpoints:
         state: Path | None,
         learner_of: Callable[..., Learner] = Learner.of,
     ) -> Descent:
-        """Learned matching from `start`; `single` leaves the first endpoint where it is.
+        """Learned matching from `start`. `state`: what `claim` returned."""
+        return descend(self.learner(start, recipe, seed, learner_of), samples, state)
 
-        `state`: what `claim` returned. `learner_of` makes the learner from what `Learner.of` takes; an experiment may
-        bring one that learns otherwise.
+    def learner(
+        self,
+        start: Sequence[Transform],
+        recipe: Recipe,
+        seed: int,
+        learner_of: Callable[..., Learner] = Learner.of,
+    ) -> Learner:
+        """What learns from `start`, on copies of the endpoints; `single` leaves the first one where it is.
+
+        `learner_of` makes it from what `Learner.of` takes; an experiment may bring one that learns otherwise.
         """
         moving = range(recipe.method != "dual", len(self.models))
-        return descend(learner_of(self.models, start, moving, recipe, seed, self.device), samples, state)
+        return learner_of(self.models, start, moving, recipe, seed, self.device)

@@ -198,7 +198,7 @@ def _exact_changes(shell: nn.Module, tensors: dict[str, Tensor], inputs: Tensor,
         first = evaluated(hold(shell, spec, tensors), inputs)
         advance(1)
         make_canonical(tensors, spec)
-        work = hold(shell, spec, tensors)
+        work = hold(shell, spec, tensors, untie=True)  # tied, a tensor would be moved twice
         before = evaluated(work, inputs)
         errors = {CANONICAL: relative_change(first, before)}
         advance(1)

@@ -239,8 +239,8 @@ class ModelSpec:
         Where no group moves rows, as in a vocabulary's matrices (most of a small model), a slice has `ROWS` of them, so
         that no second copy of the whole matrix is ever in memory. Elsewhere one slice holds all rows.
         """
-        first = self.blocks(tensor)[0].names[0]
-        step = ROWS if self.free.get(first) == count else max(count, 1)
+        blocks = self.blocks(tensor)  # none where an axis has no entries
+        step = ROWS if blocks and self.free.get(blocks[0].names[0]) == count else max(count, 1)
         return [slice(i, i + step) for i in range(0, count, step)]
 
     def stream_dim(self, tensor: str) -> int | None:

@@ -58,6 +58,7 @@ def publish(hub: Hub) -> None:
     _olmo(hub.revision("models/allenai/OLMo-1B-hf"), 0)
     _olmo(hub.revision("models/amd/AMD-OLMo-1B"), 1)
     _olmo(hub.revision("models/allenai/OLMo-1B-0724-hf"), 2, clip_qkv=8.0)
+    _in_both_forms(hub.revision("models/org/twice"))
     for seed, name in enumerate(("alias-gpt2-small-x21", "battlestar-gpt2-small-x49")):
         _gpt2(hub.revision(f"models/stanford-crfm/{name}"), seed)
     _vit(hub.revision("models/timm/deit3_small_patch16_224.fb_in1k"), "deit3_small_patch16_224", "fb_in1k", 0)
@@ -110,6 +111,14 @@ def _pythia(hub: Hub, repository: str, seed: int) -> None:
     }
     _write(folder, config, tensors)
     pico.tokenizer(folder)
+
+
+def _in_both_forms(folder: Path) -> None:
+    """One file, and beside it the shards and the index of an older state that nobody deleted."""
+    _olmo(folder, 0)
+    model = pico.olmo(3, torch.float32, tie_word_embeddings=True, num_key_value_heads=4)
+    tensors = {name: t for name, t in model.state_dict().items() if name != "lm_head.weight"}
+    save_file(tensors, folder / "model.safetensors")
 
 
 def _olmo(folder: Path, seed: int, **other: Any) -> None:
@@ -384,6 +393,15 @@ def test_olmo_pairs_are_compared_before_their_weights_are_fetched(hub: Hub, clie
     line = refused(client.lmc("check allenai/OLMo-1B-hf allenai/OLMo-1B-0724-hf"))
     assert "clip_qkv: expected None, found 8.0" in line
     assert not [file for file in hub.sent if file.endswith(".safetensors")]
+
+
+def test_of_one_file_and_older_shards_the_file_is_read(hub: Hub, client: Client) -> None:
+    """As the stock library asks for it first; what has been fetched so far does not decide."""
+    hub.sent.clear()
+    size = client.python("import lmc; print(lmc.load('org/twice').get_input_embeddings().weight[1, 2].item())")
+    expected = pico.olmo(3, torch.float32, tie_word_embeddings=True, num_key_value_heads=4)
+    assert float(size) == expected.get_input_embeddings().weight[1, 2].item()
+    assert {file.rpartition("/")[2] for file in hub.sent if file.endswith(".safetensors")} == {"model.safetensors"}
 
 
 def test_pickled_gpt2_is_refused_and_converted(client: Client, place: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 import lmc
 from lmc import corpora
-from lmc.evaluation.loss import Data, as_data, evaluate
+from lmc.evaluation.loss import Data, as_data, at_once, evaluate
 from lmc.evaluation.rounding import change
 from lmc.reproduce.training import shipped_pairs
 
@@ -155,3 +155,16 @@ def test_a_model_of_another_problem_has_no_loss(kind: str) -> None:
         lmc.LmcError, match=f"expected the problem_type single_label_classification, found {kind}, which"
     ):
         lmc.path(alignment, data=data)
+
+
+def test_long_texts_and_large_vocabularies_are_scored_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = pico.neox(dtype=torch.float32)
+    data = as_data(pico.inputs(model, n=7), model)
+    whole = evaluate(model, data)
+    each = model.config.vocab_size * data.inputs.shape[1]
+    monkeypatch.setattr("lmc.evaluation.loss.LOGITS", 2 * each + 1)
+    assert at_once(model, data) == 2 and at_once(model, data, 1) == 1
+    for before, after in zip(whole, evaluate(model, data), strict=True):
+        torch.testing.assert_close(before, after, rtol=1e-6, atol=0)
+    monkeypatch.setattr("lmc.evaluation.loss.LOGITS", 1)
+    assert at_once(model, data) == 1

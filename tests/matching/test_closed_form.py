@@ -134,6 +134,17 @@ def test_objective_is_what_the_transform_achieves(make):
     assert float(sum((p.a * p.b).sum() for p in again)) == pytest.approx(solution.objective[-1], rel=1e-9)
 
 
+@pytest.mark.parametrize("make", [pico.qwen3, pico.olmo2, pico.mixtral])
+def test_a_deeper_model_is_matched_by_activations_too(make):
+    """What no tap shows is compared by weights; those of a layer that was added are zeros."""
+    small, large = make(0, torch.float32), make(1, torch.float32, num_hidden_layers=3)
+    data = pico.inputs(large, n=8)
+    with pytest.warns(UserWarning, match="is smaller than model 2"):
+        alignment = lmc.match(small, large, method="activations", data=data)
+    assert alignment.end_error(0) <= 1e-4 and "nan" not in str(alignment.record).lower()
+    assert all(e.isfinite().all() for t in alignment.transforms for e in t.elements.values())
+
+
 def test_dear_sweeps_end_when_a_gain_is_small(monkeypatch):
     """Then one start is descended, as long as a sweep gains what a loss shows; cheap ones go on to the last digit."""
     a, b = (canonical(pico.neox(seed=seed)) for seed in (0, 1))

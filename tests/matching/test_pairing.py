@@ -209,7 +209,15 @@ def test_what_follows_the_transformer_is_warned_of(tmp_path: Path) -> None:
         lmc.match(*map(lmc.load, places), method="naive")
     with pytest.warns(UserWarning, match=said):  # before it is written anew
         prepare(places, tmp_path / "ready", "union")
+    said = "reads hidden states, which all methods but naive rewrite in a GPTNeoXForCausalLM; use --method naive"
+    with pytest.warns(UserWarning, match=said):
+        inspect_pair(places)
     (tmp_path / "b/modules.json").unlink()
+    config = json.loads((tmp_path / "b/config.json").read_text())
+    (tmp_path / "b/config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "own.Model"}}))
+    with pytest.warns(UserWarning, match="it is read and written as the stock GPTNeoXForCausalLM: do both compute the"):
+        inspect_pair(places)
+    (tmp_path / "b/config.json").write_text(json.dumps(config))
     (tmp_path / "b/tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["own.py", null]}}')
     with pytest.warns(UserWarning, match="the code of its own tokenizer is neither run nor copied"):
         prepare(places, tmp_path / "other", None)

@@ -9,6 +9,7 @@ from typing import Any
 import pico
 import pytest
 import torch
+import transformers
 
 import lmc
 from lmc.symmetries import exactness
@@ -149,3 +150,12 @@ def test_a_checkpoint_is_checked_in_its_own_type_and_never_held_beside_its_copy(
     assert report.ok and report.dtype == torch.bfloat16 and "stock bfloat16" in str(report)
     first_of_two = seen[1]  # the copy in float64, four times bfloat16, and nothing else
     assert first_of_two <= 4.4
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma"])
+def test_a_tied_model_as_it_was_made_is_exact(name: str) -> None:
+    """Its gains do nothing yet, so its canonical head equals the embedding; the residual scale moves one of the two."""
+    config = getattr(transformers, f"{name}Config")(**pico.GROUPED | {"tie_word_embeddings": True, "head_dim": 4})
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    assert lmc.check(model).ok

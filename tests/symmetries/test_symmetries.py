@@ -554,6 +554,14 @@ def test_masked_patches_stay_what_they_are(build: Any, config: dict[str, Any]) -
         assert (masked(moved) - before).abs().max() >= CLEAR * before.abs().max()
 
 
+def test_a_model_without_its_registers_is_one() -> None:
+    model = pico.dinov2_registers(num_register_tokens=0)
+    moved = Transform.random(lmc.spec(model), 1).apply(lmc.canonicalize(model))
+    x = pico.inputs(model)
+    with lmc.float64():
+        assert (pico.logits(moved, x) - pico.logits(model, x)).abs().max() <= EXACT * pico.logits(model, x).abs().max()
+
+
 @pytest.mark.parametrize("build", [build for build in ALL if build is not pico.olmo])  # whose norms hold nothing
 def test_a_norm_that_is_not_absorbed_is_caught(build: Any) -> None:
     """On the raw model the same element is wrong; on its canonical form it is exact."""

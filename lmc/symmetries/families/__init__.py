@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lmc.symmetries.families import facts as facts
     from lmc.symmetries.families import vit_forms as vit_forms
     from lmc.symmetries.families.classes import covered as covered
+    from lmc.symmetries.families.classes import is_covered as is_covered
     from lmc.symmetries.families.classes import reads as reads
     from lmc.symmetries.families.classes import require_covered as require_covered
     from lmc.symmetries.families.common import EVERY as EVERY

@@ -56,12 +56,21 @@ def reads(library: str, class_name: str) -> str:
     return "images" if library == "timm" or class_name in (*PICTURES, *CLIP_PICTURES) else "text"
 
 
+def is_covered(class_name: str) -> bool:
+    """Whether a family covers a class of transformers.
+
+    >>> is_covered("LlamaForCausalLM"), is_covered("LlamaModel")
+    (True, False)
+    """
+    return any(class_name in names for names in TRANSFORMERS.values())
+
+
 def require_covered(class_name: str) -> None:
     """Raise UnsupportedModelError for a class of transformers that no family covers, naming the closest covered.
 
     >>> require_covered("LlamaForCausalLM")
     """
-    if not any(class_name in names for names in TRANSFORMERS.values()):
+    if not is_covered(class_name):
         raise not_covered(class_name, "transformers", TRANSFORMERS)
 
 
