@@ -88,6 +88,9 @@ def convert(source: str | Path, directory: str | Path) -> None:
     stored = Blueprint(found, model, family, blueprint.cover(found, family, model, entries))
     loaded = blueprint.STOCK[family.library].read(found.folder, model, stored.dtype, tensors)
     foreign.warn_of_rest(found.folder)
+    others = (name for name in foreign.pickled(hub.names(found)) if not name.startswith("pytorch_model"))
+    if rest := sorted(set(others) - set(files.values())):
+        warnings.warn(f"{found.folder}: {', '.join(rest)[:80]} is no part of the model and stays behind", stacklevel=1)
     if left := licence.left_behind(found):
         what = f"{', '.join(map(inert, left))} {'stays' if len(left) == 1 else 'stay'} behind"
         warnings.warn(f"{found.folder / 'README.md'}: {what}; copy what still holds", stacklevel=1)

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from lmc.checkpoints import hub
-from lmc.checkpoints.headers import SAFE, layout
+from lmc.checkpoints.headers import PICKLED, SAFE, layout
 from lmc.errors import CheckpointError
 from lmc.files import read_json
 from lmc.symmetries.families import is_covered
@@ -81,7 +81,8 @@ def pickled(names: Iterable[str]) -> list[str]:
     >>> pickled(["pytorch_model.bin", "optimizer.pt", "README.md"])
     ['pytorch_model.bin']
     """
-    return sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt")) and recognise([n]) is None)
+    found = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt")) and recognise([n]) is None)
+    return sorted(found, key=lambda name: name != PICKLED)  # the one that the stock library reads comes first
 
 
 def shards(names: Iterable[str]) -> list[str]:
@@ -164,7 +165,11 @@ def settings(source: hub.Source) -> Path:
         return path
     below = sorted(path.parent.name for path in source.folder.glob("*/config.json"))
     if below:
-        raise CheckpointError(f"{path}: not found, but in its folders {_listed(below)}; name one of these")
+        advice = "name one of these"
+        if source.repository is not None:
+            fetch = f"hf download {source.repository} --include '{below[0]}/*' --local-dir NEW"
+            advice = f"fetch one with: {fetch}, and name its folder"
+        raise CheckpointError(f"{path}: not found, but in its folders {_listed(below)}; {advice}")
     there = hub.names(source)
     if f"{SAFE}.index.json" in there and shards(there):
         raise CheckpointError(

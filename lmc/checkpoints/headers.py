@@ -79,8 +79,8 @@ def headers(folder: Path, files: Iterable[str]) -> dict[str, Entry]:
     index = folder / f"{SAFE}.index.json"
     if found and tuple(files) != (SAFE,) and index.exists():
         for name, file in read_json(index)["weight_map"].items():
-            if name not in found or found[name].file != file:
-                where = found[name].file if name in found else "no file"
+            where = found[name].file if name in found else file  # in no file: a head that is tied, which needs none
+            if where != file:
                 raise CheckpointError(f"{index}: tensor {name}: expected in {file}, found in {where}; {_AGAIN}")
     return found
 
@@ -151,7 +151,11 @@ def cover(
             twin = matched.get(twins.get(name, name))
             if twin is None:
                 what = f"tensor {name}: expected shape {list(shape)}, found in no weights file"
-                raise CheckpointError(f"{where}: {what}; get the files that are missing")
+                module = name.partition(".")[0] + "."
+                advice = "get the files that are missing"
+                if not any(own.startswith(module) for own in matched):
+                    advice += f", or where {module}* was never saved, name the class without it in config.json"
+                raise CheckpointError(f"{where}: {what}; {advice}")
             matched[name] = twin
     return matched
 

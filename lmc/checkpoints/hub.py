@@ -65,7 +65,9 @@ def locate(name: str | Path) -> Source:
     # Where runs/ exists, runs/3 is a mistyped folder, no repository; a name with a commit is one that was recorded.
     meant_here = "/" in text and folder.parent.is_dir() and not _COMMIT.fullmatch(revision)
     if meant_here or not _NAME.fullmatch(repository):
-        raise CheckpointError(f"{name}: no such folder; look how it is spelled (a model of the hub is OWNER/NAME)")
+        known = _NAME.fullmatch(repository)
+        hint = f"to ask the hub for it, say hf-hub:{name}" if known else "a model of the hub is OWNER/NAME"
+        raise CheckpointError(f"{name}: no such folder; look how it is spelled ({hint})")
     if "/" not in repository and _timm_knows(repository):
         repository = f"timm/{repository}"
 
@@ -91,9 +93,10 @@ def _require_plain(folder: Path) -> None:
     What lies in a checkpoint is copied into what people publish, so a link must not reach anything else of theirs. The
     hub's own cache consists of links, all into the `blobs` of the repository's copy.
     """
-    homes, cached = [folder], folder.parent.parent
-    if folder.parent.name == "snapshots" and cached.name.startswith("models--"):
-        homes.append((cached / "blobs").resolve())
+    homes = [folder]
+    for copy in (folder, *folder.parents):  # a checkpoint may be a folder within a repository
+        if copy.parent.name == "snapshots" and (cached := copy.parent.parent).name.startswith("models--"):
+            homes.append((cached / "blobs").resolve())
     for path in sorted((*folder.iterdir(), *folder.glob("additional_chat_templates/*"))):
         if path.is_symlink() and not path.exists():
             raise CheckpointError(

@@ -53,7 +53,7 @@ FACTS = {
     "olmo2": Facts(f"{_AFTER}; {_BETWEEN}", "allenai/OLMo-2-*, allenai/Olmo-3-*"),
     "olmoe": Facts(_BETWEEN, "allenai/OLMoE-*"),
     "bert": Facts(
-        f"{_AFTER}; {_GELU}; learned matching and paths, as there is no loss for masked words",
+        f"{_AFTER}; {_GELU}; learned matching and paths, as what they predict has no loss here",
         "google-bert/bert-*, google/multiberts-seed_*, FacebookAI/roberta-*, FacebookAI/xlm-roberta-*",
     ),
     "vit": Facts(

@@ -14,7 +14,7 @@ from lmc.symmetries.spec import ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of an `OlmoForCausalLM`."""
+    """The table of an OLMo, with any head."""
     clipped = model.config.clip_qkv is not None
     return decoder(
         model,

@@ -14,7 +14,7 @@ from lmc.symmetries.spec import ModelSpec, Space
 
 
 def spec(model: Any) -> ModelSpec:
-    """The table of a `Qwen3ForCausalLM`."""
+    """The table of a Qwen3, with experts or not, with any head."""
     attention = "model.layers.{l}.self_attn."
     return decoder(
         model,
