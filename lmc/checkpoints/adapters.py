@@ -24,6 +24,7 @@ from lmc.errors import CheckpointError, LmcError, inert
 from lmc.files import open_safetensors, read_json, require_finite, sha256
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"  # as PEFT wrote them before it wrote safetensors; `conversion` opens it
 _CLASSES = "config.json"  # some trainers leave one beside an adapter, with the names of classes
 MODULES = ("target_modules", "modules_to_save")  # settings that list what an adapter changes
 # What is read here, and what changes nothing once training is over. Some fields may have these values and no other.
@@ -49,13 +50,17 @@ class Adapter:
     """An adapter that was checked: its folder, what it says of itself, its base, and the tensors it changes."""
 
     source: hub.Source
+    weights: Path
     config: Mapping[str, Any]
     base: Blueprint
     changes: Mapping[str, tuple[str, ...]]  # tensor of the model: the names of A and B here, or of a new tensor
 
 
-def inspect(name: str | Path) -> Adapter:
-    """An adapter and its base, checked before a weight is read. Raises CheckpointError naming a field or a tensor."""
+def inspect(name: str | Path, weights: Path | None = None) -> Adapter:
+    """An adapter and its base, checked before a weight is read. Raises CheckpointError naming a field or a tensor.
+
+    `weights`: the file of its tensors, where it is not the one in its folder.
+    """
     source = hub.locate(name)
     path = source.folder / CONFIG
     config = read_json(path)
@@ -67,13 +72,18 @@ def inspect(name: str | Path) -> Adapter:
     _require_factors(path, config)
     base = _base(source, path, config)
     blueprint.require_inputs(source, base.family, base.model)
-    if WEIGHTS not in hub.names(source):
-        raise CheckpointError(f"{source.folder / WEIGHTS}: not found; save the adapter again with peft, as safetensors")
-    hub.fetch(source, (WEIGHTS,))
-    found = headers.headers(source.folder, (WEIGHTS,))
+    if weights is None:
+        if WEIGHTS not in (names := hub.names(source)):
+            advice = "save the adapter again with peft, as safetensors"
+            if PICKLED in names:
+                advice = f"join what is pickled there with its base: lmc convert {name} NEW"
+            raise CheckpointError(f"{source.folder / WEIGHTS}: not found; {advice}")
+        hub.fetch(source, (WEIGHTS,))
+        weights = source.folder / WEIGHTS
+    found = headers.headers(weights.parent, (weights.name,))
     for place in (source, base.source):
         foreign.warn_of_rest(place.folder)
-    return Adapter(source, config, base, _changes(source.folder / WEIGHTS, found, base, config))
+    return Adapter(source, weights, config, base, _changes(weights, found, base, config))
 
 
 def refer(adapter: Adapter) -> dict[str, Any]:
@@ -236,12 +246,12 @@ def _turned(model: Any, target: str) -> bool:
 
 def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
     tensors = stored(adapter.base, torch.float32)
-    with open_safetensors(adapter.source.folder / WEIGHTS) as opened:
+    with open_safetensors(adapter.weights) as opened:
         for name in tensors:
             names = adapter.changes.get(name, ())
             parts = [opened.get_tensor(part).float() for part in names]
             for part, tensor in zip(names, parts, strict=True):
-                require_finite(f"{adapter.source.folder / WEIGHTS}: tensor {part}", tensor)
+                require_finite(f"{adapter.weights}: tensor {part}", tensor)
             if len(parts) == 1:
                 yield name, parts[0]
             elif parts:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lmc.checkpoints import (
@@ -36,7 +37,7 @@ from lmc.checkpoints.checkpoint import save
 from lmc.checkpoints.headers import Entry
 from lmc.checkpoints.hub import Source
 from lmc.errors import CheckpointError, LmcError, inert, is_out_of_memory
-from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of
+from lmc.files import read_json, refuse_occupied, refuse_pointer, safetensors_of, scratch_folder
 from lmc.symmetries import timm_model
 from lmc.symmetries.families import family_of
 
@@ -51,7 +52,7 @@ def convert(source: str | Path, directory: str | Path) -> None:
     refuse_occupied(directory)
     found = hub.locate(source)
     if foreign.is_adapter(found):
-        return adapters.write(adapters.inspect(source), directory)
+        return _join(found, source, directory)
     path = foreign.settings(found)
     config = read_json(path)
     original = config.get("architectures") == [architecture.OLMO]
@@ -98,6 +99,18 @@ def convert(source: str | Path, directory: str | Path) -> None:
     metadata = licence.of_a_copy(licence.of(found))
     text = f"{inert(found.name)} in the layout and the file format of the stock library.\n" if metadata else None
     save(loaded, directory, kinds, text, metadata=metadata)
+
+
+def _join(found: Source, given: str | Path, directory: str | Path) -> None:
+    """An adapter and its base as one model; its tensors may be pickled."""
+    there = hub.names(found)
+    if adapters.WEIGHTS in there or adapters.PICKLED not in there:
+        return adapters.write(adapters.inspect(given), directory)
+    hub.fetch(found, (adapters.PICKLED,))
+    with scratch_folder("lmc-") as aside:
+        tensors = _unpickle(found.folder / adapters.PICKLED)
+        save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, aside / adapters.WEIGHTS)
+        adapters.write(adapters.inspect(given, aside / adapters.WEIGHTS), directory)
 
 
 def _files(source: Source, given: str | Path) -> tuple[str, ...]:

@@ -91,6 +91,22 @@ def test_an_adapter_in_names_that_the_class_had_before_changes_what_they_mean(tm
         assert torch.equal(joined.get_submodule(layer).weight, expected), layer
 
 
+def test_a_pickled_adapter_is_joined_by_convert_alone(tmp_path: Path, capsys: Any) -> None:
+    model, tensors = adapter(tmp_path / "lora")
+    torch.save(tensors, tmp_path / "lora/adapter_model.bin")
+    convert(tmp_path / "lora", tmp_path / "expected")
+    (tmp_path / "lora/adapter_model.safetensors").unlink()
+    where = [str(tmp_path / name) for name in ("base", "lora", "out")]
+    assert main(["match", *where[:2], "--method", "weights", "--out", where[2]]) == 2
+    assert f"join what is pickled there with its base: lmc convert {where[1]} NEW" in capsys.readouterr().err
+    convert(tmp_path / "lora", tmp_path / "joined")
+    for name, tensor in lmc.load(tmp_path / "expected").state_dict().items():
+        assert torch.equal(tensor, lmc.load(tmp_path / "joined").state_dict()[name]), name
+    torch.save({"weights": model}, tmp_path / "lora/adapter_model.bin")
+    with pytest.raises(lmc.CheckpointError, match="expected pickled tensors alone, found code"):
+        convert(tmp_path / "lora", tmp_path / "other")
+
+
 def test_pictures_are_made_as_an_adapter_says(tmp_path: Path) -> None:
     adapter(tmp_path / "lora", pico.hf_vit, ("vit.layers.0.attention.q_proj",))
     own = {"image_processor_type": "ViTImageProcessor", "image_mean": [0.4], "image_std": [0.3]}
@@ -297,7 +313,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "expected tensors that change the base, found",
     ),
     "a base of too long a name": (field(base_model_name_or_path="x" * 5000), "adapter_config.json: base_model_name_"),
-    "pickled": (lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"), "save the adapter again"),
+    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "not found; save the adapter again with peft"),
+    "no pickle": (
+        lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
+        "adapter_model.bin: expected pickled tensors alone, found something else",
+    ),
     "magnitudes": (tensor(f"{QUERY}.lora_magnitude_vector", torch.ones(16)), "not one that changes LlamaForCausalLM"),
     "half a change": (
         tensor("model.layers.0.mlp.up_proj.lora_A.weight", torch.ones(4, 16)),
