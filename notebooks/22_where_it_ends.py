@@ -162,7 +162,7 @@ charts.table(
 # Hidden units and logits cannot change here: learning keeps the order of units, and every rewriting keeps what they compute. What attention and hidden units write into
 # the stream is compared in the directions that the rewriting chose. It is no more alike after 10,000 steps than after 100, while the barrier fell to nothing.
 # Queries, keys and values are even less alike. So learning does not find twins among the units: it turns the networks so that their weights
-# can be averaged although matched units agree only in part, and the answers of the two networks, the logits, agree no more than that.
+# can be averaged although matched units agree only in part, as do the answers of the two networks (the row of logits).
 #
 # A second look at the *difference*: the midpoint of 1,000 adaptive steps, trained on for 300 steps, ends at {{where-it-ends-neox-docstrings: ends.neox-docstrings-0.after.0.loss}} nats per byte, from
 # {{where-it-ends-neox-docstrings: ends.neox-docstrings-0.after.0.before}}, and moves by {{where-it-ends-neox-docstrings: % ends.neox-docstrings-0.after.0.share}} of the distance between the two aligned networks (first pair only). What

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lmc.checkpoints import hub
 from lmc.checkpoints.headers import PICKLED, SAFE, layout
-from lmc.errors import CheckpointError
+from lmc.errors import CheckpointError, HubError
 from lmc.files import read_json
 from lmc.symmetries.families import is_covered
 
@@ -137,9 +137,14 @@ def single_or_shards(source: hub.Source, single: str = SAFE) -> tuple[str, ...]:
 
     A repository may have both, an older form that nobody deleted; a copy of it here has what was asked for so far.
     """
-    if source.repository is not None and single in hub.names(source):
-        return (single,)
-    return layout(source.folder, single)
+    files = layout(source.folder, single)
+    if source.repository is None or files in ((), (single,)):
+        return files
+    try:
+        there = hub.names(source)
+    except HubError:  # it does not answer: then its copy decides
+        return files
+    return (single,) if single in there else files
 
 
 def no_weights(folder: Path, names: Iterable[str], given: str | Path) -> CheckpointError:
