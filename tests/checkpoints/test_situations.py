@@ -71,6 +71,15 @@ def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     return command
 
 
+def exchange_tokens(folder: Path) -> None:
+    """Two words of a vocabulary get each other's ids."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    ids = tokenizer["model"]["vocab"]
+    one, other = list(ids)[3:5]
+    ids[one], ids[other] = ids[other], ids[one]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
 def edit(folder: Path, file: str = "config.json", **fields: Any) -> None:
     path = folder / file
     path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | fields))
@@ -583,11 +592,7 @@ def test_a_template_of_another_tokenizer_is_not_read_where_a_model_has_none(
 ) -> None:
     """One vocabulary for both brings the first one's tokenizer, and with its settings would come its template."""
     edit(here / "x", "tokenizer_config.json", chat_template="of x")
-    tokenizer = json.loads((here / "b/tokenizer.json").read_text())
-    ids = tokenizer["model"]["vocab"]
-    one, other = list(ids)[3:5]
-    ids[one], ids[other] = ids[other], ids[one]
-    (here / "b/tokenizer.json").write_text(json.dumps(tokenizer))
+    exchange_tokens(here / "b")
     assert run("match x b --vocabulary first --method naive --out aligned")[0] == 0
     kept = transformers.AutoTokenizer.from_pretrained("aligned.parents/1-b").chat_template
     assert kept is None
@@ -682,11 +687,7 @@ def test_a_notice_goes_along_with_one_parent_and_is_named_of_several(here: Path,
 def test_notices_go_along_with_a_parent_that_gets_another_vocabulary(here: Path, run: Callable[..., Outcome]) -> None:
     for name, text in (("NOTICE", "Made by many."), ("LICENSE", "As a whole.")):
         (here / "b" / name).write_text(text)
-    tokenizer = json.loads((here / "b/tokenizer.json").read_text())
-    ids = tokenizer["model"]["vocab"]
-    one, other = list(ids)[5:7]
-    ids[one], ids[other] = ids[other], ids[one]
-    (here / "b/tokenizer.json").write_text(json.dumps(tokenizer))
+    exchange_tokens(here / "b")
     assert run("match x b --method canonical --vocabulary first --out aligned --export")[0] == 0
     for folder in (Path("aligned.parents/1-b"), Path("aligned/models/endpoint-1")):
         assert (folder / "NOTICE").read_text() == "Made by many." and (folder / "LICENSE").is_file(), folder
