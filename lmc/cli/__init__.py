@@ -238,7 +238,7 @@ def match(
             read = samples if recipe.reads_data else None
             named = partial(naming, corpus=str(data), samples=read, limit=limit)
             with kept_when_stopped(state, out, leader, named), claimed(out, leader) as folder:
-                loaded = loaded_pair(pair, place, kind)
+                loaded = loaded_pair(pair, kind)
                 warn_of_shared(method, models, loaded)
                 say(f"matching with {method}")
                 begun = start_of(start)

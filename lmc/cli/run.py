@@ -53,14 +53,14 @@ def prepared(models: list[str], out: Path, vocabulary: str | None) -> list[str]:
     return ready
 
 
-def loaded_pair(pair: "lmc.matching.Pairing", device: "torch.device | None", dtype: "torch.dtype | None") -> Any:
-    """The models of the checkpoints, in memory."""
+def loaded_pair(pair: "lmc.matching.Pairing", dtype: "torch.dtype | None") -> Any:
+    """The models of the checkpoints, in the memory of the processor: a device has room for what learns there."""
     from lmc import checkpoints
 
     models = []
     for blueprint in pair.blueprints:
         say(f"loading {blueprint.source.name}")
-        models.append(checkpoints.load(blueprint, device, dtype))
+        models.append(checkpoints.load(blueprint, dtype=dtype))
     return tuple(models)
 
 
