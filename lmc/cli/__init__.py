@@ -241,9 +241,8 @@ def match(
                 loaded = loaded_pair(pair, kind)
                 warn_of_shared(method, models, loaded)
                 say(f"matching with {method}")
-                begun = start_of(start)
                 with named_as_options():
-                    alignment = matching.align(loaded, recipe, samples, place, seed, state, begun, counts)
+                    alignment = matching.align(loaded, recipe, samples, place, seed, state, start_of(start), counts)
                 write(named(alignment), folder, export, kind)
     say(f"wrote {out}; next: lmc path {out} --data {data or 'CORPUS'}, or lmc merge {out} --out MERGED")
 
