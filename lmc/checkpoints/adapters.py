@@ -171,9 +171,21 @@ def _changes(
             _require_rank(file, target, rank, _of_layer(config, "rank_pattern", "r", roles["A"], rank))
     if not changes:
         raise CheckpointError(f"{file}: expected tensors that change the base, found none; save the adapter again")
-    # What a list of modules means is known by their names of today alone.
+    # What a list of modules means is known by their names of today alone; of earlier ones, that each has to be there.
     _require_meant(file, model, config, changes, ("modules_to_save",) if earlier else MODULES)
+    if earlier:
+        _require_named(file, config, [parts[1] for name in found if (parts := _PARTS.fullmatch(name))])
     return {target: tuple(roles[r] for r in sorted(roles)) for target, roles in changes.items()}
+
+
+def _require_named(file: Path, config: Mapping[str, Any], modules: Sequence[str]) -> None:
+    """Each ending in a list of modules is that of one that changes."""
+    listed = config.get("target_modules")
+    if lacking := [end for end in (listed if isinstance(listed, list) else []) if not _ending(modules, [end])]:
+        raise CheckpointError(
+            f"{file}: expected changes of layers called {lacking[0]}, as target_modules in {CONFIG} says, found none; "
+            "get the whole file, or save the adapter again"
+        )
 
 
 def _require_meant(

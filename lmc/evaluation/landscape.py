@@ -80,7 +80,7 @@ def _require_one_function(models: Sequence[nn.Module]) -> None:
         told, wanted = _pictures(other), _pictures(first)
         here |= {name: wanted[name] for name in wanted.keys() & told.keys()}  # where both say
         there |= {name: told[name] for name in wanted.keys() & told.keys()}
-        for name in sorted(here.keys() | there.keys()):
+        for name in [*sorted(here.keys() & there.keys()), *sorted(here.keys() ^ there.keys())]:
             own = spec.epsilon is not None and name == spec.epsilon.field  # said by itself
             if not own and not same_setting(here.get(name), there.get(name)):
                 what = f"{name}: expected {here.get(name)}, found {there.get(name)}"

@@ -276,7 +276,8 @@ class Alignment:
         name_classes_as(model, tuned)
         if (naming := first_naming((tuned, self.parents[k], self.parents[1 - k]))) is not tuned:
             name_classes_as(model, naming, used=False)
-        metadata = of_parts({"fine-tune": tuned, "its new base": self.parents[1 - k]})
+        parts = {"fine-tune": tuned, "its new base": self.parents[1 - k]}
+        metadata = of_parts(parts, {} if place is None else {"fine-tune": called(place)})
         checkpoints.save(model, directory, found.sources, text, torch.float32, None, metadata)
         return text
 
@@ -300,6 +301,8 @@ class Alignment:
         if weights is not None:
             inherited.settle(outline, self.parents)
             notes += inherited.notes
+        else:
+            notes += inherited.of_endpoint(endpoint)
         parents = [known(p) for p in self.parents]
         text = card(self.method, self.record, parents, weights, endpoint, measured, notes, rounded)
         checkpoints.save(outline, directory, inherited.sources, text, dtype, tensors, inherited.metadata)

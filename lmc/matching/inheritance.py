@@ -7,7 +7,7 @@
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Inheritance:
     notes: tuple[str, ...]
     metadata: Mapping[str, Any]
 
+    def of_endpoint(self, k: int) -> list[str]:
+        """The notes of one parent alone for the card of its aligned form, where it has the number `k`: what it was."""
+        return [note.replace("parent 0", f"parent {k}", 1) for note in self.notes if note.startswith("parent 0: ")]
+
     def settle(self, model: Any, parents: Sequence[Any]) -> None:
         """Give a new model the generation settings, and the class of a tokenizer, of their parents, in place."""
         other = parents[self.generation]
@@ -51,14 +55,20 @@ class Inheritance:
             model.config.tokenizer_class = kinds[1]
 
 
-def of_parts(parts: Mapping[str, nn.Module]) -> dict[str, Any]:
+def of_parts(parts: Mapping[str, nn.Module], called: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What stands at the head of the card of a model that several parts make together, by what each part is.
 
     >>> of_parts({"fine-tune": tuned, "its new base": b})
     {}
+
+    `called`: the name of a part that was read from a place where it does not stay.
     """
-    places = {what: checkpoints.source(model) for what, model in parts.items()}
-    return licence.joined({what: _stated(None if p is None else hub.locate(p)) for what, p in places.items()})
+    stated = {}
+    for what, model in parts.items():
+        place = checkpoints.source(model)
+        own = _stated(None if place is None else hub.locate(place))
+        stated[what] = replace(own, place=(called or {}).get(what, own.place))
+    return licence.joined(stated)
 
 
 def _stated(place: hub.Source | None) -> licence.Stated:

@@ -142,7 +142,10 @@ def _require(a: Any, b: Any, which: str) -> None:
             hint = _rewriting(family.alike, a, b) or _about_sizes(a, b)
             raise _differ(which, f"shape of {name}", first, second, hint)
     mine, theirs = family.settings(a), family.settings(b)
-    for name in sorted(mine.keys() | theirs.keys()):
+    for name in [
+        *sorted(mine.keys() & theirs.keys()),
+        *sorted(mine.keys() ^ theirs.keys()),
+    ]:  # some count beside others
         # The residual scale s turns ε into s²ε: where the family has that symmetry, matching gives both the same ε.
         if not (spec.epsilon and name == spec.epsilon.field) and not same_setting(mine.get(name), theirs.get(name)):
             raise _differ(which, *_first_difference(name, mine.get(name), theirs.get(name)))

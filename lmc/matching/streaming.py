@@ -114,7 +114,7 @@ def _export(
     for k, (blueprint, moved) in enumerate(zip(blueprints, states, strict=True)):
         outline, dtype = _endpoint(blueprint.model, moved.transform.spec, moved), DTYPES[references[k]["dtype"]]
         inherited = inherit([outline], [references[k].get("folder", references[k]["name"])])
-        notes = [*changes(outlines, outline), f"weights: {references[k]['dtype']}"]
+        notes = [*changes(outlines, outline), f"weights: {references[k]['dtype']}", *inherited.of_endpoint(k)]
         text = card(method, record, [named(r) for r in references], None, k, notes=notes)
         target = folder / f"endpoint-{k}"
         checkpoints.save(outline, target, inherited.sources, text, dtype, moved.items(), inherited.metadata)

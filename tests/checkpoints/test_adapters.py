@@ -86,9 +86,13 @@ def test_an_adapter_in_names_that_the_class_had_before_changes_what_they_mean(tm
     save_file(old, tmp_path / "lora/adapter_model.safetensors")
     convert(tmp_path / "lora", tmp_path / "joined")
     joined = lmc.load(tmp_path / "joined")
+    less = {name: tensor for name, tensor in old.items() if ".value." not in name}
     for layer, scale in zip(layers, (0.5, 1.5), strict=True):
         expected = model.get_submodule(layer).weight + scale * product(tensors, layer)
         assert torch.equal(joined.get_submodule(layer).weight, expected), layer
+    save_file(less, tmp_path / "lora/adapter_model.safetensors")
+    with pytest.raises(lmc.CheckpointError, match="expected changes of layers called value, as target_modules"):
+        convert(tmp_path / "lora", tmp_path / "other")
 
 
 def test_a_pickled_adapter_is_joined_by_convert_alone(tmp_path: Path, capsys: Any) -> None:
@@ -200,6 +204,9 @@ def test_licences_and_notices_of_an_adapter_and_its_base_go_along(
     for folder in (Path("joined"), Path("aligned.parents/1-lora"), Path("aligned/models/endpoint-1")):
         found = {name: (folder / name).read_text() for name in ("NOTICE", "LICENSE", "base-LICENSE")}
         assert found == dict(zip(found, ("Made by many.", "In parts, too.", "As a whole."), strict=True)), folder
+    exported = Path("aligned/models/endpoint-1/README.md").read_text()
+    assert "- parent 1: lora, a LoRA adapter, joined with its base base\n" in exported
+    assert main(["transport", "aligned", "lora", "--out", "carried"]) == 2  # it is a parent itself
     assert main(["merge", "aligned", "--out", "merged"]) == 0
     assert "- notices: parent 1 has NOTICE, which stays behind" in Path("merged/README.md").read_text()
 

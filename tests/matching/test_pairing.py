@@ -43,6 +43,11 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         lambda: pico.neox(rope_parameters=ROPE),
         r"rope_parameters\.rope_theta: expected 10000\.0, found 500\.0",
     ),
+    "rotary kind, beside which the context counts": (
+        pico.llama,
+        lambda: pico.llama(rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}),
+        r"rope_parameters\.(factor: expected None, found 2\.0|rope_type: expected default, found linear)",
+    ),
     "rotary width": (
         pico.neox,
         lambda: pico.neox(rotary_fraction=1.0),
