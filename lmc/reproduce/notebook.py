@@ -55,8 +55,9 @@ def notebook(source: Path) -> Any:
     for cell in node.cells:
         if cell.cell_type == "markdown":
             cell.source = quoted(cell.source)
-        elif picture := cell.metadata.get("mystnb", {}).get("image"):
-            picture["alt"] = quoted(picture["alt"])
+        elif shown := cell.metadata.get("mystnb"):
+            for part, words in (("image", "alt"), ("figure", "caption")):
+                shown[part][words] = quoted(shown[part][words])
     node.cells.insert(0, new_code_cell(bootstrap(source.parents[1]), metadata={"tags": ["colab", "remove-cell"]}))
     return settle_ids(node, source.stem)
 

@@ -136,6 +136,11 @@ def test_pages_say_what_they_are_to_whoever_links_to_them(book: Path) -> None:
     ).read_text()
 
 
+def test_every_number_that_a_page_quotes_is_there(book: Path) -> None:
+    for page in (*book.glob("*.html"), *book.glob("notebooks/*.html")):
+        assert "{{" not in page.read_text(encoding="utf-8"), page.name
+
+
 def test_no_page_is_heavy(book: Path) -> None:
     """A megabyte and a half of a page's own: its text and its pictures, without what all pages share."""
     for page in [*book.glob("*.html"), *book.glob("notebooks/*.html")]:
