@@ -749,7 +749,7 @@ def test_a_tied_head_is_said_once_where_it_is_true(method: str, here: Path, run:
     code, _, err = run(f"match tied-a tied-b --method {method} --export --out aligned")
     more = "it absorbs the final norm and becomes a tensor of its own: 640 more parameters"
     said = f"warning: lm_head.weight was tied to model.embed_tokens.weight; {more}\n"
-    lines = [line for line in err.splitlines(keepends=True) if not line.startswith("matching: ")]  # a busy machine's log
+    lines = [line for line in err.splitlines(keepends=True) if not line.startswith("matching: ")]  # how far it is
     assert (code, lines) == (0, [] if method == "naive" else [said])
     assert run("merge aligned --out merged")[0] == 0
     assert ("lm_head.weight" in load_file("merged/" + SAFE)) == (method != "naive")
