@@ -1,11 +1,13 @@
 """Learned matching: its gradients, the identity that makes dual and single one problem, determinism and resuming."""
 
 import copy
+import gc
 import json
 import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pico
@@ -576,3 +578,20 @@ def test_wide_models_take_a_lower_rate_by_default(method: str, narrow: float) ->
     for given, found in ((None, narrow / 4), (narrow, narrow)):
         alignment = lmc.match(*pair, method=method, data=data, start="canonical", steps=1, lr=given)
         assert alignment.record["lr"] == pytest.approx(found)
+
+
+def test_canonical_copies_are_gone_while_matching_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What learns has its own: beside it and the parents nothing as large as a model is held."""
+    a, b = (pico.neox(seed, torch.float32) for seed in (0, 1))
+    alive, descend = [], methods.descend
+
+    def counting(*given: Any) -> Any:
+        gc.collect()
+        alive.append(sum(type(held) is type(a) for held in gc.get_objects()))
+        return descend(*given)
+
+    gc.collect()
+    before = sum(type(held) is type(a) for held in gc.get_objects())
+    monkeypatch.setattr(methods, "descend", counting)
+    lmc.match(a, b, method="dual", data=pico.inputs(a, n=4), steps=2, batch=2)
+    assert alive == [before + 1]  # the model that holds the merged weights

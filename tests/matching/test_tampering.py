@@ -25,6 +25,7 @@ from lmc import corpora
 from lmc.checkpoints import require_written
 from lmc.cli import main
 from lmc.files import seal, sha256
+from lmc.matching import verification
 from lmc.matching.folder import describe, fingerprint, signed
 from lmc.symmetries import kinds, tolerance
 from lmc.symmetries.groups import LARGEST, MEMBER, SMALLEST
@@ -494,3 +495,20 @@ def test_exported_models_are_those_of_the_alignment(
     assert main(["verify", "aligned"]) == 1
     found = [line for line in capsys.readouterr().out.splitlines() if " NO " in line]
     assert found and any(line.startswith(EXPORTED[what][1]) for line in found), found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_a_lower_type_are_held_to_their_rounding(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = pico.neox(0, torch.float32)
+    for share, right in ((0.0, True), (0.03, False)):  # which a logit of bfloat16 may change by
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            weight = other.get_input_embeddings().weight
+            weight[0, 0] += share * weight.abs().max()
+        folder = tmp_path / str(share)
+        lmc.save(other, folder, dtype=dtype)
+        if right:
+            assert "weights are those of this alignment" in verification._aligned(folder, model)
+        else:
+            with pytest.raises(lmc.CheckpointError, match="expected the weights of this alignment"):
+                verification._aligned(folder, model)
